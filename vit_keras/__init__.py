@@ -1,0 +1,36 @@
+"""Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch.
+
+    model = vit_keras.create_model("vit_ti16", image_size=224, classes=10)
+
+Importing this package registers its layers, so that `keras.models.load_model` opens a
+saved model without custom objects.
+"""
+
+from . import layers as layers
+from . import preprocessing as preprocessing
+from . import vit as vit
+from .attention_maps import attention_rollout as attention_rollout
+from .attention_maps import attention_scores as attention_scores
+from .config import PRESETS as PRESETS
+from .config import Preset as Preset
+from .config import ViTConfig as ViTConfig
+from .model import VisionTransformer as VisionTransformer
+from .model import create_model as create_model
+from .preprocessing import Preprocessing as Preprocessing
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "Preprocessing",
+    "Preset",
+    "ViTConfig",
+    "VisionTransformer",
+    "__version__",
+    "attention_rollout",
+    "attention_scores",
+    "create_model",
+    "layers",
+    "preprocessing",
+    "vit",
+]

@@ -1,0 +1,70 @@
+"""What a model looked at: attention scores and their rollout."""
+
+import keras
+import numpy as np
+
+from .layers import EncoderBlock
+
+
+def attention_scores(model, images):
+    """The attention weights of every encoder block.
+
+    Arguments:
+        model: a ViT of this package, as `create_model` returns it.
+        images: (N, H, W, C), normalised as the model expects.
+
+    Returns:
+        float32 array (L, N, H, T, T): block, image, head, query token, key token; each
+        row sums to 1.
+
+    Raises:
+        ValueError: the model holds no `EncoderBlock`.
+    """
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    if not blocks:
+        raise ValueError(
+            "`model` must hold EncoderBlock layers at its top level. Received: "
+            f"{model.name!r} with layers {[layer.name for layer in model.layers]}"
+        )
+    probe = keras.Model(model.inputs, [block.input for block in blocks])
+    inputs = probe.predict(np.asarray(images), verbose=0)
+    inputs = inputs if isinstance(inputs, list) else [inputs]
+    scores = []
+    for block, x in zip(blocks, inputs, strict=True):
+        _, weights = block(x, training=False, return_attention_scores=True)
+        scores.append(keras.ops.convert_to_numpy(weights).astype("float32"))
+    return np.stack(scores)
+
+
+def attention_rollout(scores, num_prefix_tokens, grid):
+    """How much each patch feeds into the first token (arXiv 2005.00928, section 3).
+
+    The heads are averaged, the residual connection counts as half, and the blocks'
+    matrices are multiplied.
+
+    Arguments:
+        scores: (L, N, H, T, T), from `attention_scores`.
+        num_prefix_tokens: tokens before the patches; at least one.
+        grid: (rows, columns) of the patches, any shape.
+
+    Returns:
+        float32 array (N, rows, columns); each image's values sum to 1.
+
+    Raises:
+        ValueError: the number of tokens is not prefix + rows * columns.
+    """
+    tokens = scores.shape[-1]
+    rows, columns = grid
+    if num_prefix_tokens < 1 or tokens != num_prefix_tokens + rows * columns:
+        raise ValueError(
+            "`scores` must have num_prefix_tokens + rows * columns tokens, with at "
+            f"least one before the patches. Received: {tokens} tokens, "
+            f"num_prefix_tokens={num_prefix_tokens}, grid={tuple(grid)}"
+        )
+    flow = 0.5 * scores.mean(axis=2) + 0.5 * np.eye(tokens)
+    total = flow[0]
+    for step in flow[1:]:
+        total = step @ total
+    patches = total[:, 0, num_prefix_tokens:]
+    patches = patches / patches.sum(axis=-1, keepdims=True)
+    return patches.reshape(-1, rows, columns).astype("float32")

@@ -1,0 +1,302 @@
+"""The architecture as data: `ViTConfig`, and the published sizes in `PRESETS`.
+
+No Keras here: a configuration can be read, changed and stored anywhere.
+"""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from .preprocessing import Preprocessing
+
+POOLINGS = ("token", "gap", "map", None)
+POSITIONS = ("learned", "sincos2d")
+MLP_ACTIVATIONS = ("gelu", "gelu_tanh")
+
+
+def _pair(name, value):
+    """An int or a pair of ints as a (height, width) tuple."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+        raise ValueError(
+            f"`{name}` must be a positive integer or a pair (height, width) of them. "
+            f"Received: {name}={value!r}"
+        )
+    return pair
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Everything that decides a Vision Transformer's graph and weights.
+
+    The names follow the ViT paper (arXiv 2010.11929) and `keras.applications`.
+
+    Arguments:
+        image_size: input height and width in pixels; an int means a square.
+        patch_size: patch height and width in pixels; must divide `image_size`.
+        channels: colour channels of the input.
+        num_layers: number of encoder blocks, L.
+        hidden_size: width of a token, D.
+        num_heads: attention heads, H.
+        mlp_dim: hidden width of the MLP.
+        head_dim: width of one head, d; None means `hidden_size // num_heads`.
+        mlp_activation: "gelu" (exact, erf) or "gelu_tanh"; published weights differ.
+        qkv_bias: whether query, key and value have a bias.
+        norm_epsilon: added to the variance in every layer norm.
+        layer_scale_init_value: start value of LayerScale (arXiv 2103.17239), or None
+            for none.
+        dropout: rate after positions, attention output and both MLP layers.
+        attention_dropout: rate on the attention weights.
+        drop_path_rate: stochastic depth (arXiv 1603.09382) of the last block; it rises
+            linearly from 0 at the first.
+        class_token: prepend a class token; None means only when something reads it
+            (`pooling="token"`).
+        distillation_token: second token with its own head (DeiT, arXiv 2012.12877);
+            the output is the mean of both heads' logits.
+        num_register_tokens: extra tokens without a reader (arXiv 2309.16588), R.
+        positions: "learned" 1-D or fixed "sincos2d" (arXiv 2205.01580).
+        position_prefix: whether the prefix tokens get position embeddings too.
+        patch_norm: layer norm on the flattened patch before its projection and on
+            the token after it, as lucidrains/vit-pytorch has.
+        pooling: "token" (class token), "gap" (mean of the patch tokens), "map"
+            (attention pooling, arXiv 2106.04560) or None (all tokens).
+        representation_size: width of a tanh layer before the head, or None.
+        include_top: whether the model ends in the classification head.
+        classes: outputs of the head, C.
+        activation: activation of the head, any Keras name.
+        preprocessing: how a photograph becomes the input.
+
+    Raises:
+        ValueError: a value, or a combination, that can not work.
+    """
+
+    image_size: int | tuple[int, int] = 224
+    patch_size: int | tuple[int, int] = 16
+    channels: int = 3
+    num_layers: int = 12
+    hidden_size: int = 192
+    num_heads: int = 3
+    mlp_dim: int = 768
+    head_dim: int | None = None
+    mlp_activation: str = "gelu"
+    qkv_bias: bool = True
+    norm_epsilon: float = 1e-6
+    layer_scale_init_value: float | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path_rate: float = 0.0
+    class_token: bool | None = None
+    distillation_token: bool = False
+    num_register_tokens: int = 0
+    positions: str = "learned"
+    position_prefix: bool = True
+    patch_norm: bool = False
+    pooling: str | None = "token"
+    representation_size: int | None = None
+    include_top: bool = True
+    classes: int = 1000
+    activation: str = "linear"
+    preprocessing: Preprocessing = Preprocessing()
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        put("image_size", _pair("image_size", self.image_size))
+        put("patch_size", _pair("patch_size", self.patch_size))
+        if isinstance(self.preprocessing, dict):
+            put("preprocessing", Preprocessing(**self.preprocessing))
+        if self.class_token is None:
+            put("class_token", self.pooling == "token" or self.distillation_token)
+        self._check_numbers()
+        self._check_choices()
+        self._check_combinations()
+
+    def _check_numbers(self):
+        positive = ["channels", "num_layers", "hidden_size", "num_heads", "mlp_dim"]
+        positive += ["classes"]
+        optional = ("head_dim", "representation_size")
+        positive += [n for n in optional if getattr(self, n) is not None]
+        for name in positive:
+            _require_int(name, getattr(self, name), 1)
+        _require_int("num_register_tokens", self.num_register_tokens, 0)
+        for name in ("dropout", "attention_dropout", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be in [0, 1). "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+        if not self.norm_epsilon > 0:
+            raise ValueError(
+                "`norm_epsilon` must be above 0. "
+                f"Received: norm_epsilon={self.norm_epsilon!r}"
+            )
+
+    def _check_choices(self):
+        for name, valid in (
+            ("pooling", POOLINGS),
+            ("positions", POSITIONS),
+            ("mlp_activation", MLP_ACTIVATIONS),
+        ):
+            if getattr(self, name) not in valid:
+                raise ValueError(
+                    f"`{name}` must be one of {valid}. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+
+    def _check_combinations(self):
+        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
+        if height % patch_h or width % patch_w:
+            raise ValueError(
+                "`image_size` must be a multiple of `patch_size`. "
+                f"Received: image_size={self.image_size}, patch_size={self.patch_size}"
+            )
+        if self.head_dim is None and self.hidden_size % self.num_heads:
+            raise ValueError(
+                "`hidden_size` must be a multiple of `num_heads`, or `head_dim` given. "
+                f"Received: hidden_size={self.hidden_size}, num_heads={self.num_heads}"
+            )
+        if self.positions == "sincos2d" and self.hidden_size % 4:
+            raise ValueError(
+                "`hidden_size` must be a multiple of 4 for positions='sincos2d'. "
+                f"Received: hidden_size={self.hidden_size}"
+            )
+        if self.pooling == "token" and not self.class_token:
+            raise ValueError(
+                "`class_token` must not be False when pooling='token'. "
+                "Use pooling='gap' or 'map' for a model without class token."
+            )
+        if self.distillation_token and self.pooling != "token":
+            raise ValueError(
+                "`pooling` must be 'token' when distillation_token=True. "
+                f"Received: pooling={self.pooling!r}"
+            )
+        if self.pooling is None and self.include_top:
+            raise ValueError(
+                "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
+                "a head needs one vector per image. Received: pooling=None"
+            )
+        if len(self.preprocessing.mean) != self.channels:
+            raise ValueError(
+                "`preprocessing` must have one mean and std per channel. Received: "
+                f"channels={self.channels}, mean={self.preprocessing.mean}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along (height, width)."""
+        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size  # type: ignore[misc]
+        return height // patch_h, width // patch_w
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: class, distillation, registers, in this order."""
+        special = int(bool(self.class_token)) + int(self.distillation_token)
+        return special + self.num_register_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the token sequence, N."""
+        return self.grid[0] * self.grid[1] + self.num_prefix_tokens
+
+    def replace(self, **changes: Any) -> "ViTConfig":
+        """A copy with some fields changed; unknown names raise a ValueError."""
+        valid = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in valid:
+                close = difflib.get_close_matches(name, valid, n=1)
+                hint = f" Did you mean `{close[0]}`?" if close else ""
+                raise ValueError(
+                    f"`{name}` is not an argument of ViTConfig.{hint} "
+                    f"Valid arguments: {', '.join(valid)}"
+                )
+        if "pooling" in changes and "class_token" not in changes:
+            changes["class_token"] = None  # decide again from the new pooling
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `ViTConfig(**data)` gives the configuration back."""
+        return dataclasses.asdict(self)
+
+
+def _require_int(name, value, least):
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A published size: its configuration, source and exact number of weights.
+
+    `parameters` counts all weights at 224 px with 1000 classes.
+    """
+
+    config: ViTConfig
+    parameters: int
+    paper: str
+
+
+_VIT = "arXiv 2010.11929, table 1"
+_AUGREG = "arXiv 2106.10270, table 2"
+_SCALING = "arXiv 2106.04560, table 2"
+_DEIT = "arXiv 2012.12877, table 1"
+
+# name: width, depth, heads, MLP width (one row per size of the papers' tables)
+_SIZES = {
+    "ti": (192, 12, 3, 768),
+    "s": (384, 12, 6, 1536),
+    "m": (512, 12, 8, 2048),
+    "b": (768, 12, 12, 3072),
+    "l": (1024, 24, 16, 4096),
+    "h": (1280, 32, 16, 5120),
+    "g": (1408, 40, 16, 6144),
+}
+
+
+def _preset(size, patch, parameters, paper, **options):
+    width, depth, heads, mlp = _SIZES[size]
+    config = ViTConfig(
+        patch_size=patch,
+        hidden_size=width,
+        num_layers=depth,
+        num_heads=heads,
+        mlp_dim=mlp,
+        **options,
+    )
+    return Preset(config, parameters, paper)
+
+
+PRESETS: dict[str, Preset] = {
+    "vit_ti16": _preset("ti", 16, 5_717_416, _AUGREG),
+    "vit_s16": _preset("s", 16, 22_050_664, _AUGREG),
+    "vit_s32": _preset("s", 32, 22_878_952, _AUGREG),
+    "vit_m16": _preset("m", 16, 38_837_736, _SCALING),
+    "vit_b8": _preset("b", 8, 86_576_872, _AUGREG),
+    "vit_b16": _preset("b", 16, 86_567_656, _VIT),
+    "vit_b32": _preset("b", 32, 88_224_232, _VIT),
+    "vit_l16": _preset("l", 16, 304_326_632, _VIT),
+    "vit_l32": _preset("l", 32, 306_535_400, _VIT),
+    "vit_h14": _preset("h", 14, 632_045_800, _VIT),
+    "vit_g14": _preset("g", 14, 1_012_611_432, _SCALING),
+    "deit_ti16": _preset("ti", 16, 5_910_800, _DEIT, distillation_token=True),
+    "deit_s16": _preset("s", 16, 22_436_432, _DEIT, distillation_token=True),
+    "deit_b16": _preset("b", 16, 87_338_192, _DEIT, distillation_token=True),
+}
+
+
+def get_config(name: str) -> ViTConfig:
+    """The configuration of a preset.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(str(name), PRESETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"`preset` must be one of {', '.join(PRESETS)}.{hint} "
+            f"Received: preset={name!r}"
+        )
+    return PRESETS[name].config

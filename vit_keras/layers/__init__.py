@@ -1,0 +1,33 @@
+"""The parts of a Vision Transformer, one file per concept.
+
+All run on TensorFlow, JAX and PyTorch (only `keras.ops`), are registered for saving,
+and know nothing of configurations: they take plain numbers.
+"""
+
+from .attention import MultiHeadAttention as MultiHeadAttention
+from .encoder import EncoderBlock as EncoderBlock
+from .mlp import MlpBlock as MlpBlock
+from .norm import LayerNormalization as LayerNormalization
+from .patches import ClassToken as ClassToken
+from .patches import Patches as Patches
+from .pooling import AttentionPooling as AttentionPooling
+from .pooling import AveragePooling as AveragePooling
+from .pooling import TokenPooling as TokenPooling
+from .positions import AddPositionEmbs as AddPositionEmbs
+from .regularization import DropPath as DropPath
+from .regularization import LayerScale as LayerScale
+
+__all__ = [
+    "AddPositionEmbs",
+    "AttentionPooling",
+    "AveragePooling",
+    "ClassToken",
+    "DropPath",
+    "EncoderBlock",
+    "LayerNormalization",
+    "LayerScale",
+    "MlpBlock",
+    "MultiHeadAttention",
+    "Patches",
+    "TokenPooling",
+]

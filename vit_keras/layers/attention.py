@@ -1,0 +1,121 @@
+"""Multi-head attention from Dense layers and plain matrix products."""
+
+import keras
+from keras import ops
+
+# Where `keras.ops.dot_product_attention` is the faster path for a ViT's sequence
+# lengths. PyTorch has a fused kernel behind it; on TensorFlow it is a chain of einsums
+# that is slower than our matmuls, and breaks the clean graph that export needs.
+FUSED_BACKENDS = {"torch": True, "jax": False, "tensorflow": False}
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class MultiHeadAttention(keras.layers.Layer):
+    """Multi-head dot-product attention (arXiv 1706.03762, section 3.2).
+
+    `softmax(q k^T / sqrt(d)) v` for each head. Differs from
+    `keras.layers.MultiHeadAttention` in its graph only: Dense layers on (N, T, D) and
+    tensors of rank 4 at most, so that it converts to builtin TFLite operators that
+    int8, GPU delegates and NPUs take. Query, key and value stay apart, because a fused
+    projection needs a reshape to rank 5.
+
+    Letters: N images, T queries, S keys, D width, H heads, d width of a head.
+
+    Arguments:
+        num_heads: H.
+        head_dim: d; None means D // H.
+        qkv_bias: whether the query, key and value projections have a bias.
+        dropout: rate on the attention weights, in training only.
+        fused: use the backend's fused attention; None means where it is faster. The
+            weights are the same either way.
+
+    Call arguments:
+        query: (N, T, D).
+        value: (N, S, D), source of keys and values; None means self-attention.
+        return_attention_scores: also return the weights after the softmax.
+
+    Returns:
+        (N, T, D), or with scores `(output, scores)`, scores being (N, H, T, S).
+
+    Weights: kernels of `query`, `key`, `value` (D, H*d), `out` (H*d, D), and biases.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_dim=None,
+        qkv_bias=True,
+        dropout=0.0,
+        fused=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.qkv_bias = qkv_bias
+        self.dropout = dropout
+        self.fused = fused
+        self.attention_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="attention_dropout"
+        )
+
+    def build(self, query_shape, value_shape=None):
+        width = query_shape[-1]
+        if self.head_dim is None and width % self.num_heads:
+            raise ValueError(
+                "The input's width must be a multiple of `num_heads`, or `head_dim` "
+                f"given. Received: width={width}, num_heads={self.num_heads}"
+            )
+        inner = self.num_heads * (self.head_dim or width // self.num_heads)
+        for name, units, bias, source in (
+            ("query", inner, self.qkv_bias, query_shape),
+            ("key", inner, self.qkv_bias, value_shape or query_shape),
+            ("value", inner, self.qkv_bias, value_shape or query_shape),
+            ("out", width, True, (*query_shape[:-1], inner)),
+        ):
+            dense = keras.layers.Dense(
+                units, use_bias=bias, dtype=self.dtype_policy, name=name
+            )
+            dense.build(source)
+            setattr(self, name, dense)
+
+    def call(self, query, value=None, training=None, return_attention_scores=False):
+        value = query if value is None else value
+        fused = self.fused
+        if fused is None:
+            fused = FUSED_BACKENDS.get(keras.backend.backend(), False)
+        # The fused kernels neither drop attention weights nor hand them out.
+        plain = return_attention_scores or (training and self.dropout > 0)
+        scores = None
+        if fused and not plain:
+            heads = ops.dot_product_attention(
+                self._split(self.query(query)),
+                self._split(self.key(value)),
+                self._split(self.value(value)),
+            )
+        else:
+            q = ops.transpose(self._split(self.query(query)), (0, 2, 1, 3))
+            k = ops.transpose(self._split(self.key(value)), (0, 2, 3, 1))
+            v = ops.transpose(self._split(self.value(value)), (0, 2, 1, 3))
+            q = q * (q.shape[-1] ** -0.5)  # on q: smaller than the T x S scores
+            scores = ops.softmax(ops.matmul(q, k), axis=-1)
+            dropped = self.attention_dropout(scores, training=training)
+            heads = ops.transpose(ops.matmul(dropped, v), (0, 2, 1, 3))
+        length, inner = query.shape[1], heads.shape[-1] * self.num_heads
+        output = self.out(ops.reshape(heads, (-1, length, inner)))
+        return (output, scores) if return_attention_scores else output
+
+    def _split(self, x):
+        """(N, T, H*d) -> (N, T, H, d)"""
+        length, inner = x.shape[1:]
+        return ops.reshape(x, (-1, length, self.num_heads, inner // self.num_heads))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "qkv_bias": self.qkv_bias,
+            "dropout": self.dropout,
+            "fused": self.fused,
+        }

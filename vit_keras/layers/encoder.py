@@ -1,0 +1,127 @@
+"""One block of the Transformer encoder."""
+
+import keras
+
+from .attention import MultiHeadAttention
+from .mlp import MlpBlock
+from .norm import LayerNormalization
+from .regularization import DropPath, LayerScale
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class EncoderBlock(keras.layers.Layer):
+    """Pre-norm Transformer block (arXiv 2010.11929, equations 2 and 3).
+
+    `x = x + attention(norm1(x))`, then `x = x + mlp(norm2(x))`; each branch may be
+    scaled by LayerScale and dropped by stochastic depth.
+
+    Arguments:
+        num_heads: H, attention heads.
+        mlp_dim: hidden width of the MLP.
+        head_dim: width of one head; None means D // H.
+        mlp_activation: "gelu" or "gelu_tanh".
+        qkv_bias: whether query, key and value have a bias.
+        dropout: rate after attention and in the MLP.
+        attention_dropout: rate on the attention weights.
+        drop_path: probability of dropping a branch.
+        layer_scale_init_value: start of LayerScale, or None for none.
+        norm_epsilon: epsilon of both norms.
+
+    Call arguments:
+        inputs: (N, T, D).
+        return_attention_scores: also return the attention weights (N, H, T, T).
+
+    Returns:
+        (N, T, D), or with scores `(output, scores)`.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        mlp_dim,
+        head_dim=None,
+        mlp_activation="gelu",
+        qkv_bias=True,
+        dropout=0.0,
+        attention_dropout=0.0,
+        drop_path=0.0,
+        layer_scale_init_value=None,
+        norm_epsilon=1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.head_dim = head_dim
+        self.mlp_activation = mlp_activation
+        self.qkv_bias = qkv_bias
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.drop_path = drop_path
+        self.layer_scale_init_value = layer_scale_init_value
+        self.norm_epsilon = norm_epsilon
+
+        policy = {"dtype": self.dtype_policy}
+        self.norm1 = LayerNormalization(norm_epsilon, name="norm1", **policy)
+        self.attention = MultiHeadAttention(
+            num_heads,
+            head_dim,
+            qkv_bias,
+            attention_dropout,
+            name="attention",
+            **policy,
+        )
+        self.attention_out_dropout = keras.layers.Dropout(
+            dropout, name="attention_out_dropout", **policy
+        )
+        self.drop_path1 = DropPath(drop_path, name="drop_path1", **policy)
+        self.norm2 = LayerNormalization(norm_epsilon, name="norm2", **policy)
+        self.mlp = MlpBlock(mlp_dim, mlp_activation, dropout, name="mlp", **policy)
+        self.drop_path2 = DropPath(drop_path, name="drop_path2", **policy)
+        self.layer_scale1 = self.layer_scale2 = None
+        if layer_scale_init_value is not None:
+            value = layer_scale_init_value
+            self.layer_scale1 = LayerScale(value, name="layer_scale1", **policy)
+            self.layer_scale2 = LayerScale(value, name="layer_scale2", **policy)
+
+    def build(self, input_shape):
+        for layer in (self.norm1, self.attention, self.norm2, self.mlp):
+            layer.build(input_shape)
+        for layer in (self.layer_scale1, self.layer_scale2):
+            if layer is not None:
+                layer.build(input_shape)
+
+    def call(self, inputs, training=None, return_attention_scores=False):
+        x, scores = self.norm1(inputs), None
+        x = self.attention(
+            x,
+            training=training,
+            return_attention_scores=return_attention_scores,
+        )
+        if return_attention_scores:
+            x, scores = x
+        x = self.attention_out_dropout(x, training=training)
+        if self.layer_scale1 is not None:
+            x = self.layer_scale1(x)
+        x = inputs + self.drop_path1(x, training=training)
+
+        y = self.mlp(self.norm2(x), training=training)
+        if self.layer_scale2 is not None:
+            y = self.layer_scale2(y)
+        x = x + self.drop_path2(y, training=training)
+        return (x, scores) if return_attention_scores else x
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "head_dim": self.head_dim,
+            "mlp_activation": self.mlp_activation,
+            "qkv_bias": self.qkv_bias,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "drop_path": self.drop_path,
+            "layer_scale_init_value": self.layer_scale_init_value,
+            "norm_epsilon": self.norm_epsilon,
+        }

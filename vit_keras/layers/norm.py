@@ -1,0 +1,52 @@
+"""Layer normalisation in the form that converts cleanly."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class LayerNormalization(keras.layers.Layer):
+    """Layer norm over the last axis (arXiv 1607.06450).
+
+    `y = (x - mean) * rsqrt(variance + epsilon) * gamma + beta`, in this order. The
+    stock Keras layer computes `x * inv + (beta - mean * inv)`, whose negation has no
+    int8 kernel in TFLite and would stay a float island in a quantised file.
+
+    Statistics are computed in float32 at least, whatever the layer's dtype policy.
+
+    Arguments:
+        epsilon: added to the variance.
+
+    Call arguments:
+        inputs: (..., D). Returns the same shape and the layer's compute dtype.
+
+    Weights: gamma (D,), beta (D,).
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        # autocast=False: under mixed precision the affine part is float32 as well.
+        self.gamma = self.add_weight(
+            shape=shape, initializer="ones", name="gamma", autocast=False
+        )
+        self.beta = self.add_weight(
+            shape=shape, initializer="zeros", name="beta", autocast=False
+        )
+
+    def call(self, inputs):
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        x = ops.cast(inputs, dtype)
+        centered = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(centered * centered, axis=-1, keepdims=True)
+        y = centered * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+        return ops.cast(y, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

@@ -1,0 +1,123 @@
+"""From the token sequence to one vector per image."""
+
+import keras
+from keras import ops
+
+from .attention import MultiHeadAttention
+from .mlp import MlpBlock
+from .norm import LayerNormalization
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class TokenPooling(keras.layers.Layer):
+    """Take one token, by default the class token.
+
+    Arguments:
+        index: position of the token in the sequence.
+
+    Call arguments:
+        inputs: (N, T, D). Returns (N, D).
+    """
+
+    def __init__(self, index=0, **kwargs):
+        super().__init__(**kwargs)
+        self.index = index
+
+    def call(self, inputs):
+        # A slice and a reshape: `inputs[:, i]` lowers to a strided slice that shrinks
+        # an axis, which GPU delegates refuse.
+        token = inputs[:, self.index : self.index + 1]
+        return ops.reshape(token, (-1, inputs.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "index": self.index}
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class AveragePooling(keras.layers.Layer):
+    """Mean of the patch tokens ("gap"; arXiv 2205.01580).
+
+    Arguments:
+        num_prefix_tokens: tokens at the start that are left out.
+
+    Call arguments:
+        inputs: (N, T, D). Returns (N, D).
+    """
+
+    def __init__(self, num_prefix_tokens=0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def call(self, inputs):
+        return ops.mean(inputs[:, self.num_prefix_tokens :], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class AttentionPooling(keras.layers.Layer):
+    """Multi-head attention pooling, "map" (arXiv 2106.04560, section 3.2).
+
+    A learned probe attends to all tokens; its result passes one residual MLP.
+
+    Arguments:
+        num_heads: H.
+        mlp_dim: hidden width of the MLP.
+        mlp_activation: "gelu" or "gelu_tanh".
+        norm_epsilon: epsilon of the norm before the MLP.
+
+    Call arguments:
+        inputs: (N, T, D). Returns (N, D).
+
+    Weights: probe (1, 1, D), and those of `attention`, `norm` and `mlp`.
+    """
+
+    def __init__(
+        self, num_heads, mlp_dim, mlp_activation="gelu", norm_epsilon=1e-6, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.mlp_activation = mlp_activation
+        self.norm_epsilon = norm_epsilon
+        policy = {"dtype": self.dtype_policy}
+        self.attention = MultiHeadAttention(num_heads, name="attention", **policy)
+        self.norm = LayerNormalization(norm_epsilon, name="norm", **policy)
+        self.mlp = MlpBlock(mlp_dim, mlp_activation, name="mlp", **policy)
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.probe = self.add_weight(
+            shape=(1, 1, width), initializer="glorot_uniform", name="probe"
+        )
+        one = (input_shape[0], 1, width)
+        self.attention.build(one, input_shape)
+        self.norm.build(one)
+        self.mlp.build(one)
+
+    def call(self, inputs, training=None):
+        width = inputs.shape[-1]
+        probe = ops.cast(self.probe, self.compute_dtype)
+        probe = ops.broadcast_to(probe, (ops.shape(inputs)[0], 1, width))
+        x = self.attention(probe, inputs, training=training)
+        x = x + self.mlp(self.norm(x), training=training)
+        return ops.reshape(x, (-1, width))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "mlp_activation": self.mlp_activation,
+            "norm_epsilon": self.norm_epsilon,
+        }

@@ -1,0 +1,189 @@
+"""The one definition of how an image becomes the model's input.
+
+Training, evaluation, prediction, calibration and export all call this file, so a
+model can not be fed differently on the desk and on the device. It needs only NumPy
+and Pillow, no deep-learning framework.
+
+Shape letters: N images, H height, W width in pixels, C colour channels.
+"""
+
+import dataclasses
+import io
+import math
+import pathlib
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+class ImageError(ValueError):
+    """A file or byte string that holds no readable image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects of a photograph; it travels with the model and the file.
+
+    Arguments:
+        mean, std: per channel, on the scale 0..1. The network sees
+            `(pixel / 255 - mean) / std`. The default maps 0..255 to -1..1, as the
+            ViT paper's code does.
+        interpolation: name of the resampling filter, antialiased as Pillow does.
+        crop: share of the shorter side that the centre crop keeps, in (0, 1].
+
+    Raises:
+        ValueError: a value is outside its range or of the wrong length.
+    """
+
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    interpolation: str = "bicubic"
+    crop: float = 1.0
+
+    def __post_init__(self):
+        for name in ("mean", "std"):  # JSON gives lists
+            values = tuple(float(v) for v in getattr(self, name))
+            object.__setattr__(self, name, values)
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "`mean` and `std` must have one value per channel each. "
+                f"Received: mean={self.mean}, std={self.std}"
+            )
+        if not all(math.isfinite(v) for v in self.mean):
+            raise ValueError(f"`mean` must be finite. Received: mean={self.mean}")
+        if not all(math.isfinite(s) and s > 0 for s in self.std):
+            raise ValueError(f"`std` must be above 0. Received: std={self.std}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"`interpolation` must be one of {sorted(INTERPOLATIONS)}. "
+                f"Received: interpolation={self.interpolation!r}"
+            )
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"`crop` must be in (0, 1]. Received: crop={self.crop}")
+
+    def scale_and_offset(self):
+        """The normalisation as one multiply-add on raw pixels.
+
+        Returns:
+            `(scale, offset)`, two float64 arrays of shape (C,), such that the
+            network's input is `pixel * scale + offset` with pixels in 0..255.
+        """
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return 1.0 / (255.0 * std), -mean / std
+
+
+def normalize(images, preprocessing: Preprocessing):
+    """Pixels to network input.
+
+    Arguments:
+        images: array (..., H, W, C), values 0..255, any real dtype.
+        preprocessing: mean and std to apply; C of them.
+
+    Returns:
+        float32 array of the same shape.
+
+    Raises:
+        ValueError: the last axis is not the number of channels.
+    """
+    images = np.asarray(images)
+    channels = len(preprocessing.mean)
+    if images.ndim < 3 or images.shape[-1] != channels:
+        raise ValueError(
+            f"`images` must have {channels} channels in its last axis. "
+            f"Received: shape={images.shape}"
+        )
+    scale, offset = preprocessing.scale_and_offset()
+    return images.astype("float32") * scale.astype("float32") + offset.astype("float32")
+
+
+def read_image(source, channels=3):
+    """One image file as pixels.
+
+    JPEG, PNG, WebP and BMP (whatever Pillow reads). The EXIF orientation is applied,
+    grey is repeated over the channels, alpha is dropped, 16 bits are scaled to 8, an
+    animation gives its first frame.
+
+    Arguments:
+        source: path, or the encoded bytes.
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        uint8 array (H, W, C).
+
+    Raises:
+        ImageError: the content is no image, is truncated, or is too large to be
+            decoded safely (Pillow's limit for decompression bombs).
+        FileNotFoundError: there is no such file.
+    """
+    name = "image bytes" if isinstance(source, bytes) else str(source)
+    stream = io.BytesIO(source) if isinstance(source, bytes) else pathlib.Path(source)
+    try:
+        with Image.open(stream) as image:
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
+                grey = np.asarray(image, "float64") / 257.0
+                image = Image.fromarray(grey.round().clip(0, 255).astype("uint8"))
+            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    except FileNotFoundError:
+        raise
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,  # truncated data
+        SyntaxError,  # broken PNG chunks
+        ValueError,
+        struct.error,
+    ) as error:
+        raise ImageError(f"can not read {name} as an image: {error}") from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
+    """Resize to cover the model's input, then crop its centre.
+
+    Arguments:
+        pixels: uint8 array (H, W, C).
+        image_size: wanted (height, width).
+        preprocessing: `interpolation` and `crop` are used.
+
+    Returns:
+        uint8 array (height, width, C).
+    """
+    height, width = image_size
+    if pixels.shape[:2] == (height, width) and preprocessing.crop == 1:
+        return pixels
+    grey = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if grey else pixels)
+    cover = max(height / image.height, width / image.width) / preprocessing.crop
+    # The part of the source that ends up in the crop, in source pixels: resampling
+    # only this box never builds the huge intermediate of a long thin image.
+    box_w, box_h = width / cover, height / cover
+    left, top = (image.width - box_w) / 2, (image.height - box_h) / 2
+    box = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + box_w, image.width),
+        min(top + box_h, image.height),
+    )
+    image = image.resize(
+        (width, height), INTERPOLATIONS[preprocessing.interpolation], box=box
+    )
+    return np.asarray(image).reshape(height, width, pixels.shape[-1])
+
+
+def load_image(source, image_size: Sequence[int], preprocessing: Preprocessing):
+    """`read_image` and `fit` in one call: uint8 array (height, width, C)."""
+    pixels = read_image(source, channels=len(preprocessing.mean))
+    return fit(pixels, image_size, preprocessing)

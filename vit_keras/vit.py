@@ -1,0 +1,165 @@
+"""Drop-in functions for code written for the PyPI package vit-keras 0.2.
+
+Same names, arguments and outputs. Two differences, both safer: nothing is downloaded
+(`pretrained` is False unless asked for), and the models save and load as `.keras`
+files without custom objects or unsafe mode.
+"""
+
+import numpy as np
+
+from .config import ViTConfig
+from .model import create_model
+from .preprocessing import Preprocessing, normalize
+
+CONFIG_B = {
+    "dropout": 0.1,
+    "mlp_dim": 3072,
+    "num_heads": 12,
+    "num_layers": 12,
+    "hidden_size": 768,
+}
+CONFIG_L = {
+    "dropout": 0.1,
+    "mlp_dim": 4096,
+    "num_heads": 16,
+    "num_layers": 24,
+    "hidden_size": 1024,
+}
+# name of published weights: their number of classes
+WEIGHTS = {"imagenet21k": 21_843, "imagenet21k+imagenet2012": 1_000}
+
+
+def preprocess_inputs(X):
+    """Pixels (..., 3) in 0..255 to float32 in -1..1."""
+    return normalize(np.asarray(X), Preprocessing())
+
+
+def build_model(
+    image_size,
+    patch_size,
+    num_layers,
+    hidden_size,
+    num_heads,
+    name,
+    mlp_dim,
+    classes,
+    dropout=0.1,
+    activation="linear",
+    include_top=True,
+    representation_size=None,
+):
+    """Build a ViT from its sizes.
+
+    Arguments:
+        image_size: int or (height, width), a multiple of `patch_size`.
+        patch_size, num_layers, hidden_size, num_heads, mlp_dim: the architecture.
+        name: name of the model.
+        classes: outputs of the head.
+        dropout: rate in the MLPs and after attention.
+        activation: activation of the head.
+        include_top: without it the output is the class token, (N, hidden_size).
+        representation_size: width of a tanh layer before the head, or None.
+
+    Returns:
+        A functional Keras model on images (N, height, width, 3) in -1..1.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+    config = ViTConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        num_layers=num_layers,
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        mlp_dim=mlp_dim,
+        classes=classes,
+        dropout=dropout,
+        activation=activation,
+        include_top=include_top,
+        representation_size=representation_size,
+    )
+    return create_model(config, name=name)
+
+
+def _build(
+    sizes,
+    name,
+    patch_size,
+    image_size,
+    classes,
+    activation,
+    include_top,
+    pretrained,
+    pretrained_top,
+    weights,
+):
+    if weights not in WEIGHTS:
+        raise ValueError(
+            f"`weights` must be one of {sorted(WEIGHTS)}. Received: weights={weights!r}"
+        )
+    if pretrained or pretrained_top:
+        raise ValueError(
+            "`pretrained` and `pretrained_top` must be False: this package downloads "
+            "nothing by itself. Build the model without them, then load a file with "
+            f"`model.load_weights`. Received: pretrained={pretrained}, "
+            f"pretrained_top={pretrained_top}"
+        )
+    return build_model(
+        **sizes,
+        name=name,
+        patch_size=patch_size,
+        image_size=image_size,
+        classes=classes,
+        activation=activation,
+        include_top=include_top,
+        representation_size=(
+            sizes["hidden_size"] if weights == "imagenet21k" else None
+        ),
+    )
+
+
+def _variant(sizes, name, patch_size, default_image_size):
+    def build(
+        image_size=default_image_size,
+        classes=1000,
+        activation="linear",
+        include_top=True,
+        pretrained=False,
+        pretrained_top=False,
+        weights="imagenet21k+imagenet2012",
+    ):
+        return _build(
+            sizes,
+            name,
+            patch_size,
+            image_size,
+            classes,
+            activation,
+            include_top,
+            pretrained,
+            pretrained_top,
+            weights,
+        )
+
+    build.__name__ = build.__qualname__ = name.replace("-", "_")
+    build.__doc__ = f"""Build {name.upper()}.
+
+    Arguments:
+        image_size: int or (height, width), a multiple of {patch_size}.
+        classes: outputs of the head.
+        activation: activation of the head.
+        include_top: without it the output is the class token.
+        pretrained, pretrained_top: must be False; load a weights file yourself.
+        weights: "imagenet21k" adds the tanh layer that those weights have.
+
+    Raises:
+        ValueError: an argument out of range, or `pretrained=True`.
+    """
+    return build
+
+
+vit_b16 = _variant(CONFIG_B, "vit-b16", 16, (224, 224))
+vit_b32 = _variant(CONFIG_B, "vit-b32", 32, (224, 224))
+vit_l16 = _variant(CONFIG_L, "vit-l16", 16, (384, 384))
+vit_l32 = _variant(CONFIG_L, "vit-l32", 32, (384, 384))
