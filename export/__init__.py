@@ -1,0 +1,33 @@
+"""From a trained Keras model to a proven artefact for a phone, browser, NPU or server.
+
+    export.to_tflite(model, "m.tflite", scheme="int8", calibration=images)
+    export.verify(model, "m.tflite", images)
+
+Importing this package loads neither Keras nor TensorFlow; the functions do.
+"""
+
+from .errors import MissingDependency as MissingDependency
+from .errors import ParityError as ParityError
+from .errors import UnsupportedOperators as UnsupportedOperators
+from .evaluation.benchmark import benchmark as benchmark
+from .evaluation.check import check as check
+from .evaluation.runners import load as load
+from .evaluation.verify import verify as verify
+from .formats.saved_model import to_saved_model as to_saved_model
+from .formats.tflite import to_tflite as to_tflite
+from .schemes import SCHEMES as SCHEMES
+from .targets import TARGETS as TARGETS
+
+__all__ = [
+    "MissingDependency",
+    "ParityError",
+    "SCHEMES",
+    "TARGETS",
+    "UnsupportedOperators",
+    "benchmark",
+    "check",
+    "load",
+    "to_saved_model",
+    "to_tflite",
+    "verify",
+]

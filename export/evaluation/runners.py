@@ -1,0 +1,173 @@
+"""An artefact as a callable: `load(path)(images) -> outputs`."""
+
+import pathlib
+import re
+
+import numpy as np
+
+from ..errors import missing
+
+
+def load(path, num_threads=1):
+    """Open a `.tflite` file or a SavedModel directory in its own runtime.
+
+    Arguments:
+        path: the artefact.
+        num_threads: threads of the LiteRT interpreter.
+
+    Returns:
+        `TFLiteRunner` or `SavedModelRunner`.
+
+    Raises:
+        FileNotFoundError: there is no such artefact.
+        ValueError: the file is truncated, or is no model.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return SavedModelRunner(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be an artefact. Received: path='{path}'")
+    return TFLiteRunner(path, num_threads)
+
+
+class TFLiteRunner:
+    """A `.tflite` file in the LiteRT interpreter, with its default XNNPACK delegate.
+
+    Attributes:
+        input_shape, output_shape: including the file's fixed batch.
+        input_dtype, output_dtype: names of NumPy dtypes.
+    """
+
+    def __init__(self, path, num_threads=1):
+        self.path = pathlib.Path(path)
+        self.interpreter = new_interpreter(self.path, num_threads=num_threads)
+        inputs = self.interpreter.get_input_details()
+        outputs = self.interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"`path` must be a model with one input and one output. '{path}' has "
+                f"{len(inputs)} and {len(outputs)}"
+            )
+        self._input, self._output = inputs[0], outputs[0]
+        self.input_shape = tuple(int(n) for n in self._input["shape"])
+        self.output_shape = tuple(int(n) for n in self._output["shape"])
+        self.input_dtype = np.dtype(self._input["dtype"]).name
+        self.output_dtype = np.dtype(self._output["dtype"]).name
+
+    def __call__(self, images):
+        """Run images of any number; the batch of the file is filled up.
+
+        Arguments:
+            images: (N, H, W, C), what the file takes: for files of this package raw
+                pixels 0..255. Quantised inputs are converted by the file's own scale.
+
+        Returns:
+            float32 array (N, ...), dequantised by the file's own scale.
+        """
+        images = check_images(images, self.input_shape)
+        batch, outputs = self.input_shape[0], []
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
+            filled = np.resize(chunk, (batch, *chunk.shape[1:]))
+            self.set_input(filled)
+            self.interpreter.invoke()
+            outputs.append(self.get_output()[: len(chunk)])
+        return np.concatenate(outputs)
+
+    def set_input(self, images):
+        """Write one full batch of images to the input tensor."""
+        scale, zero = self._input["quantization"]
+        dtype = self._input["dtype"]
+        if np.issubdtype(dtype, np.integer):
+            values = np.asarray(images, "float32") / (scale or 1.0) + zero
+            limits = np.iinfo(dtype)
+            images = np.clip(np.round(values), limits.min, limits.max)
+        self.interpreter.set_tensor(self._input["index"], images.astype(dtype))
+
+    def get_output(self):
+        """Read the output tensor as float32."""
+        values = self.interpreter.get_tensor(self._output["index"])
+        scale, zero = self._output["quantization"]
+        if scale:
+            return (values.astype("float32") - zero) * np.float32(scale)
+        return values.astype("float32")
+
+
+class SavedModelRunner:
+    """A SavedModel directory in TensorFlow, through its `serving_default` signature.
+
+    Attributes:
+        input_shape, output_shape: None stands for any number of images.
+        input_dtype, output_dtype: names of NumPy dtypes.
+    """
+
+    def __init__(self, path):
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise missing("tensorflow") from error
+        self.path, self._tf = pathlib.Path(path), tf
+        try:
+            self._model = tf.saved_model.load(str(path))
+            self._signature = self._model.signatures["serving_default"]
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"`path` must be a SavedModel with the signature serving_default. "
+                f"'{path}' is not: {error}"
+            ) from error
+        _, inputs = self._signature.structured_input_signature
+        outputs = self._signature.structured_outputs
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"`path` must be a model with one input and one output. '{path}' has "
+                f"{len(inputs)} and {len(outputs)}"
+            )
+        (self._name, spec), (self._output, result) = (
+            *inputs.items(),
+            *outputs.items(),
+        )
+        self.input_shape = tuple(spec.shape)
+        self.output_shape = tuple(result.shape)
+        self.input_dtype = spec.dtype.name
+        self.output_dtype = result.dtype.name
+
+    def __call__(self, images, batch_size=32):
+        """Run images (N, H, W, C); float32 outputs (N, ...)."""
+        images = check_images(images, self.input_shape).astype(self.input_dtype)
+        outputs = []
+        for start in range(0, len(images), batch_size):
+            chunk = self._tf.constant(images[start : start + batch_size])
+            result = self._signature(**{self._name: chunk})
+            outputs.append(result[self._output].numpy().astype("float32"))
+        return np.concatenate(outputs)
+
+
+def new_interpreter(path, **options):
+    """A LiteRT interpreter with its tensors allocated.
+
+    Raises:
+        MissingDependency: ai-edge-litert is not installed.
+        ValueError: LiteRT refuses the file.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise missing("ai-edge-litert") from error
+    try:
+        interpreter = Interpreter(str(path), **options)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).strip()
+        raise ValueError(f"LiteRT can not run '{path}': {reason}") from error
+    return interpreter
+
+
+def check_images(images, shape):
+    """Images as an array that fits an input shape, or a ValueError."""
+    images = np.asarray(images)
+    if images.shape[1:] != tuple(shape[1:]) or len(images) == 0:
+        raise ValueError(
+            f"`images` must have the shape (N, {', '.join(map(str, shape[1:]))}) with "
+            f"N >= 1. Received: shape={images.shape}"
+        )
+    return images

@@ -1,0 +1,158 @@
+"""Does the artefact say what the Keras model says?"""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from ..schemes import SCHEMES
+from . import runners
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """How far an artefact's outputs are from the reference's.
+
+    Attributes:
+        images: number of images compared.
+        max_abs: largest absolute difference of any output value.
+        cosine: least cosine similarity over the images.
+        sqnr_db: signal to quantisation noise ratio over all values,
+            `10 log10(sum ref^2 / sum (ref - out)^2)`; infinite when equal.
+        agreement: share of images with the same top-1 class; None if the output is
+            not one vector of classes per image.
+        threshold_db: what `sqnr_db` must reach, or None if nothing is demanded.
+    """
+
+    images: int
+    max_abs: float
+    cosine: float
+    sqnr_db: float
+    agreement: float | None
+    threshold_db: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the threshold, if there is one, is met. NaN never passes."""
+        if self.threshold_db is None:
+            return not math.isnan(self.sqnr_db)
+        return self.sqnr_db >= self.threshold_db
+
+    def to_dict(self):
+        """Plain data; an infinite ratio, which JSON can not hold, becomes None."""
+        data = {**dataclasses.asdict(self), "passed": self.passed}
+        if not math.isfinite(self.sqnr_db):
+            data["sqnr_db"] = None
+        return data
+
+    def __str__(self):
+        parts = [f"SQNR {self.sqnr_db:.1f} dB", f"max abs {self.max_abs:.2g}"]
+        parts.append(f"cosine {self.cosine:.4f}")
+        if self.agreement is not None:
+            parts.append(f"top-1 agreement {self.agreement:.1%}")
+        verdict = "" if self.passed else f"; needed {self.threshold_db:g} dB"
+        return f"{', '.join(parts)} on {self.images} images{verdict}"
+
+
+def compare(reference, outputs, threshold_db=None) -> Parity:
+    """Parity of two arrays (N, ...) of equal shape.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    reference = np.asarray(reference, "float64")
+    outputs = np.asarray(outputs, "float64")
+    if reference.shape != outputs.shape:
+        raise ValueError(
+            "The artefact's outputs must have the shape of the model's, "
+            f"{reference.shape}. Received: shape={outputs.shape}"
+        )
+    error = outputs - reference
+    signal, noise = np.sum(reference**2), np.sum(error**2)
+    if noise == 0:
+        sqnr = math.inf
+    else:
+        sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
+    agreement = None
+    if reference.ndim == 2 and reference.shape[1] > 1:
+        agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
+    return Parity(
+        images=len(reference),
+        max_abs=float(np.max(np.abs(error))),
+        cosine=float(np.min(cosine)),
+        sqnr_db=float(sqnr),
+        agreement=agreement,
+        threshold_db=threshold_db,
+    )
+
+
+def predict(model, images, *, preprocessing=None, batch_size=32):
+    """The Keras model's outputs on raw pixels.
+
+    Arguments:
+        model: a Keras model.
+        images: (N, H, W, C), pixels 0..255.
+        preprocessing: a `vit_keras.Preprocessing`; None means that of the ViT in the
+            model, and if there is none, the images are passed as they are.
+
+    Returns:
+        float32 array (N, ...).
+    """
+    from vit_keras.preprocessing import normalize
+
+    from ..graph.build import find_preprocessing
+
+    images = runners.check_images(images, model.input_shape)
+    preprocessing, outputs = preprocessing or find_preprocessing(model), []
+    for start in range(0, len(images), batch_size):  # never all images as float32
+        chunk = images[start : start + batch_size]
+        # Filled up, so that the model is traced for one shape only.
+        filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
+        if preprocessing is not None:
+            filled = normalize(filled, preprocessing)
+        output = np.asarray(model.predict_on_batch(filled), "float32")
+        outputs.append(output[: len(chunk)])
+    return np.concatenate(outputs)
+
+
+def verify(model, path, images, *, scheme=None, num_threads=1) -> Parity:
+    """Run an artefact in its real runtime and compare it with the Keras model.
+
+    Arguments:
+        model: the Keras model, or its outputs (N, ...) if they are at hand.
+        path: a `.tflite` file or a SavedModel directory.
+        images: (N, H, W, C), pixels 0..255.
+        scheme: whose threshold must be met; None means the scheme that the JSON
+            beside the artefact names, if there is one.
+        num_threads: threads of the interpreter.
+
+    Returns:
+        `Parity`; look at `.passed`.
+
+    Raises:
+        ValueError: images, outputs or the file do not fit.
+        FileNotFoundError: there is no such artefact.
+    """
+    runner = runners.load(path, num_threads)
+    images = runners.check_images(images, runner.input_shape)
+    reference = model if isinstance(model, np.ndarray) else predict(model, images)
+    scheme = scheme or read_sidecar(path).get("scheme")
+    threshold = SCHEMES[scheme].min_sqnr_db if scheme in SCHEMES else None
+    return compare(reference, runner(images), threshold)
+
+
+def sidecar(path):
+    """Where the JSON beside an artefact is: `m.tflite` -> `m.tflite.json`."""
+    path = pathlib.Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def read_sidecar(path):
+    """The JSON beside an artefact as a dict, empty if there is none."""
+    file = sidecar(path)
+    return json.loads(file.read_text()) if file.is_file() else {}

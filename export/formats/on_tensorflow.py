@@ -1,0 +1,146 @@
+"""What both writers need of Keras and TensorFlow.
+
+Tracing and conversion need the TensorFlow backend. A model on JAX or PyTorch goes
+through its saved `.keras` file into a child process that runs on TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from ..errors import ParityError
+from .metadata import read_report
+
+# exit status of the child -> the error to raise here
+CHILD_ERRORS = {1: ParityError, 2: ValueError}
+
+
+def here():
+    """Whether this process runs Keras on TensorFlow."""
+    import keras
+
+    return keras.backend.backend() == "tensorflow"
+
+
+def load(model):
+    """A Keras model from itself or from a `.keras` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no Keras model that can be opened safely.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    import keras
+
+    import vit_keras  # noqa: F401  registers its layers
+
+    path = pathlib.Path(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file '{path}'")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
+        raise ValueError(
+            f"`model` must be a .keras file. '{path}' can not be opened: {error}"
+        ) from error
+
+
+def in_child(command, model, path, options):
+    """Run the export in a process on the TensorFlow backend.
+
+    It calls this package's own command line, so that there is one way only.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = model
+        if not isinstance(model, str | os.PathLike):
+            source = os.path.join(folder, "model.keras")
+            model.save(source)
+        arguments = [sys.executable, "-m", "export", command, str(source), str(path)]
+        arguments += _as_flags(options, folder)
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        roots = [str(pathlib.Path(__file__).parents[2])]
+        roots += [environment["PYTHONPATH"]] if "PYTHONPATH" in environment else []
+        environment["PYTHONPATH"] = os.pathsep.join(roots)
+        done = subprocess.run(
+            arguments, env=environment, capture_output=True, text=True
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        message = lines[-1].removeprefix("vit-export: ")
+        raise CHILD_ERRORS.get(done.returncode, RuntimeError)(message)
+    return read_report(path)
+
+
+def _as_flags(options, folder):
+    """Options of a writer as arguments of the command line."""
+    flags = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if name == "calibration" and isinstance(value, np.ndarray):
+            value = os.path.join(folder, "calibration.npy")
+            np.save(value, options[name])
+        elif name == "labels" and value is not None:
+            value = os.path.join(folder, "labels.txt")
+            pathlib.Path(value).write_text("\n".join(options[name]) + "\n")
+        elif name == "preprocessing" and value is not None:
+            raise ValueError(
+                "`preprocessing` can be given on the TensorFlow backend only; build "
+                "the model with it instead: create_model(..., preprocessing=...)"
+            )
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif value is not None:
+            flags += [flag, str(value)]
+    return flags
+
+
+def check_labels(model, labels):
+    """Labels as a list, one per class of the model's output."""
+    if labels is None:
+        return None
+    labels = [str(label) for label in labels]
+    classes = model.output_shape[-1]
+    if len(labels) != classes:
+        raise ValueError(
+            f"`labels` must have {classes} names, one per output. "
+            f"Received: {len(labels)}"
+        )
+    return labels
+
+
+def as_dict(preprocessing):
+    """Preprocessing as plain data, None for none."""
+    return None if preprocessing is None else dataclasses.asdict(preprocessing)
+
+
+def notes(preprocessing, images):
+    """What a user should know of this export."""
+    found = []
+    if preprocessing is None:
+        found.append(
+            "the model carries no preprocessing, so none is inside: feed the artefact "
+            "what you feed the model"
+        )
+    if images.synthetic:
+        found.append("no images were given: parity is measured on random patterns")
+    return tuple(found)
+
+
+def quietly(function, *args, **kwargs):
+    """Call a chatty function of TensorFlow without what it prints at file level."""
+    root = logging.getLogger("tensorflow")
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):
+            return function(*args, **kwargs)
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,209 @@
+"""Write a `.tflite` file and prove it."""
+
+import pathlib
+import re
+import tempfile
+
+from ..errors import ParityError, UnsupportedOperators, missing
+from ..evaluation import check, runners
+from ..evaluation.verify import compare, predict
+from ..quantization import calibration as images_of
+from ..quantization import post_training
+from ..schemes import get_scheme
+from ..targets import get_target
+from . import metadata, on_tensorflow
+
+CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
+PARITY_LIMIT = 32
+
+
+def to_tflite(
+    model,
+    path,
+    *,
+    scheme="float32",
+    target=None,
+    calibration=None,
+    batch=1,
+    input_dtype=None,
+    output_dtype=None,
+    preprocessing=None,
+    labels=None,
+    enforce_parity=True,
+) -> metadata.ExportReport:
+    """Convert a Keras model to TFLite, run the file, and compare it with the model.
+
+    The file takes raw RGB pixels 0..255 (normalisation is inside), has a fixed batch
+    and builtin operators only. `<path>.json` beside it holds the report. The file
+    appears under its name only when everything went well.
+
+    Arguments:
+        model: a functional Keras model, on any backend, or the path of a `.keras`
+            file.
+        path: the file to write; an existing one is replaced.
+        scheme: a name in `SCHEMES`.
+        target: a name in `TARGETS` that the file must suit, or None for no check.
+        calibration: pixels for ranges and parity: an array (N, H, W, C) with values
+            0..255, a `.npy` file, or a folder of images. Needed by "int8"; of more
+            than 128 images, 128 are drawn.
+        batch: number of images per run, fixed in the file.
+        input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
+            uint8. A float32 input takes pixels 0..255, too.
+        output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
+            with scale and zero point in the file.
+        preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
+            own; it is put inside the file.
+        labels: class names, kept in the JSON.
+        enforce_parity: refuse a file below its scheme's parity threshold.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        ValueError: an argument is unknown, missing or does not fit the model.
+        UnsupportedOperators: the model needs operators that are not builtin.
+        ParityError: the file's outputs are too far from the model's.
+        FileNotFoundError: no such folder or calibration.
+        MissingDependency: the extra "export" is not installed.
+    """
+    rules = get_scheme(scheme)
+    _check_arguments(scheme, rules, target, batch, labels)
+    input_dtype = _choose("input_dtype", input_dtype, rules.input_dtypes, scheme)
+    output_dtype = _choose("output_dtype", output_dtype, rules.output_dtypes, scheme)
+    if rules.needs_calibration and calibration is None:
+        raise ValueError(
+            f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
+            "(N, H, W, C) in 0..255, a .npy file or a folder of images like those that "
+            "the model will see; 32 to 128 are enough"
+        )
+    options = {
+        "scheme": scheme,
+        "target": target,
+        "calibration": calibration,
+        "batch": batch,
+        "input_dtype": input_dtype,
+        "output_dtype": output_dtype,
+        "preprocessing": preprocessing,
+        "labels": labels,
+        "enforce_parity": enforce_parity,
+    }
+    if not on_tensorflow.here():
+        return on_tensorflow.in_child("tflite", model, path, options)
+    model = on_tensorflow.load(model)
+    labels = on_tensorflow.check_labels(model, labels)
+
+    from ..graph import build
+
+    preprocessing = preprocessing or build.find_preprocessing(model)
+    images = images_of.load_parity_images(
+        calibration, model.input_shape, preprocessing, CALIBRATION_LIMIT
+    )
+    with metadata.staged(path) as staged:
+        # A quantised input is exactly uint8 only if the float graph starts in float.
+        entry = "float32" if rules.needs_calibration else input_dtype
+        function = build.inference_function(model, preprocessing)
+        _convert(function, model, staged, scheme, batch, entry)
+        if scheme == "dynamic_int8":
+            staged.write_bytes(post_training.dynamic_int8(staged))
+        elif scheme == "int8":
+            ranges = images_of.measure_ranges(staged, images.pixels)
+            content = post_training.static_int8(
+                staged, ranges, input_dtype, output_dtype
+            )
+            staged.write_bytes(content)
+
+        inspected = check.check(staged, target or "cpu")
+        if not inspected.passed:
+            raise UnsupportedOperators(f"target refuses the file: {inspected}")
+        runner = runners.load(staged)
+        parity_images = images.pixels[:PARITY_LIMIT]
+        parity = compare(
+            predict(model, parity_images, preprocessing=preprocessing),
+            runner(parity_images),
+            rules.min_sqnr_db,
+        )
+        if enforce_parity and not parity.passed:
+            raise ParityError(
+                f"{path} was not written: scheme {scheme!r} needs an SQNR of "
+                f"{rules.min_sqnr_db:g} dB ({rules.reason}). Measured: {parity}, on "
+                f"{images.source}",
+                parity,
+            )
+        report = metadata.ExportReport(
+            path=str(path),
+            format="tflite",
+            scheme=scheme,
+            target=target,
+            size_bytes=0,
+            input=f"{runner.input_dtype} {runner.input_shape}",
+            output=f"{runner.output_dtype} {runner.output_shape}",
+            preprocessing=on_tensorflow.as_dict(preprocessing),
+            operators=inspected.operators,
+            parity=parity,
+            parity_images=images.source,
+            calibration=images.summary() if rules.needs_calibration else None,
+            labels=labels,
+            notes=on_tensorflow.notes(preprocessing, images),
+        )
+        return metadata.publish(staged, path, report)
+
+
+def _check_arguments(scheme, rules, target, batch, labels):
+    if target is not None and scheme not in get_target(target).schemes:
+        raise ValueError(
+            f"`scheme` must be one of {', '.join(get_target(target).schemes)} for "
+            f"target={target!r}. Received: scheme={scheme!r}"
+        )
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
+
+
+def _choose(name, value, valid, scheme):
+    if value is None:
+        return valid[0]
+    if value not in valid:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(valid)} for scheme={scheme!r}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def _convert(function, model, path, scheme, batch, input_dtype):
+    """Trace with a fixed batch and convert to a float `.tflite` file."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise missing("tensorflow") from error
+    import keras
+
+    def serve(images):
+        return {"output": function(tf.cast(images, "float32"))}
+
+    shape = (batch, *model.input_shape[1:])
+    spec = tf.TensorSpec(shape, tf.as_dtype(input_dtype), name="images")
+    # An unknown batch would leave shape arithmetic in the file that delegates refuse.
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint("serve", serve, input_signature=[spec])
+    with tempfile.TemporaryDirectory() as folder:
+        on_tensorflow.quietly(archive.write_out, folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if scheme == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            content = on_tensorflow.quietly(converter.convert)
+        except Exception as error:  # ConverterError is private, a bare Exception
+            refused = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
+            if not refused:
+                raise
+            raise UnsupportedOperators(
+                "the model needs operators that are not builtin in TFLite: "
+                f"{', '.join(refused)}"
+            ) from error
+    pathlib.Path(path).write_bytes(content)
+    leftover = {op.name for op in check.operators(path)} & set(check.STATEFUL)
+    if leftover:
+        raise UnsupportedOperators(
+            f"the file keeps state: {', '.join(sorted(leftover))}"
+        )

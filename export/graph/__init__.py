@@ -1,0 +1,1 @@
+"""The graph that is exported, made from the trained model."""

@@ -1,0 +1,113 @@
+"""From a trained Keras model to the function that an artefact holds.
+
+The function takes raw pixels: the preprocessing is inside. It computes in float32,
+whatever precision the model was trained in, and never runs in training mode.
+"""
+
+import keras
+import numpy as np
+
+
+def find_vit(model):
+    """The Vision Transformer of this package in a model.
+
+    Returns:
+        The model itself, a ViT nested in it, or None.
+    """
+    from vit_keras import VisionTransformer
+
+    if isinstance(model, VisionTransformer) and model.config is not None:
+        return model
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, keras.Model) and (vit := find_vit(layer)) is not None:
+            return vit
+    return None
+
+
+def find_preprocessing(model):
+    """The preprocessing that the model's ViT carries, or None."""
+    vit = find_vit(model)
+    return None if vit is None else vit.config.preprocessing
+
+
+def float32_copy(model):
+    """A copy of a functional model that computes in float32, with the same weights.
+
+    A model trained under mixed precision can not be converted, and its artefact would
+    not be the better for it.
+
+    Raises:
+        ValueError: the model is not a functional or sequential Keras model.
+    """
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise ValueError(
+            "`model` must be a functional or sequential Keras model. "
+            f"Received: {type(model).__name__}"
+        )
+
+    def in_float32(layer):
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=in_float32, recursive=True)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def fold_normalisation(kernel, bias, scale, offset):
+    """Move a per-channel multiply-add of the input into a convolution, exactly.
+
+    `conv(x * scale + offset, kernel) + bias` is a convolution of x itself, because
+    the patches need no padding: `kernel' = kernel * scale`,
+    `bias' = bias + sum over the patch of kernel * offset`.
+
+    Arguments:
+        kernel: (p, q, C, D), float64. bias: (D,).
+        scale, offset: (C,).
+
+    Returns:
+        The new kernel and bias.
+    """
+    folded = kernel * scale[:, None]
+    return folded, bias + np.einsum("pqcd,c->d", kernel, offset)
+
+
+def inference_function(model, preprocessing):
+    """The function of an artefact.
+
+    Arguments:
+        model: a functional Keras model with one image input and one output.
+        preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
+
+    Returns:
+        A function from float32 pixels (N, H, W, C) to the model's output. Its
+        variables are its own: `model` is not changed.
+
+    Raises:
+        ValueError: the model has several inputs or outputs.
+    """
+    from vit_keras.layers import Patches
+
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one input and one output. Received: "
+            f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+        )
+    model = float32_copy(model)
+    if preprocessing is None:
+        return lambda images: model(images, training=False)
+    scale, offset = preprocessing.scale_and_offset()
+    entry = model.inputs[0]._keras_history.operation
+    readers = [node.operation for node in entry._outbound_nodes]
+    patches = readers[0] if len(readers) == 1 else None
+    if isinstance(patches, Patches) and not patches.patch_norm:
+        kernel, bias = fold_normalisation(
+            np.asarray(patches.kernel, "float64"),
+            np.asarray(patches.bias, "float64"),
+            scale,
+            offset,
+        )
+        patches.kernel.assign(kernel.astype("float32"))
+        patches.bias.assign(bias.astype("float32"))
+        return lambda images: model(images, training=False)
+    scale, offset = scale.astype("float32"), offset.astype("float32")
+    return lambda images: model(images * scale + offset, training=False)

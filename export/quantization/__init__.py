@@ -1,0 +1,1 @@
+"""Fewer bits: calibration, and quantisation after training."""

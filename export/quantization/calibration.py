@@ -1,0 +1,226 @@
+"""Images for calibration and parity, and the ranges measured on them."""
+
+import dataclasses
+import hashlib
+import math
+import os
+import pathlib
+import warnings
+
+import numpy as np
+
+from ..evaluation import runners
+
+# Operators whose outputs are their inputs' values in another shape or place. Their
+# tensors must share one scale, or the quantiser has to convert between them.
+SAME_SCALE = ("RESHAPE", "TRANSPOSE", "CONCATENATION", "STRIDED_SLICE", "SLICE")
+
+
+def load_images(source, image_size, preprocessing, limit=None, seed=0):
+    """Raw pixels from whatever the user has.
+
+    Arguments:
+        source: an array (N, H, W, C) with pixels 0..255, a `.npy` file of one, or a
+            folder that is searched for image files, subfolders included.
+        image_size: (height, width) that the model takes.
+        preprocessing: how photographs are brought to this size.
+        limit: use at most this many images, drawn at random; None means all.
+        seed: of this draw.
+
+    Returns:
+        Array (N, height, width, C): uint8, or float32 if the source is float.
+
+    Raises:
+        ValueError: wrong shape, values that are not pixels, or no readable image.
+        FileNotFoundError: the path does not exist.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = pathlib.Path(source)
+        if path.is_dir():
+            return _load_folder(path, image_size, preprocessing, limit, seed)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file or folder '{path}'")
+        if path.suffix != ".npy":
+            raise ValueError(
+                f"Images must be an array, a .npy file or a folder. Received: '{path}'"
+            )
+        source = np.load(path, allow_pickle=False)
+    images = np.asarray(source)
+    channels = len(preprocessing.mean) if preprocessing is not None else None
+    expected = (*image_size, channels or images.shape[-1])
+    if images.ndim != 4 or images.shape[1:] != expected or not len(images):
+        raise ValueError(
+            f"Images must have the shape (N, {', '.join(map(str, expected))}) with "
+            f"N >= 1. Received: shape={images.shape}"
+        )
+    if limit is not None and len(images) > limit:
+        images = images[_draw(len(images), limit, seed)]
+    if preprocessing is not None:
+        images = _check_pixels(images)
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images for an export, and where they come from.
+
+    Attributes:
+        pixels: (N, H, W, C).
+        source: in words.
+        synthetic: whether they are random patterns, for want of real ones.
+    """
+
+    pixels: np.ndarray
+    source: str
+    synthetic: bool = False
+
+    def summary(self):
+        """Plain data for the JSON beside an artefact."""
+        return {
+            "images": len(self.pixels),
+            "sha256": content_hash(self.pixels),
+            "source": self.source,
+        }
+
+
+def load_parity_images(source, input_shape, preprocessing, limit) -> Images:
+    """The images to measure ranges and parity on; random patterns if none are given.
+
+    Arguments:
+        source: as for `load_images`, or None.
+        input_shape: (N, H, W, C) of the model.
+        preprocessing, limit: as for `load_images`.
+    """
+    if source is not None:
+        pixels = load_images(source, input_shape[1:3], preprocessing, limit)
+        named = isinstance(source, str | os.PathLike)
+        return Images(pixels, f"images of {source}" if named else "the images given")
+    # Smooth patterns with noise: nearer to photographs than noise alone.
+    generator = np.random.default_rng(0)
+    height, width, channels = input_shape[1:]
+    coarse = generator.uniform(0, 255, (16, 4, 4, channels))
+    rows = np.arange(height) * 4 // height
+    columns = np.arange(width) * 4 // width
+    pixels = coarse[:, rows][:, :, columns]
+    pixels = pixels + generator.normal(0, 20, pixels.shape)
+    pixels = pixels.clip(0, 255).astype("uint8")
+    return Images(pixels, "16 random patterns", synthetic=True)
+
+
+def _draw(total, limit, seed):
+    return np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
+
+
+def _check_pixels(images):
+    """Reject what can not be pixels; normalised images are the usual mistake."""
+    if images.dtype == np.uint8:
+        return images
+    low, high = float(np.min(images)), float(np.max(images))
+    if not (math.isfinite(low) and math.isfinite(high)) or low < 0 or high > 255:
+        hint = " They look normalised already." if -20 < low and high < 20 else ""
+        raise ValueError(
+            "Images must be pixels in 0..255; the preprocessing is inside the "
+            f"artefact.{hint} Received: values from {low:g} to {high:g}"
+        )
+    if high <= 1.0 and np.issubdtype(images.dtype, np.floating):
+        raise ValueError(
+            "Images must be pixels in 0..255; these are in 0..1. Multiply them by 255."
+        )
+    return images.astype("float32")
+
+
+def _load_folder(path, image_size, preprocessing, limit, seed):
+    from vit_keras import preprocessing as pp
+
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in pp.IMAGE_SUFFIXES)
+    order = np.random.default_rng(seed).permutation(len(files))
+    images, bad = [], []
+    for index in order if limit is not None else range(len(files)):
+        try:
+            images.append(pp.load_image(files[index], image_size, preprocessing))
+        except pp.ImageError as error:
+            bad.append(str(error))
+        if limit is not None and len(images) == limit:
+            break
+    for line in bad:
+        warnings.warn(f"skipped: {line}", stacklevel=3)
+    if not images:
+        raise ValueError(
+            f"'{path}' holds no readable image "
+            f"({', '.join(pp.IMAGE_SUFFIXES)}); {len(bad)} files were unreadable"
+        )
+    return np.stack(images)
+
+
+def content_hash(images) -> str:
+    """SHA-256 of the pixels and their shape: the same images give the same hash."""
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(f"{images.shape}{images.dtype}".encode())
+    digest.update(images.tobytes())
+    return digest.hexdigest()
+
+
+def measure_ranges(path, images) -> dict[str, tuple[float, float]]:
+    """Least and greatest value of every float tensor of a float file.
+
+    Plain minimum and maximum: clipping outliers, which class and register tokens
+    carry on purpose, destroys a pre-trained ViT.
+
+    Arguments:
+        path: a float32 `.tflite` file with a float32 input.
+        images: (N, H, W, C), pixels 0..255.
+
+    Returns:
+        tensor name -> (min, max). Tensors that share a scale share a range.
+    """
+    from ai_edge_litert.interpreter import OpResolverType
+
+    with warnings.catch_warnings():  # keeping all tensors is what we want here
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = runners.new_interpreter(
+            path,
+            # A delegate would hide the tensors inside it.
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+    (entry,) = interpreter.get_input_details()
+    batch = int(entry["shape"][0])
+    tensors = [t for t in interpreter.get_tensor_details() if t["dtype"] == np.float32]
+    low = {t["index"]: math.inf for t in tensors}
+    high = {t["index"]: -math.inf for t in tensors}
+    for start in range(0, len(images), batch):
+        chunk = np.asarray(images[start : start + batch], "float32")
+        chunk = np.resize(chunk, (batch, *chunk.shape[1:]))
+        interpreter.set_tensor(entry["index"], chunk)
+        interpreter.invoke()
+        for index in low:
+            values = interpreter.get_tensor(index)
+            if values.size:
+                low[index] = min(low[index], float(values.min()))
+                high[index] = max(high[index], float(values.max()))
+    # All pixel values are possible, whichever these images happened to hold. With
+    # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
+    low[entry["index"]], high[entry["index"]] = 0.0, 255.0
+    for group in _same_scale_groups(interpreter, low):
+        least, most = min(low[i] for i in group), max(high[i] for i in group)
+        for index in group:
+            low[index], high[index] = least, most
+    return {
+        t["name"]: (low[t["index"]], high[t["index"]])
+        for t in tensors
+        if math.isfinite(low[t["index"]])
+    }
+
+
+def _same_scale_groups(interpreter, indices):
+    """Sets of tensors joined by operators that only move values."""
+    group = {index: {index} for index in indices}
+    for op in interpreter._get_ops_details():
+        if op["op_name"] not in SAME_SCALE:
+            continue
+        joined = set()
+        for index in (*op["inputs"], *op["outputs"]):
+            joined |= group.get(int(index), set())
+        for index in joined:
+            group[index] = joined
+    return {id(members): members for members in group.values()}.values()

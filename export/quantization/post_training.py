@@ -1,0 +1,139 @@
+"""Quantisation after training, by litert-quantizer.
+
+Our part is the ranges: the library's own calibration is a moving average, which loses
+outliers and decibels.
+"""
+
+import contextlib
+import io
+import os
+
+import numpy as np
+
+from ..errors import missing
+
+
+def _library():
+    try:
+        from litert_quantizer import algorithm_manager, qtyping, quantizer, recipe
+    except ImportError as error:
+        raise missing("litert-quantizer") from error
+    operators = qtyping.TFLOperationName
+    skip = algorithm_manager.AlgorithmName.NO_QUANTIZE
+    return quantizer.Quantizer, recipe, operators, skip
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The library prints its progress; ours is told elsewhere."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        yield
+
+
+def dynamic_int8(path) -> bytes:
+    """int8 weights, float activations that are quantised row by row at run time.
+
+    Arguments:
+        path: a float32 `.tflite` file.
+
+    Returns:
+        The quantised file.
+    """
+    new_quantizer, recipe, operators, skip = _library()
+    quantizer = new_quantizer(os.fspath(path), recipe.dynamic_wi8_afp32())
+    # Attention has no weights; a constant operand, such as the probe of attention
+    # pooling, must stay float, since there is no kernel for a mixed product.
+    quantizer.update_quantization_recipe(
+        regex=".*", operation_name=operators.BATCH_MATMUL, algorithm_key=skip
+    )
+    with _quiet():
+        return bytes(quantizer.quantize().quantized_model)
+
+
+def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
+    """int8 weights and activations: integer arithmetic from input to output.
+
+    Arguments:
+        path: a float32 `.tflite` file with a float32 input.
+        ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
+        input_dtype, output_dtype: "uint8", "int8" or "float32".
+
+    Returns:
+        The quantised file.
+    """
+    new_quantizer, recipe, operators, skip = _library()
+    quantizer = new_quantizer(os.fspath(path), recipe.static_wi8_ai8())
+    # Float at both ends, so that the last step can give each end the wanted type.
+    for end in (operators.INPUT, operators.OUTPUT):
+        quantizer.update_quantization_recipe(
+            regex=".*", operation_name=end, algorithm_key=skip
+        )
+    with _quiet():
+        # One run on a grey image, for the names and shapes only.
+        signature, entry, shape = _signature(path)
+        grey = np.full(shape, 127, "float32")
+        statistics = quantizer.calibrate({signature: [{entry: grey}]})
+        for name, values in statistics.items():
+            if "min" in values:
+                low, high = ranges[name]
+                values["min"] = np.full_like(values["min"], low)
+                values["max"] = np.full_like(values["max"], high)
+        content = bytes(quantizer.quantize(statistics).quantized_model)
+    return _drop_idle_quantize(_set_ends(content, input_dtype, output_dtype))
+
+
+def _signature(path):
+    """Name of the signature, of its input, and the input's shape."""
+    from ..evaluation.runners import new_interpreter
+
+    interpreter = new_interpreter(path)
+    ((name, ends),) = interpreter.get_signature_list().items()
+    shape = interpreter.get_input_details()[0]["shape"]
+    return name, ends["inputs"][0], tuple(int(n) for n in shape)
+
+
+def _drop_idle_quantize(content):
+    """Remove QUANTIZE operators that change nothing.
+
+    litert-quantizer puts one before a concatenation even where both sides have the
+    same type, scale and zero point.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    quantize = schema.BuiltinOperator.QUANTIZE
+
+    def idle(op):
+        if model.operatorCodes[op.opcodeIndex].builtinCode != quantize:
+            return False
+        a, b = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+        return (
+            a.type == b.type
+            and np.array_equal(a.quantization.scale, b.quantization.scale)
+            and np.array_equal(a.quantization.zeroPoint, b.quantization.zeroPoint)
+        )
+
+    source = {op.outputs[0]: op.inputs[0] for op in graph.operators if idle(op)}
+    graph.operators = [op for op in graph.operators if not idle(op)]
+    for op in graph.operators:
+        op.inputs = [source.get(index, index) for index in op.inputs]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _set_ends(content, input_dtype, output_dtype):
+    """Replace the float input and output of a quantised file by integer ones."""
+    import tensorflow as tf
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    return bytes(
+        modify_model_io_type(
+            content, tf.as_dtype(input_dtype), tf.as_dtype(output_dtype)
+        )
+    )
