@@ -1,0 +1,168 @@
+"""The command line `vit-export`: tflite, saved-model, verify, check, benchmark.
+
+Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input, with
+one clear line on stderr.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Annotated
+
+# Conversion needs this backend, whichever the model was trained on. Set before
+# anything imports Keras.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import rich  # noqa: E402
+import rich.console  # noqa: E402
+import rich.table  # noqa: E402
+import typer  # noqa: E402
+
+import export  # noqa: E402
+
+app = typer.Typer(
+    help="From a trained Keras model to a proven artefact.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
+Out = Annotated[pathlib.Path, typer.Argument(help="What to write.")]
+Artefact = Annotated[pathlib.Path, typer.Argument(help=".tflite or SavedModel.")]
+Labels = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="A class per line; default: labels.txt beside the model."),
+]
+Calibration = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Folder of images or .npy of pixels; required by int8."),
+]
+SCHEME_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.SCHEMES.items())
+TARGET_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.TARGETS.items())
+
+
+@app.command()
+def tflite(
+    model: Model,
+    out: Out,
+    scheme: Annotated[str, typer.Option(help=SCHEME_HELP)] = "float32",
+    target: Annotated[str | None, typer.Option(help=TARGET_HELP)] = None,
+    calibration: Calibration = None,
+    batch: Annotated[int, typer.Option(help="Images per run, fixed.")] = 1,
+    input_dtype: Annotated[str | None, typer.Option()] = None,
+    output_dtype: Annotated[str | None, typer.Option()] = None,
+    labels: Labels = None,
+    enforce_parity: Annotated[
+        bool, typer.Option(help="Refuse a file below its scheme's threshold.")
+    ] = True,
+):
+    """Write a .tflite file, run it in LiteRT and compare it with the model."""
+    with _status(f"exporting {scheme}"):
+        report = export.to_tflite(
+            model,
+            out,
+            scheme=scheme,
+            target=target,
+            calibration=calibration,
+            batch=batch,
+            input_dtype=input_dtype,
+            output_dtype=output_dtype,
+            labels=_read_labels(model, labels),
+            enforce_parity=enforce_parity,
+        )
+    print(report)
+
+
+@app.command("saved-model")
+def saved_model(
+    model: Model, out: Out, labels: Labels = None, calibration: Calibration = None
+):
+    """Write a SavedModel directory, run it in TensorFlow and compare it."""
+    with _status("exporting"):
+        report = export.to_saved_model(
+            model, out, labels=_read_labels(model, labels), calibration=calibration
+        )
+    print(report)
+
+
+@app.command()
+def verify(
+    model: Model,
+    artefact: Artefact,
+    data: Annotated[
+        pathlib.Path, typer.Option(help="Folder of images or .npy of pixels.")
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="Images at most.")] = 256,
+):
+    """Compare an artefact with its Keras model on images."""
+    from .formats import on_tensorflow
+    from .graph.build import find_preprocessing
+    from .quantization.calibration import load_images
+
+    with _status("comparing"):
+        loaded = on_tensorflow.load(model)
+        size, rules = loaded.input_shape[1:3], find_preprocessing(loaded)
+        pixels = load_images(data, size, rules, limit)
+        parity = export.verify(loaded, artefact, pixels)
+    print(f"{artefact}: {parity}")
+    if not parity.passed:
+        sys.exit(1)
+
+
+@app.command()
+def check(
+    artefact: Artefact,
+    target: Annotated[str, typer.Option(help=TARGET_HELP)] = "npu",
+):
+    """Say whether a target takes a .tflite file, and what it refuses."""
+    report = export.check(artefact, target)
+    print(report)
+    if not report.passed:
+        sys.exit(1)
+
+
+@app.command()
+def benchmark(
+    artefacts: Annotated[list[pathlib.Path], typer.Argument(help="What to time.")],
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    runs: Annotated[int, typer.Option(min=1)] = 30,
+):
+    """Time artefacts side by side at batch 1."""
+    table = rich.table.Table("artefact", "size", "latency (median)", "CPU time")
+    for row in export.benchmark(artefacts, num_threads=threads, runs=runs):
+        table.add_row(
+            row.path,
+            f"{row.size_bytes / 1e6:.2f} MB",
+            f"{row.latency_ms:.2f} ms",
+            f"{row.cpu_ms:.2f} ms",
+        )
+    rich.print(table)
+
+
+def _read_labels(model, labels):
+    file = labels or model.with_name("labels.txt")
+    if labels is None and not file.is_file():
+        return None
+    return file.read_text().splitlines()
+
+
+def _status(text):
+    """A spinner on stderr while something runs; nothing when it is no terminal."""
+    return rich.console.Console(stderr=True).status(text)
+
+
+def main():
+    """Run, and turn expected errors into one line and an exit status."""
+    try:
+        app()
+    except export.ParityError as error:
+        _fail(error, 1)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error, 2)
+
+
+def _fail(error, status):
+    print(f"vit-export: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,180 @@
+"""The command line `vit-keras`: presets, train, evaluate, predict.
+
+Exit status: 0 good, 2 wrong usage or bad input with one clear line on stderr.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Annotated
+
+import keras
+import numpy as np
+import rich
+import rich.table
+import typer
+
+from . import data as images
+from . import preprocessing as pp
+from .config import PRESETS
+from .training import RECIPES, train
+from .training.fit import evaluate as evaluate_model
+
+app = typer.Typer(
+    help="Vision Transformers in Keras 3.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[
+    pathlib.Path, typer.Argument(help="Folder that `train` made, or a .keras file.")
+]
+Strict = Annotated[bool, typer.Option(help="Fail on an unreadable image.")]
+
+
+@app.command()
+def presets():
+    """List the model sizes with their weights and papers."""
+    table = rich.table.Table("name", "image", "weights", "source")
+    for name, preset in PRESETS.items():
+        size = "x".join(map(str, preset.config.image_size))  # type: ignore[arg-type]
+        table.add_row(name, size, f"{preset.parameters:,}", preset.paper)
+    rich.print(table)
+
+
+@app.command("train")
+def train_command(
+    data: Annotated[str, typer.Option(help="'digits', or a folder of class folders.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the run.")],
+    preset: Annotated[str | None, typer.Option(help="See `presets`.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    validation_split: Annotated[float | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    image_size: Annotated[int | None, typer.Option()] = None,
+    patch_size: Annotated[int | None, typer.Option()] = None,
+    num_layers: Annotated[int | None, typer.Option()] = None,
+    hidden_size: Annotated[int | None, typer.Option()] = None,
+    num_heads: Annotated[int | None, typer.Option()] = None,
+    mlp_dim: Annotated[int | None, typer.Option()] = None,
+    recipe: Annotated[
+        pathlib.Path | None, typer.Option(help="A recipe.json of an earlier run.")
+    ] = None,
+    strict: Strict = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
+):
+    """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv."""
+    if recipe is not None:
+        base = dataclasses.replace(RECIPES["folder"], **_read_json(recipe))
+    else:
+        base = RECIPES["digits" if data == "digits" else "folder"]
+    sizes = {
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "num_layers": num_layers,
+        "hidden_size": hidden_size,
+        "num_heads": num_heads,
+        "mlp_dim": mlp_dim,
+    }
+    options = {
+        "preset": preset,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "validation_split": validation_split,
+        "seed": seed,
+    }
+    # Naming a preset means its sizes, not those of the recipe's own small model.
+    model = base.model if preset is None else {}
+    model = {**model, **{k: v for k, v in sizes.items() if v is not None}}
+    given = {k: v for k, v in options.items() if v is not None}
+    base = dataclasses.replace(base, **given, model=model)
+    train(data, base, out, strict=strict, overwrite=overwrite)
+    rich.print(f"wrote {out}/model.keras")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Annotated[str, typer.Option(help="'digits', or a folder of class folders.")],
+    strict: Strict = False,
+):
+    """Measure the accuracy of a run; for 'digits' on the held-out images."""
+    model, labels = open_run(run)
+    dataset = images.digits()[1] if data == "digits" else images.folder(data)
+    if labels is not None:
+        dataset = match_labels(dataset, labels)
+    result = evaluate_model(model, dataset, strict=strict)
+    print(
+        f"accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} "
+        f"on {result['images']} images"
+    )
+
+
+@app.command()
+def predict(
+    run: Run,
+    files: Annotated[list[pathlib.Path], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+):
+    """Print the most probable classes of images."""
+    model, labels = open_run(run)
+    config = model.config
+    labels = labels or [str(i) for i in range(model.output_shape[-1])]
+    for file in files:
+        pixels = pp.load_image(file, config.image_size, config.preprocessing)
+        inputs = pp.normalize(pixels[None], config.preprocessing)
+        logits = np.asarray(model.predict_on_batch(inputs), "float64")[0]
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        best = np.argsort(-shares)[:top]
+        print(f"{file}: " + ", ".join(f"{labels[i]} {shares[i]:.1%}" for i in best))
+
+
+def open_run(path):
+    """Model and labels (None without labels.txt) of a run folder or `.keras` file."""
+    path = pathlib.Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no model file '{file}'")
+    try:
+        model = keras.models.load_model(file, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
+        raise ValueError(f"'{file}' can not be opened as a model: {error}") from error
+    if getattr(model, "config", None) is None:
+        raise ValueError(f"'{file}' is not a Vision Transformer of this package")
+    labels = file.with_name("labels.txt")
+    return model, labels.read_text().splitlines() if labels.is_file() else None
+
+
+def match_labels(dataset, labels):
+    """Number the classes of a folder as the model does."""
+    unknown = sorted(set(dataset.classes) - set(labels))
+    if unknown:
+        raise ValueError(
+            f"`data` must hold classes of the model ({', '.join(labels[:5])} ...); "
+            f"unknown: {', '.join(unknown)}"
+        )
+    numbers = np.array([labels.index(name) for name in dataset.classes])
+    return dataclasses.replace(
+        dataset, labels=numbers[dataset.labels], classes=tuple(labels)
+    )
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"`recipe` must be a JSON file. '{path}': {error}") from error
+
+
+def main():
+    """Run, and turn expected errors into one line and exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"vit-keras: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

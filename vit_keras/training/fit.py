@@ -1,0 +1,204 @@
+"""The training run: data, recipe, `fit`, and what is left on disk."""
+
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from .. import data as images
+from ..config import ViTConfig, get_config
+from ..model import VisionTransformer, create_model
+from .augment import make_augment
+from .optimizers import make_optimizer
+from .progress import ProgressBar, new_bar
+from .recipe import Recipe
+
+
+def train(
+    data,
+    recipe: Recipe,
+    out,
+    *,
+    strict: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> VisionTransformer:
+    """Train a classifier and leave the run in a folder.
+
+    `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
+    `history.csv`. They appear when the run has succeeded, the history during it.
+
+    Arguments:
+        data: "digits", a folder of class folders, or a `data.Dataset`.
+        recipe: how to train.
+        out: folder to write to; made if missing.
+        strict: fail on an unreadable image instead of leaving it out.
+        overwrite: replace an earlier run in `out`.
+        console: for messages and progress; None means the terminal.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: data or recipe can not work.
+        FileNotFoundError: no such folder of data.
+        FileExistsError: `out` holds a run and `overwrite` is not set.
+        OSError: `out` can not be written to.
+        FloatingPointError: the loss is no longer a number.
+    """
+    console = console or Console()
+    out = pathlib.Path(out)
+    if (out / "model.keras").exists() and not overwrite:
+        raise FileExistsError(f"'{out}' holds a run already; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")
+
+    keras.utils.set_random_seed(recipe.seed)
+    dataset = open_data(data)
+    config = get_config(recipe.preset).replace(**recipe.model)
+    config = config.replace(classes=len(dataset.classes), activation="linear")
+    dataset = read(dataset, config, strict, console)
+    training, validation = dataset, None
+    if recipe.validation_split:
+        training, validation = images.split(
+            dataset, recipe.validation_split, recipe.seed
+        )
+    console.print(
+        f"{len(dataset)} images in {len(dataset.classes)} classes, "
+        f"{len(training)} to train on"
+    )
+
+    model = create_model(config, name=recipe.preset)
+    batches = images.Batches(
+        training,
+        config.image_size,
+        config.preprocessing,
+        recipe.batch_size,
+        shuffle=True,
+        augment=make_augment(recipe.shift, recipe.flip),
+        seed=recipe.seed,
+    )
+    model.compile(
+        make_optimizer(recipe, len(batches) * recipe.epochs),
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        ),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        batches,
+        epochs=recipe.epochs,
+        validation_data=_whole(validation, config) if validation else None,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.CSVLogger(str(out / "history.csv")),
+            StopOnNaN(),
+            ProgressBar(len(training), console),
+        ],
+    )
+    _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
+    staged = out / ".partial.keras"
+    model.save(staged)
+    os.replace(staged, out / "model.keras")
+    return model
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """End a run whose loss is no longer a number, with a clear message."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} in epoch {epoch + 1}: use a smaller "
+                "`learning_rate`, or more `warmup`"
+            )
+
+
+def open_data(data) -> images.Dataset:
+    """What the user named as a `Dataset`; for "digits", the training part."""
+    if isinstance(data, images.Dataset):
+        return data
+    return images.digits()[0] if data == "digits" else images.folder(data)
+
+
+def read(dataset, config: ViTConfig, strict, console) -> images.Dataset:
+    """Read all images, with a bar; name the unreadable ones."""
+    with new_bar(console, transient=True) as bar:
+        task = bar.add_task("reading images", total=len(dataset), text="")
+        readable, bad = images.prepare(
+            dataset,
+            config.image_size,
+            config.preprocessing,
+            strict=strict,
+            advance=lambda: bar.advance(task),
+        )
+    for line in bad:
+        console.print(f"skipped: {line}", style="yellow", markup=False, soft_wrap=True)
+    if bad:
+        console.print(f"{len(bad)} of {len(dataset)} files skipped", style="yellow")
+    return readable
+
+
+def evaluate(
+    model,
+    data,
+    *,
+    batch_size: int = 64,
+    strict: bool = False,
+    console: Console | None = None,
+) -> dict[str, float]:
+    """Top-1 accuracy and cross-entropy of a classifier.
+
+    Arguments:
+        model: a ViT with linear outputs, as `train` makes it.
+        data: "digits" (its held-out part), a folder of class folders, or a `Dataset`;
+            its classes in the order of the model's outputs.
+        batch_size: images per step.
+        strict: fail on an unreadable image instead of leaving it out.
+        console: for messages and progress; None means the terminal.
+
+    Returns:
+        {"images", "accuracy", "loss"}; the loss is the mean negative log-likelihood.
+
+    Raises:
+        ValueError: the number of classes differs from the model's.
+    """
+    dataset = images.digits()[1] if isinstance(data, str) and data == "digits" else data
+    dataset = open_data(dataset)
+    if len(dataset.classes) != model.output_shape[-1]:
+        raise ValueError(
+            f"`data` must have the model's {model.output_shape[-1]} classes. "
+            f"Received: {len(dataset.classes)} classes"
+        )
+    config = model.config
+    dataset = read(dataset, config, strict, console or Console())
+    batches = images.Batches(
+        dataset, config.image_size, config.preprocessing, batch_size
+    )
+    logits = np.concatenate(
+        [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
+    ).astype("float64")
+    logits -= logits.max(axis=1, keepdims=True)
+    log_likelihood = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
+    correct = logits.argmax(axis=1) == dataset.labels
+    return {
+        "images": len(dataset),
+        "accuracy": float(correct.mean()),
+        "loss": float(-chosen.mean()),
+    }
+
+
+def _whole(dataset, config):
+    return images.Batches(dataset, config.image_size, config.preprocessing, 256)
+
+
+def _write(path, text):
+    """Write a text file in one step."""
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_text(text)
+    os.replace(staged, path)
