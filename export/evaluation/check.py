@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pathlib
+import struct
 
 from ..errors import missing
 from ..targets import get_target
@@ -35,9 +36,14 @@ def operators(path) -> list[Operator]:
     except ImportError as error:
         raise missing("ai-edge-litert") from error
     content = pathlib.Path(path).read_bytes()
-    if content[4:8] != b"TFL3":
-        raise ValueError(f"`path` must be a TFLite file. Received: path='{path}'")
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    try:
+        if content[4:8] != b"TFL3":
+            raise ValueError("its identifier is not TFL3")
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+    except (ValueError, TypeError, IndexError, struct.error) as error:
+        raise ValueError(
+            f"`path` must be a whole TFLite file. '{path}' is not: {error}"
+        ) from error
     if len(model.subgraphs or ()) != 1:
         raise ValueError(
             "`path` must be a file with one subgraph, without control flow. "

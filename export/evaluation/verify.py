@@ -71,7 +71,9 @@ def compare(reference, outputs, threshold_db=None) -> Parity:
         )
     error = outputs - reference
     signal, noise = np.sum(reference**2), np.sum(error**2)
-    if noise == 0:
+    if not math.isfinite(signal + noise):
+        sqnr = math.nan
+    elif noise == 0:
         sqnr = math.inf
     else:
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf

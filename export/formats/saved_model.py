@@ -51,11 +51,10 @@ def to_saved_model(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("saved-model", model, path, options)
-    model = on_tensorflow.load(model)
-    labels = on_tensorflow.check_labels(model, labels)
-
     from ..graph import build
 
+    model = build.check_model(on_tensorflow.load(model))
+    labels = on_tensorflow.check_labels(model, labels)
     preprocessing = preprocessing or build.find_preprocessing(model)
     images = images_of.load_parity_images(
         calibration, model.input_shape, preprocessing, PARITY_LIMIT

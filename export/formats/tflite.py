@@ -89,11 +89,10 @@ def to_tflite(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
-    model = on_tensorflow.load(model)
-    labels = on_tensorflow.check_labels(model, labels)
-
     from ..graph import build
 
+    model = build.check_model(on_tensorflow.load(model))
+    labels = on_tensorflow.check_labels(model, labels)
     preprocessing = preprocessing or build.find_preprocessing(model)
     images = images_of.load_parity_images(
         calibration, model.input_shape, preprocessing, CALIBRATION_LIMIT

@@ -30,20 +30,39 @@ def find_preprocessing(model):
     return None if vit is None else vit.config.preprocessing
 
 
+def check_model(model):
+    """Return a model that can be exported.
+
+    Raises:
+        ValueError: it is not a functional or sequential Keras model from one batch of
+            images (N, H, W, C) of fixed size to one output.
+    """
+    functional = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    if not isinstance(model, keras.Model) or not functional:
+        raise ValueError(
+            "`model` must be a functional or sequential Keras model. "
+            f"Received: {type(model).__name__}"
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one input and one output. Received: "
+            f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+        )
+    shape = model.input_shape
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            "`model` must take images of a fixed size (None, height, width, channels). "
+            f"Received: input shape {shape}"
+        )
+    return model
+
+
 def float32_copy(model):
     """A copy of a functional model that computes in float32, with the same weights.
 
     A model trained under mixed precision can not be converted, and its artefact would
     not be the better for it.
-
-    Raises:
-        ValueError: the model is not a functional or sequential Keras model.
     """
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise ValueError(
-            "`model` must be a functional or sequential Keras model. "
-            f"Received: {type(model).__name__}"
-        )
 
     def in_float32(layer):
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
@@ -75,23 +94,15 @@ def inference_function(model, preprocessing):
     """The function of an artefact.
 
     Arguments:
-        model: a functional Keras model with one image input and one output.
+        model: what `check_model` accepts.
         preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
 
     Returns:
         A function from float32 pixels (N, H, W, C) to the model's output. Its
         variables are its own: `model` is not changed.
-
-    Raises:
-        ValueError: the model has several inputs or outputs.
     """
     from vit_keras.layers import Patches
 
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            "`model` must have one input and one output. Received: "
-            f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
-        )
     model = float32_copy(model)
     if preprocessing is None:
         return lambda images: model(images, training=False)

@@ -7,6 +7,7 @@ outliers and decibels.
 import contextlib
 import io
 import os
+import warnings
 
 import numpy as np
 
@@ -25,11 +26,13 @@ def _library():
 
 @contextlib.contextmanager
 def _quiet():
-    """The library prints its progress; ours is told elsewhere."""
+    """The library prints its progress, and warns of its own way to calibrate."""
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
     ):
+        warnings.simplefilter("ignore", UserWarning)
         yield
 
 

@@ -56,9 +56,10 @@ class Recipe:
                     f"`{name}` must be above 0. Received: {name}={getattr(self, name)}"
                 )
         for name in ("warmup", "label_smoothing", "shift", "validation_split"):
-            if not 0 <= getattr(self, name) < 1:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
                 raise ValueError(
-                    f"`{name}` must be in [0, 1). Received: {name}={getattr(self, name)}"
+                    f"`{name}` must be in [0, 1). Received: {name}={value}"
                 )
         if self.weight_decay < 0:
             raise ValueError(

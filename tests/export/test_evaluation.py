@@ -1,0 +1,126 @@
+"""Metrics against hand-computed values; runners, check and benchmark on bad files."""
+
+import math
+
+import numpy as np
+import pytest
+
+import export
+from export.evaluation.check import Operator, float_islands
+from export.evaluation.verify import compare
+from export.schemes import SCHEMES
+from tests.models import exported
+
+
+def test_compare_by_hand():
+    reference = np.array([[3.0, 4.0], [1.0, 0.0]])
+    outputs = np.array([[3.0, 4.0], [0.0, 1.0]])
+    parity = compare(reference, outputs, threshold_db=20)
+    assert parity.images == 2
+    assert parity.max_abs == 1.0
+    assert parity.cosine == 0.0  # the second row is orthogonal
+    assert parity.sqnr_db == pytest.approx(10 * math.log10(26 / 2))
+    assert parity.agreement == 0.5
+    assert not parity.passed
+
+
+def test_compare_equal_and_nan():
+    values = np.ones((2, 3))
+    assert compare(values, values, 80).passed
+    assert compare(values, values).to_dict()["sqnr_db"] is None
+    assert not compare(values, values * np.nan, 0).passed
+    assert not compare(values * np.nan, values).passed
+    assert not compare(values * 0, values, 0).passed  # no signal, only noise
+
+
+def test_agreement_needs_classes():
+    assert compare(np.ones((2, 5, 4)), np.ones((2, 5, 4))).agreement is None
+    assert compare(np.ones((2, 1)), np.ones((2, 1))).agreement is None
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match="must have the shape"):
+        compare(np.ones((2, 3)), np.ones((2, 4)))
+
+
+def test_every_scheme_gives_a_reason_for_its_threshold():
+    for scheme in SCHEMES.values():
+        assert scheme.reason and scheme.summary
+        assert scheme.input_dtypes and scheme.output_dtypes
+
+
+def test_float_islands():
+    ends = [
+        Operator("QUANTIZE", ("UINT8",), ("INT8",)),
+        Operator("CONV_2D", ("INT8", "INT8", "INT32"), ("INT8",)),
+        Operator("DEQUANTIZE", ("INT8",), ("FLOAT32",)),
+    ]
+    assert float_islands(ends) == []
+    island = [
+        Operator("DEQUANTIZE", ("INT8",), ("FLOAT32",)),
+        Operator("NEG", ("FLOAT32",), ("FLOAT32",)),
+        Operator("QUANTIZE", ("FLOAT32",), ("INT8",)),
+    ]
+    found = float_islands([*ends[:2], *island, *ends[1:]])
+    assert [line.split()[0] for line in found] == ["DEQUANTIZE", "NEG", "QUANTIZE"]
+
+
+def test_check_names_what_an_npu_refuses(model, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path)
+    report = export.check(path, "npu")
+    assert not report.passed
+    assert "FULLY_CONNECTED" in str(report) and "refused" in str(report)
+    assert export.check(path, "cpu").passed
+
+
+BAD_FILES = {"empty": b"", "text": b"hello, world", "cut": None}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+@pytest.mark.parametrize("function", [export.load, export.check])
+def test_bad_files(model, kind, function, tmp_path):
+    path = tmp_path / "m.tflite"
+    content = BAD_FILES[kind]
+    if content is None:
+        export.to_tflite(model, path)
+        content = path.read_bytes()[:2000]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="m.tflite"):
+        function(path)
+
+
+def test_missing_and_misfit(model, pixels, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        export.load(tmp_path / "no.tflite")
+    with pytest.raises(FileNotFoundError):
+        export.check(tmp_path / "no.tflite")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="must be a SavedModel"):
+        export.load(tmp_path / "folder")
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path)
+    with pytest.raises(ValueError, match="`images` must have the shape"):
+        export.verify(model, path, pixels[:, :16])
+    with pytest.raises(ValueError, match="must have the shape of the model's"):
+        export.verify(np.ones((48, 3), "float32"), path, pixels)
+
+
+def test_verify_sees_a_foreign_artefact(model, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(exported(seed=9), path)
+    assert not export.verify(model, path, pixels).passed
+
+
+def test_benchmark(model, pixels, tmp_path):
+    paths = [tmp_path / "a.tflite", tmp_path / "b.tflite", tmp_path / "s" / "1"]
+    export.to_tflite(model, paths[0])
+    export.to_tflite(model, paths[1], scheme="dynamic_int8", calibration=pixels)
+    export.to_saved_model(model, paths[2])
+    rows = export.benchmark(paths, runs=3)
+    assert [row.path for row in rows] == [str(path) for path in paths]
+    assert rows[0].size_bytes == paths[0].stat().st_size
+    assert rows[1].size_bytes < rows[0].size_bytes
+    assert all(row.latency_ms > 0 and row.runs == 3 for row in rows)
+    with pytest.raises(ValueError, match="`runs`"):
+        export.benchmark(paths, runs=0)

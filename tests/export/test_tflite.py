@@ -1,0 +1,384 @@
+"""Each scheme through the real LiteRT interpreter, and what the writer refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import export
+import vit_keras
+from export.evaluation.check import operators
+from export.evaluation.verify import predict
+from tests.models import exported
+from vit_keras.preprocessing import normalize
+
+VARIANTS = {
+    "token": {},
+    "map": {"pooling": "map"},
+    "gap, patch norm": {"pooling": "gap", "patch_norm": True},
+    "deit": {"distillation_token": True, "activation": "softmax"},
+    "registers, tanh": {"num_register_tokens": 2, "mlp_activation": "gelu_tanh"},
+    "sincos, layer scale": {"positions": "sincos2d", "layer_scale_init_value": 0.5},
+    "pre_logits": {"representation_size": 24},
+    "positions first": {"position_prefix": False, "qkv_bias": False, "head_dim": 8},
+    "rectangle": {"image_size": (16, 48), "patch_size": (8, 16)},
+    "grey": {
+        "channels": 1,
+        "preprocessing": vit_keras.Preprocessing(mean=(0.1307,), std=(0.3081,)),
+    },
+    "imagenet": {
+        "preprocessing": vit_keras.Preprocessing(
+            mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+        )
+    },
+}
+
+
+def noise(model, number=24, seed=3):
+    shape = (number, *model.input_shape[1:])
+    return np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
+
+
+@pytest.mark.parametrize("scheme", export.SCHEMES)
+def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
+    assert report.parity.passed
+    # Images that took no part in calibration.
+    parity = export.verify(model, path, pixels[24:])
+    assert parity.images == 24
+    assert parity.threshold_db == export.SCHEMES[scheme].min_sqnr_db
+    assert parity.passed, str(parity)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_int8_file_is_integer_only(variant, tmp_path):
+    model = exported(**VARIANTS[variant])
+    images, path = noise(model), tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme="int8", target="npu", calibration=images)
+    found = operators(path)
+    names = {op.name for op in found}
+    assert "NEG" not in names
+    assert not names & {"DEQUANTIZE", "CUSTOM", "READ_VARIABLE"}
+    # uint8 in: one QUANTIZE at the input, none after it.
+    assert [op.name for op in found].count("QUANTIZE") == 1
+    assert found[0].name == "QUANTIZE"
+    assert found[0].inputs == ("UINT8",) and found[0].outputs == ("INT8",)
+    kinds = {kind for op in found for kind in (*op.inputs, *op.outputs)}
+    assert not any(kind.startswith("FLOAT") for kind in kinds)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_float_file_is_equal(variant, tmp_path):
+    model = exported(**VARIANTS[variant])
+    images, path = noise(model, 8), tmp_path / "m.tflite"
+    export.to_tflite(model, path)
+    expected = model.predict(normalize(images, model.config.preprocessing), verbose=0)
+    # Folding the normalisation reorders float32 sums: 1e-5 of the largest output.
+    limit = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(export.load(path)(images), expected, atol=limit)
+
+
+def test_features_keep_their_tokens(tmp_path):
+    model = exported(task="features")
+    export.to_tflite(model, tmp_path / "m.tflite")
+    runner = export.load(tmp_path / "m.tflite")
+    assert runner.output_shape == (1, 17, 32)
+
+
+@pytest.mark.parametrize("entry", ["uint8", "int8", "float32"])
+@pytest.mark.parametrize("exit_", ["int8", "uint8", "float32"])
+def test_int8_ends(model, pixels, entry, exit_, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export.to_tflite(
+        model,
+        path,
+        scheme="int8",
+        calibration=pixels,
+        input_dtype=entry,
+        output_dtype=exit_,
+    )
+    runner = export.load(path)
+    assert (runner.input_dtype, runner.output_dtype) == (entry, exit_)
+    assert report.input == f"{entry} (1, 32, 32, 3)"
+    assert export.check(path, "npu").passed
+
+
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic_int8"])
+@pytest.mark.parametrize("entry", ["uint8", "float32"])
+def test_float_ends(model, pixels, scheme, entry, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme=scheme, input_dtype=entry, calibration=pixels)
+    assert export.load(path).input_dtype == entry
+    assert export.load(path).output_dtype == "float32"
+
+
+def test_uint8_input_of_int8_is_exact(model, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme="int8", calibration=pixels)
+    assert export.load(path)._input["quantization"] == (1.0, 0)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_batch_is_fixed(model, pixels, scheme, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme=scheme, batch=4, calibration=pixels)
+    runner = export.load(path)
+    assert runner.input_shape == (4, 32, 32, 3)
+    # 10 images are 2 full batches and a filled-up one.
+    assert runner(pixels[:10]).shape == (10, 10)
+    assert export.verify(model, path, pixels[:10]).passed
+    dynamic = {"SHAPE", "PACK", "GATHER", "REDUCE_PROD", "BROADCAST_TO"}
+    assert not dynamic & {op.name for op in operators(path)}
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_model_is_rebuilt_in_float32(policy, pixels, tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = exported()
+    finally:
+        keras.config.set_dtype_policy(before)
+    path = tmp_path / "m.tflite"
+    # The reference itself computes in half precision here, hence no threshold.
+    export.to_tflite(mixed, path, enforce_parity=False)
+    exact = exported()
+    exact.set_weights(mixed.get_weights())
+    # Against the same weights in float32 the file is exact.
+    assert export.verify(exact, path, pixels).sqnr_db > 100
+
+
+def test_model_is_not_changed(pixels, tmp_path):
+    model = exported()
+    before = model.get_weights()
+    export.to_tflite(model, tmp_path / "m.tflite")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_nested_and_foreign_models(pixels, tmp_path):
+    body = exported(include_top=False)
+    nested = keras.Sequential([body, keras.layers.Dense(4, name="top")])
+    report = export.to_tflite(nested, tmp_path / "nested.tflite", calibration=pixels)
+    assert report.preprocessing is not None
+    assert report.parity.sqnr_db > 100
+
+    inputs = keras.Input((8, 8, 3))
+    foreign = keras.Model(inputs, keras.layers.Flatten()(inputs))
+    report = export.to_tflite(foreign, tmp_path / "foreign.tflite")
+    assert report.preprocessing is None
+    assert "no preprocessing" in report.notes[0]
+
+
+def test_given_preprocessing_goes_inside(pixels, tmp_path):
+    body = exported()
+    cut = keras.Model(body.input, body.get_layer("pooling").output)
+    rules = body.config.preprocessing
+    path = tmp_path / "m.tflite"
+    export.to_tflite(cut, path, preprocessing=rules)
+    expected = cut.predict(normalize(pixels[:4], rules), verbose=0)
+    limit = 1e-5 * np.abs(expected).max()  # as in test_float_file_is_equal
+    np.testing.assert_allclose(export.load(path)(pixels[:4]), expected, atol=limit)
+
+
+def test_json_beside_the_file(model, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    labels = [f"class {i}" for i in range(10)]
+    report = export.to_tflite(
+        model, path, scheme="int8", calibration=pixels, labels=labels
+    )
+    data = json.loads((tmp_path / "m.tflite.json").read_text())
+    assert data["scheme"] == "int8"
+    assert data["size_bytes"] == path.stat().st_size == report.size_bytes
+    assert data["labels"] == labels
+    assert data["calibration"]["images"] == 48
+    assert len(data["calibration"]["sha256"]) == 64
+    assert data["parity"]["sqnr_db"] == report.parity.sqnr_db
+    assert data["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    assert data["versions"]["tensorflow"]
+    assert data["operators"]["FULLY_CONNECTED"] == 13
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.tflite", "m.tflite.json"]
+
+
+def test_calibration_from_folder_npy_and_array_agree(model, pixels, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    for i, image in enumerate(pixels[:6]):
+        Image.fromarray(image).save(tmp_path / "images" / "deep" / f"{i}.png")
+    np.save(tmp_path / "images.npy", pixels[:6])
+    sources = [pixels[:6], tmp_path / "images.npy", tmp_path / "images"]
+    contents = []
+    for i, source in enumerate(sources):
+        path = tmp_path / f"{i}.tflite"
+        export.to_tflite(model, path, scheme="int8", calibration=source)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == len(contents[2])
+
+
+# ---- what is refused, one by one: (options, what the message must say) ----
+
+REFUSED = [
+    ({"scheme": "int7"}, "`scheme` must be one of float32, float16"),
+    ({"scheme": "int8"}, "`calibration` is required by scheme='int8'"),
+    ({"target": "toaster"}, "`target` must be one of cpu, npu"),
+    ({"target": "npu"}, "`scheme` must be one of int8 for target='npu'"),
+    ({"batch": 0}, "`batch` must be an integer >= 1"),
+    ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
+    ({"output_dtype": "int8"}, "`output_dtype` must be one of float32"),
+    ({"labels": ["a", "b"]}, "`labels` must have 10 names"),
+    ({"calibration": np.zeros((4, 8, 8, 3), "uint8")}, "shape (N, 32, 32, 3)"),
+    ({"calibration": np.zeros((0, 32, 32, 3), "uint8")}, "N >= 1"),
+    ({"calibration": np.full((2, 32, 32, 3), -1.0)}, "look normalised already"),
+    ({"calibration": np.full((2, 32, 32, 3), 0.5)}, "Multiply them by 255"),
+    ({"calibration": np.full((2, 32, 32, 3), np.nan)}, "must be pixels in 0..255"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda v: str(v)[:40])
+def test_bad_arguments(model, options, message, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        export.to_tflite(model, tmp_path / "m.tflite", **options)
+    assert message in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_paths(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="folder .* does not exist"):
+        export.to_tflite(model, tmp_path / "missing" / "m.tflite")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        export.to_tflite(
+            model, tmp_path / "m.tflite", scheme="int8", calibration=tmp_path / "no"
+        )
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        export.to_tflite(tmp_path / "no.keras", tmp_path / "m.tflite")
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"PK\x03\x04 truncated")
+    with pytest.raises(ValueError, match="must be a .keras file"):
+        export.to_tflite(broken, tmp_path / "m.tflite")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="holds no readable image"):
+        export.to_tflite(model, tmp_path / "m.tflite", scheme="int8", calibration=empty)
+
+
+def test_corrupt_calibration_image_is_named_and_skipped(model, pixels, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(pixels[0]).save(folder / "good.png")
+    (folder / "bad.png").write_bytes((folder / "good.png").read_bytes()[:60])
+    with pytest.warns(UserWarning, match="bad.png"):
+        report = export.to_tflite(
+            model, tmp_path / "m.tflite", scheme="int8", calibration=folder
+        )
+    assert report.calibration["images"] == 1
+
+
+def test_file_below_threshold_is_refused_unless_told_otherwise(pixels, tmp_path):
+    model = exported()
+    # Two huge channels in the residual stream, of mean 0, that the head does not read:
+    # what it does read is lost in int8, which has one scale for all channels.
+    position, head = model.get_layer("posembed_input"), model.get_layer("head")
+    embedding, kernel = np.array(position.embedding), np.array(head.kernel)
+    embedding[..., :2], kernel[:2] = (1000.0, -1000.0), 0.0
+    position.embedding.assign(embedding)
+    head.kernel.assign(kernel)
+    for constant in (head.bias, model.get_layer("encoder_norm").beta):
+        constant.assign(np.zeros(constant.shape))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"an earlier file")
+    with pytest.raises(export.ParityError, match="needs an SQNR of 10 dB") as caught:
+        export.to_tflite(model, path, scheme="int8", calibration=pixels)
+    assert caught.value.parity.sqnr_db < 10
+    assert path.read_bytes() == b"an earlier file"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+    report = export.to_tflite(
+        model, path, scheme="int8", calibration=pixels, enforce_parity=False
+    )
+    assert not report.parity.passed
+    assert not json.loads((tmp_path / "m.tflite.json").read_text())["parity"]["passed"]
+
+
+def test_nan_weights_are_refused(tmp_path):
+    model = exported()
+    head = model.get_layer("head").kernel
+    head.assign(np.full(head.shape, np.nan))
+    with pytest.raises(export.ParityError):
+        export.to_tflite(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@keras.saving.register_keras_serializable(package="test")
+class NotBuiltin(keras.layers.Layer):
+    """Uses an operator that TFLite has only through TensorFlow's own kernels."""
+
+    def call(self, x):
+        return keras.ops.erfinv(x / 300.0)
+
+
+def test_other_than_builtin_operators_are_refused_by_name(tmp_path):
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, NotBuiltin()(inputs))
+    with pytest.raises(export.UnsupportedOperators, match="Erfinv"):
+        export.to_tflite(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_inputs_are_refused(tmp_path):
+    a, b = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+    model = keras.Model([a, b], keras.layers.Add()([a, b]))
+    with pytest.raises(ValueError, match="one input"):
+        export.to_tflite(model, tmp_path / "m.tflite")
+
+
+def test_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        export.to_tflite(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_process_leaves_no_half_file(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "out"
+    out.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "export", "tflite", tmp_path / "model.keras"]
+        + [out / "m.tflite"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(600):  # until it has begun to work beside the final name
+        if list(out.iterdir()) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if process.returncode == -signal.SIGKILL and (out / "m.tflite").exists():
+        export.load(out / "m.tflite")  # if it was quick, the file is whole
+    visible = [p for p in out.iterdir() if not p.name.startswith(".")]
+    assert all(p.name in ("m.tflite", "m.tflite.json") for p in visible)
+
+
+def test_predict_counts_and_batches(model, pixels):
+    whole = predict(model, pixels)
+    np.testing.assert_allclose(
+        # Another batch size sums in another order: float32 noise.
+        predict(model, pixels, batch_size=5),
+        whole,
+        atol=1e-5,
+    )
+    assert whole.shape == (48, 10)

@@ -1,0 +1,82 @@
+"""Small models and what the tests do with them."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+
+from vit_keras import ViTConfig, create_model
+
+TINY = ViTConfig(
+    image_size=16,
+    patch_size=8,
+    num_layers=2,
+    hidden_size=16,
+    num_heads=2,
+    mlp_dim=24,
+    classes=5,
+)
+
+
+def tiny(**changes):
+    """A configuration that builds in a blink."""
+    return TINY.replace(**changes)
+
+
+EXPORTED = tiny(
+    image_size=32, hidden_size=32, mlp_dim=64, classes=10
+)  # large enough for int8 to be judged
+
+
+def exported(seed=0, **changes):
+    """A small ViT for export, a little away from its fresh weights."""
+    task = changes.pop("task", "classify")
+    model = create_model(EXPORTED.replace(**changes), task=task)
+    rng = np.random.default_rng(seed)
+    model.set_weights([w + rng.normal(0, 0.1, w.shape) for w in model.get_weights()])
+    return model
+
+
+def images_for(config, number=2, seed=0):
+    """Normalised images that fit a configuration."""
+    shape = (number, *config.image_size, config.channels)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def randomise(model, seed=0):
+    """Give every weight a value that is neither 0 nor 1; returns the model.
+
+    Fresh biases are 0 and fresh gammas 1, which would hide a forgotten or swapped one.
+    """
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        value = 0.2 * rng.standard_normal(weight.shape)
+        weight.assign(value + 1.0 if weight.path.endswith("gamma") else value)
+    return model
+
+
+def weights_of(model):
+    """{path: float64 array}"""
+    return {
+        w.path: keras.ops.convert_to_numpy(w.value).astype("float64")
+        for w in model.weights
+    }
+
+
+def run(model, images):
+    """Inference by the call that is cheapest on each backend."""
+    if keras.backend.backend() == "jax":  # would compile each eager operation alone
+        return model.predict(images, verbose=0)
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+@contextlib.contextmanager
+def without_memory():
+    """Models built in here have weights with shapes but no values."""
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        # Keras would allocate and fill them all when its next scope ends.
+        global_state.set_global_attribute("uninitialized_variables", [])

@@ -1,0 +1,210 @@
+"""A Vision Transformer in float64 NumPy, written from the papers' formulas.
+
+It shares no code with `vit_keras` and calls no framework: where the two agree, both
+are right. Slow and plain on purpose. Equation numbers are those of arXiv 2010.11929.
+
+Shape letters: N images, T tokens, D width, H heads, d width of one head.
+"""
+
+import math
+
+import numpy as np
+
+_erf = np.vectorize(math.erf, otypes=["float64"])
+
+
+def layer_norm(x, gamma, beta, epsilon):
+    """arXiv 1607.06450: zero mean and unit variance over the last axis."""
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def gelu(x):
+    """x times the normal distribution function, arXiv 1606.08415."""
+    return x * 0.5 * (1.0 + _erf(x / math.sqrt(2.0)))
+
+
+def gelu_tanh(x):
+    """The tanh approximation, same paper, section 2."""
+    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1.0 + np.tanh(inner))
+
+
+GELU = {"gelu": gelu, "gelu_tanh": gelu_tanh}
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def dense(weights, path, x):
+    """Matrix product and, if the layer has one, bias."""
+    return x @ weights[f"{path}/kernel"] + weights.get(f"{path}/bias", 0.0)
+
+
+def norm(weights, path, x, epsilon):
+    return layer_norm(x, weights[f"{path}/gamma"], weights[f"{path}/beta"], epsilon)
+
+
+def attention(weights, path, query, value, num_heads):
+    """Equations 5 to 8: `(output (N, T, D), scores (N, H, T, S))`."""
+    q = dense(weights, f"{path}/query", query)
+    k = dense(weights, f"{path}/key", value)
+    v = dense(weights, f"{path}/value", value)
+    d = q.shape[-1] // num_heads
+    outputs, scores = [], []
+    for head in range(num_heads):
+        part = slice(head * d, (head + 1) * d)
+        a = softmax(q[..., part] @ k[..., part].swapaxes(-1, -2) / math.sqrt(d))
+        scores.append(a)
+        outputs.append(a @ v[..., part])
+    joined = np.concatenate(outputs, axis=-1)
+    return dense(weights, f"{path}/out", joined), np.stack(scores, axis=1)
+
+
+def mlp(weights, path, x, activation):
+    hidden = GELU[activation](dense(weights, f"{path}/dense1", x))
+    return dense(weights, f"{path}/dense2", hidden)
+
+
+def block(weights, path, x, num_heads, activation="gelu", epsilon=1e-6):
+    """Equations 2 and 3, with LayerScale where there are such weights."""
+    y = norm(weights, f"{path}/norm1", x, epsilon)
+    y, scores = attention(weights, f"{path}/attention", y, y, num_heads)
+    x = x + y * weights.get(f"{path}/layer_scale1/gamma", 1.0)
+    y = norm(weights, f"{path}/norm2", x, epsilon)
+    y = mlp(weights, f"{path}/mlp", y, activation)
+    return x + y * weights.get(f"{path}/layer_scale2/gamma", 1.0), scores
+
+
+def sincos2d(rows, columns, width):
+    """arXiv 2205.01580: sin(x), cos(x), sin(y), cos(y), a quarter of D each."""
+    quarter = width // 4
+    table = np.zeros((rows * columns, width))
+    for row in range(rows):
+        for column in range(columns):
+            for i in range(quarter):
+                exponent = i / (quarter - 1) if quarter > 1 else 0.0
+                frequency = 10_000.0**-exponent
+                token = table[row * columns + column]
+                token[i] = math.sin(column * frequency)
+                token[quarter + i] = math.cos(column * frequency)
+                token[2 * quarter + i] = math.sin(row * frequency)
+                token[3 * quarter + i] = math.cos(row * frequency)
+    return table
+
+
+def patches(images, patch_size):
+    """(N, H, W, C) to (N, P, p*q*C): patches row by row, pixels likewise."""
+    p, q = patch_size
+    number, height, width, _ = images.shape
+    cut = []
+    for top in range(0, height, p):
+        for left in range(0, width, q):
+            patch = images[:, top : top + p, left : left + q, :]
+            cut.append(patch.reshape(number, -1))
+    return np.stack(cut, axis=1)
+
+
+def embed(weights, config, images):
+    """Equation 1: images to tokens with positions."""
+    x = patches(images, config.patch_size)
+    kernel = weights["embedding/kernel"].reshape(-1, config.hidden_size)
+    if config.patch_norm:
+        x = norm(weights, "embedding/norm_before", x, config.norm_epsilon)
+    x = x @ kernel + weights["embedding/bias"]
+    if config.patch_norm:
+        x = norm(weights, "embedding/norm_after", x, config.norm_epsilon)
+
+    prefix = []
+    if config.class_token:
+        prefix.append(weights["class_token/token"])
+    if config.distillation_token:
+        prefix.append(weights["distillation_token/token"])
+    if config.num_register_tokens:
+        prefix.append(weights["register_tokens/token"])
+    prefix = [np.broadcast_to(t, (len(x), *t.shape[1:])) for t in prefix]
+
+    if config.positions == "learned":
+        positions = weights["posembed_input/embedding"][0]
+    else:
+        rows = config.image_size[0] // config.patch_size[0]
+        columns = config.image_size[1] // config.patch_size[1]
+        positions = sincos2d(rows, columns, config.hidden_size)
+        if config.position_prefix:  # the prefix has no place in the image
+            length = sum(t.shape[1] for t in prefix)
+            zeros = np.zeros((length, config.hidden_size))
+            positions = np.concatenate([zeros, positions])
+    if config.position_prefix:
+        return np.concatenate([*prefix, x], axis=1) + positions
+    return np.concatenate([*prefix, x + positions], axis=1)
+
+
+def encode(weights, config, images):
+    """All tokens after the last norm, and the list of each block's scores."""
+    x, scores = embed(weights, config, np.asarray(images, "float64")), []
+    for i in range(config.num_layers):
+        x, a = block(
+            weights,
+            f"encoderblock_{i}",
+            x,
+            config.num_heads,
+            config.mlp_activation,
+            config.norm_epsilon,
+        )
+        scores.append(a)
+    return norm(weights, "encoder_norm", x, config.norm_epsilon), scores
+
+
+def pool(weights, config, tokens):
+    if config.pooling == "token":
+        return tokens[:, 0]
+    if config.pooling == "gap":
+        rows = config.image_size[0] // config.patch_size[0]
+        columns = config.image_size[1] // config.patch_size[1]
+        return tokens[:, -rows * columns :].mean(axis=1)
+    probe = np.broadcast_to(
+        weights["pooling/probe"], (len(tokens), 1, config.hidden_size)
+    )
+    x, _ = attention(weights, "pooling/attention", probe, tokens, config.num_heads)
+    y = norm(weights, "pooling/norm", x, config.norm_epsilon)
+    return (x + mlp(weights, "pooling/mlp", y, config.mlp_activation))[:, 0]
+
+
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "softmax": softmax,
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+}
+
+
+def forward(weights, config, images, task="classify"):
+    """What a model with these weights has to return.
+
+    Arguments:
+        weights: dict from weight path, as Keras names it, to array.
+        config: object with the fields of `ViTConfig`.
+        images: (N, H, W, C), normalised.
+        task: "classify" or "features".
+    """
+    weights = {path: np.asarray(w, "float64") for path, w in weights.items()}
+    tokens, _ = encode(weights, config, images)
+    if task == "features" or config.pooling is None:
+        return tokens
+    x = pool(weights, config, tokens)
+    if config.representation_size is not None:
+        x = np.tanh(dense(weights, "pre_logits", x))
+    if not config.include_top:
+        return x
+    logits = dense(weights, "head", x)
+    if config.distillation_token:
+        logits = 0.5 * (logits + dense(weights, "head_dist", tokens[:, 1]))
+    return ACTIVATIONS[config.activation](logits)
+
+
+def attention_scores(weights, config, images):
+    """(L, N, H, T, T): the weights after the softmax of every block."""
+    weights = {path: np.asarray(w, "float64") for path, w in weights.items()}
+    return np.stack(encode(weights, config, images)[1])
