@@ -8,6 +8,14 @@ from keras.src.backend.common import global_state
 
 from vit_keras import ViTConfig, create_model
 
+# For `compile`. A few steps of a tiny model are over before XLA has compiled them; but
+# without it JAX would compile every single operation.
+JIT = keras.backend.backend() == "jax"
+
+# For one model built twice with the same weights: compiled apart, two sums of a dozen
+# float32 values of order 1 may be taken in another order.
+SAME = {"rtol": 2e-6, "atol": 2e-6}
+
 TINY = ViTConfig(
     image_size=16,
     patch_size=8,

@@ -53,7 +53,8 @@ def dynamic_int8(path) -> bytes:
         regex=".*", operation_name=operators.BATCH_MATMUL, algorithm_key=skip
     )
     with _quiet():
-        return bytes(quantizer.quantize().quantized_model)
+        content = bytes(quantizer.quantize().quantized_model)
+    return _tidy(content)
 
 
 def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
@@ -85,7 +86,7 @@ def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
                 values["min"] = np.full_like(values["min"], low)
                 values["max"] = np.full_like(values["max"], high)
         content = bytes(quantizer.quantize(statistics).quantized_model)
-    return _drop_idle_quantize(_set_ends(content, input_dtype, output_dtype))
+    return _set_ends(_tidy(content), input_dtype, output_dtype)
 
 
 def _signature(path):
@@ -98,16 +99,17 @@ def _signature(path):
     return name, ends["inputs"][0], tuple(int(n) for n in shape)
 
 
-def _drop_idle_quantize(content):
-    """Remove QUANTIZE operators that change nothing.
+def _tidy(content):
+    """A file that every reader understands, without operators that change nothing.
 
-    litert-quantizer puts one before a concatenation even where both sides have the
-    same type, scale and zero point.
+    litert-quantizer appends the weights of larger models behind the flatbuffer, where
+    only LiteRT looks for them; here they go back inside. It also puts a QUANTIZE before
+    a concatenation where both sides have the same type, scale and zero point.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = flatbuffer_utils.read_model_from_bytearray(content)
     (graph,) = model.subgraphs
     quantize = schema.BuiltinOperator.QUANTIZE
 
@@ -125,9 +127,7 @@ def _drop_idle_quantize(content):
     graph.operators = [op for op in graph.operators if not idle(op)]
     for op in graph.operators:
         op.inputs = [source.get(index, index) for index in op.inputs]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _set_ends(content, input_dtype, output_dtype):

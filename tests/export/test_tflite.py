@@ -382,3 +382,18 @@ def test_predict_counts_and_batches(model, pixels):
         atol=1e-5,
     )
     assert whole.shape == (48, 10)
+
+
+def test_weights_are_inside_the_flatbuffer(tmp_path):
+    # The quantiser puts those of larger models behind it, where few readers look.
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = exported(hidden_size=192, mlp_dim=768, num_layers=4, num_heads=3)
+    for scheme in ("dynamic_int8", "int8"):
+        path = tmp_path / "m.tflite"
+        export.to_tflite(model, path, scheme=scheme, calibration=noise(model, 8))
+        content = path.read_bytes()
+        buffers = schema.ModelT.InitFromPackedBuf(content, 0).buffers
+        assert not any(buffer.offset for buffer in buffers)
+        stored = sum(len(b.data) for b in buffers if b.data is not None)
+        assert stored > model.count_params()  # a byte a weight, and the rest

@@ -88,17 +88,21 @@ def train(
         ),
         metrics=["accuracy"],
     )
-    model.fit(
-        batches,
-        epochs=recipe.epochs,
-        validation_data=_whole(validation, config) if validation else None,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.CSVLogger(str(out / "history.csv")),
-            StopOnNaN(),
-            ProgressBar(len(training), console),
-        ],
-    )
+    watch = StopOnNaN()
+    with new_bar(console) as bar:
+        model.fit(
+            batches,
+            epochs=recipe.epochs,
+            validation_data=_whole(validation, config) if validation else None,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.CSVLogger(str(out / "history.csv")),
+                watch,
+                ProgressBar(bar, len(training)),
+            ],
+        )
+    if watch.message:
+        raise FloatingPointError(watch.message)
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     staged = out / ".partial.keras"
     model.save(staged)
@@ -107,15 +111,18 @@ def train(
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """End a run whose loss is no longer a number, with a clear message."""
+    """End a run whose loss is no longer a number; `message` then says so."""
+
+    message = ""
 
     def on_epoch_end(self, epoch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise FloatingPointError(
+            self.message = (
                 f"the loss became {loss} in epoch {epoch + 1}: use a smaller "
                 "`learning_rate`, or more `warmup`"
             )
+            self.model.stop_training = True
 
 
 def open_data(data) -> images.Dataset:

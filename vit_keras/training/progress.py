@@ -30,17 +30,17 @@ class ProgressBar(keras.callbacks.Callback):
     """One line for the whole run: epoch, remaining time, loss, accuracy, images/s.
 
     Arguments:
+        bar: an open bar from `new_bar`; whoever opened it closes it, so that the
+            terminal is whole again after an interrupt.
         images: number of training images per epoch.
-        console: where to draw; None means the terminal.
     """
 
-    def __init__(self, images: int, console: Console | None = None):
+    def __init__(self, bar: Progress, images: int):
         super().__init__()
+        self.bar = bar
         self.images = images
-        self.bar = new_bar(console)
 
     def on_train_begin(self, logs=None):
-        self.bar.start()
         self.task = self.bar.add_task(
             "training", total=self.params["epochs"], text="compiling"
         )
@@ -56,6 +56,3 @@ class ProgressBar(keras.callbacks.Callback):
             text.append(f"validation {logs['val_accuracy']:.1%}")
         text.append(f"{speed:.0f} images/s")
         self.bar.update(self.task, advance=1, text="  ".join(text))
-
-    def on_train_end(self, logs=None):
-        self.bar.stop()

@@ -1,0 +1,43 @@
+"""The demo at one epoch: every step, the table, and the commands that it prints."""
+
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_demo(tmp_path):
+    out = tmp_path / "digits"
+    environment = {**os.environ, "COLUMNS": "100", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py", "--epochs", "1", "--out", out],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("float32", "float16", "dynamic_int8", "int8"):
+        assert (out / f"{name}.tflite").is_file()
+        assert (out / f"{name}.tflite.json").is_file()
+        assert f"{name}.tflite" in done.stdout
+    assert (out / "saved_model" / "1" / "saved_model.pb").is_file()
+    for word in ("size", "accuracy", "agreement", "SQNR", "latency"):
+        assert word in done.stdout
+    tail = done.stdout.split("Try next:")[1].strip().splitlines()
+    assert len(tail) == 3
+    for line in tail[:2]:
+        program, *arguments = shlex.split(line)
+        module = {"vit-keras": "vit_keras.cli", "vit-export": "export.cli"}
+        name = module[pathlib.Path(program).name]
+        done = subprocess.run(
+            [sys.executable, "-c", f"from {name} import main; main()", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr

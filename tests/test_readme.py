@@ -1,0 +1,70 @@
+"""The README's words are true: its code runs, its commands exist, its map is right."""
+
+import pathlib
+import re
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_first_lines_are_the_two_commands():
+    block = README.split("```")[1].splitlines()
+    assert [line.split("#")[0].strip() for line in block[1:3]] == [
+        "make demo",
+        "make test",
+    ]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\ndemo:" in makefile and "\ntest:" in makefile
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # one after the other
+    assert (tmp_path / "model.keras").is_file()
+    assert (tmp_path / "model.tflite").is_file()
+    assert (tmp_path / "servable" / "1" / "saved_model.pb").is_file()
+
+
+def test_named_paths_exist():
+    # A folder in the first column, what is in it in the second.
+    rows = re.findall(r"^\| `(\w+/)` \| (.*) \|$", README, re.M)
+    assert [folder for folder, _ in rows] == [
+        "vit_keras/",
+        "export/",
+        "examples/",
+        "tests/",
+    ]
+    for folder, text in rows:
+        assert (ROOT / folder).is_dir()
+        for name in re.findall(r"`([a-z_]+(?:/|\.py))`", text):
+            assert (ROOT / folder / name).exists(), name
+
+
+@pytest.mark.parametrize("program", ["vit-keras", "vit-export"])
+def test_commands_of_the_readme_exist(program):
+    module = {"vit-keras": "vit_keras.cli", "vit-export": "export.cli"}[program]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"][program] == f"{module}:main"
+    commands = set(re.findall(rf"`{program} ([a-z-]+)", README))
+    source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+    assert commands
+    for command in commands:
+        assert f"def {command}(" in source or f'"{command}"' in source
+
+
+def test_every_dependency_has_a_floor():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    for line in (line for lines in lists for line in lines):
+        assert line.startswith("vit-keras-edge") or re.search(r">=|==", line), line

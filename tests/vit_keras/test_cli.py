@@ -1,0 +1,93 @@
+"""`vit-keras` as a user types it: a process, its output and its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vit_keras import PRESETS, data
+
+PROGRAM = [sys.executable, "-c", "from vit_keras.cli import main; main()"]
+
+
+def run(*arguments):
+    environment = {**os.environ, "COLUMNS": "160", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    sizes = "--image-size 8 --patch-size 4 --num-layers 1 --hidden-size 16"
+    sizes += " --num-heads 2 --mlp-dim 16 --epochs 1"
+    done = run("train", "--data", "digits", "--out", out, *sizes.split())
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    from PIL import Image
+
+    _, held_out = data.digits()
+    path = tmp_path_factory.mktemp("photo") / "digit.png"
+    Image.fromarray(held_out.images[0]).resize((33, 21)).save(path)
+    return path
+
+
+def failed(done, *words):
+    """Exit status 2, and the last line of stderr tells why, without a traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("vit-keras: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in last, last
+
+
+def test_presets():
+    done = run("presets")
+    assert done.returncode == 0
+    for name, preset in PRESETS.items():
+        line = next(line for line in done.stdout.splitlines() if f" {name} " in line)
+        assert f"{preset.parameters:,}" in line and "arXiv" in line
+
+
+def test_train_evaluate_predict(trained, photo):
+    recipe = json.loads((trained / "recipe.json").read_text())
+    assert recipe["epochs"] == 1 and recipe["model"]["hidden_size"] == 16
+    done = run("evaluate", trained, "--data", "digits")
+    assert done.returncode == 0, done.stderr
+    assert "on 359 images" in done.stdout and "accuracy 0." in done.stdout
+    done = run("predict", trained, photo, photo, "--top", "2")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 2 and lines[0] == lines[1]
+    assert lines[0].startswith(f"{photo}: ") and lines[0].count("%") == 2
+
+
+def test_bad_input_is_one_clear_line(trained, photo, tmp_path):
+    failed(run("evaluate", tmp_path / "no", "--data", "digits"), "no model file")
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
+    failed(run("evaluate", tmp_path, "--data", "digits"), "can not be opened")
+    text = tmp_path / "text.png"
+    text.write_text("hello")
+    failed(run("predict", trained, text), "can not read", "text.png")
+
+
+def test_bad_usage(trained, tmp_path):
+    failed(run("train", "--data", "digits", "--out", trained), "holds a run already")
+    out = tmp_path / "run"
+    failed(
+        run("train", "--data", tmp_path / "no", "--out", out), "'digits' or a folder"
+    )
+    failed(
+        run("train", "--data", "digits", "--out", out, "--preset", "vit_b17"),
+        "`preset` must be one of",
+        "Did you mean",
+    )
+    assert run("train").returncode == 2
+    assert run("no-such-command").returncode == 2
