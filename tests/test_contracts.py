@@ -24,6 +24,7 @@ RANKS = {
     "preprocessing": 0,
     "layers": 0,
     "config": 1,
+    "weights": 1,
     "model": 2,
     "attention_maps": 3,
     "vit": 3,

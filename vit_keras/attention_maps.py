@@ -26,7 +26,7 @@ def attention_scores(model, images):
             "`model` must hold EncoderBlock layers at its top level. Received: "
             f"{model.name!r} with layers {[layer.name for layer in model.layers]}"
         )
-    probe = keras.Model(model.inputs, [block.input for block in blocks])
+    probe = keras.Model(model.input, [block.input for block in blocks])
     inputs = probe.predict(np.asarray(images), verbose=0)
     inputs = inputs if isinstance(inputs, list) else [inputs]
     scores = []

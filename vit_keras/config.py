@@ -16,8 +16,8 @@ MLP_ACTIVATIONS = ("gelu", "gelu_tanh")
 
 def _pair(name, value):
     """An int or a pair of ints as a (height, width) tuple."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):
         raise ValueError(
             f"`{name}` must be a positive integer or a pair (height, width) of them. "
             f"Received: {name}={value!r}"
@@ -121,12 +121,23 @@ class ViTConfig:
             _require_int(name, getattr(self, name), 1)
         _require_int("num_register_tokens", self.num_register_tokens, 0)
         for name in ("dropout", "attention_dropout", "drop_path_rate"):
-            if not 0 <= getattr(self, name) < 1:
+            if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1):
                 raise ValueError(
                     f"`{name}` must be in [0, 1). "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
-        if not self.norm_epsilon > 0:
+        value = self.layer_scale_init_value
+        if value is not None and not _is_number(value):
+            raise ValueError(
+                "`layer_scale_init_value` must be a number or None. "
+                f"Received: layer_scale_init_value={value!r}"
+            )
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ValueError(
+                "`preprocessing` must be a Preprocessing. "
+                f"Received: preprocessing={self.preprocessing!r}"
+            )
+        if not (_is_number(self.norm_epsilon) and self.norm_epsilon > 0):
             raise ValueError(
                 "`norm_epsilon` must be above 0. "
                 f"Received: norm_epsilon={self.norm_epsilon!r}"
@@ -217,6 +228,10 @@ class ViTConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `ViTConfig(**data)` gives the configuration back."""
         return dataclasses.asdict(self)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _require_int(name, value, least):

@@ -7,6 +7,7 @@ import keras
 
 from . import layers
 from .config import ViTConfig, get_config
+from .weights.own import load_own_weights
 
 TASKS = ("classify", "features")
 
@@ -146,6 +147,7 @@ def _pool(tokens, config):
         config.mlp_dim,
         config.mlp_activation,
         config.norm_epsilon,
+        config.head_dim,
         name="pooling",
     )(tokens)
 
@@ -184,29 +186,3 @@ def _head(config, name, activation="linear"):
         dtype="float32",
         name=name,
     )
-
-
-def load_own_weights(model, path):
-    """Load weights that this model's own `save_weights` or `save` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has another format, or another model's weights.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"`weights` must be an existing file. Received: weights={path!r}"
-        )
-    if not path.endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            "`weights` must end in '.weights.h5' or '.keras'. "
-            f"Received: weights={path!r}"
-        )
-    try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"`weights` must hold the weights of this architecture; {path} does not: "
-            f"{error}"
-        ) from error

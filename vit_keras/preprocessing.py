@@ -55,7 +55,7 @@ class Preprocessing:
         for name in ("mean", "std"):  # JSON gives lists
             values = tuple(float(v) for v in getattr(self, name))
             object.__setattr__(self, name, values)
-        if len(self.mean) != len(self.std):
+        if not self.mean or len(self.mean) != len(self.std):
             raise ValueError(
                 "`mean` and `std` must have one value per channel each. "
                 f"Received: mean={self.mean}, std={self.std}"
@@ -135,6 +135,8 @@ def read_image(source, channels=3):
             if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
                 grey = np.asarray(image, "float64") / 257.0
                 image = Image.fromarray(grey.round().clip(0, 255).astype("uint8"))
+            if "transparency" in image.info:  # else Pillow warns of some palettes
+                image = image.convert("RGBA")
             pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     except FileNotFoundError:
         raise

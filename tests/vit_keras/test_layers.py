@@ -25,6 +25,7 @@ CASES = {
             "mlp_dim": 5,
             "mlp_activation": "gelu_tanh",
             "norm_epsilon": 0.1,
+            "head_dim": 5,
         },
         (3, 7, 9),
         (3, 9),

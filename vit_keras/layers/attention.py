@@ -110,6 +110,19 @@ class MultiHeadAttention(keras.layers.Layer):
         length, inner = x.shape[1:]
         return ops.reshape(x, (-1, length, self.num_heads, inner // self.num_heads))
 
+    def compute_output_shape(self, query_shape, value_shape=None):
+        return query_shape
+
+    def compute_output_spec(
+        self, query, value=None, training=None, return_attention_scores=False
+    ):
+        output = keras.KerasTensor(query.shape, self.compute_dtype)
+        if not return_attention_scores:
+            return output
+        value = query if value is None else value
+        shape = (query.shape[0], self.num_heads, query.shape[1], value.shape[1])
+        return output, keras.KerasTensor(shape, self.compute_dtype)
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -111,6 +111,18 @@ class EncoderBlock(keras.layers.Layer):
         x = x + self.drop_path2(y, training=training)
         return (x, scores) if return_attention_scores else x
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
+        # Said outright: tracing `call` for it takes ten times as long.
+        output = keras.KerasTensor(inputs.shape, self.compute_dtype)
+        if not return_attention_scores:
+            return output
+        images, length = inputs.shape[:2]
+        shape = (images, self.num_heads, length, length)
+        return output, keras.KerasTensor(shape, self.compute_dtype)
+
     def get_config(self):
         return {
             **super().get_config(),

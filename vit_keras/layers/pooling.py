@@ -23,6 +23,14 @@ class TokenPooling(keras.layers.Layer):
         super().__init__(**kwargs)
         self.index = index
 
+    def build(self, input_shape):
+        tokens = input_shape[1]
+        if not 0 <= self.index < tokens:
+            raise ValueError(
+                f"`index` must be in [0, {tokens}), the number of tokens. "
+                f"Received: index={self.index}"
+            )
+
     def call(self, inputs):
         # A slice and a reshape: `inputs[:, i]` lowers to a strided slice that shrinks
         # an axis, which GPU delegates refuse.
@@ -72,6 +80,7 @@ class AttentionPooling(keras.layers.Layer):
         mlp_dim: hidden width of the MLP.
         mlp_activation: "gelu" or "gelu_tanh".
         norm_epsilon: epsilon of the norm before the MLP.
+        head_dim: width of one head; None means D // H.
 
     Call arguments:
         inputs: (N, T, D). Returns (N, D).
@@ -80,15 +89,24 @@ class AttentionPooling(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_heads, mlp_dim, mlp_activation="gelu", norm_epsilon=1e-6, **kwargs
+        self,
+        num_heads,
+        mlp_dim,
+        mlp_activation="gelu",
+        norm_epsilon=1e-6,
+        head_dim=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
         self.mlp_activation = mlp_activation
+        self.head_dim = head_dim
         self.norm_epsilon = norm_epsilon
         policy = {"dtype": self.dtype_policy}
-        self.attention = MultiHeadAttention(num_heads, name="attention", **policy)
+        self.attention = MultiHeadAttention(
+            num_heads, head_dim, name="attention", **policy
+        )
         self.norm = LayerNormalization(norm_epsilon, name="norm", **policy)
         self.mlp = MlpBlock(mlp_dim, mlp_activation, name="mlp", **policy)
 
@@ -119,5 +137,6 @@ class AttentionPooling(keras.layers.Layer):
             "num_heads": self.num_heads,
             "mlp_dim": self.mlp_dim,
             "mlp_activation": self.mlp_activation,
+            "head_dim": self.head_dim,
             "norm_epsilon": self.norm_epsilon,
         }

@@ -1,0 +1,1 @@
+"""Weights from files: one module per layout."""
