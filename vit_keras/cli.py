@@ -39,7 +39,7 @@ def presets():
     """List the model sizes with their weights and papers."""
     table = rich.table.Table("name", "image", "weights", "source")
     for name, preset in PRESETS.items():
-        size = "x".join(map(str, preset.config.image_size))  # type: ignore[arg-type]
+        size = "x".join(map(str, preset.config.image_size))
         table.add_row(name, size, f"{preset.parameters:,}", preset.paper)
     rich.print(table)
 

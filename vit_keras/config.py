@@ -70,8 +70,9 @@ class ViTConfig:
         ValueError: a value, or a combination, that can not work.
     """
 
-    image_size: int | tuple[int, int] = 224
-    patch_size: int | tuple[int, int] = 16
+    # An int is taken, too; `Any` lets it in, and a pair is what is kept.
+    image_size: tuple[int, int] | Any = 224
+    patch_size: tuple[int, int] | Any = 16
     channels: int = 3
     num_layers: int = 12
     hidden_size: int = 192
@@ -196,7 +197,7 @@ class ViTConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Patches along (height, width)."""
-        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size  # type: ignore[misc]
+        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
         return height // patch_h, width // patch_w
 
     @property

@@ -4,6 +4,8 @@ The function takes raw pixels: the preprocessing is inside. It computes in float
 whatever precision the model was trained in, and never runs in training mode.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -109,16 +111,16 @@ def inference_function(model, preprocessing):
     scale, offset = preprocessing.scale_and_offset()
     entry = model.inputs[0]._keras_history.operation
     readers = [node.operation for node in entry._outbound_nodes]
-    patches = readers[0] if len(readers) == 1 else None
-    if isinstance(patches, Patches) and not patches.patch_norm:
+    first: Any = readers[0]
+    if len(readers) == 1 and isinstance(first, Patches) and not first.patch_norm:
         kernel, bias = fold_normalisation(
-            np.asarray(patches.kernel, "float64"),
-            np.asarray(patches.bias, "float64"),
+            np.asarray(first.kernel, "float64"),
+            np.asarray(first.bias, "float64"),
             scale,
             offset,
         )
-        patches.kernel.assign(kernel.astype("float32"))
-        patches.bias.assign(bias.astype("float32"))
+        first.kernel.assign(kernel.astype("float32"))
+        first.bias.assign(bias.astype("float32"))
         return lambda images: model(images, training=False)
     scale, offset = scale.astype("float32"), offset.astype("float32")
     return lambda images: model(images * scale + offset, training=False)

@@ -1,6 +1,7 @@
 """Folders, the embedded digits, splits and batches."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_digits_are_those_of_scikit_learn():
 def test_digits_equal_the_source():
     source = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
     original = source.load_digits()
-    with np.load("vit_keras/digits.npz") as stored:
+    with np.load(pathlib.Path(data.__file__).with_name("digits.npz")) as stored:
         np.testing.assert_array_equal(stored["images"], original.images)
         np.testing.assert_array_equal(stored["labels"], original.target)
 

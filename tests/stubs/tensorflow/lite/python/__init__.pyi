@@ -1,0 +1,4 @@
+# Untyped upstream; what a checker infers from its source is wrong more often than not.
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
