@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-# Where `keras.ops.dot_product_attention` is the faster path for a ViT's sequence
-# lengths. PyTorch has a fused kernel behind it; on TensorFlow it is a chain of einsums
-# that is slower than our matmuls, and breaks the clean graph that export needs.
+# Where `keras.ops.dot_product_attention` is not slower than our matmuls. Measured on a
+# CPU with 16 images of 197 tokens, D = 384, time fused / plain for inference and for a
+# train step: PyTorch 0.91 and 0.99, JAX 1.61 and 1.27, TensorFlow 1.07 and 1.15. On
+# TensorFlow it would also break the clean graph that export needs.
 FUSED_BACKENDS = {"torch": True, "jax": False, "tensorflow": False}
 
 
