@@ -1,6 +1,7 @@
 """What the code promises about itself: who imports whom, and what it never does."""
 
 import ast
+import os
 import pathlib
 import re
 import subprocess
@@ -171,3 +172,20 @@ def test_import_of_export_is_cheap():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_missing_backend_is_named():
+    code = (
+        "import sys; sys.modules['jax'] = None\n"
+        "try:\n    import vit_keras\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert "pip install tensorflow, jax or torch" in done.stdout, done.stderr

@@ -6,6 +6,14 @@ Importing this package registers its layers, so that `keras.models.load_model` o
 saved model without custom objects.
 """
 
+try:
+    import keras as _keras  # noqa: F401  its backend is chosen, and may be missing
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "Keras needs a backend: pip install tensorflow, jax or torch, and name it in "
+        f"the environment variable KERAS_BACKEND. {error}"
+    ) from error
+
 from . import layers as layers
 from . import preprocessing as preprocessing
 from . import vit as vit

@@ -18,8 +18,9 @@ import typer
 from . import data as images
 from . import preprocessing as pp
 from .config import PRESETS
-from .training import RECIPES, train
+from .training import RECIPES, Recipe, train
 from .training.fit import evaluate as evaluate_model
+from .training.fit import log_probabilities
 
 app = typer.Typer(
     help="Vision Transformers in Keras 3.",
@@ -68,7 +69,7 @@ def train_command(
 ):
     """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv."""
     if recipe is not None:
-        base = dataclasses.replace(RECIPES["folder"], **_read_json(recipe))
+        base = read_recipe(recipe)
     else:
         base = RECIPES["digits" if data == "digits" else "folder"]
     sizes = {
@@ -127,9 +128,8 @@ def predict(
     for file in files:
         pixels = pp.load_image(file, config.image_size, config.preprocessing)
         inputs = pp.normalize(pixels[None], config.preprocessing)
-        logits = np.asarray(model.predict_on_batch(inputs), "float64")[0]
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        outputs = np.asarray(model.predict_on_batch(inputs))
+        shares = np.exp(log_probabilities(outputs, config.activation))[0]
         best = np.argsort(-shares)[:top]
         print(f"{file}: " + ", ".join(f"{labels[i]} {shares[i]:.1%}" for i in best))
 
@@ -144,8 +144,9 @@ def open_run(path):
         model = keras.models.load_model(file, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise ValueError(f"'{file}' can not be opened as a model: {error}") from error
-    if getattr(model, "config", None) is None:
-        raise ValueError(f"'{file}' is not a Vision Transformer of this package")
+    config = getattr(model, "config", None)
+    if config is None or not config.include_top or model.task != "classify":
+        raise ValueError(f"'{file}' is no classifier of this package")
     labels = file.with_name("labels.txt")
     return model, labels.read_text().splitlines() if labels.is_file() else None
 
@@ -164,11 +165,12 @@ def match_labels(dataset, labels):
     )
 
 
-def _read_json(path):
+def read_recipe(path):
+    """The recipe in a JSON file."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"`recipe` must be a JSON file. '{path}': {error}") from error
+        return Recipe(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:  # no JSON, or other names
+        raise ValueError(f"'{path}' holds no recipe: {error}") from error
 
 
 def main():

@@ -54,7 +54,7 @@ def to_saved_model(
     from ..graph import build
 
     model = build.check_model(on_tensorflow.load(model))
-    labels = on_tensorflow.check_labels(model, labels)
+    labels = metadata.check_labels(model, labels)
     preprocessing = preprocessing or build.find_preprocessing(model)
     images = images_of.load_parity_images(
         calibration, model.input_shape, preprocessing, PARITY_LIMIT
@@ -85,12 +85,12 @@ def to_saved_model(
             size_bytes=0,
             input=f"{runner.input_dtype} {runner.input_shape}",
             output=f"{runner.output_dtype} {runner.output_shape}",
-            preprocessing=on_tensorflow.as_dict(preprocessing),
+            preprocessing=metadata.as_dict(preprocessing),
             operators=None,
             parity=parity,
             parity_images=images.source,
             labels=labels,
-            notes=on_tensorflow.notes(preprocessing, images),
+            notes=metadata.notes(preprocessing, images),
         )
         return metadata.publish(staged, path, report)
 

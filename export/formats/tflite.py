@@ -92,7 +92,7 @@ def to_tflite(
     from ..graph import build
 
     model = build.check_model(on_tensorflow.load(model))
-    labels = on_tensorflow.check_labels(model, labels)
+    labels = metadata.check_labels(model, labels)
     preprocessing = preprocessing or build.find_preprocessing(model)
     images = images_of.load_parity_images(
         calibration, model.input_shape, preprocessing, CALIBRATION_LIMIT
@@ -136,13 +136,13 @@ def to_tflite(
             size_bytes=0,
             input=f"{runner.input_dtype} {runner.input_shape}",
             output=f"{runner.output_dtype} {runner.output_shape}",
-            preprocessing=on_tensorflow.as_dict(preprocessing),
+            preprocessing=metadata.as_dict(preprocessing),
             operators=inspected.operators,
             parity=parity,
             parity_images=images.source,
             calibration=images.summary() if rules.needs_calibration else None,
             labels=labels,
-            notes=on_tensorflow.notes(preprocessing, images),
+            notes=metadata.notes(preprocessing, images),
         )
         return metadata.publish(staged, path, report)
 

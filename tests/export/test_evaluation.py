@@ -1,6 +1,7 @@
 """Metrics against hand-computed values; runners, check and benchmark on bad files."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -124,3 +125,17 @@ def test_benchmark(model, pixels, tmp_path):
     assert all(row.latency_ms > 0 and row.runs == 3 for row in rows)
     with pytest.raises(ValueError, match="`runs`"):
         export.benchmark(paths, runs=0)
+
+
+@pytest.mark.parametrize("package", ["ai_edge_litert", "litert_quantizer"])
+def test_missing_package_is_named_with_its_remedy(
+    package, model, pixels, tmp_path, monkeypatch
+):
+    for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(export.MissingDependency, match=r"vit-keras-edge\[export\]"):
+        export.to_tflite(
+            model, tmp_path / "m.tflite", scheme="int8", calibration=pixels
+        )
+    assert list(tmp_path.iterdir()) == []

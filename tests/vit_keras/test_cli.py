@@ -69,10 +69,27 @@ def test_train_evaluate_predict(trained, photo):
     assert lines[0].startswith(f"{photo}: ") and lines[0].count("%") == 2
 
 
+def test_recipe_repeats_the_run(trained, tmp_path):
+    recipe = trained / "recipe.json"
+    done = run("train", "--data", "digits", "--out", tmp_path, "--recipe", recipe)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "recipe.json").read_text() == recipe.read_text()
+    first, second = (p / "history.csv" for p in (trained, tmp_path))
+    a, b = (
+        [float(v) for v in f.read_text().splitlines()[1].split(",")]
+        for f in (first, second)
+    )
+    # Threads may sum in another order; one step of accuracy is 1 / 143.
+    assert a == pytest.approx(b, abs=0.01)
+
+
 def test_bad_input_is_one_clear_line(trained, photo, tmp_path):
     failed(run("evaluate", tmp_path / "no", "--data", "digits"), "no model file")
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
     failed(run("evaluate", tmp_path, "--data", "digits"), "can not be opened")
+    (tmp_path / "bad.json").write_text('{"epoch": 3}')
+    options = ["--data", "digits", "--out", tmp_path / "x"]
+    failed(run("train", *options, "--recipe", tmp_path / "bad.json"), "no recipe")
     text = tmp_path / "text.png"
     text.write_text("hello")
     failed(run("predict", trained, text), "can not read", "text.png")

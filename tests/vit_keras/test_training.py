@@ -14,7 +14,7 @@ from tests.models import tiny
 from vit_keras import create_model, data
 from vit_keras.training import RECIPES, Recipe, train
 from vit_keras.training.augment import make_augment
-from vit_keras.training.fit import evaluate
+from vit_keras.training.fit import evaluate, log_probabilities
 from vit_keras.training.optimizers import make_optimizer
 
 FAST = dataclasses.replace(
@@ -134,6 +134,17 @@ def test_evaluate_by_hand():
     assert result["loss"] == pytest.approx(float(loss(held_out.labels, logits)), 1e-4)
     with pytest.raises(ValueError, match="model's 10 classes"):
         evaluate(model, dataclasses.replace(held_out, classes=("a",)))
+
+
+def test_log_probabilities():
+    logits = np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]])
+    expected = np.log([[0.25, 0.75], [0.5, 0.5]])
+    # Exact up to the last bits of float64, also where exp(1000) would overflow.
+    np.testing.assert_allclose(log_probabilities(logits, "linear"), expected, 1e-12)
+    shares = np.exp(expected)
+    np.testing.assert_allclose(log_probabilities(shares, "softmax"), expected, 1e-12)
+    with pytest.raises(ValueError, match="`activation` must be 'linear' or 'softmax'"):
+        log_probabilities(logits, "sigmoid")
 
 
 @pytest.mark.parametrize(

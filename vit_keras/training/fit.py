@@ -161,7 +161,7 @@ def evaluate(
     """Top-1 accuracy and cross-entropy of a classifier.
 
     Arguments:
-        model: a ViT with linear outputs, as `train` makes it.
+        model: a ViT of this package with a head, linear or softmax.
         data: "digits" (its held-out part), a folder of class folders, or a `Dataset`;
             its classes in the order of the model's outputs.
         batch_size: images per step.
@@ -186,18 +186,42 @@ def evaluate(
     batches = images.Batches(
         dataset, config.image_size, config.preprocessing, batch_size
     )
-    logits = np.concatenate(
+    outputs = np.concatenate(
         [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
-    ).astype("float64")
-    logits -= logits.max(axis=1, keepdims=True)
-    log_likelihood = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    )
+    log_likelihood = log_probabilities(outputs, config.activation)
     chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
-    correct = logits.argmax(axis=1) == dataset.labels
+    correct = outputs.argmax(axis=1) == dataset.labels
     return {
         "images": len(dataset),
         "accuracy": float(correct.mean()),
         "loss": float(-chosen.mean()),
     }
+
+
+def log_probabilities(outputs, activation):
+    """Logarithm of the classes' probabilities.
+
+    Arguments:
+        outputs: (N, C), of a head.
+        activation: of this head, "linear" or "softmax".
+
+    Returns:
+        float64 array (N, C).
+
+    Raises:
+        ValueError: another activation, whose outputs are no distribution.
+    """
+    outputs = np.asarray(outputs, "float64")
+    if activation == "softmax":
+        return np.log(np.maximum(outputs, np.finfo("float64").tiny))
+    if activation != "linear":
+        raise ValueError(
+            "`activation` must be 'linear' or 'softmax' to give probabilities. "
+            f"Received: activation={activation!r}"
+        )
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _whole(dataset, config):
