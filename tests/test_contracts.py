@@ -26,12 +26,13 @@ RANKS = {
     "layers": 0,
     "config": 1,
     "weights": 1,
-    "model": 2,
-    "attention_maps": 3,
-    "vit": 3,
-    "data": 4,
-    "training": 5,
-    "cli": 6,
+    "presets": 2,
+    "model": 3,
+    "attention_maps": 4,
+    "vit": 4,
+    "data": 5,
+    "training": 6,
+    "cli": 7,
 }
 
 

@@ -19,12 +19,12 @@ from . import preprocessing as preprocessing
 from . import vit as vit
 from .attention_maps import attention_rollout as attention_rollout
 from .attention_maps import attention_scores as attention_scores
-from .config import PRESETS as PRESETS
-from .config import Preset as Preset
 from .config import ViTConfig as ViTConfig
 from .model import VisionTransformer as VisionTransformer
 from .model import create_model as create_model
 from .preprocessing import Preprocessing as Preprocessing
+from .presets import PRESETS as PRESETS
+from .presets import Preset as Preset
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ import typer
 
 from . import data as images
 from . import preprocessing as pp
-from .config import PRESETS
+from .presets import PRESETS
 from .training import RECIPES, Recipe, train
 from .training.fit import evaluate as evaluate_model
 from .training.fit import log_probabilities

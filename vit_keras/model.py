@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from . import layers
-from .config import ViTConfig, get_config
+from .config import ViTConfig
+from .presets import get_config
 from .weights.own import load_own_weights
 
 TASKS = ("classify", "features")

@@ -82,18 +82,7 @@ def build_model(
     return create_model(config, name=name)
 
 
-def _build(
-    sizes,
-    name,
-    patch_size,
-    image_size,
-    classes,
-    activation,
-    include_top,
-    pretrained,
-    pretrained_top,
-    weights,
-):
+def _check_weights(weights, pretrained, pretrained_top):
     if weights not in WEIGHTS:
         raise ValueError(
             f"`weights` must be one of {sorted(WEIGHTS)}. Received: weights={weights!r}"
@@ -105,18 +94,6 @@ def _build(
             f"`model.load_weights`. Received: pretrained={pretrained}, "
             f"pretrained_top={pretrained_top}"
         )
-    return build_model(
-        **sizes,
-        name=name,
-        patch_size=patch_size,
-        image_size=image_size,
-        classes=classes,
-        activation=activation,
-        include_top=include_top,
-        representation_size=(
-            sizes["hidden_size"] if weights == "imagenet21k" else None
-        ),
-    )
 
 
 def _variant(sizes, name, patch_size, default_image_size):
@@ -129,17 +106,18 @@ def _variant(sizes, name, patch_size, default_image_size):
         pretrained_top=False,
         weights="imagenet21k+imagenet2012",
     ):
-        return _build(
-            sizes,
-            name,
-            patch_size,
-            image_size,
-            classes,
-            activation,
-            include_top,
-            pretrained,
-            pretrained_top,
-            weights,
+        _check_weights(weights, pretrained, pretrained_top)
+        return build_model(
+            **sizes,
+            name=name,
+            patch_size=patch_size,
+            image_size=image_size,
+            classes=classes,
+            activation=activation,
+            include_top=include_top,
+            representation_size=(
+                sizes["hidden_size"] if weights == "imagenet21k" else None
+            ),
         )
 
     build.__name__ = build.__qualname__ = name.replace("-", "_")

@@ -48,7 +48,8 @@ def to_tflite(
             than 128 images, 128 are drawn.
         batch: number of images per run, fixed in the file.
         input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
-            uint8. A float32 input takes pixels 0..255, too.
+            uint8, or float32 for a model without preprocessing. A float32 input takes
+            pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
             with scale and zero point in the file.
         preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
@@ -67,9 +68,9 @@ def to_tflite(
         MissingDependency: the extra "export" is not installed.
     """
     rules = get_scheme(scheme)
-    _check_arguments(scheme, rules, target, batch, labels)
-    input_dtype = _choose("input_dtype", input_dtype, rules.input_dtypes, scheme)
-    output_dtype = _choose("output_dtype", output_dtype, rules.output_dtypes, scheme)
+    _check_arguments(scheme, target, batch)
+    _check_choice("input_dtype", input_dtype, rules.input_dtypes, scheme)
+    _check_choice("output_dtype", output_dtype, rules.output_dtypes, scheme)
     if rules.needs_calibration and calibration is None:
         raise ValueError(
             f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
@@ -97,6 +98,10 @@ def to_tflite(
     images = images_of.load_parity_images(
         calibration, model.input_shape, preprocessing, CALIBRATION_LIMIT
     )
+    # Without preprocessing inside, the file takes what the model takes: no pixels.
+    pixels = preprocessing is not None
+    input_dtype = input_dtype or (rules.input_dtypes[0] if pixels else "float32")
+    output_dtype = output_dtype or rules.output_dtypes[0]
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
@@ -105,7 +110,7 @@ def to_tflite(
         if scheme == "dynamic_int8":
             staged.write_bytes(post_training.dynamic_int8(staged))
         elif scheme == "int8":
-            ranges = images_of.measure_ranges(staged, images.pixels)
+            ranges = images_of.measure_ranges(staged, images.pixels, pixels)
             content = post_training.static_int8(
                 staged, ranges, input_dtype, output_dtype
             )
@@ -147,7 +152,7 @@ def to_tflite(
         return metadata.publish(staged, path, report)
 
 
-def _check_arguments(scheme, rules, target, batch, labels):
+def _check_arguments(scheme, target, batch):
     if target is not None and scheme not in get_target(target).schemes:
         raise ValueError(
             f"`scheme` must be one of {', '.join(get_target(target).schemes)} for "
@@ -157,15 +162,12 @@ def _check_arguments(scheme, rules, target, batch, labels):
         raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
 
 
-def _choose(name, value, valid, scheme):
-    if value is None:
-        return valid[0]
-    if value not in valid:
+def _check_choice(name, value, valid, scheme):
+    if value is not None and value not in valid:
         raise ValueError(
             f"`{name}` must be one of {', '.join(valid)} for scheme={scheme!r}. "
             f"Received: {name}={value!r}"
         )
-    return value
 
 
 def _convert(function, model, path, scheme, batch, input_dtype):

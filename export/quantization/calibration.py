@@ -23,7 +23,8 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
         source: an array (N, H, W, C) with pixels 0..255, a `.npy` file of one, or a
             folder that is searched for image files, subfolders included.
         image_size: (height, width) that the model takes.
-        preprocessing: how photographs are brought to this size.
+        preprocessing: how photographs are brought to this size; None for a model
+            whose input is not pixels, which then takes arrays only.
         limit: use at most this many images, drawn at random; None means all.
         seed: of this draw.
 
@@ -36,6 +37,11 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
     """
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
+        if path.is_dir() and preprocessing is None:
+            raise ValueError(
+                "Images must be an array for a model that carries no preprocessing, "
+                f"or `preprocessing` be given. Received: folder '{path}'"
+            )
         if path.is_dir():
             return _load_folder(path, image_size, preprocessing, limit, seed)
         if not path.is_file():
@@ -160,7 +166,7 @@ def content_hash(images) -> str:
     return digest.hexdigest()
 
 
-def measure_ranges(path, images) -> dict[str, tuple[float, float]]:
+def measure_ranges(path, images, pixels=True) -> dict[str, tuple[float, float]]:
     """Least and greatest value of every float tensor of a float file.
 
     Plain minimum and maximum: clipping outliers, which class and register tokens
@@ -168,7 +174,8 @@ def measure_ranges(path, images) -> dict[str, tuple[float, float]]:
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
-        images: (N, H, W, C), pixels 0..255.
+        images: (N, H, W, C), what the file takes.
+        pixels: whether these are pixels 0..255.
 
     Returns:
         tensor name -> (min, max). Tensors that share a scale share a range.
@@ -198,9 +205,10 @@ def measure_ranges(path, images) -> dict[str, tuple[float, float]]:
             if values.size:
                 low[index] = min(low[index], float(values.min()))
                 high[index] = max(high[index], float(values.max()))
-    # All pixel values are possible, whichever these images happened to hold. With
-    # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
-    low[entry["index"]], high[entry["index"]] = 0.0, 255.0
+    if pixels:
+        # All values are possible, whichever these images happened to hold. With
+        # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
+        low[entry["index"]], high[entry["index"]] = 0.0, 255.0
     for group in _same_scale_groups(interpreter, low):
         least, most = min(low[i] for i in group), max(high[i] for i in group)
         for index in group:

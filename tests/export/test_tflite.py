@@ -163,18 +163,28 @@ def test_model_is_not_changed(pixels, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-def test_nested_and_foreign_models(pixels, tmp_path):
+def test_nested_model(pixels, tmp_path):
     body = exported(include_top=False)
     nested = keras.Sequential([body, keras.layers.Dense(4, name="top")])
     report = export.to_tflite(nested, tmp_path / "nested.tflite", calibration=pixels)
     assert report.preprocessing is not None
     assert report.parity.sqnr_db > 100
 
+
+@pytest.mark.parametrize("scheme", export.SCHEMES)
+def test_foreign_model_takes_what_it_takes(scheme, tmp_path):
     inputs = keras.Input((8, 8, 3))
-    foreign = keras.Model(inputs, keras.layers.Flatten()(inputs))
-    report = export.to_tflite(foreign, tmp_path / "foreign.tflite")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    foreign = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(x)))
+    images = np.random.default_rng(0).normal(0, 1, (16, 8, 8, 3)).astype("float32")
+    path = tmp_path / "m.tflite"
+    report = export.to_tflite(foreign, path, scheme=scheme, calibration=images)
     assert report.preprocessing is None
     assert "no preprocessing" in report.notes[0]
+    assert export.load(path).input_dtype == "float32"
+    assert export.verify(foreign, path, images).passed
+    with pytest.raises(ValueError, match="must be an array for a model that carries"):
+        export.to_tflite(foreign, path, scheme=scheme, calibration=tmp_path)
 
 
 def test_given_preprocessing_goes_inside(pixels, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.models import tiny, without_memory
 from vit_keras import PRESETS, Preprocessing, ViTConfig, create_model
-from vit_keras.config import get_config
+from vit_keras.presets import get_config
 
 # Written out, so that the table in the code is not its own witness: PyTorch models of
 # the same sizes have the same counts (timm's `vit_tiny_patch16_224` and its kin), and

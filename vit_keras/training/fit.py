@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from .. import data as images
-from ..config import ViTConfig, get_config
+from ..config import ViTConfig
 from ..model import VisionTransformer, create_model
+from ..presets import get_config
 from .augment import make_augment
 from .optimizers import make_optimizer
 from .progress import ProgressBar, new_bar
