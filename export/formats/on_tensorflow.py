@@ -5,6 +5,7 @@ through its saved `.keras` file into a child process that runs on TensorFlow.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import pathlib
@@ -14,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from ..errors import ParityError
+from ..errors import ParityError, missing
 from .metadata import read_report
 
 # exit status of the child -> the error to raise here
@@ -22,7 +23,13 @@ CHILD_ERRORS = {1: ParityError, 2: ValueError}
 
 
 def here():
-    """Whether this process runs Keras on TensorFlow."""
+    """Whether this process runs Keras on TensorFlow.
+
+    Raises:
+        MissingDependency: TensorFlow is not installed at all.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise missing("tensorflow")
     import keras
 
     return keras.backend.backend() == "tensorflow"

@@ -139,3 +139,10 @@ def test_missing_package_is_named_with_its_remedy(
             model, tmp_path / "m.tflite", scheme="int8", calibration=pixels
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_tensorflow_is_named(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for function in (export.to_tflite, export.to_saved_model):
+        with pytest.raises(export.MissingDependency, match="tensorflow is needed"):
+            function(model, tmp_path / "x")
