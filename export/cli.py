@@ -4,6 +4,7 @@ Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input
 one clear line on stderr.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -39,6 +40,10 @@ Calibration = Annotated[
     pathlib.Path | None,
     typer.Option(help="Folder of images or .npy of pixels; required by int8."),
 ]
+Rules = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="JSON with mean and std, for a model without its own."),
+]
 SCHEME_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.SCHEMES.items())
 TARGET_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.TARGETS.items())
 
@@ -54,6 +59,7 @@ def tflite(
     input_dtype: Annotated[str | None, typer.Option()] = None,
     output_dtype: Annotated[str | None, typer.Option()] = None,
     labels: Labels = None,
+    preprocessing: Rules = None,
     enforce_parity: Annotated[
         bool, typer.Option(help="Refuse a file below its scheme's threshold.")
     ] = True,
@@ -70,6 +76,7 @@ def tflite(
             input_dtype=input_dtype,
             output_dtype=output_dtype,
             labels=_read_labels(model, labels),
+            preprocessing=_read_preprocessing(preprocessing),
             enforce_parity=enforce_parity,
         )
     print(report)
@@ -77,12 +84,20 @@ def tflite(
 
 @app.command("saved-model")
 def saved_model(
-    model: Model, out: Out, labels: Labels = None, calibration: Calibration = None
+    model: Model,
+    out: Out,
+    labels: Labels = None,
+    calibration: Calibration = None,
+    preprocessing: Rules = None,
 ):
     """Write a SavedModel directory, run it in TensorFlow and compare it."""
     with _status("exporting"):
         report = export.to_saved_model(
-            model, out, labels=_read_labels(model, labels), calibration=calibration
+            model,
+            out,
+            labels=_read_labels(model, labels),
+            calibration=calibration,
+            preprocessing=_read_preprocessing(preprocessing),
         )
     print(report)
 
@@ -146,6 +161,17 @@ def _read_labels(model, labels):
     if labels is None and not file.is_file():
         return None
     return file.read_text().splitlines()
+
+
+def _read_preprocessing(path):
+    if path is None:
+        return None
+    from vit_keras import Preprocessing
+
+    try:
+        return Preprocessing(**json.loads(path.read_text()))
+    except TypeError as error:
+        raise ValueError(f"'{path}' holds no preprocessing: {error}") from error
 
 
 def _status(text):

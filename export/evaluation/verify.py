@@ -94,7 +94,10 @@ def compare(reference, outputs, threshold_db=None) -> Parity:
 
 
 def predict(model, images, *, preprocessing=None, batch_size=32):
-    """The Keras model's outputs on raw pixels.
+    """The Keras model's outputs on raw pixels, computed in float32.
+
+    A model trained under mixed precision is rebuilt for this: half precision would be
+    an error of the reference, not of the artefact.
 
     Arguments:
         model: a Keras model.
@@ -107,10 +110,12 @@ def predict(model, images, *, preprocessing=None, batch_size=32):
     """
     from vit_keras.preprocessing import normalize
 
-    from ..graph.build import find_preprocessing
+    from ..graph import build
 
     images = runners.check_images(images, model.input_shape)
-    preprocessing, outputs = preprocessing or find_preprocessing(model), []
+    preprocessing, outputs = preprocessing or build.find_preprocessing(model), []
+    if not build.computes_in_float32(model):
+        model = build.float32_copy(model)
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
         # Filled up, so that the model is traced for one shape only.

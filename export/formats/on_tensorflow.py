@@ -5,7 +5,9 @@ through its saved `.keras` file into a child process that runs on TensorFlow.
 """
 
 import contextlib
+import dataclasses
 import importlib.util
+import json
 import logging
 import os
 import pathlib
@@ -90,20 +92,23 @@ def _as_flags(options, folder):
     flags = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
-        if name == "calibration" and isinstance(value, np.ndarray):
-            value = os.path.join(folder, "calibration.npy")
-            np.save(value, options[name])
-        elif name == "labels" and value is not None:
-            value = os.path.join(folder, "labels.txt")
+        if value is None:
+            continue
+        file = os.path.join(folder, name)
+        if name == "calibration" and not isinstance(value, str | os.PathLike):
+            value = f"{file}.npy"
+            np.save(value, np.asarray(options[name]))
+        elif name == "labels":
+            value = f"{file}.txt"
             pathlib.Path(value).write_text("\n".join(options[name]) + "\n")
-        elif name == "preprocessing" and value is not None:
-            raise ValueError(
-                "`preprocessing` can be given on the TensorFlow backend only; build "
-                "the model with it instead: create_model(..., preprocessing=...)"
+        elif name == "preprocessing":
+            value = f"{file}.json"
+            pathlib.Path(value).write_text(
+                json.dumps(dataclasses.asdict(options[name]))
             )
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
-        elif value is not None:
+        else:
             flags += [flag, str(value)]
     return flags
 

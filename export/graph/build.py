@@ -59,6 +59,15 @@ def check_model(model):
     return model
 
 
+def computes_in_float32(model):
+    """Whether no layer of a model computes in half precision."""
+    half = ("float16", "bfloat16")
+    return not any(
+        getattr(layer, "compute_dtype", None) in half
+        for layer in model._flatten_layers()
+    )
+
+
 def float32_copy(model):
     """A copy of a functional model that computes in float32, with the same weights.
 

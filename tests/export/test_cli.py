@@ -106,6 +106,10 @@ assert export.verify(model, out + "/m.tflite", pixels).sqnr_db > 10
 report = export.to_saved_model(model, out + "/1")
 assert report.parity.passed
 assert export.verify(model, out + "/1", pixels).sqnr_db > 80
+cut = keras.Model(model.input, model.get_layer("pooling").output)
+rules = vit_keras.Preprocessing(mean=(0.4, 0.5, 0.6))
+report = export.to_tflite(cut, out + "/cut.tflite", preprocessing=rules)
+assert tuple(report.preprocessing["mean"]) == rules.mean
 try:
     export.to_tflite(model, out + "/x.tflite", labels=["a"])
 except ValueError as error:

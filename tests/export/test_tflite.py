@@ -146,13 +146,16 @@ def test_mixed_precision_model_is_rebuilt_in_float32(policy, pixels, tmp_path):
         mixed = exported()
     finally:
         keras.config.set_dtype_policy(before)
-    path = tmp_path / "m.tflite"
-    # The reference itself computes in half precision here, hence no threshold.
-    export.to_tflite(mixed, path, enforce_parity=False)
+    assert mixed.get_layer("encoderblock_0").compute_dtype != "float32"
+    for i, scheme in enumerate(("float32", "int8")):
+        path = tmp_path / f"{i}.tflite"
+        export.to_tflite(mixed, path, scheme=scheme, calibration=pixels)
+        assert export.verify(mixed, path, pixels).passed
+    export.to_saved_model(mixed, tmp_path / "1")
+    # The same weights in a model that never saw half precision.
     exact = exported()
     exact.set_weights(mixed.get_weights())
-    # Against the same weights in float32 the file is exact.
-    assert export.verify(exact, path, pixels).sqnr_db > 100
+    assert export.verify(exact, tmp_path / "0.tflite", pixels).sqnr_db > 100
 
 
 def test_model_is_not_changed(pixels, tmp_path):
