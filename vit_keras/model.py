@@ -76,6 +76,13 @@ def create_model(
     else:
         config, name = get_config(preset), name or preset
     config = config.replace(**overrides)
+    try:
+        keras.activations.get(config.activation)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`activation` must be the name of a Keras activation. "
+            f"Received: activation={config.activation!r}"
+        ) from error
 
     inputs = keras.Input((*config.image_size, config.channels), name="images")
     x = _embed(inputs, config)

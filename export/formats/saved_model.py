@@ -36,6 +36,7 @@ def to_saved_model(
         ValueError: an argument does not fit the model.
         FileExistsError: `path` exists.
         ParityError: the outputs are too far from the model's.
+        OSError: the directory can not be written.
         MissingDependency: the extra "export" is not installed.
     """
     path = pathlib.Path(path)
@@ -112,4 +113,7 @@ def _write(function, shape, path, dtype):
     archive = keras.export.ExportArchive()
     # Without `track(model)`, which would store every weight a second time.
     archive.add_endpoint("serving_default", serve, input_signature=[spec])
-    on_tensorflow.quietly(archive.write_out, str(path), verbose=False)
+    try:
+        on_tensorflow.quietly(archive.write_out, str(path), verbose=False)
+    except tf.errors.OpError as error:  # a full or unwritable disk
+        raise OSError(f"'{path.parent.parent}' can not be written: {error}") from error

@@ -74,3 +74,15 @@ def test_failure_leaves_nothing(tmp_path):
     with pytest.raises(export.ParityError):
         export.to_saved_model(model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_an_os_error(model, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="can not be written: No space left"):
+        export.to_saved_model(model, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []

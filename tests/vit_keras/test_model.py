@@ -339,3 +339,8 @@ def test_missing_weights_file(name, tmp_path):
 def test_bad_argument_is_named(preset, arguments, message):
     with pytest.raises(ValueError, match=message):
         create_model(preset, **arguments)
+
+
+def test_unknown_activation_is_named():
+    with pytest.raises(ValueError, match="`activation` .* activation='sotfmax'"):
+        create_model(TINY, activation="sotfmax")

@@ -112,6 +112,18 @@ def test_folder_with_a_corrupt_file(tmp_path):
     assert not (tmp_path / "strict" / "model.keras").exists()
 
 
+def test_full_disk_leaves_no_half_model(tmp_path, monkeypatch):
+    def full(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train("digits", dataclasses.replace(FAST, epochs=1), tmp_path, console=quiet())
+    names = ["history.csv", "labels.txt", "recipe.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
 def test_nan_loss_ends_the_run(tmp_path):
     recipe = dataclasses.replace(FAST, learning_rate=1e30, clip_norm=1e30, warmup=0.0)
     with pytest.raises(FloatingPointError, match="smaller `learning_rate`"):

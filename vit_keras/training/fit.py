@@ -1,5 +1,6 @@
 """The training run: data, recipe, `fit`, and what is left on disk."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -105,9 +106,8 @@ def train(
     if watch.message:
         raise FloatingPointError(watch.message)
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
-    staged = out / ".partial.keras"
-    model.save(staged)
-    os.replace(staged, out / "model.keras")
+    with _staged(out / "model.keras") as staged:
+        model.save(staged)
     return model
 
 
@@ -230,7 +230,16 @@ def _whole(dataset, config):
 
 
 def _write(path, text):
-    """Write a text file in one step."""
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(text)
-    os.replace(staged, path)
+    with _staged(path) as staged:
+        staged.write_text(text)
+
+
+@contextlib.contextmanager
+def _staged(path):
+    """A path to write to that becomes `path` in one step, or leaves nothing."""
+    staged = path.with_name(f".partial-{path.name}")
+    try:
+        yield staged
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
