@@ -82,7 +82,8 @@ def test_full_disk_is_an_os_error(model, tmp_path, monkeypatch):
     def full(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr(tf.saved_model, "save", full)
+    # What calls TensorFlow's writer.
+    monkeypatch.setattr("export.formats.on_tensorflow.quietly", full)
     with pytest.raises(OSError, match="can not be written: No space left"):
         export.to_saved_model(model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
