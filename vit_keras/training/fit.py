@@ -55,13 +55,10 @@ def train(
     out = pathlib.Path(out)
     if (out / "model.keras").exists() and not overwrite:
         raise FileExistsError(f"'{out}' holds a run already; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")
-
-    keras.utils.set_random_seed(recipe.seed)
     dataset = open_data(data)
-    config = get_config(recipe.preset).replace(**recipe.model)
-    config = config.replace(classes=len(dataset.classes), activation="linear")
+    given = {**recipe.model, "classes": len(dataset.classes), "activation": "linear"}
+    config = get_config(recipe.preset).replace(**given)
+    out.mkdir(parents=True, exist_ok=True)
     dataset = read(dataset, config, strict, console)
     training, validation = dataset, None
     if recipe.validation_split:
@@ -73,6 +70,7 @@ def train(
         f"{len(training)} to train on"
     )
 
+    keras.utils.set_random_seed(recipe.seed)
     model = create_model(config, name=recipe.preset)
     batches = images.Batches(
         training,
@@ -105,6 +103,7 @@ def train(
         )
     if watch.message:
         raise FloatingPointError(watch.message)
+    _write(out / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     with _staged(out / "model.keras") as staged:
         model.save(staged)
