@@ -40,6 +40,7 @@ EXPORTED = tiny(
 def exported(seed=0, **changes):
     """A small ViT for export, a little away from its fresh weights."""
     task = changes.pop("task", "classify")
+    keras.utils.set_random_seed(seed)  # the fresh weights, too
     model = create_model(EXPORTED.replace(**changes), task=task)
     rng = np.random.default_rng(seed)
     model.set_weights([w + rng.normal(0, 0.1, w.shape) for w in model.get_weights()])
