@@ -22,6 +22,7 @@ import rich.table
 from PIL import Image
 
 import export
+from export.evaluation.verify import compare
 from vit_keras import data
 from vit_keras.training import RECIPES, train
 
@@ -79,7 +80,7 @@ def main():
     table.add_row("Keras model", "", f"{accuracy(reference, held_out):.4f}")
     for report, timing in zip(reports, timings, strict=True):
         outputs = export.load(report.path)(held_out.images)
-        parity = export.verify(reference, report.path, held_out.images)
+        parity = compare(reference, outputs)
         table.add_row(
             str(pathlib.Path(report.path).relative_to(out)),
             f"{timing.size_bytes / 1000:.0f} kB",

@@ -112,12 +112,13 @@ def verify(
     limit: Annotated[int, typer.Option(min=1, help="Images at most.")] = 256,
 ):
     """Compare an artefact with its Keras model on images."""
-    from .formats import on_tensorflow
+    from vit_keras.model import open_model
+
     from .graph.build import find_preprocessing
     from .quantization.calibration import load_images
 
     with _status("comparing"):
-        loaded = on_tensorflow.load(model)
+        loaded = open_model(model)
         size, rules = loaded.input_shape[1:3], find_preprocessing(loaded)
         pixels = load_images(data, size, rules, limit)
         parity = export.verify(loaded, artefact, pixels)

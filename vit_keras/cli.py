@@ -9,18 +9,17 @@ import pathlib
 import sys
 from typing import Annotated
 
-import keras
 import numpy as np
 import rich
 import rich.table
 import typer
 
-from . import data as images
 from . import preprocessing as pp
+from .model import open_model
 from .presets import PRESETS
 from .training import RECIPES, Recipe, train
 from .training.fit import evaluate as evaluate_model
-from .training.fit import log_probabilities
+from .training.fit import log_probabilities, open_data
 
 app = typer.Typer(
     help="Vision Transformers in Keras 3.",
@@ -105,7 +104,7 @@ def evaluate(
 ):
     """Measure the accuracy of a run; for 'digits' on the held-out images."""
     model, labels = open_run(run)
-    dataset = images.digits()[1] if data == "digits" else images.folder(data)
+    dataset = open_data(data, held_out=True)
     if labels is not None:
         dataset = match_labels(dataset, labels)
     result = evaluate_model(model, dataset, strict=strict)
@@ -138,12 +137,7 @@ def open_run(path):
     """Model and labels (None without labels.txt) of a run folder or `.keras` file."""
     path = pathlib.Path(path)
     file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no model file '{file}'")
-    try:
-        model = keras.models.load_model(file, compile=False)
-    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
-        raise ValueError(f"'{file}' can not be opened as a model: {error}") from error
+    model = open_model(file)
     config = getattr(model, "config", None)
     if config is None or not config.include_top or model.task != "classify":
         raise ValueError(f"'{file}' is no classifier of this package")

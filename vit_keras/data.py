@@ -76,9 +76,7 @@ def folder(path) -> Dataset:
         )
     files, labels, classes = [], [], []
     for child in sorted(p for p in root.iterdir() if p.is_dir()):
-        found = sorted(
-            f for f in child.rglob("*") if f.suffix.lower() in pp.IMAGE_SUFFIXES
-        )
+        found = pp.find_images(child)
         if found:
             labels += [len(classes)] * len(found)
             classes.append(child.name)

@@ -97,6 +97,23 @@ def create_model(
     return model
 
 
+def open_model(path):
+    """Open a `.keras` file in safe mode, for inference.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no Keras model that can be opened safely.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no model file '{path}'")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
+        raise ValueError(
+            f"`model` must be a .keras file. '{path}' can not be opened: {error}"
+        ) from error
+
+
 def _embed(inputs, config):
     """Images (N, H, W, C) to tokens (N, T, D) with positions."""
     x = layers.Patches(

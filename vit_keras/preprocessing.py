@@ -185,6 +185,12 @@ def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
     return np.asarray(image).reshape(height, width, pixels.shape[-1])
 
 
+def find_images(folder) -> list[pathlib.Path]:
+    """The image files in a folder and its subfolders, sorted."""
+    files = pathlib.Path(folder).rglob("*")
+    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES)
+
+
 def load_image(source, image_size: Sequence[int], preprocessing: Preprocessing):
     """`read_image` and `fit` in one call: uint8 array (height, width, C)."""
     pixels = read_image(source, channels=len(preprocessing.mean))

@@ -39,15 +39,10 @@ class TFLiteRunner:
     """
 
     def __init__(self, path, num_threads=1):
-        self.path = pathlib.Path(path)
-        self.interpreter = new_interpreter(self.path, num_threads=num_threads)
+        self.interpreter = new_interpreter(path, num_threads=num_threads)
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(
-                f"`path` must be a model with one input and one output. '{path}' has "
-                f"{len(inputs)} and {len(outputs)}"
-            )
+        _check_ends(path, inputs, outputs)
         self._input, self._output = inputs[0], outputs[0]
         self.input_shape = tuple(int(n) for n in self._input["shape"])
         self.output_shape = tuple(int(n) for n in self._output["shape"])
@@ -106,7 +101,7 @@ class SavedModelRunner:
             import tensorflow as tf
         except ImportError as error:
             raise missing("tensorflow") from error
-        self.path, self._tf = pathlib.Path(path), tf
+        self._tf = tf
         try:
             self._model = tf.saved_model.load(str(path))
             self._signature = self._model.signatures["serving_default"]
@@ -117,11 +112,7 @@ class SavedModelRunner:
             ) from error
         _, inputs = self._signature.structured_input_signature
         outputs = self._signature.structured_outputs
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(
-                f"`path` must be a model with one input and one output. '{path}' has "
-                f"{len(inputs)} and {len(outputs)}"
-            )
+        _check_ends(path, inputs, outputs)
         (self._name, spec), (self._output, result) = (
             *inputs.items(),
             *outputs.items(),
@@ -160,6 +151,14 @@ def new_interpreter(path, **options):
         reason = re.sub(r"\s+", " ", str(error)).strip()
         raise ValueError(f"LiteRT can not run '{path}': {reason}") from error
     return interpreter
+
+
+def _check_ends(path, inputs, outputs):
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(
+            f"`path` must be a model with one input and one output. '{path}' has "
+            f"{len(inputs)} and {len(outputs)}"
+        )
 
 
 def check_images(images, shape):

@@ -92,38 +92,6 @@ def read_report(path) -> ExportReport:
     return ExportReport(**{**data, "parity": Parity(**parity)})
 
 
-def check_labels(model, labels):
-    """Labels as a list, one per class of the model's output."""
-    if labels is None:
-        return None
-    labels = [str(label) for label in labels]
-    classes = model.output_shape[-1]
-    if len(labels) != classes:
-        raise ValueError(
-            f"`labels` must have {classes} names, one per output. "
-            f"Received: {len(labels)}"
-        )
-    return labels
-
-
-def as_dict(preprocessing):
-    """Preprocessing as plain data, None for none."""
-    return None if preprocessing is None else dataclasses.asdict(preprocessing)
-
-
-def notes(preprocessing, images):
-    """What a user should know of this export."""
-    found = []
-    if preprocessing is None:
-        found.append(
-            "the model carries no preprocessing, so none is inside: feed the artefact "
-            "what you feed the model"
-        )
-    if images.synthetic:
-        found.append("no images were given: parity is measured on random patterns")
-    return tuple(found)
-
-
 @contextlib.contextmanager
 def staged(path):
     """A temporary path beside `path`, on the same disk, that is removed at the end.

@@ -37,30 +37,6 @@ def here():
     return keras.backend.backend() == "tensorflow"
 
 
-def load(model):
-    """A Keras model from itself or from a `.keras` file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no Keras model that can be opened safely.
-    """
-    if not isinstance(model, str | os.PathLike):
-        return model
-    import keras
-
-    import vit_keras  # noqa: F401  registers its layers
-
-    path = pathlib.Path(model)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file '{path}'")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
-        raise ValueError(
-            f"`model` must be a .keras file. '{path}' can not be opened: {error}"
-        ) from error
-
-
 def in_child(command, model, path, options):
     """Run the export in a process on the TensorFlow backend.
 

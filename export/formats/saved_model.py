@@ -2,13 +2,12 @@
 
 import pathlib
 
-from ..errors import ParityError, missing
+from ..errors import ParityError
 from ..evaluation import runners
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..schemes import get_scheme
 from . import metadata, on_tensorflow
-from .tflite import PARITY_LIMIT
 
 
 def to_saved_model(
@@ -52,19 +51,17 @@ def to_saved_model(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("saved-model", model, path, options)
-    from ..graph import build
+    from ..graph.build import inference_function
+    from .source import Source
 
-    model = build.check_model(on_tensorflow.load(model))
-    labels = metadata.check_labels(model, labels)
-    preprocessing = preprocessing or build.find_preprocessing(model)
-    images = images_of.load_parity_images(
-        calibration, model.input_shape, preprocessing, PARITY_LIMIT
-    )
+    limit = images_of.PARITY_LIMIT
+    source = Source.open(model, preprocessing, labels, calibration, limit)
+    model, images, labels = source.model, source.images, source.labels
     rules = get_scheme("float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     with metadata.staged(path) as staged:
-        function = build.inference_function(model, preprocessing)
-        raw = preprocessing is not None
+        function = inference_function(model, source.preprocessing)
+        raw = source.preprocessing is not None
         _write(function, model.input_shape[1:], staged, "uint8" if raw else "float32")
         if labels is not None:
             folder = staged / "assets.extra"
@@ -72,7 +69,7 @@ def to_saved_model(
             (folder / "labels.txt").write_text("\n".join(labels) + "\n")
         runner = runners.load(staged)
         parity = compare(
-            predict(model, images.pixels, preprocessing=preprocessing),
+            predict(model, images.pixels, preprocessing=source.preprocessing),
             runner(images.pixels),
             rules.min_sqnr_db,
         )
@@ -86,22 +83,16 @@ def to_saved_model(
             size_bytes=0,
             input=f"{runner.input_dtype} {runner.input_shape}",
             output=f"{runner.output_dtype} {runner.output_shape}",
-            preprocessing=metadata.as_dict(preprocessing),
             operators=None,
             parity=parity,
-            parity_images=images.source,
-            labels=labels,
-            notes=metadata.notes(preprocessing, images),
+            **source.describe(),
         )
         return metadata.publish(staged, path, report)
 
 
 def _write(function, shape, path, dtype):
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise missing("tensorflow") from error
     import keras
+    import tensorflow as tf
 
     def serve(images):
         # TensorFlow's C++ loader does not enforce the signature's shape; a slightly

@@ -4,7 +4,7 @@ import pathlib
 import re
 import tempfile
 
-from ..errors import ParityError, UnsupportedOperators, missing
+from ..errors import ParityError, UnsupportedOperators
 from ..evaluation import check, runners
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
@@ -14,7 +14,6 @@ from ..targets import get_target
 from . import metadata, on_tensorflow
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
-PARITY_LIMIT = 32
 
 
 def to_tflite(
@@ -90,22 +89,19 @@ def to_tflite(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
-    from ..graph import build
+    from ..graph.build import inference_function
+    from .source import Source
 
-    model = build.check_model(on_tensorflow.load(model))
-    labels = metadata.check_labels(model, labels)
-    preprocessing = preprocessing or build.find_preprocessing(model)
-    images = images_of.load_parity_images(
-        calibration, model.input_shape, preprocessing, CALIBRATION_LIMIT
-    )
+    source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
+    model, images = source.model, source.images
     # Without preprocessing inside, the file takes what the model takes: no pixels.
-    pixels = preprocessing is not None
+    pixels = source.preprocessing is not None
     input_dtype = input_dtype or (rules.input_dtypes[0] if pixels else "float32")
     output_dtype = output_dtype or rules.output_dtypes[0]
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
-        function = build.inference_function(model, preprocessing)
+        function = inference_function(model, source.preprocessing)
         _convert(function, model, staged, scheme, batch, entry)
         if scheme == "dynamic_int8":
             staged.write_bytes(post_training.dynamic_int8(staged))
@@ -120,9 +116,9 @@ def to_tflite(
         if not inspected.passed:
             raise UnsupportedOperators(f"target refuses the file: {inspected}")
         runner = runners.load(staged)
-        parity_images = images.pixels[:PARITY_LIMIT]
+        parity_images = images.pixels[: images_of.PARITY_LIMIT]
         parity = compare(
-            predict(model, parity_images, preprocessing=preprocessing),
+            predict(model, parity_images, preprocessing=source.preprocessing),
             runner(parity_images),
             rules.min_sqnr_db,
         )
@@ -141,13 +137,10 @@ def to_tflite(
             size_bytes=0,
             input=f"{runner.input_dtype} {runner.input_shape}",
             output=f"{runner.output_dtype} {runner.output_shape}",
-            preprocessing=metadata.as_dict(preprocessing),
             operators=inspected.operators,
             parity=parity,
-            parity_images=images.source,
             calibration=images.summary() if rules.needs_calibration else None,
-            labels=labels,
-            notes=metadata.notes(preprocessing, images),
+            **source.describe(),
         )
         return metadata.publish(staged, path, report)
 
@@ -172,11 +165,8 @@ def _check_choice(name, value, valid, scheme):
 
 def _convert(function, model, path, scheme, batch, input_dtype):
     """Trace with a fixed batch and convert to a float `.tflite` file."""
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise missing("tensorflow") from error
     import keras
+    import tensorflow as tf
 
     def serve(images):
         return {"output": function(tf.cast(images, "float32"))}

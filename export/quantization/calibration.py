@@ -66,6 +66,9 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
     return images
 
 
+PARITY_LIMIT = 32  # images that parity is measured on
+
+
 @dataclasses.dataclass(frozen=True)
 class Images:
     """Images for an export, and where they come from.
@@ -138,7 +141,7 @@ def _check_pixels(images):
 def _load_folder(path, image_size, preprocessing, limit, seed):
     from vit_keras import preprocessing as pp
 
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in pp.IMAGE_SUFFIXES)
+    files = pp.find_images(path)
     order = np.random.default_rng(seed).permutation(len(files))
     images, bad = [], []
     for index in order if limit is not None else range(len(files)):

@@ -125,11 +125,11 @@ class StopOnNaN(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def open_data(data) -> images.Dataset:
-    """What the user named as a `Dataset`; for "digits", the training part."""
+def open_data(data, held_out: bool = False) -> images.Dataset:
+    """What the user named as a `Dataset`; of the digits, one of the two parts."""
     if isinstance(data, images.Dataset):
         return data
-    return images.digits()[0] if data == "digits" else images.folder(data)
+    return images.digits()[held_out] if data == "digits" else images.folder(data)
 
 
 def read(dataset, config: ViTConfig, strict, console) -> images.Dataset:
@@ -174,8 +174,7 @@ def evaluate(
     Raises:
         ValueError: the number of classes differs from the model's.
     """
-    dataset = images.digits()[1] if isinstance(data, str) and data == "digits" else data
-    dataset = open_data(dataset)
+    dataset = open_data(data, held_out=True)
     if len(dataset.classes) != model.output_shape[-1]:
         raise ValueError(
             f"`data` must have the model's {model.output_shape[-1]} classes. "
