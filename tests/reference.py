@@ -48,8 +48,11 @@ def norm(weights, path, x, epsilon):
     return layer_norm(x, weights[f"{path}/gamma"], weights[f"{path}/beta"], epsilon)
 
 
-def attention(weights, path, query, value, num_heads):
-    """Equations 5 to 8: `(output (N, T, D), scores (N, H, T, S))`."""
+def attention(weights, path, query, value, num_heads, epsilon=1e-6):
+    """Equations 5 to 8: `(output (N, T, D), scores (N, H, T, S))`.
+
+    With a norm of the queries and keys of each head where there are such weights.
+    """
     q = dense(weights, f"{path}/query", query)
     k = dense(weights, f"{path}/key", value)
     v = dense(weights, f"{path}/value", value)
@@ -57,7 +60,11 @@ def attention(weights, path, query, value, num_heads):
     outputs, scores = [], []
     for head in range(num_heads):
         part = slice(head * d, (head + 1) * d)
-        a = softmax(q[..., part] @ k[..., part].swapaxes(-1, -2) / math.sqrt(d))
+        one_q, one_k = q[..., part], k[..., part]
+        if f"{path}/query_norm/gamma" in weights:
+            one_q = norm(weights, f"{path}/query_norm", one_q, epsilon)
+            one_k = norm(weights, f"{path}/key_norm", one_k, epsilon)
+        a = softmax(one_q @ one_k.swapaxes(-1, -2) / math.sqrt(d))
         scores.append(a)
         outputs.append(a @ v[..., part])
     joined = np.concatenate(outputs, axis=-1)
@@ -72,7 +79,7 @@ def mlp(weights, path, x, activation):
 def block(weights, path, x, num_heads, activation="gelu", epsilon=1e-6):
     """Equations 2 and 3, with LayerScale where there are such weights."""
     y = norm(weights, f"{path}/norm1", x, epsilon)
-    y, scores = attention(weights, f"{path}/attention", y, y, num_heads)
+    y, scores = attention(weights, f"{path}/attention", y, y, num_heads, epsilon)
     x = x + y * weights.get(f"{path}/layer_scale1/gamma", 1.0)
     y = norm(weights, f"{path}/norm2", x, epsilon)
     y = mlp(weights, f"{path}/mlp", y, activation)
@@ -145,6 +152,8 @@ def embed(weights, config, images):
 def encode(weights, config, images):
     """All tokens after the last norm, and the list of each block's scores."""
     x, scores = embed(weights, config, np.asarray(images, "float64")), []
+    if config.pre_norm:
+        x = norm(weights, "pre_norm", x, config.norm_epsilon)
     for i in range(config.num_layers):
         x, a = block(
             weights,
@@ -155,6 +164,8 @@ def encode(weights, config, images):
             config.norm_epsilon,
         )
         scores.append(a)
+    if config.fc_norm:  # the last norm comes after pooling
+        return x, scores
     return norm(weights, "encoder_norm", x, config.norm_epsilon), scores
 
 
@@ -194,6 +205,8 @@ def forward(weights, config, images, task="classify"):
     if task == "features" or config.pooling is None:
         return tokens
     x = pool(weights, config, tokens)
+    if config.fc_norm:
+        x = norm(weights, "fc_norm", x, config.norm_epsilon)
     if config.representation_size is not None:
         x = np.tanh(dense(weights, "pre_logits", x))
     if not config.include_top:

@@ -22,14 +22,21 @@ from .attention_maps import attention_scores as attention_scores
 from .config import ViTConfig as ViTConfig
 from .model import VisionTransformer as VisionTransformer
 from .model import create_model as create_model
+from .model import from_checkpoint as from_checkpoint
 from .preprocessing import Preprocessing as Preprocessing
 from .presets import PRESETS as PRESETS
 from .presets import Preset as Preset
+from .weights import PUBLISHED as PUBLISHED
+from .weights import CheckpointError as CheckpointError
+from .weights import load_weights as load_weights
+from .weights import save_checkpoint as save_checkpoint
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointError",
     "PRESETS",
+    "PUBLISHED",
     "Preprocessing",
     "Preset",
     "ViTConfig",
@@ -38,7 +45,10 @@ __all__ = [
     "attention_rollout",
     "attention_scores",
     "create_model",
+    "from_checkpoint",
     "layers",
+    "load_weights",
     "preprocessing",
+    "save_checkpoint",
     "vit",
 ]

@@ -1,4 +1,4 @@
-"""The command line `vit-keras`: presets, train, evaluate, predict.
+"""The command line `vit-keras`: presets, train, evaluate, predict, weights.
 
 Exit status: 0 good, 2 wrong usage or bad input with one clear line on stderr.
 """
@@ -20,6 +20,7 @@ from .presets import PRESETS
 from .training import RECIPES, Recipe, train
 from .training.fit import evaluate as evaluate_model
 from .training.fit import log_probabilities, open_data
+from .weights_cli import app as weights_app
 
 app = typer.Typer(
     help="Vision Transformers in Keras 3.",
@@ -27,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(weights_app, name="weights")
 
 Run = Annotated[
     pathlib.Path, typer.Argument(help="Folder that `train` made, or a .keras file.")

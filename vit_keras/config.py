@@ -42,6 +42,11 @@ class ViTConfig:
         head_dim: width of one head, d; None means `hidden_size // num_heads`.
         mlp_activation: "gelu" (exact, erf) or "gelu_tanh"; published weights differ.
         qkv_bias: whether query, key and value have a bias.
+        qk_norm: layer norm on queries and keys (arXiv 2302.05442).
+        pre_norm: layer norm on the tokens before the first block (CLIP, arXiv
+            2103.00020).
+        fc_norm: layer norm on the pooled vector in place of the one on the tokens
+            after the last block (MAE, arXiv 2111.06377).
         norm_epsilon: added to the variance in every layer norm.
         layer_scale_init_value: start value of LayerScale (arXiv 2103.17239), or None
             for none.
@@ -81,6 +86,9 @@ class ViTConfig:
     head_dim: int | None = None
     mlp_activation: str = "gelu"
     qkv_bias: bool = True
+    qk_norm: bool = False
+    pre_norm: bool = False
+    fc_norm: bool = False
     norm_epsilon: float = 1e-6
     layer_scale_init_value: float | None = None
     dropout: float = 0.0
@@ -182,6 +190,11 @@ class ViTConfig:
             raise ValueError(
                 "`pooling` must be 'token' when distillation_token=True. "
                 f"Received: pooling={self.pooling!r}"
+            )
+        if self.fc_norm and (self.pooling is None or self.distillation_token):
+            raise ValueError(
+                "`fc_norm` must be False for pooling=None or distillation_token=True: "
+                f"it needs one vector per image. Received: pooling={self.pooling!r}"
             )
         if self.pooling is None and self.include_top:
             raise ValueError(

@@ -8,9 +8,20 @@ import keras
 from . import layers
 from .config import ViTConfig
 from .presets import get_config
-from .weights.own import load_own_weights
+from .weights.entry import CheckpointError
+from .weights.loader import apply, find, load_weights
+from .weights.own import is_own
+from .weights.recognise import describe, recognise
 
 TASKS = ("classify", "features")
+# What a checkpoint decides of a preset, and what it must agree on.
+TRAINED = (
+    *("mlp_activation", "qkv_bias", "qk_norm", "pre_norm", "fc_norm", "norm_epsilon"),
+    *("layer_scale_init_value", "class_token", "distillation_token", "pooling"),
+    *("num_register_tokens", "positions", "position_prefix", "patch_norm"),
+    *("representation_size", "preprocessing", "head_dim"),
+)
+SIZES = ("num_layers", "hidden_size", "num_heads", "mlp_dim", "channels")
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -53,8 +64,11 @@ def create_model(
         preset: a name in `PRESETS`, or a `ViTConfig`.
         task: "classify" (logits or what `activation` makes of them), or "features"
             (all tokens after the last norm).
-        weights: a `.weights.h5` or `.keras` file of the same architecture, or None for
-            random values.
+        weights: None for random values, a name in `PUBLISHED`, or a file or folder as
+            `load_weights` takes them. Of a preset it decides what its numbers were
+            trained with and the sizes do not say (GELU, epsilon, tokens, pooling,
+            preprocessing), unless an override says otherwise; a `ViTConfig` stays as
+            it is. A head for other classes starts fresh, with a warning.
         name: name of the model; by default the preset's.
         **overrides: any argument of `ViTConfig`, such as `image_size=384`,
             `classes=10`, `pooling="gap"`, `drop_path_rate=0.1`.
@@ -68,6 +82,7 @@ def create_model(
     Raises:
         ValueError: an unknown name, or values that can not work together.
         FileNotFoundError: `weights` names no file.
+        CheckpointError: `weights` can not be read, or is of another size.
     """
     if task not in TASKS:
         raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
@@ -75,7 +90,84 @@ def create_model(
         config, name = preset, name or "vit"
     else:
         config, name = get_config(preset), name or preset
+    match = None
+    if weights is not None and not is_own(weights):
+        match = recognise(find(weights))
     config = config.replace(**overrides)
+    if match is not None and isinstance(preset, str):
+        config = _as_trained(match, config, overrides)
+    model = _build(config, task, name)
+    if match is not None:
+        apply(match, model, config, chosen=isinstance(preset, str))
+    elif weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def from_checkpoint(
+    path: str | os.PathLike,
+    *,
+    task: str = "classify",
+    name: str | None = None,
+    **overrides: Any,
+) -> VisionTransformer:
+    """Build the model that a checkpoint holds, with its weights.
+
+    Sizes, tokens, pooling, GELU, epsilon and preprocessing are read from the shapes,
+    from the JSON settings beside the file, and from what the layout implies.
+
+    Arguments:
+        path: anything that `load_weights` takes, or a name of `PUBLISHED`.
+        task: "classify" or "features".
+        name: name of the model.
+        **overrides: arguments of `ViTConfig` that differ from the file's, such as
+            `image_size=384` (positions are resized) or `classes=10` (a fresh head), and
+            what the file does not tell, such as `num_heads`.
+
+    Returns:
+        A model, as from `create_model`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it can not be read, is of no known layout, or is incomplete.
+        ValueError: overrides that can not work.
+    """
+    if is_own(path):
+        raise ValueError(
+            f"`path` must tell the architecture, and '{path}' holds weights only: "
+            "create_model(preset, weights=...) loads it, and a .keras file tells both"
+        )
+    match = recognise(find(path))
+    config = describe(match, **overrides)
+    model = _build(config, task, name or "vit")
+    apply(match, model, config, chosen=True)
+    return model
+
+
+def _as_trained(match, config, overrides):
+    """A preset with what its checkpoint was trained with."""
+    implied = describe(match, **{"num_heads": config.num_heads, **overrides})
+    wrong = [
+        f"{field}={getattr(implied, field)!r}, not {getattr(config, field)!r}"
+        for field in SIZES
+        if getattr(implied, field) != getattr(config, field)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"`weights` must have the sizes of the preset; '{match.checkpoint.path}' "
+            f"has {'; '.join(wrong)}"
+        )
+    trained = {field: getattr(implied, field) for field in TRAINED}
+    if implied.pooling is None and config.include_top:
+        trained["pooling"] = config.pooling
+    head_kept = implied.include_top and match.sizes.get("K") == config.classes
+    if config.include_top and not head_kept:
+        trained["representation_size"] = None  # it belongs to the head that is dropped
+    return config.replace(**{**trained, **overrides})
+
+
+def _build(config, task, name):
+    """The functional model of a configuration."""
     try:
         keras.activations.get(config.activation)
     except (ValueError, TypeError) as error:
@@ -86,15 +178,13 @@ def create_model(
 
     inputs = keras.Input((*config.image_size, config.channels), name="images")
     x = _embed(inputs, config)
+    if config.pre_norm:
+        x = _norm(config, "pre_norm")(x)
     for i in range(config.num_layers):
         x = _block(config, i)(x)
-    norm = layers.LayerNormalization(config.norm_epsilon, name="encoder_norm")
-    tokens = norm(x)
+    tokens = x if config.fc_norm else _norm(config, "encoder_norm")(x)
     outputs = tokens if task == "features" else _top(tokens, config)
-    model = VisionTransformer(inputs, outputs, name, config=config, task=task)
-    if weights is not None:
-        load_own_weights(model, weights)
-    return model
+    return VisionTransformer(inputs, outputs, name, config=config, task=task)
 
 
 def open_model(path):
@@ -142,6 +232,10 @@ def _embed(inputs, config):
     return keras.layers.Dropout(config.dropout, name="posembed_dropout")(x)
 
 
+def _norm(config, name):
+    return layers.LayerNormalization(config.norm_epsilon, name=name)
+
+
 def _block(config, index):
     """Encoder block number `index`; stochastic depth rises linearly with it."""
     share = index / max(config.num_layers - 1, 1)
@@ -155,6 +249,7 @@ def _block(config, index):
         attention_dropout=config.attention_dropout,
         drop_path=config.drop_path_rate * share,
         layer_scale_init_value=config.layer_scale_init_value,
+        qk_norm=config.qk_norm,
         norm_epsilon=config.norm_epsilon,
         name=f"encoderblock_{index}",
     )
@@ -182,6 +277,8 @@ def _top(tokens, config):
     if config.pooling is None:
         return tokens
     x = _pool(tokens, config)
+    if config.fc_norm:
+        x = _norm(config, "fc_norm")(x)
     if config.representation_size is not None:
         x = keras.layers.Dense(
             config.representation_size, activation="tanh", name="pre_logits"

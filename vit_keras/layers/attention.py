@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from .norm import LayerNormalization
+
 # Where `keras.ops.dot_product_attention` is not slower than our matmuls. Measured on a
 # CPU with 16 images of 197 tokens, D = 384, time fused / plain for inference and for a
 # train step: PyTorch 0.91 and 0.99, JAX 1.61 and 1.27, TensorFlow 1.07 and 1.15. On
@@ -27,6 +29,9 @@ class MultiHeadAttention(keras.layers.Layer):
         head_dim: d; None means D // H.
         qkv_bias: whether the query, key and value projections have a bias.
         dropout: rate on the attention weights, in training only.
+        qk_norm: layer norm over d on every query and key before their product
+            (arXiv 2302.05442, section 2).
+        norm_epsilon: epsilon of these norms.
         fused: use the backend's fused attention; None means where it is faster. The
             weights are the same either way.
 
@@ -38,7 +43,8 @@ class MultiHeadAttention(keras.layers.Layer):
     Returns:
         (N, T, D), or with scores `(output, scores)`, scores being (N, H, T, S).
 
-    Weights: kernels of `query`, `key`, `value` (D, H*d), `out` (H*d, D), and biases.
+    Weights: kernels of `query`, `key`, `value` (D, H*d), `out` (H*d, D), and biases;
+    with `qk_norm` also `query_norm` and `key_norm` over d.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class MultiHeadAttention(keras.layers.Layer):
         head_dim=None,
         qkv_bias=True,
         dropout=0.0,
+        qk_norm=False,
+        norm_epsilon=1e-6,
         fused=None,
         **kwargs,
     ):
@@ -55,10 +63,16 @@ class MultiHeadAttention(keras.layers.Layer):
         self.head_dim = head_dim
         self.qkv_bias = qkv_bias
         self.dropout = dropout
+        self.qk_norm = qk_norm
+        self.norm_epsilon = norm_epsilon
         self.fused = fused
         self.attention_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="attention_dropout"
         )
+        if qk_norm:
+            options = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
+            self.query_norm = LayerNormalization(name="query_norm", **options)
+            self.key_norm = LayerNormalization(name="key_norm", **options)
 
     def build(self, query_shape, value_shape=None):
         width = query_shape[-1]
@@ -79,6 +93,9 @@ class MultiHeadAttention(keras.layers.Layer):
             )
             dense.build(source)
             setattr(self, name, dense)
+        if self.qk_norm:
+            self.query_norm.build((None, None, None, inner // self.num_heads))
+            self.key_norm.build((None, None, None, inner // self.num_heads))
 
     def call(self, query, value=None, training=None, return_attention_scores=False):
         value = query if value is None else value
@@ -88,16 +105,16 @@ class MultiHeadAttention(keras.layers.Layer):
         # The fused kernels neither drop attention weights nor hand them out.
         plain = return_attention_scores or (training and self.dropout > 0)
         scores = None
+        q, k = self._split(self.query(query)), self._split(self.key(value))
+        v = self._split(self.value(value))
+        if self.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
         if fused and not plain:
-            heads = ops.dot_product_attention(
-                self._split(self.query(query)),
-                self._split(self.key(value)),
-                self._split(self.value(value)),
-            )
+            heads = ops.dot_product_attention(q, k, v)
         else:
-            q = ops.transpose(self._split(self.query(query)), (0, 2, 1, 3))
-            k = ops.transpose(self._split(self.key(value)), (0, 2, 3, 1))
-            v = ops.transpose(self._split(self.value(value)), (0, 2, 1, 3))
+            q = ops.transpose(q, (0, 2, 1, 3))
+            k = ops.transpose(k, (0, 2, 3, 1))
+            v = ops.transpose(v, (0, 2, 1, 3))
             q = q * (q.shape[-1] ** -0.5)  # on q: smaller than the T x S scores
             scores = ops.softmax(ops.matmul(q, k), axis=-1)
             dropped = self.attention_dropout(scores, training=training)
@@ -131,5 +148,7 @@ class MultiHeadAttention(keras.layers.Layer):
             "head_dim": self.head_dim,
             "qkv_bias": self.qkv_bias,
             "dropout": self.dropout,
+            "qk_norm": self.qk_norm,
+            "norm_epsilon": self.norm_epsilon,
             "fused": self.fused,
         }

@@ -25,7 +25,8 @@ class EncoderBlock(keras.layers.Layer):
         attention_dropout: rate on the attention weights.
         drop_path: probability of dropping a branch.
         layer_scale_init_value: start of LayerScale, or None for none.
-        norm_epsilon: epsilon of both norms.
+        qk_norm: layer norm on queries and keys.
+        norm_epsilon: epsilon of all norms.
 
     Call arguments:
         inputs: (N, T, D).
@@ -46,6 +47,7 @@ class EncoderBlock(keras.layers.Layer):
         attention_dropout=0.0,
         drop_path=0.0,
         layer_scale_init_value=None,
+        qk_norm=False,
         norm_epsilon=1e-6,
         **kwargs,
     ):
@@ -59,6 +61,7 @@ class EncoderBlock(keras.layers.Layer):
         self.attention_dropout = attention_dropout
         self.drop_path = drop_path
         self.layer_scale_init_value = layer_scale_init_value
+        self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
 
         policy = {"dtype": self.dtype_policy}
@@ -68,6 +71,8 @@ class EncoderBlock(keras.layers.Layer):
             head_dim,
             qkv_bias,
             attention_dropout,
+            qk_norm,
+            norm_epsilon,
             name="attention",
             **policy,
         )
@@ -135,5 +140,6 @@ class EncoderBlock(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "drop_path": self.drop_path,
             "layer_scale_init_value": self.layer_scale_init_value,
+            "qk_norm": self.qk_norm,
             "norm_epsilon": self.norm_epsilon,
         }

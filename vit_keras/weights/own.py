@@ -1,36 +1,74 @@
-"""Weights that `save_weights` or `save` of a model of this package wrote."""
+"""Weights that `save` or `save_weights` of a model of this package wrote."""
 
-import io
 import os
-import zipfile
+import pathlib
 
 import h5py
+import keras
+
+from ..config import ViTConfig
+from .entry import CheckpointError, Entry
+from .files import Checkpoint
 
 # Keras files hold these beside the weights of the layers.
 NOT_WEIGHTS = ("optimizer/", "seed_generator")
 
 
+def is_own(path) -> bool:
+    """Whether a file is a `.weights.h5` with the layers of this package in it."""
+    path = os.fspath(path)
+    if not path.endswith(".weights.h5") or not os.path.isfile(path):
+        return False
+    try:
+        with h5py.File(path) as file:
+            return "layers/encoder_block" in file
+    except OSError:  # damaged: the reader says how
+        return False
+
+
+def open_own(path) -> Checkpoint:
+    """Open a `.keras` file of this package, in safe mode, as a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it can not be opened, or holds another model.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"`weights` must be an existing file. Received: weights={str(path)!r}"
+        )
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras errors alike
+        raise CheckpointError(f"'{path}' can not be opened: {error}") from error
+    config = getattr(model, "config", None)
+    if not isinstance(config, ViTConfig):
+        raise CheckpointError(
+            f"'{path}' must hold a model of this package. It holds {model!r}"
+        )
+    entries = {
+        weight.path: Entry(
+            tuple(weight.shape),
+            weight.dtype,
+            lambda weight=weight: keras.ops.convert_to_numpy(weight.value),
+        )
+        for weight in model.weights
+        if not any(part in weight.path for part in NOT_WEIGHTS)
+    }
+    return Checkpoint(pathlib.Path(path), entries, config=config)
+
+
 def load_own_weights(model, path):
-    """Load a `.weights.h5` or `.keras` file of the same architecture.
+    """Load a `.weights.h5` file of the same architecture.
 
     Arguments:
         model: a model of this package; unchanged if the file does not fit.
         path: the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has another format, or another model's weights.
+        CheckpointError: the file is damaged, or has another model's weights.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"`weights` must be an existing file. Received: weights={path!r}"
-        )
-    if not path.endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            "`weights` must end in '.weights.h5' or '.keras'. "
-            f"Received: weights={path!r}"
-        )
     before = model.get_weights()
     try:
         held = _count_weights(path)
@@ -42,9 +80,9 @@ def load_own_weights(model, path):
         if held != expected:
             raise ValueError(f"it holds {held} weights, not {expected}")
         model.load_weights(path)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, KeyError) as error:
         model.set_weights(before)
-        raise ValueError(
+        raise CheckpointError(
             f"`weights` must hold the weights of this architecture; {path} does not: "
             f"{error}"
         ) from error
@@ -52,17 +90,12 @@ def load_own_weights(model, path):
 
 def _count_weights(path):
     """Number of weights in a file, without optimizer and random state."""
-    if path.endswith(".keras"):
-        with zipfile.ZipFile(path) as archive:
-            source = io.BytesIO(archive.read("model.weights.h5"))
-    else:
-        source = path
     names = []
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
             names.append(name)
 
-    with h5py.File(source) as file:
+    with h5py.File(path) as file:
         file.visititems(visit)
     return sum(not any(part in name for part in NOT_WEIGHTS) for name in names)

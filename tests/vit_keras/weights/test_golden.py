@@ -1,0 +1,59 @@
+"""Checkpoints that the real packages wrote, and what those packages computed."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import vit_keras
+from tests.models import run
+from vit_keras.weights.loader import find
+from vit_keras.weights.recognise import describe, recognise
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
+CASES = {case["case"]: case for case in json.loads((GOLDEN / "cases.json").read_text())}
+
+# float32 over two blocks and a head; outputs are of order 1
+TOLERANCE = 2e-5
+
+
+def images_of(expected):
+    shape = tuple(expected["images_shape"])
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+def file_of(case):
+    return GOLDEN / case["case"] / case["file"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_recognised_and_described(name):
+    case = CASES[name]
+    match = recognise(find(file_of(case)))
+    assert match.layout.name == case["layout"]
+    assert not match.unused
+    assert not match.misfits
+    config = describe(match, **case["needs"])
+    expected = dict(case["config"])
+    scaled = expected.pop("layer_scale", False)
+    assert (config.layer_scale_init_value is not None) == scaled
+    for field, value in expected.items():
+        value = tuple(value) if isinstance(value, list) else value
+        assert getattr(config, field) == value, field
+    told = {"include_top", "class_token", "position_prefix", "qkv_bias"}
+    defaults = {"include_top": True, "position_prefix": True, "qkv_bias": True}
+    for field in told - set(expected) - {"class_token"}:
+        assert getattr(config, field) == defaults[field], field
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_are_those_of_the_package(name):
+    case = CASES[name]
+    with np.load(GOLDEN / name / "expected.npz") as expected:
+        images, outputs = images_of(expected), expected["outputs"]
+    # A package that returns tokens is compared by its tokens.
+    task = "features" if outputs.ndim == 3 else "classify"
+    model = vit_keras.from_checkpoint(file_of(case), task=task, **case["needs"])
+    np.testing.assert_allclose(run(model, images), outputs, rtol=0, atol=TOLERANCE)
+    assert np.abs(outputs).max() > 0.1  # else the tolerance would mean nothing

@@ -1,0 +1,210 @@
+"""The weights of our models, and how arrays with other axes become them.
+
+Axes are einops patterns over one-letter sizes. D width of a token, H heads, d width
+of one head, E = H * d, M width of the MLP, C colour channels, p x q patch, K classes,
+R register tokens, F width of `pre_logits`, T positions (prefix and patches).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import einops
+import numpy as np
+
+from ..config import ViTConfig
+
+
+def _norm(path, axis="D"):
+    return ((f"{path}/gamma", axis), (f"{path}/beta", axis))
+
+
+def _dense(path, axes):
+    return ((f"{path}/kernel", axes), (f"{path}/bias", axes.split()[-1]))
+
+
+# Every weight of a model of this package: when it exists, its path and its axes.
+# `{i}` counts the encoder blocks.
+BLOCK = "encoderblock_{i}"
+WEIGHTS: tuple[tuple[Callable[[ViTConfig], Any], tuple], ...] = (
+    (lambda c: True, _dense("embedding", "p q C D")),
+    (lambda c: c.patch_norm, _norm("embedding/norm_before", "(p q C)")),
+    (lambda c: c.patch_norm, _norm("embedding/norm_after")),
+    (lambda c: c.num_register_tokens, (("register_tokens/token", "1 R D"),)),
+    (lambda c: c.distillation_token, (("distillation_token/token", "1 1 D"),)),
+    (lambda c: c.class_token, (("class_token/token", "1 1 D"),)),
+    (lambda c: c.positions == "learned", (("posembed_input/embedding", "1 T D"),)),
+    (lambda c: c.pre_norm, _norm("pre_norm")),
+    (lambda c: True, _norm(f"{BLOCK}/norm1")),
+    *(
+        (condition, (row,))
+        for name in ("query", "key", "value")
+        for condition, row in zip(
+            (lambda c: True, lambda c: c.qkv_bias),
+            _dense(f"{BLOCK}/attention/{name}", "D E"),
+            strict=True,
+        )
+    ),
+    (lambda c: c.qk_norm, _norm(f"{BLOCK}/attention/query_norm", "d")),
+    (lambda c: c.qk_norm, _norm(f"{BLOCK}/attention/key_norm", "d")),
+    (lambda c: True, _dense(f"{BLOCK}/attention/out", "E D")),
+    (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale1/gamma", "D"),)),
+    (lambda c: True, _norm(f"{BLOCK}/norm2")),
+    (lambda c: True, _dense(f"{BLOCK}/mlp/dense1", "D M")),
+    (lambda c: True, _dense(f"{BLOCK}/mlp/dense2", "M D")),
+    (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale2/gamma", "D"),)),
+    (lambda c: not c.fc_norm, _norm("encoder_norm")),
+    (lambda c: c.pooling == "map", (("pooling/probe", "1 1 D"),)),
+    *(
+        (lambda c: c.pooling == "map", rows)
+        for rows in (
+            _dense("pooling/attention/query", "D E"),
+            _dense("pooling/attention/key", "D E"),
+            _dense("pooling/attention/value", "D E"),
+            _dense("pooling/attention/out", "E D"),
+            _norm("pooling/norm"),
+            _dense("pooling/mlp/dense1", "D M"),
+            _dense("pooling/mlp/dense2", "M D"),
+        )
+    ),
+    (lambda c: c.fc_norm, _norm("fc_norm")),
+    (lambda c: c.representation_size, _dense("pre_logits", "D F")),
+    (lambda c: c.include_top, _dense("head", "F K")),
+    (lambda c: c.include_top and c.distillation_token, _dense("head_dist", "D K")),
+)
+AXES = {path: axes for _, rows in WEIGHTS for path, axes in rows}
+
+
+def _scaled(config):
+    return config.layer_scale_init_value is not None
+
+
+def sizes_of(config: ViTConfig) -> dict[str, int]:
+    """The size that each letter has in a model."""
+    inner = config.num_heads * (
+        config.head_dim or config.hidden_size // config.num_heads
+    )
+    positions = config.grid[0] * config.grid[1]
+    if config.position_prefix:
+        positions += config.num_prefix_tokens
+    return {
+        "D": config.hidden_size,
+        "H": config.num_heads,
+        "d": inner // config.num_heads,
+        "E": inner,
+        "M": config.mlp_dim,
+        "C": config.channels,
+        "p": config.patch_size[0],
+        "q": config.patch_size[1],
+        "K": config.classes,
+        "R": config.num_register_tokens,
+        "F": config.representation_size or config.hidden_size,
+        "T": positions,
+    }
+
+
+def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    """Path and shape of every weight of `create_model(config)`."""
+    sizes, shapes = sizes_of(config), {}
+    for exists, rows in WEIGHTS:
+        if not exists(config):
+            continue
+        for path, axes in rows:
+            shape = shape_of(axes, sizes)
+            numbers = range(config.num_layers) if "{i}" in path else (0,)
+            shapes.update({path.format(i=i): shape for i in numbers})
+    return shapes
+
+
+def axes_of(path: str) -> str:
+    """Axes of a weight of ours, by its path."""
+    return AXES[re.sub(r"^encoderblock_\d+/", BLOCK + "/", path)]
+
+
+def tokens_of(axes: str) -> list[str]:
+    """`"(qkv E) D"` -> `["(qkv E)", "D"]`"""
+    return re.findall(r"\([^)]*\)|\S+", axes)
+
+
+def shape_of(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape that axes have, given the size of each letter."""
+
+    def size(letter):
+        return int(letter) if letter.isdigit() else sizes[letter]
+
+    return tuple(
+        int(np.prod([size(letter) for letter in token.strip("()").split()]))
+        for token in tokens_of(axes)
+    )
+
+
+def bind(axes: str, shape, known: Mapping[str, int]) -> dict[str, int]:
+    """The size of each letter, from the shape of one array.
+
+    Arguments:
+        axes: the pattern.
+        shape: of the array.
+        known: sizes that are known already; they must agree.
+
+    Returns:
+        The letters that this array tells.
+
+    Raises:
+        ValueError: another number of axes, or a size that contradicts.
+    """
+    tokens, found = tokens_of(axes), {}
+    if len(tokens) != len(shape):
+        raise ValueError(f"has {len(shape)} axes, not {len(tokens)} ({axes})")
+    for token, size in zip(tokens, shape, strict=True):
+        letters = token.strip("()").split()
+        sizes = {**known, **found}
+        fixed = [int(x) if x.isdigit() else sizes.get(x) for x in letters]
+        product = int(np.prod([x for x in fixed if x is not None], dtype="int64"))
+        unknown = [x for x, f in zip(letters, fixed, strict=True) if f is None]
+        if (not unknown and product != size) or (product and size % product):
+            raise ValueError(f"has shape {tuple(shape)}, which does not fit ({axes})")
+        if len(unknown) == 1 and product:
+            found[unknown[0]] = size // product
+    return found
+
+
+def _convert(array, source, target, sizes):
+    """einops, given the sizes of the letters that share an axis of the source."""
+    grouped = " ".join(t.strip("()") for t in tokens_of(source) if t[0] == "(").split()
+    given = {letter: sizes[letter] for letter in grouped if letter in sizes}
+    return einops.rearrange(array, f"{source} -> {target}", **given)
+
+
+def _patterns(axes, path):
+    """Patterns of an array and of the weights of ours in it, both counted by `n`."""
+    theirs = re.sub(r"\bL\b", "n", axes)
+    ours = axes_of(path)
+    if re.search(r"\bH\b", theirs):
+        ours = re.sub(r"\bE\b", "(H d)", ours)
+    counted = bool(re.search(r"\bn\b", theirs))
+    return theirs, f"n {ours}" if counted else ours, counted
+
+
+def to_ours(array, axes: str, paths: list[str], sizes) -> list[np.ndarray]:
+    """Split and turn an array of a file into weights of ours.
+
+    Arguments:
+        array: as it is in the file.
+        axes: its pattern.
+        paths: the weights in it, in the order of its counting axis.
+        sizes: of the letters.
+
+    Returns:
+        One array for each path; views where possible.
+    """
+    theirs, ours, counted = _patterns(axes, paths[0])
+    sizes = {**sizes, "n": len(paths)}
+    result = _convert(array, theirs, ours, sizes)
+    return list(result) if counted else [result]
+
+
+def to_theirs(arrays: list[np.ndarray], axes: str, path: str, sizes) -> np.ndarray:
+    """The other way: weights of ours as one array of a file."""
+    theirs, ours, counted = _patterns(axes, path)
+    array = np.stack(arrays) if counted else arrays[0]
+    return _convert(array, ours, theirs, {**sizes, "n": len(arrays)})

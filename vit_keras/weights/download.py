@@ -1,0 +1,271 @@
+"""Fetch a published file into a cache folder, once, resumably and verified.
+
+Beside `name.npz` the folder may hold `name.npz.part`, what has arrived so far, and
+`name.npz.part.tag`, which version of the file that is (its ETag or date). Only a
+complete and verified file gets its real name.
+
+One process downloads into a folder at a time: it holds an advisory lock on `.lock`,
+which the operating system frees however the process ends. The others wait, and then
+find the file.
+"""
+
+import base64
+import contextlib
+import difflib
+import os
+import pathlib
+import sys
+import time
+import urllib.parse
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from .published import PUBLISHED, Published
+
+CACHE_VARIABLE = "VIT_KERAS_CACHE"
+TRIES = 3
+PAUSE = 1.0  # seconds before the second try, twice as long before the third
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of data
+PIECE = 1 << 16  # bytes
+
+
+class DownloadError(OSError):
+    """A published file that can not be had; the message says what to do instead."""
+
+
+def fetch(
+    name: str,
+    *,
+    cache: str | os.PathLike | None = None,
+    table: Mapping[str, Published] = PUBLISHED,
+) -> pathlib.Path:
+    """The path of a published file, downloaded if the cache does not have it.
+
+    Arguments:
+        name: a row of the table.
+        cache: folder to keep the files in. None means the environment variable
+            VIT_KERAS_CACHE, or else the user's cache folder of the system.
+        table: the rows.
+
+    Returns:
+        The file, which has the hash that its row gives.
+
+    Raises:
+        ValueError: unknown name; the message lists the closest ones.
+        ImportError: the packages for downloads are missing.
+        DownloadError: no connection, a refusal, wrong content, or a cache folder that
+            can not be written.
+    """
+    if name not in table:
+        close = difflib.get_close_matches(str(name), table, n=5, cutoff=0.4)
+        raise ValueError(
+            "`name` must be a published file, such as "
+            f"{', '.join(close or list(table)[:5])}. Received: name={name!r}"
+        )
+    try:
+        import pooch
+        import requests  # noqa: F401, pooch imports it late
+    except ImportError as error:
+        raise ImportError(
+            f'downloads need {error.name}: pip install "vit-keras-edge[download]"'
+        ) from error
+
+    row = table[name]
+    chosen = cache or os.environ.get(CACHE_VARIABLE)
+    folder = chosen or pooch.os_cache("vit_keras") / "weights"
+    folder = pathlib.Path(folder).expanduser().absolute()
+    suffix = pathlib.PurePosixPath(urllib.parse.urlsplit(row.url).path).suffix
+    path = folder / f"{name}{suffix}"  # the authors' own names are not unique
+    try:
+        if path.is_file() and not _wrong_hash(path, row.sha256):
+            return path
+        print(f"{name}: {row.licence}, arXiv {row.paper}, {row.url}", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            if path.is_file() and _wrong_hash(path, row.sha256):
+                print(f"{path} is not the published file: again", file=sys.stderr)
+                path.unlink()
+            pooch.get_logger().setLevel("WARNING")  # it would say our line again
+            store = pooch.create(
+                path=folder,
+                base_url="",
+                registry={path.name: None},  # pooch knows no prefixes of hashes
+                urls={path.name: row.url},
+            )
+            store.fetch(path.name, downloader=_Downloader(name, row, path))  # pyright: ignore[reportArgumentType]
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"can not keep {name} in the cache folder {folder}: "
+            f"{error.strerror or error}. Make room or name another folder in "
+            f"{CACHE_VARIABLE}"
+        ) from error
+    return path
+
+
+class _Downloader:
+    """What pooch calls to have a file: download, verify, hand over."""
+
+    def __init__(self, name: str, row: Published, path: pathlib.Path):
+        self.name, self.row, self.path = name, row, path
+        self.part = path.with_name(f"{path.name}.part")
+        self.tag = path.with_name(f"{path.name}.part.tag")
+
+    def __call__(self, url, output_file, _pooch):
+        md5 = self._download()
+        expected = self.row.sha256 or (md5 and f"md5:{md5}")
+        received = _wrong_hash(self.part, expected)
+        if received:
+            self._forget()
+            raise DownloadError(
+                f"{self.name} has the wrong hash and was removed: expected {expected}, "
+                f"received {received} from {url}"
+            )
+        os.replace(self.part, output_file)  # pooch gives it its real name
+        self._forget()
+
+    def _forget(self):
+        self.part.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+
+    def _download(self):
+        """Complete `.part`, in several tries. Returns the MD5 that the server says."""
+        import requests
+
+        problem = None
+        for number in range(TRIES):
+            time.sleep(PAUSE * number)
+            try:
+                return self._try_once()
+            except requests.RequestException as error:
+                problem = error
+                status = getattr(error.response, "status_code", 500)
+                if status == 416:  # the part is longer than the file: start over
+                    self._forget()
+                elif status < 500:
+                    break
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise DownloadError(
+            f"can not download {self.name} ({reason}). Fetch {self.row.url} by hand "
+            f"and save it as {self.path} ({CACHE_VARIABLE} names another folder), or "
+            "pass the file as weights="
+        ) from problem
+
+    def _try_once(self):
+        """One request for what is missing; the server may send all of it again."""
+        import requests
+
+        start = self.part.stat().st_size if self.part.exists() else 0
+        headers = {"Accept-Encoding": "identity"}  # else lengths are of packed data
+        if start and self.tag.exists():
+            # "If it is still this version, the rest of it; else all of the new one."
+            tag = self.tag.read_text(encoding="utf-8")
+            headers |= {"Range": f"bytes={start}-", "If-Range": tag}
+        with requests.get(
+            self.row.url, headers=headers, stream=True, timeout=TIMEOUT
+        ) as response:
+            response.raise_for_status()
+            if response.status_code != 206:
+                start = 0
+                self._begin(response.headers)
+            elif not response.headers.get("Content-Range", "").startswith(
+                f"bytes {start}-"
+            ):
+                self._forget()
+                raise requests.ConnectionError("the server sent another range")
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            with open(self.part, "ab") as file, _bar() as bar:
+                task = bar.add_task(self.name, total=total, completed=start)
+                for piece in response.iter_content(PIECE):
+                    file.write(piece)
+                    bar.advance(task, len(piece))
+            received = self.part.stat().st_size
+            if total is not None and received != total:
+                raise requests.ConnectionError(f"{received} of {total} bytes came")
+            return _md5_of(response.headers)
+
+    def _begin(self, headers):
+        """An empty part and its version, in this order: see `_try_once`."""
+        self.part.write_bytes(b"")
+        etag = headers.get("ETag", "")
+        # A weak ETag (W/...) promises too little to glue two halves together.
+        tag = headers.get("Last-Modified") if etag[:2] in ("", "W/") else etag
+        if tag:
+            self.tag.write_text(tag, encoding="utf-8")
+        else:
+            self.tag.unlink(missing_ok=True)
+
+
+def _wrong_hash(path, expected):
+    """What a file's hash is if it does not begin as expected; None if it is right.
+
+    `expected` is a SHA-256 or its first digits, `md5:` and an MD5, or None.
+    """
+    import pooch
+
+    if not expected:
+        return None
+    algorithm, _, digits = expected.rpartition(":")
+    received = pooch.file_hash(str(path), alg=algorithm or "sha256")
+    return None if received.startswith(digits.lower()) else received
+
+
+def _md5_of(headers):
+    """Google's `x-goog-hash: crc32c=...,md5=...`, base64, in hexadecimal."""
+    for item in headers.get("x-goog-hash", "").split(","):
+        kind, _, value = item.strip().partition("=")
+        if kind == "md5":
+            return base64.b64decode(value).hex()
+    return None
+
+
+def _bar():
+    """A progress bar on stderr."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+@contextlib.contextmanager
+def _alone_in(folder):
+    """Wait until no other process downloads into this folder."""
+    told = False
+    with open(folder / ".lock", "ab") as file:
+        while True:
+            try:
+                _lock(file)
+                break
+            except (BlockingIOError, PermissionError):  # POSIX, Windows
+                if not told:
+                    print(f"waiting for another download to {folder}", file=sys.stderr)
+                told = True
+                time.sleep(0.2)
+        yield  # closing the file frees the lock
+
+
+def _lock(file):
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

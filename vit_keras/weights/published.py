@@ -1,0 +1,187 @@
+"""Weights that their authors publish: a table, each row one file with its sources.
+
+The addresses are those that timm 1.0.31 (`timm/models/vision_transformer.py`,
+`timm/models/deit.py`) and the README of google-research/vision_transformer name.
+AugReg has thousands of files; the ones here are timm's choice, because timm measured
+exactly these. For S/32, B/32, L/16 and for B/16 at 384 px the README recommends other
+files of the same family.
+"""
+
+import dataclasses
+
+from ..preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One published file.
+
+    Arguments:
+        url: where its authors put it.
+        layout: name of the layout of its arrays.
+        preset: the size, a name in `vit_keras.presets.PRESETS`.
+        image_size: height and width in pixels that it was trained for.
+        classes: 1000 (ImageNet-1k), or 21843 (ImageNet-21k).
+        top1: top-1 accuracy on ImageNet-1k's validation set in percent; None if the
+            file has other classes, or nobody has published it for this very file.
+        top1_source: where `top1` stands.
+        licence: SPDX name.
+        paper: arXiv number.
+        sha256: hexadecimal digest in lower case, or its first digits where no more is
+            published; None where nothing is.
+        preprocessing: as timm evaluates it.
+    """
+
+    url: str
+    layout: str
+    preset: str
+    image_size: int
+    classes: int
+    top1: float | None
+    top1_source: str | None
+    licence: str
+    paper: str
+    sha256: str | None
+    preprocessing: Preprocessing
+
+
+_GOOGLE = "https://storage.googleapis.com/vit_models"
+_META = "https://dl.fbaipublicfiles.com/deit"
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std
+_LONG = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
+
+# timm's results/results-imagenet.csv at commit 0173a13, and the name of its row
+_TIMM = "timm 0173a13, {}"
+_README = "google-research/vision_transformer, README, 2020-10-29"
+
+
+def _parts(size):
+    """`"ti16"` -> `("ti", "16")`"""
+    letter = size.rstrip("0123456789")
+    return letter, size[len(letter) :]
+
+
+def _crop(image_size):
+    """timm's rule: what was trained larger sees the whole image."""
+    return 0.9 if image_size == 224 else 1.0
+
+
+def _npz(url, size, image_size, top1=None, source=None, *, paper, classes=1000):
+    return Published(
+        url=f"{_GOOGLE}/{url}.npz",
+        layout="augreg",
+        preset=f"vit_{size}",
+        image_size=image_size,
+        classes=classes,
+        top1=top1,
+        top1_source=source,
+        licence="Apache-2.0",
+        paper=paper,
+        sha256=None,
+        preprocessing=Preprocessing(crop=_crop(image_size)),
+    )
+
+
+def _augreg(size, recipe, tuned=None, image_size=224, top1=None):
+    """Recipe of the training on ImageNet-21k, and of fine-tuning if it was."""
+    letter, patch = _parts(size)
+    url = f"augreg/{letter.title()}_{patch}-i21k-300ep-lr_0.001-aug_{recipe}"
+    paper = "2106.10270"
+    if tuned is None:
+        return _npz(url, size, image_size, paper=paper, classes=21843)
+    url += f"--imagenet2012-steps_20k-{tuned}-res_{image_size}"
+    name = f"vit_{_LONG[letter]}_patch{patch}_{image_size}.augreg_in21k_ft_in1k"
+    return _npz(url, size, image_size, top1, _TIMM.format(name), paper=paper)
+
+
+def _in21k(size):
+    """ImageNet-21k; its head stands on a tanh layer, `pre_logits`."""
+    letter, patch = _parts(size)
+    url = f"imagenet21k/ViT-{letter.upper()}_{patch}"
+    return _npz(url, size, 224, paper="2010.11929", classes=21843)
+
+
+def _vit(size, image_size, top1=None, source=None):
+    """ImageNet-21k, then ImageNet-1k; 384 px is the default of the file names."""
+    letter, patch = _parts(size)
+    url = f"imagenet21k+imagenet2012/ViT-{letter.upper()}_{patch}"
+    url += "" if image_size == 384 else f"-{image_size}"
+    if source == _TIMM:
+        source = source.format(
+            f"vit_{_LONG[letter]}_patch{patch}_{image_size}.orig_in21k_ft_in1k"
+        )
+    return _npz(url, size, image_size, top1, source, paper="2010.11929")
+
+
+def _deit(size, sha256, image_size, top1, *, distilled=False):
+    """ImageNet-1k only. The digits at the end of the file name are its SHA-256."""
+    letter, patch = _parts(size)
+    kind = "_distilled" if distilled else ""
+    file = f"deit_{_LONG[letter]}{kind}_patch{patch}_{image_size}"
+    mean, std = _IMAGENET
+    return Published(
+        url=f"{_META}/{file}-{sha256}.pth",
+        layout="timm",
+        preset=f"deit_{size}" if distilled else f"vit_{size}",
+        image_size=image_size,
+        classes=1000,
+        top1=top1,
+        top1_source=_TIMM.format(f"{file}.fb_in1k"),
+        licence="Apache-2.0",
+        paper="2012.12877",
+        sha256=sha256,
+        preprocessing=Preprocessing(mean, std, crop=_crop(image_size)),
+    )
+
+
+_NONE = "none-wd_0.03-do_0.0-sd_0.0"
+_LIGHT = "light1-wd_0.03-do_0.0-sd_0.0"
+_LIGHT_DECAYED = "light1-wd_0.1-do_0.0-sd_0.0"
+_MEDIUM = "medium1-wd_0.03-do_0.0-sd_0.0"
+_MEDIUM_DECAYED = "medium1-wd_0.1-do_0.0-sd_0.0"
+_MEDIUM_DROPPED = "medium1-wd_0.1-do_0.1-sd_0.1"
+
+PUBLISHED: dict[str, Published] = {
+    # How to train your ViT?
+    "vit_ti16_augreg_in21k": _augreg("ti16", _NONE),
+    "vit_ti16_augreg_224": _augreg("ti16", _NONE, "lr_0.03", 224, 75.454),
+    "vit_ti16_augreg_384": _augreg("ti16", _NONE, "lr_0.03", 384, 78.424),
+    "vit_s32_augreg_in21k": _augreg("s32", _LIGHT),
+    "vit_s32_augreg_224": _augreg("s32", _LIGHT, "lr_0.03", 224, 75.994),
+    "vit_s32_augreg_384": _augreg("s32", _LIGHT, "lr_0.03", 384, 80.486),
+    "vit_s16_augreg_in21k": _augreg("s16", _LIGHT),
+    "vit_s16_augreg_224": _augreg("s16", _LIGHT, "lr_0.03", 224, 81.384),
+    "vit_s16_augreg_384": _augreg("s16", _LIGHT, "lr_0.03", 384, 83.802),
+    "vit_b32_augreg_in21k": _augreg("b32", _MEDIUM),
+    "vit_b32_augreg_224": _augreg("b32", _MEDIUM, "lr_0.03", 224, 80.716),
+    "vit_b32_augreg_384": _augreg("b32", _LIGHT_DECAYED, "lr_0.03", 384, 83.350),
+    "vit_b16_augreg_in21k": _augreg("b16", _MEDIUM_DECAYED),
+    "vit_b16_augreg_224": _augreg("b16", _MEDIUM_DECAYED, "lr_0.01", 224, 84.532),
+    "vit_b16_augreg_384": _augreg("b16", _MEDIUM_DECAYED, "lr_0.01", 384, 85.996),
+    "vit_b8_augreg_in21k": _augreg("b8", _MEDIUM_DECAYED),
+    "vit_b8_augreg_224": _augreg("b8", _MEDIUM_DECAYED, "lr_0.01", 224, 85.798),
+    "vit_l16_augreg_in21k": _augreg("l16", _MEDIUM_DROPPED),
+    "vit_l16_augreg_224": _augreg("l16", _MEDIUM_DROPPED, "lr_0.01", 224, 85.834),
+    "vit_l16_augreg_384": _augreg("l16", _MEDIUM_DROPPED, "lr_0.01", 384, 87.084),
+    # An image is worth 16x16 words
+    "vit_b32_in21k": _in21k("b32"),
+    "vit_b16_in21k": _in21k("b16"),
+    "vit_l32_in21k": _in21k("l32"),
+    "vit_l16_in21k": _in21k("l16"),
+    "vit_h14_in21k": _in21k("h14"),
+    "vit_b32_384": _vit("b32", 384),
+    "vit_b16_224": _vit("b16", 224, 81.786, _TIMM),
+    "vit_b16_384": _vit("b16", 384, 84.200, _TIMM),
+    "vit_l32_384": _vit("l32", 384, 81.510, _TIMM),
+    "vit_l16_224": _vit("l16", 224, 82.7, _README),
+    "vit_l16_384": _vit("l16", 384),
+    # Training data-efficient image transformers & distillation through attention
+    "deit_ti16_224": _deit("ti16", "a1311bcf", 224, 72.172),
+    "deit_s16_224": _deit("s16", "cd65a155", 224, 79.844),
+    "deit_b16_224": _deit("b16", "b5f2ef4d", 224, 81.992),
+    "deit_b16_384": _deit("b16", "8de9b5d1", 384, 83.106),
+    "deit_ti16_distilled_224": _deit("ti16", "b40b3cf7", 224, 74.500, distilled=True),
+    "deit_s16_distilled_224": _deit("s16", "649709d9", 224, 81.218, distilled=True),
+    "deit_b16_distilled_224": _deit("b16", "df68dfff", 224, 83.386, distilled=True),
+    "deit_b16_distilled_384": _deit("b16", "d0272ac0", 384, 85.426, distilled=True),
+}

@@ -1,0 +1,294 @@
+"""From the names and shapes in a file to its layout and its `ViTConfig`."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import ViTConfig
+from ..preprocessing import Preprocessing
+from ..presets import PRESETS
+from .axes import bind
+from .entry import CheckpointError
+from .files import Checkpoint
+from .layout import LAYOUTS, OWN, Layout, Row
+from .settings import READERS
+
+# Without these a file holds no ViT that we know.
+CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
+# What is left out when the classes differ.
+HEAD = ("pre_logits", "head", "head_dist")
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A checkpoint read in the terms of a layout.
+
+    Arguments:
+        checkpoint: the open file.
+        layout: the layout that fits it best.
+        arrays: name in the file -> its row and the weights of ours in it.
+        weights: path of ours -> name in the file.
+        sizes: size of each letter of `axes`, and L, the number of blocks.
+        misfits: path of ours -> what is wrong with the shape in the file.
+        unused: names that the layout does not know.
+    """
+
+    checkpoint: Checkpoint
+    layout: Layout
+    arrays: Mapping[str, tuple[Row, list[str]]]
+    weights: Mapping[str, str]
+    sizes: dict[str, int]
+    misfits: dict[str, str]
+    unused: tuple[str, ...]
+
+    def shape(self, path) -> tuple[int, ...]:
+        """The shape that the array with a weight of ours has in the file."""
+        return self.checkpoint.entries[self.weights[path]].shape
+
+
+def recognise(checkpoint: Checkpoint) -> Match:
+    """Find the layout of a checkpoint by its names.
+
+    Raises:
+        CheckpointError: it fits none; the message names the closest one and what is
+            missing from it.
+    """
+    if checkpoint.config is not None:
+        return _match(checkpoint, OWN)
+    matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
+    # Of two that know the same names, the one that expects fewer.
+    best = max(matches, key=lambda m: (len(m.arrays), -len(m.layout.rows)))
+    missing = [path for path in CORE if path not in best.weights]
+    if missing:
+        names = list(checkpoint.entries)
+        raise CheckpointError(
+            f"'{checkpoint.path}' fits no known layout. The closest is "
+            f"{best.layout.name} ({best.layout.title}), by {len(best.arrays)} of its "
+            f"{len(names)} names; missing: "
+            f"{', '.join(_theirs(best.layout, path) for path in missing)}. It holds: "
+            f"{_some(names)}. Known layouts: {', '.join(LAYOUTS)}"
+        )
+    return best
+
+
+def _theirs(layout, path):
+    general = re.sub(r"_\d+/", "_{i}/", path)
+    return next((r.theirs for r in layout.rows if general in r.ours), path)
+
+
+def _some(names, most=6):
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _match(checkpoint, layout):
+    found, unused, blocks = {}, [], 0
+    plain = layout.plain_names(checkpoint.entries)
+    for name, entry in checkpoint.entries.items():
+        if 0 in entry.shape:  # vit-pytorch keeps a class token of no rows
+            continue
+        if any(re.fullmatch(p, plain[name]) for p in layout.ignored):
+            continue
+        for row in layout.rows:
+            hit = row.pattern.fullmatch(plain[name])
+            if hit:
+                number = int(hit["i"]) if "{i}" in row.theirs else None
+                found[name] = (row, number)
+                if row.stacked and entry.shape:
+                    blocks = max(blocks, entry.shape[0])
+                blocks = max(blocks, 0 if number is None else number + 1)
+                break
+        else:
+            unused.append(name)
+    # A hostile name must not make millions of paths.
+    blocks = min(blocks, len(checkpoint.entries) if _unstacked(found) else 1000)
+    arrays, weights, sizes, misfits = {}, {}, {"L": blocks}, {}
+    order = {row.theirs: place for place, row in enumerate(layout.rows)}
+    for name in sorted(found, key=lambda n: order[found[n][0].theirs]):
+        row, number = found[name]
+        paths = row.weights(number, blocks)
+        shape = checkpoint.entries[name].shape
+        try:
+            known = {**sizes, "n": len(paths)}
+            sizes |= bind(row.axes_for(shape), shape, known)
+        except ValueError as error:
+            misfits |= dict.fromkeys(paths, f"{name} {error}")
+        arrays[name] = (row, paths)
+        weights |= dict.fromkeys(paths, name)
+    if "H" in sizes and "d" in sizes:
+        sizes["E"] = sizes["H"] * sizes["d"]
+    _tokens_without_reader(weights, arrays)
+    return Match(checkpoint, layout, arrays, weights, sizes, misfits, tuple(unused))
+
+
+def _unstacked(found):
+    return not any(row.stacked for row, _ in found.values())
+
+
+def _tokens_without_reader(weights, arrays):
+    """A distillation token that no head reads is a register token here."""
+    old, new = "distillation_token/token", "register_tokens/token"
+    if old in weights and "head/kernel" in weights:
+        if "head_dist/kernel" not in weights:
+            name = weights[new] = weights.pop(old)
+            arrays[name] = (arrays[name][0], [new])
+
+
+def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
+    """How many prefix tokens have positions in the file, and its grid of patches.
+
+    Arguments:
+        match: a checkpoint that holds positions.
+        grids: grids that are likely, tried before a square one.
+
+    Raises:
+        CheckpointError: no grid fits the number of positions.
+    """
+    total = match.shape("posembed_input/embedding")[-2]
+    names = ("class_token/token", "distillation_token/token", "register_tokens/token")
+    counts = [match.shape(n)[-2] if n in match.weights else 0 for n in names]
+    # All prefix tokens, or those before the registers, or none.
+    options = dict.fromkeys((sum(counts), sum(counts[:2]), counts[0], 0))
+    for grid in grids:
+        for prefix in options:
+            if total - prefix == math.prod(grid):
+                return prefix, tuple(grid)
+    for prefix in options:
+        side = math.isqrt(max(total - prefix, 0))
+        if side and side * side == total - prefix:
+            return prefix, (side, side)
+    raise CheckpointError(
+        f"'{match.checkpoint.path}' has {total} positions, of {sum(counts)} prefix "
+        "tokens and no square of patches: give its `image_size`"
+    )
+
+
+def describe(match: Match, **given: Any) -> ViTConfig:
+    """The configuration that a checkpoint implies.
+
+    Arguments:
+        match: from `recognise`.
+        **given: fields of `ViTConfig` that go before what the file says, and that
+            help to read it (`num_heads`, `image_size`, `patch_size`).
+
+    Raises:
+        CheckpointError: the file does not tell enough; the message says what to give.
+        ValueError: the fields do not fit together.
+    """
+    if match.checkpoint.config is not None:
+        return match.checkpoint.config.replace(**given)
+    layout, held, sizes = match.layout, match.weights, dict(match.sizes)
+    fields: dict[str, Any] = dict(layout.defaults)
+    for weight, more in layout.implied.items():
+        fields |= more if weight in held else {}
+    prep = fields.pop("preprocessing", {})
+    told = {}
+    if layout.settings is not None:
+        told = READERS[layout.settings](dict(match.checkpoint.settings))
+    fields |= _sizes(match, sizes, {**told, **given})
+    fields |= {
+        "class_token": "class_token/token" in held,
+        "distillation_token": "distillation_token/token" in held,
+        "num_register_tokens": sizes.get("R", 0),
+        "pre_norm": "pre_norm/gamma" in held,
+        "fc_norm": "fc_norm/gamma" in held,
+        "qk_norm": "encoderblock_0/attention/query_norm/gamma" in held,
+        "qkv_bias": "encoderblock_0/attention/query/bias" in held,
+        "include_top": "head/kernel" in held and "head/kernel" not in match.misfits,
+    }
+    if "register_tokens/token" in held and "R" not in sizes:
+        fields["num_register_tokens"] = match.shape("register_tokens/token")[-2]
+    if "encoderblock_0/layer_scale1/gamma" in held:
+        fields["layer_scale_init_value"] = 1e-5  # a start value; the file's replace it
+    if "pre_logits/kernel" in held:
+        fields["representation_size"] = sizes["F"]
+    fields["pooling"] = (
+        "map"
+        if "pooling/probe" in held
+        else "token"
+        if fields["class_token"] and not fields["fc_norm"]
+        else "gap"
+    )
+    channels = fields["channels"]
+    if channels != 3 and "mean" not in prep:
+        prep = {**prep, "mean": (0.5,) * channels, "std": (0.5,) * channels}
+    fields["preprocessing"] = match.checkpoint.preprocessing or Preprocessing(**prep)
+    fields |= {k: v for k, v in told.items() if k != "patch_size"}
+    if fields["distillation_token"]:
+        fields["pooling"] = "token"
+    if fields["pooling"] is None:
+        fields["include_top"] = False
+    fields |= _positions(match, {**fields, **given})
+    return ViTConfig().replace(**{**fields, **given})
+
+
+def _sizes(match, sizes, hints):
+    """Fields that are sizes, from the letters."""
+    if "p" not in sizes or "q" not in sizes:  # a flattened patch: p * q * C
+        _flat_patch(match, sizes, hints)
+    width, inner = sizes["D"], sizes["E"]
+    heads = hints.get("num_heads") or sizes.get("H") or _heads(match, inner, sizes)
+    return {
+        "patch_size": (sizes["p"], sizes["q"]),
+        "channels": sizes["C"],
+        "hidden_size": width,
+        "num_layers": sizes["L"],
+        "num_heads": heads,
+        "head_dim": None if inner == width else inner // heads,
+        "mlp_dim": sizes["M"],
+        "classes": sizes.get("K", 1000),
+    }
+
+
+def _heads(match, inner, sizes):
+    """Heads that no shape tells: by the papers' widths."""
+    if "d" in sizes:
+        return inner // sizes["d"]
+    if inner == sizes["D"]:
+        for preset in PRESETS.values():
+            if preset.config.hidden_size == inner:
+                return preset.config.num_heads
+    elif inner % 64 == 0:  # vit-pytorch's default width of a head
+        return inner // 64
+    raise CheckpointError(
+        f"'{match.checkpoint.path}' does not tell the number of heads of its width "
+        f"{inner}: give `num_heads`"
+    )
+
+
+def _flat_patch(match, sizes, hints):
+    """Split p * q * C by what is given, else into a square of colours."""
+    size = match.shape("embedding/kernel")[-1]
+    patch, channels = hints.get("patch_size"), (hints.get("channels"), 3, 1)
+    if patch is not None:
+        p, q = patch if isinstance(patch, (tuple, list)) else (patch, patch)
+        sizes |= {"p": p, "q": q, "C": size // (p * q)}
+    for count in filter(None, channels):
+        side = math.isqrt(size // count)
+        if "p" not in sizes and side * side * count == size:
+            sizes |= {"p": side, "q": side, "C": count}
+    if "p" not in sizes or sizes["p"] * sizes["q"] * sizes["C"] != size:
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' has patches of {size} values: give `patch_size`"
+        )
+
+
+def _positions(match, fields):
+    """`positions`, `position_prefix` and `image_size`."""
+    p, q = fields["patch_size"]
+    size = fields.get("image_size")
+    size = (size, size) if isinstance(size, int) else size
+    if "posembed_input/embedding" not in match.weights:
+        found = {"positions": "sincos2d"}
+        return found if size else {**found, "image_size": (14 * p, 14 * q)}
+    grids = [(size[0] // p, size[1] // q)] if size else []
+    prefix, (rows, columns) = find_positions(match, grids)
+    tokens = fields["class_token"] + fields["distillation_token"]
+    tokens += fields["num_register_tokens"]
+    return {
+        "position_prefix": prefix == tokens,
+        "image_size": size or (rows * p, columns * q),
+    }

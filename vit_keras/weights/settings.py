@@ -1,0 +1,215 @@
+"""The JSON files that travel with weights, as fields of `ViTConfig`, and back."""
+
+from ..config import ViTConfig
+from ..preprocessing import Preprocessing
+from .entry import CheckpointError
+
+# Names of Hugging Face and timm for the two GELUs.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+}
+RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # Pillow's numbers
+POOLING = {"token": "token", "avg": "gap", "map": "map", "": None}
+# model_type: what transformers calls the class with and without a classifier
+HF_CLASSES = {
+    "vit": ("ViTForImageClassification", "ViTModel"),
+    "deit": ("DeiTForImageClassificationWithTeacher", "DeiTModel"),
+    "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegistersModel",
+    ),
+}
+
+
+def _pair(value):
+    return tuple(value) if isinstance(value, list) else (value, value)
+
+
+def _activation(name):
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"the activation must be one of {', '.join(ACTIVATIONS)}. "
+            f"Received from the settings: {name!r}"
+        )
+    return ACTIVATIONS[name]
+
+
+def read_huggingface(files: dict[str, dict]) -> dict:
+    """Fields of `ViTConfig` in `config.json` and `preprocessor_config.json`."""
+    model, fields = files.get("config.json", {}), {}
+    for theirs, ours, convert in (
+        ("num_attention_heads", "num_heads", int),
+        ("layer_norm_eps", "norm_epsilon", float),
+        ("hidden_act", "mlp_activation", _activation),
+        ("image_size", "image_size", _pair),
+        ("patch_size", "patch_size", _pair),
+    ):
+        if theirs in model:
+            fields[ours] = convert(model[theirs])
+    images = files.get("preprocessor_config.json")
+    if images is not None:
+        fields["preprocessing"] = _huggingface_images(images)
+    return fields
+
+
+def _huggingface_images(settings):
+    options = {}
+    if settings.get("do_normalize", True) and "image_mean" in settings:
+        options = {"mean": settings["image_mean"], "std": settings["image_std"]}
+    resample = settings.get("resample")
+    if isinstance(resample, int) and resample < len(RESAMPLE):
+        options["interpolation"] = RESAMPLE[resample]
+    if settings.get("do_center_crop") and "crop_size" in settings:
+        kept, whole = _side(settings["crop_size"]), _side(settings.get("size"))
+        if kept and whole:
+            options["crop"] = min(1.0, kept / whole)
+    return Preprocessing(**options)
+
+
+def _side(size):
+    """The shorter side, however this version of the settings writes it."""
+    if isinstance(size, dict):
+        return size.get("shortest_edge") or min(size.values(), default=None)
+    return size
+
+
+def read_timm(files: dict[str, dict]) -> dict:
+    """Fields of `ViTConfig` in the `config.json` of timm's models on a hub."""
+    settings = files.get("config.json", {})
+    model = settings.get("model_args") or {}
+    images = settings.get("pretrained_cfg") or {}
+    fields = {}
+    if "num_heads" in model:
+        fields["num_heads"] = int(model["num_heads"])
+    if "act_layer" in model:
+        fields["mlp_activation"] = _activation(model["act_layer"])
+    pool = model.get("global_pool", settings.get("global_pool"))
+    if pool in POOLING:
+        fields["pooling"] = POOLING[pool]
+    if "img_size" in model:
+        fields["image_size"] = _pair(model["img_size"])
+    elif "input_size" in images:
+        fields["image_size"] = tuple(images["input_size"][1:])
+    names = {"crop_pct": "crop", "interpolation": "interpolation"}
+    names |= {"mean": "mean", "std": "std"}
+    options = {ours: images[n] for n, ours in names.items() if n in images}
+    if options:
+        fields["preprocessing"] = Preprocessing(**options)
+    return fields
+
+
+def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
+    """The JSON files that make `transformers.AutoModel.from_pretrained` work."""
+    kind = layout.removeprefix("huggingface_")
+    if kind == "dinov2" and config.num_register_tokens:
+        kind = "dinov2_with_registers"
+    height, width = config.image_size
+    gelu = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.mlp_activation]
+    model = {
+        "model_type": kind,
+        "architectures": [HF_CLASSES[kind][0 if config.include_top else 1]],
+        "image_size": height if height == width else [height, width],
+        "patch_size": config.patch_size[0],
+        "num_channels": config.channels,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "hidden_act": gelu,
+        "layer_norm_eps": config.norm_epsilon,
+        "qkv_bias": config.qkv_bias,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
+    }
+    if kind.startswith("dinov2"):
+        if config.mlp_dim % config.hidden_size:
+            raise CheckpointError(
+                "`mlp_dim` must be a multiple of hidden_size for a Dinov2 model. "
+                f"Received: {config.mlp_dim}, hidden_size={config.hidden_size}"
+            )
+        model["mlp_ratio"] = config.mlp_dim // config.hidden_size
+        model["layerscale_value"] = config.layer_scale_init_value or 1.0
+        model["num_register_tokens"] = config.num_register_tokens
+    else:
+        model["intermediate_size"] = config.mlp_dim
+        model["pooler_output_size"] = config.representation_size
+    if config.include_top:
+        model["id2label"] = {str(i): f"LABEL_{i}" for i in range(config.classes)}
+    images, size = config.preprocessing, {"height": height, "width": width}
+    whole = {name: round(side / images.crop) for name, side in size.items()}
+    return {
+        "config.json": model,
+        "preprocessor_config.json": {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": whole,
+            "resample": RESAMPLE.index(images.interpolation),
+            "do_center_crop": images.crop < 1,
+            "crop_size": size,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(images.mean),
+            "image_std": list(images.std),
+        },
+    }
+
+
+def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
+    """The `config.json` that makes `timm.create_model("local-dir:FOLDER")` work."""
+    pool = {ours: theirs for theirs, ours in POOLING.items()}[config.pooling]
+    distilled = "deit_tiny_distilled_patch16_224"
+    model = {
+        "img_size": list(config.image_size),
+        "patch_size": list(config.patch_size),
+        "in_chans": config.channels,
+        "embed_dim": config.hidden_size,
+        "depth": config.num_layers,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_dim / config.hidden_size,
+        "qkv_bias": config.qkv_bias,
+        "act_layer": config.mlp_activation,
+    }
+    if not config.distillation_token:
+        model |= {
+            "class_token": config.class_token,
+            "global_pool": pool,
+            "reg_tokens": config.num_register_tokens,
+            "no_embed_class": not config.position_prefix,
+            "init_values": config.layer_scale_init_value,
+            "qk_norm": config.qk_norm,
+            "pre_norm": config.pre_norm,
+            "fc_norm": config.fc_norm,
+        }
+    images, classes = config.preprocessing, config.classes * config.include_top
+    return {
+        "config.json": {
+            "architecture": (
+                distilled if config.distillation_token else "vit_tiny_patch16_224"
+            ),
+            "num_classes": classes,
+            "num_features": config.hidden_size,
+            "global_pool": pool,
+            "model_args": model,
+            "pretrained_cfg": {
+                "num_classes": classes,
+                "input_size": [config.channels, *config.image_size],
+                "mean": list(images.mean),
+                "std": list(images.std),
+                "interpolation": images.interpolation,
+                "crop_pct": images.crop,
+                "first_conv": "patch_embed.proj",
+                "classifier": (
+                    ["head", "head_dist"] if config.distillation_token else "head"
+                ),
+            },
+        }
+    }
+
+
+READERS = {"huggingface": read_huggingface, "timm": read_timm}
+WRITERS = {"huggingface": write_huggingface, "timm": write_timm}

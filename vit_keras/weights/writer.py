@@ -1,0 +1,176 @@
+"""A model as a checkpoint of another library: the tables, read from right to left."""
+
+import json
+import os
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+import safetensors.numpy
+
+from ..config import ViTConfig
+from .axes import sizes_of, to_theirs
+from .entry import CheckpointError
+from .layout import LAYOUTS, Layout
+from .settings import WRITERS
+
+SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
+WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
+POSITIONS = "posembed_input/embedding"
+
+
+def save_checkpoint(model, path, layout: str) -> pathlib.Path:
+    """Write a model in the layout of another library, so that it runs there.
+
+    Arguments:
+        model: a model of `create_model`, on any backend.
+        path: a file with the layout's suffix for the weights alone; any other path is
+            a folder, which gets the weights and the JSON files that the library's
+            `from_pretrained` reads. What is there is replaced when all is written.
+        layout: "augreg" (`.npz`), "timm" (`.safetensors`), or "huggingface"
+            (`.safetensors`), which means ViT, DeiT or Dinov2 as the model is.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: an unknown layout, or a model that is not one of `create_model`.
+        CheckpointError: the layout can not express this model; the message says why.
+        OSError: the path can not be written.
+    """
+    config = getattr(model, "config", None)
+    if not isinstance(config, ViTConfig):
+        raise ValueError(
+            "`model` must come from vit_keras.create_model (or from_checkpoint). "
+            f"Received: {model!r}"
+        )
+    chosen = _choose(layout, config)
+    path = pathlib.Path(path)
+    alone = path.suffix == chosen.suffix
+    if not alone and path.suffix in SUFFIXES:
+        raise ValueError(
+            f"`path` must end in '{chosen.suffix}' or be a folder for the layout "
+            f"{chosen.name}. Received: path='{path}'"
+        )
+    arrays = _arrays(model, config, chosen)
+    files = {path if alone else path / f"model{chosen.suffix}": arrays}
+    if chosen.settings and not alone:
+        for name, data in WRITERS[chosen.settings](config, chosen.name).items():
+            files[path / name] = data
+    _write_all(files)
+    return path
+
+
+def _write_all(files):
+    """All files or none: written beside, then renamed."""
+    staged = {}
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged[path] = path.with_name(f".{path.name}.{os.getpid()}")
+            with staged[path].open("wb") as file:
+                _write(file, path.suffix, content)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _write(file, suffix, content):
+    if suffix == ".json":
+        file.write(json.dumps(content, indent=2).encode())
+    elif suffix == ".npz":
+        np.savez(file, **content)
+    else:  # transformers refuses a file that does not say which framework it is for
+        file.write(safetensors.numpy.save(content, {"format": "pt"}))
+
+
+def _choose(name, config) -> Layout:
+    """The layout by name; `huggingface` has three."""
+    if name == "huggingface":
+        kind = "deit" if config.distillation_token else "vit"
+        scaled = config.layer_scale_init_value is not None
+        name = f"huggingface_{'dinov2' if scaled else kind}"
+    if name not in WRITABLE:
+        raise ValueError(
+            f"`layout` must be 'huggingface' or one of {', '.join(WRITABLE)}. "
+            f"Received: layout={name!r}"
+        )
+    layout = LAYOUTS[name]
+    wrong = [
+        f"{field}={getattr(config, field)!r} (must be {' or '.join(map(str, valid))})"
+        for field, valid in layout.needs.items()
+        if getattr(config, field) not in [None if v == "None" else v for v in valid]
+    ]
+    inner = config.head_dim and config.head_dim * config.num_heads
+    if inner and inner != config.hidden_size:
+        wrong.append(f"head_dim={config.head_dim} (must be hidden_size / num_heads)")
+    if wrong:
+        raise CheckpointError(
+            f"the layout {name} can not express this model: {'; '.join(wrong)}"
+        )
+    for field, value in layout.fixed.items():
+        if getattr(config, field) != value:
+            warnings.warn(
+                f"{name} computes with {field}={value}, the model with "
+                f"{getattr(config, field)}: outputs there will differ slightly",
+                stacklevel=3,
+            )
+    return layout
+
+
+def _arrays(model, config, layout) -> dict[str, np.ndarray]:
+    """Every array of the file, in the table's order."""
+    weights = {
+        weight.path: np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
+        for weight in model.weights
+        if "seed_generator" not in weight.path
+    }
+    _move_positions(weights, config, layout)
+    sizes = {**sizes_of(config), "T": 0}
+    arrays, written = {}, set()
+    for row in layout.rows:
+        blocks = range(config.num_layers) if "{i}" in row.theirs else (None,)
+        for i in () if row.stacked else blocks:
+            paths = row.weights(i, config.num_layers)
+            if written.isdisjoint(paths) and weights.keys() >= set(paths):
+                values = [weights[path] for path in paths]
+                array = to_theirs(values, row.axes[0], paths[0], sizes)
+                name = layout.full_name(row.theirs.replace("{i}", str(i)), config)
+                arrays[name] = np.ascontiguousarray(array)
+                written.update(paths)
+    left = sorted(weights.keys() - written)
+    if left:
+        raise CheckpointError(
+            f"the layout {layout.name} has no place for {len(left)} weights of "
+            f"'{model.name}': {', '.join(left[:8])}"
+        )
+    return arrays
+
+
+def _move_positions(weights, config, layout):
+    """Give positions to the prefix tokens that have some in the layout, and no others.
+
+    Adding a token's position to the token, or a position of zeros, changes nothing.
+    """
+    wanted = layout.placed_tokens
+    if wanted is None or POSITIONS not in weights:
+        return
+    embedding = weights[POSITIONS][0]
+    patches = config.grid[0] * config.grid[1]
+    prefix, rows = embedding[: len(embedding) - patches], []
+    for name in ("class_token", "distillation_token", "register_tokens"):
+        path = f"{name}/token"
+        if path not in weights:
+            continue
+        token = weights[path]
+        place = np.zeros_like(token[0])
+        if config.position_prefix:
+            place, prefix = prefix[: token.shape[1]], prefix[token.shape[1] :]
+        if name in wanted:
+            rows.append(place)
+        else:
+            weights[path] = token + place
+    weights[POSITIONS] = np.concatenate([*rows, embedding[-patches:]])[None]
