@@ -4,11 +4,12 @@ BIN := .venv/bin
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all peers lint format clean
 help:
 	@echo "make demo      train on real digits, export five ways, compare (3 minutes)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, slow ones included"
+	@echo "make peers     the libraries whose weights are read, for the tests to compare with"
 	@echo "make lint      ruff and pyright"
 	@echo "make format    ruff format"
 
@@ -20,6 +21,8 @@ test: .venv/dev
 
 test-all: .venv/dev
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+peers: .venv/peers
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -47,4 +50,12 @@ clean:
 
 .venv/dev: .venv/export
 	$(BIN)/python -m pip install --quiet --progress-bar off --group dev
+	@touch $@
+
+# timm and vit-pytorch ask for torchvision, which their ViTs do not use, and which would
+# bring another PyTorch.
+.venv/peers: .venv/dev
+	$(BIN)/python -m pip install --quiet --progress-bar off --group peers
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps \
+		timm==1.0.31 vit-pytorch==1.26.11
 	@touch $@

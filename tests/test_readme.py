@@ -22,7 +22,7 @@ def test_first_lines_are_the_two_commands():
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
@@ -39,6 +39,7 @@ def test_named_paths_exist():
         "vit_keras/",
         "export/",
         "examples/",
+        "benchmarks/",
         "tests/",
     ]
     for folder, text in rows:

@@ -1,15 +1,21 @@
 """Drop-in functions for code written for the PyPI package vit-keras 0.2.
 
 Same names, arguments and outputs. Two differences, both safer: nothing is downloaded
-(`pretrained` is False unless asked for), and the models save and load as `.keras`
-files without custom objects or unsafe mode.
+unless asked for (`pretrained` and `pretrained_top` are False by default), and the
+models save and load as `.keras` files without custom objects or unsafe mode.
 """
+
+import warnings
 
 import numpy as np
 
 from .config import ViTConfig
 from .model import create_model
 from .preprocessing import Preprocessing, normalize
+from .weights import download
+from .weights.files import open_checkpoint
+from .weights.loader import apply
+from .weights.recognise import recognise
 
 CONFIG_B = {
     "dropout": 0.1,
@@ -25,8 +31,11 @@ CONFIG_L = {
     "num_layers": 24,
     "hidden_size": 1024,
 }
-# name of published weights: their number of classes
-WEIGHTS = {"imagenet21k": 21_843, "imagenet21k+imagenet2012": 1_000}
+# name of published weights: their number of classes, and the end of our name for them
+WEIGHTS = {
+    "imagenet21k": (21_843, "in21k"),
+    "imagenet21k+imagenet2012": (1_000, "384"),
+}
 
 
 def preprocess_inputs(X):
@@ -82,18 +91,35 @@ def build_model(
     return create_model(config, name=name)
 
 
-def _check_weights(weights, pretrained, pretrained_top):
+def _check_weights(weights, classes, include_top, pretrained, pretrained_top):
+    """The number of classes: with a pre-trained top, that of the weights."""
     if weights not in WEIGHTS:
         raise ValueError(
             f"`weights` must be one of {sorted(WEIGHTS)}. Received: weights={weights!r}"
         )
-    if pretrained or pretrained_top:
+    expected, _ = WEIGHTS[weights]
+    if not pretrained_top:
+        return classes
+    if not (include_top and pretrained):
         raise ValueError(
-            "`pretrained` and `pretrained_top` must be False: this package downloads "
-            "nothing by itself. Build the model without them, then load a file with "
-            f"`model.load_weights`. Received: pretrained={pretrained}, "
-            f"pretrained_top={pretrained_top}"
+            "`pretrained_top` must be False without include_top and pretrained. "
+            f"Received: include_top={include_top}, pretrained={pretrained}"
         )
+    if classes != expected:
+        warnings.warn(
+            f"classes={expected}, as the pre-trained top has, not {classes}",
+            stacklevel=3,
+        )
+    return expected
+
+
+def _load(model, weights, pretrained_top):
+    """The files that vit-keras uses: those of the ViT paper."""
+    name = model.name.replace("-", "_")  # vit-b16 -> vit_b16
+    path = download.fetch(f"{name}_{WEIGHTS[weights][1]}")
+    match = recognise(open_checkpoint(path))
+    # vit-keras runs them with the exact GELU, and so does this module.
+    apply(match, model, model.config, head=pretrained_top, chosen=True)
 
 
 def _variant(sizes, name, patch_size, default_image_size):
@@ -106,8 +132,10 @@ def _variant(sizes, name, patch_size, default_image_size):
         pretrained_top=False,
         weights="imagenet21k+imagenet2012",
     ):
-        _check_weights(weights, pretrained, pretrained_top)
-        return build_model(
+        classes = _check_weights(
+            weights, classes, include_top, pretrained, pretrained_top
+        )
+        model = build_model(
             **sizes,
             name=name,
             patch_size=patch_size,
@@ -119,6 +147,9 @@ def _variant(sizes, name, patch_size, default_image_size):
                 sizes["hidden_size"] if weights == "imagenet21k" else None
             ),
         )
+        if pretrained:
+            _load(model, weights, pretrained_top)
+        return model
 
     build.__name__ = build.__qualname__ = name.replace("-", "_")
     build.__doc__ = f"""Build {name.upper()}.
@@ -128,11 +159,14 @@ def _variant(sizes, name, patch_size, default_image_size):
         classes: outputs of the head.
         activation: activation of the head.
         include_top: without it the output is the class token.
-        pretrained, pretrained_top: must be False; load a weights file yourself.
-        weights: "imagenet21k" adds the tanh layer that those weights have.
+        pretrained: download the weights of the ViT paper, or take them from the cache.
+        pretrained_top: with their head, whose number of classes then is `classes`.
+        weights: "imagenet21k+imagenet2012", or "imagenet21k", which adds the tanh layer
+            that those weights have.
 
     Raises:
-        ValueError: an argument out of range, or `pretrained=True`.
+        ValueError: an argument out of range, or a top without the rest.
+        DownloadError: the file can not be had; the message says what to do.
     """
     return build
 

@@ -268,60 +268,69 @@ def test_weights_do_not_depend_on_dropout(tmp_path):
         np.testing.assert_allclose(run(copy, images), run(source, images), **SAME)
 
 
+OTHERS = [
+    {"num_layers": 3},
+    {"num_layers": 1},
+    {"hidden_size": 32},
+    {"mlp_dim": 25},
+    {"patch_norm": True},
+    {"qkv_bias": False},
+    {"layer_scale_init_value": 0.1},
+    {"num_register_tokens": 1},
+    {"pooling": "map"},
+]
+
+
 # Keras first warns of every container that it does not find.
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 @pytest.mark.parametrize(
     "options",
-    [
-        {"num_layers": 3},
-        {"num_layers": 1},
-        {"hidden_size": 32},
-        {"mlp_dim": 25},
-        {"classes": 6},
-        {"image_size": 24},
-        {"patch_norm": True},
-        {"qkv_bias": False},
-        {"layer_scale_init_value": 0.1},
-        {"num_register_tokens": 1},
-        {"pooling": "map"},
-        {"representation_size": 16},
-    ],
+    [*OTHERS, {"classes": 6}, {"image_size": 24}, {"representation_size": 16}],
     ids=str,
 )
-def test_weights_of_another_architecture_are_refused(options, suffix, tmp_path):
-    path = tmp_path / f"other{suffix}"
-    other = create_model(TINY, **options)
-    other.save_weights(path) if suffix == ".weights.h5" else other.save(path)
+def test_weights_alone_must_be_of_the_same_architecture(options, tmp_path):
+    path = tmp_path / "other.weights.h5"
+    create_model(TINY, **options).save_weights(path)
     with pytest.raises(ValueError) as error:
         create_model(TINY, weights=path)
     assert "`weights` must hold the weights of this architecture" in str(error.value)
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+def test_a_saved_model_of_another_architecture_is_refused(options, tmp_path):
+    path = tmp_path / "other.keras"
+    create_model(TINY, **options).save(path)
+    with pytest.raises(ValueError, match="does not fit the model") as error:
+        create_model(TINY, weights=path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5", ".npz"])
 @pytest.mark.parametrize("content", [b"", b"no weights at all" * 100])
 def test_weights_file_without_weights_is_refused(content, suffix, tmp_path):
     path = tmp_path / f"junk{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"`weights`.*{re.escape(str(path))}"):
+    with pytest.raises(ValueError, match=re.escape(str(path))):
         create_model(TINY, weights=path)
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model.npz", "model.weights"])
-def test_weights_with_another_suffix_are_refused(name, tmp_path):
-    path = tmp_path / name
+def test_weights_with_another_suffix_are_refused(tmp_path):
+    path = tmp_path / "model.weights"
     path.write_bytes(b"x")
-    with pytest.raises(ValueError, match=rf"`weights`.*\.weights\.h5.*{name}"):
+    with pytest.raises(ValueError, match=r"`weights`.*\.safetensors.*model\.weights"):
         create_model(TINY, weights=path)
 
 
-@pytest.mark.parametrize("name", ["none.weights.h5", ""])
-def test_missing_weights_file(name, tmp_path):
-    """The empty name is the directory itself."""
-    path = str(tmp_path / name)
+def test_missing_weights_file(tmp_path):
+    path = str(tmp_path / "none.weights.h5")
     with pytest.raises(FileNotFoundError, match=re.escape(repr(path))):
         create_model(TINY, weights=path)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`weights`.*model\.safetensors"):
+        create_model(TINY, weights=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models import JIT, SAME, run, without_memory
-from vit_keras import PRESETS, vit
+from tests.models import JIT, SAME, randomise, run, weights_of, without_memory
+from vit_keras import PRESETS, ViTConfig, create_model, save_checkpoint, vit
 
 EMPTY = inspect.Parameter.empty
+WEIGHTS = "imagenet21k+imagenet2012"
 SIZES = {
     "image_size": 16,
     "patch_size": 8,
@@ -152,11 +153,89 @@ def test_preprocess_inputs_takes_lists_and_batches():
     assert vit.preprocess_inputs(np.zeros((2, 4, 5, 3))).shape == (2, 4, 5, 3)
 
 
-@pytest.mark.parametrize("argument", ["pretrained", "pretrained_top"])
-@pytest.mark.parametrize("name", VARIANTS)
-def test_nothing_is_downloaded(name, argument):
-    with pytest.raises(ValueError, match=f"`pretrained`.*load_weights.*{argument}=Tr"):
-        getattr(vit, name)(**{argument: True})
+SMALL = {
+    "dropout": 0.1,
+    "mlp_dim": 24,
+    "num_heads": 2,
+    "num_layers": 2,
+    "hidden_size": 16,
+}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A small variant, and its published files, whose classes are 7 and 5."""
+    monkeypatch.setattr(
+        vit, "WEIGHTS", {"imagenet21k": (7, "in21k"), WEIGHTS: (5, "384")}
+    )
+    fetched = []
+
+    def fetch(name):
+        fetched.append(name)
+        classes, size = (7, 16) if name == "vit_b16_in21k" else (5, None)
+        model = create_model(
+            ViTConfig(
+                image_size=32,
+                patch_size=8,
+                classes=classes,
+                representation_size=size,
+                mlp_activation="gelu_tanh",
+                **{k: v for k, v in SMALL.items() if k != "dropout"},
+            )
+        )
+        randomise(model, seed=len(name))
+        path = tmp_path / f"{name}.npz"
+        fetch.weights = weights_of(model)
+        return save_checkpoint(model, path, "augreg")
+
+    monkeypatch.setattr(vit.download, "fetch", fetch)
+    build = vit._variant(SMALL, "vit-b16", 8, 32)
+    return build, fetched, fetch
+
+
+def test_nothing_is_downloaded_unless_asked(small):
+    build, fetched, _ = small
+    build(classes=3)
+    assert fetched == []
+
+
+@pytest.mark.parametrize("weights", ["imagenet21k", WEIGHTS])
+def test_pretrained_with_its_top(small, weights):
+    build, fetched, fetch = small
+    classes = 7 if weights == "imagenet21k" else 5
+    model = build(
+        classes=classes, pretrained=True, pretrained_top=True, weights=weights
+    )
+    assert fetched == ["vit_b16_" + ("in21k" if classes == 7 else "384")]
+    for path, value in weights_of(model).items():
+        if "seed" not in path:
+            np.testing.assert_array_equal(value, fetch.weights[path], err_msg=path)
+
+
+def test_pretrained_without_its_top(small):
+    build, _, fetch = small
+    model = build(classes=5, pretrained=True)  # of the same number of classes
+    weights = weights_of(model)
+    np.testing.assert_array_equal(
+        weights["encoder_norm/beta"], fetch.weights["encoder_norm/beta"]
+    )
+    assert (weights["head/bias"] == 0).all()
+
+
+def test_classes_are_those_of_a_pretrained_top(small):
+    build, _, _ = small
+    with pytest.warns(UserWarning, match="classes=5.*not 3"):
+        model = build(classes=3, pretrained=True, pretrained_top=True)
+    assert model.output_shape == (None, 5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"pretrained": False}, {"pretrained": True, "include_top": False}]
+)
+def test_a_top_needs_the_rest(small, options):
+    build, _, _ = small
+    with pytest.raises(ValueError, match="`pretrained_top` must be False"):
+        build(pretrained_top=True, **options)
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,9 @@ def _errors_of(path, *kinds):
 def read_safetensors(path):
     """Arrays of a `.safetensors` file; the library checks sizes against the file."""
     with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
-        file = safetensors.safe_open(str(path), "numpy")
-        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        about = {n: (tuple(s.get_shape()), s.get_dtype()) for n, s in parts.items()}
+        with safetensors.safe_open(str(path), "numpy") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            about = {n: (tuple(s.get_shape()), s.get_dtype()) for n, s in parts.items()}
 
     def entry(name, shape, dtype):
         if dtype not in _SAFETENSORS:
@@ -163,9 +163,10 @@ def read_safetensors(path):
                 f"loaded. Expected one of {', '.join(_SAFETENSORS)}"
             )
 
-        def read():
+        def read():  # opened for each array: the pages of an open file stay mapped
             with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
-                return file.get_tensor(name)
+                with safetensors.safe_open(str(path), "numpy") as file:
+                    return file.get_tensor(name)
 
         return Entry(shape, np.dtype(_SAFETENSORS[dtype]), read)
 

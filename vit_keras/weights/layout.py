@@ -71,6 +71,9 @@ class Layout:
         fixed: fields that its library sets by itself; a written model with another
             value gives slightly other outputs there, and a warning says so.
         needs: values that a model must have to be written, by field of `ViTConfig`.
+        needs_with: the same, for models that hold a certain weight of ours.
+        biasless: a weight of ours; with it the library's patches have no bias, and a
+            written file has it in the positions.
     """
 
     name: str
@@ -88,6 +91,8 @@ class Layout:
     implied: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs: Mapping[str, list] = dataclasses.field(default_factory=dict)
+    needs_with: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    biasless: str | None = None
 
     def plain_names(self, names) -> dict[str, str]:
         """Each name of a file as the table has it, if it is one of this layout."""

@@ -66,7 +66,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model, path, *, strict: bool = True) -> LoadReport:
+def load_weights(model, path, *, strict: bool = True, head: bool = True) -> LoadReport:
     """Load a published or an own checkpoint into a model.
 
     The layout is recognised from the names. Positions are resized to the model's grid
@@ -80,6 +80,7 @@ def load_weights(model, path, *, strict: bool = True) -> LoadReport:
             is downloaded unless the cache has it.
         strict: refuse missing, unused and mis-shaped weights. With False what fits is
             loaded and the rest is in the report.
+        head: whether to load the classification head, too.
 
     Returns:
         A report; printed, it says what was done.
@@ -98,7 +99,8 @@ def load_weights(model, path, *, strict: bool = True) -> LoadReport:
     if is_own(path):
         load_own_weights(model, path)
         return LoadReport(str(path), "vit_keras", [w.path for w in model.weights])
-    return apply(recognise(find(path)), model, config, strict=strict)
+    match = recognise(find(path))
+    return apply(match, model, config, strict=strict, head=head)
 
 
 def find(weights) -> Checkpoint:
@@ -120,7 +122,7 @@ def find(weights) -> Checkpoint:
 
 
 def apply(
-    match: Match, model, config: ViTConfig, *, strict=True, chosen=False
+    match: Match, model, config: ViTConfig, *, strict=True, head=True, chosen=False
 ) -> LoadReport:
     """Check a recognised checkpoint against a model, then load it.
 
@@ -132,7 +134,7 @@ def apply(
         (p, q), channels = config.patch_size, config.channels
         match.sizes.update({"p": p, "q": q, "C": channels})
     variables = {w.path: w for w in model.weights if _known(w.path)}
-    _plan(match, variables, config, report)
+    _plan(match, variables, config, report, head)
     if not chosen:
         report.notes += _silent_differences(match, config)
     if strict and (report.missing or report.unused or report.misfits):
@@ -142,8 +144,8 @@ def apply(
         )
     _read_all(match, report)
     _assign(match, variables, config, set(report.loaded))
-    head = [path for path in report.fresh if path.split("/")[0] in HEAD]
-    said = [f"left fresh: {', '.join(head)}"] if head else []
+    fresh = [p for p in report.fresh if p.split("/")[0] in HEAD] if head else []
+    said = [f"left fresh: {', '.join(fresh)}"] if fresh else []
     said += [text for text in report.resized if text.startswith("patches")]
     for text in said + report.notes:
         warnings.warn(f"{report.path}: {text}", stacklevel=3)
@@ -157,12 +159,13 @@ def _known(path):
         return False
 
 
-def _plan(match, variables, config, report):
+def _plan(match, variables, config, report, head):
     """Fill the report: what can be loaded, and what is wrong."""
-    head_fits = _head_fits(match, variables)
+    fresh = () if _head_fits(match, variables) else HEAD
+    fresh = fresh if head else ("head", "head_dist")
     for path, variable in variables.items():
         part = path.split("/")[0]
-        if part in HEAD and not head_fits:
+        if part in fresh:
             report.fresh.append(path)
         elif path in match.misfits:
             report.misfits.append(f"{match.misfits[path]}, for {path}")

@@ -1,10 +1,10 @@
 """Weights that their authors publish: a table, each row one file with its sources.
 
-The addresses are those that timm 1.0.31 (`timm/models/vision_transformer.py`,
-`timm/models/deit.py`) and the README of google-research/vision_transformer name.
-AugReg has thousands of files; the ones here are timm's choice, because timm measured
-exactly these. For S/32, B/32, L/16 and for B/16 at 384 px the README recommends other
-files of the same family.
+AugReg has thousands of files. On ImageNet-21k, and at 384 px, these are the ones that
+its paper recommends (table 3, column i21k_300; with their accuracies in the README of
+google-research/vision_transformer; B/8 in big_vision's `models/vit.py`). At 224 px they
+are those that timm 1.0.31 uses and has measured (`timm/models/vision_transformer.py`).
+The addresses of DeiT are in `timm/models/deit.py`.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ _LONG = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
 # timm's results/results-imagenet.csv at commit 0173a13, and the name of its row
 _TIMM = "timm 0173a13, {}"
-_README = "google-research/vision_transformer, README, 2020-10-29"
+_README = "google-research/vision_transformer, README"
 
 
 def _parts(size):
@@ -91,7 +91,8 @@ def _augreg(size, recipe, tuned=None, image_size=224, top1=None):
         return _npz(url, size, image_size, paper=paper, classes=21843)
     url += f"--imagenet2012-steps_20k-{tuned}-res_{image_size}"
     name = f"vit_{_LONG[letter]}_patch{patch}_{image_size}.augreg_in21k_ft_in1k"
-    return _npz(url, size, image_size, top1, _TIMM.format(name), paper=paper)
+    source = _README if image_size == 384 else _TIMM.format(name)
+    return _npz(url, size, image_size, top1, source, paper=paper)
 
 
 def _in21k(size):
@@ -135,34 +136,37 @@ def _deit(size, sha256, image_size, top1, *, distilled=False):
 
 
 _NONE = "none-wd_0.03-do_0.0-sd_0.0"
+_NONE_DECAYED = "none-wd_0.1-do_0.0-sd_0.0"
 _LIGHT = "light1-wd_0.03-do_0.0-sd_0.0"
 _LIGHT_DECAYED = "light1-wd_0.1-do_0.0-sd_0.0"
 _MEDIUM = "medium1-wd_0.03-do_0.0-sd_0.0"
 _MEDIUM_DECAYED = "medium1-wd_0.1-do_0.0-sd_0.0"
 _MEDIUM_DROPPED = "medium1-wd_0.1-do_0.1-sd_0.1"
+_MEDIUM2_DECAYED = "medium2-wd_0.1-do_0.0-sd_0.0"
+_STRONG_DECAYED = "strong1-wd_0.1-do_0.0-sd_0.0"
 
 PUBLISHED: dict[str, Published] = {
     # How to train your ViT?
     "vit_ti16_augreg_in21k": _augreg("ti16", _NONE),
     "vit_ti16_augreg_224": _augreg("ti16", _NONE, "lr_0.03", 224, 75.454),
-    "vit_ti16_augreg_384": _augreg("ti16", _NONE, "lr_0.03", 384, 78.424),
-    "vit_s32_augreg_in21k": _augreg("s32", _LIGHT),
+    "vit_ti16_augreg_384": _augreg("ti16", _NONE, "lr_0.03", 384, 78.22),
+    "vit_s32_augreg_in21k": _augreg("s32", _NONE_DECAYED),
     "vit_s32_augreg_224": _augreg("s32", _LIGHT, "lr_0.03", 224, 75.994),
-    "vit_s32_augreg_384": _augreg("s32", _LIGHT, "lr_0.03", 384, 80.486),
+    "vit_s32_augreg_384": _augreg("s32", _NONE_DECAYED, "lr_0.01", 384, 79.58),
     "vit_s16_augreg_in21k": _augreg("s16", _LIGHT),
     "vit_s16_augreg_224": _augreg("s16", _LIGHT, "lr_0.03", 224, 81.384),
-    "vit_s16_augreg_384": _augreg("s16", _LIGHT, "lr_0.03", 384, 83.802),
-    "vit_b32_augreg_in21k": _augreg("b32", _MEDIUM),
+    "vit_s16_augreg_384": _augreg("s16", _LIGHT, "lr_0.03", 384, 83.73),
+    "vit_b32_augreg_in21k": _augreg("b32", _LIGHT_DECAYED),
     "vit_b32_augreg_224": _augreg("b32", _MEDIUM, "lr_0.03", 224, 80.716),
-    "vit_b32_augreg_384": _augreg("b32", _LIGHT_DECAYED, "lr_0.03", 384, 83.350),
+    "vit_b32_augreg_384": _augreg("b32", _LIGHT_DECAYED, "lr_0.01", 384, 83.59),
     "vit_b16_augreg_in21k": _augreg("b16", _MEDIUM_DECAYED),
     "vit_b16_augreg_224": _augreg("b16", _MEDIUM_DECAYED, "lr_0.01", 224, 84.532),
-    "vit_b16_augreg_384": _augreg("b16", _MEDIUM_DECAYED, "lr_0.01", 384, 85.996),
-    "vit_b8_augreg_in21k": _augreg("b8", _MEDIUM_DECAYED),
+    "vit_b16_augreg_384": _augreg("b16", _MEDIUM_DECAYED, "lr_0.03", 384, 85.49),
+    "vit_b8_augreg_in21k": _augreg("b8", _MEDIUM2_DECAYED),
     "vit_b8_augreg_224": _augreg("b8", _MEDIUM_DECAYED, "lr_0.01", 224, 85.798),
-    "vit_l16_augreg_in21k": _augreg("l16", _MEDIUM_DROPPED),
+    "vit_l16_augreg_in21k": _augreg("l16", _STRONG_DECAYED),
     "vit_l16_augreg_224": _augreg("l16", _MEDIUM_DROPPED, "lr_0.01", 224, 85.834),
-    "vit_l16_augreg_384": _augreg("l16", _MEDIUM_DROPPED, "lr_0.01", 384, 87.084),
+    "vit_l16_augreg_384": _augreg("l16", _STRONG_DECAYED, "lr_0.01", 384, 85.59),
     # An image is worth 16x16 words
     "vit_b32_in21k": _in21k("b32"),
     "vit_b16_in21k": _in21k("b16"),

@@ -1,5 +1,7 @@
 """The JSON files that travel with weights, as fields of `ViTConfig`, and back."""
 
+import math
+
 from ..config import ViTConfig
 from ..preprocessing import Preprocessing
 from .entry import CheckpointError
@@ -108,13 +110,13 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
     kind = layout.removeprefix("huggingface_")
     if kind == "dinov2" and config.num_register_tokens:
         kind = "dinov2_with_registers"
-    height, width = config.image_size
+    (height, width), patch = config.image_size, config.patch_size
     gelu = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.mlp_activation]
     model = {
         "model_type": kind,
         "architectures": [HF_CLASSES[kind][0 if config.include_top else 1]],
         "image_size": height if height == width else [height, width],
-        "patch_size": config.patch_size[0],
+        "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
         "num_channels": config.channels,
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
@@ -159,6 +161,12 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
     }
 
 
+def _ratio(whole, part):
+    """`whole / part` as a float that gives `whole` again as timm multiplies it."""
+    ratio = whole / part
+    return ratio if int(part * ratio) == whole else math.nextafter(ratio, math.inf)
+
+
 def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
     """The `config.json` that makes `timm.create_model("local-dir:FOLDER")` work."""
     pool = {ours: theirs for theirs, ours in POOLING.items()}[config.pooling]
@@ -170,9 +178,12 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
         "embed_dim": config.hidden_size,
         "depth": config.num_layers,
         "num_heads": config.num_heads,
-        "mlp_ratio": config.mlp_dim / config.hidden_size,
+        "mlp_ratio": _ratio(config.mlp_dim, config.hidden_size),
         "qkv_bias": config.qkv_bias,
         "act_layer": config.mlp_activation,
+        "init_values": config.layer_scale_init_value,
+        "qk_norm": config.qk_norm,
+        "pre_norm": config.pre_norm,
     }
     if not config.distillation_token:
         model |= {
@@ -180,9 +191,6 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
             "global_pool": pool,
             "reg_tokens": config.num_register_tokens,
             "no_embed_class": not config.position_prefix,
-            "init_values": config.layer_scale_init_value,
-            "qk_norm": config.qk_norm,
-            "pre_norm": config.pre_norm,
             "fc_norm": config.fc_norm,
         }
     images, classes = config.preprocessing, config.classes * config.include_top

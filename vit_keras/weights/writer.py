@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from ..config import ViTConfig
-from .axes import sizes_of, to_theirs
+from .axes import shapes_of, sizes_of, to_theirs
 from .entry import CheckpointError
 from .layout import LAYOUTS, Layout
 from .settings import WRITERS
@@ -45,6 +45,8 @@ def save_checkpoint(model, path, layout: str) -> pathlib.Path:
             "`model` must come from vit_keras.create_model (or from_checkpoint). "
             f"Received: {model!r}"
         )
+    if model.task == "features":  # it has no head, whatever it was configured with
+        config = config.replace(include_top=False, representation_size=None)
     chosen = _choose(layout, config)
     path = pathlib.Path(path)
     alone = path.suffix == chosen.suffix
@@ -98,10 +100,12 @@ def _choose(name, config) -> Layout:
             f"`layout` must be 'huggingface' or one of {', '.join(WRITABLE)}. "
             f"Received: layout={name!r}"
         )
-    layout = LAYOUTS[name]
+    layout, needs = LAYOUTS[name], dict(LAYOUTS[name].needs)
+    for weight, more in layout.needs_with.items():
+        needs |= more if weight in shapes_of(config) else {}
     wrong = [
         f"{field}={getattr(config, field)!r} (must be {' or '.join(map(str, valid))})"
-        for field, valid in layout.needs.items()
+        for field, valid in needs.items()
         if getattr(config, field) not in [None if v == "None" else v for v in valid]
     ]
     inner = config.head_dim and config.head_dim * config.num_heads
@@ -128,6 +132,13 @@ def _arrays(model, config, layout) -> dict[str, np.ndarray]:
         for weight in model.weights
         if "seed_generator" not in weight.path
     }
+    missing = sorted(shapes_of(config).keys() - weights.keys())
+    if missing:
+        raise CheckpointError(
+            f"'{model.name}' lacks {len(missing)} weights that its configuration has: "
+            f"{', '.join(missing[:8])}"
+        )
+    _move_bias(weights, config, layout)
     _move_positions(weights, config, layout)
     sizes = {**sizes_of(config), "T": 0}
     arrays, written = {}, set()
@@ -148,6 +159,15 @@ def _arrays(model, config, layout) -> dict[str, np.ndarray]:
             f"'{model.name}': {', '.join(left[:8])}"
         )
     return arrays
+
+
+def _move_bias(weights, config, layout):
+    """Add the bias of the patches to their positions, for a layout without it."""
+    if layout.biasless in weights:
+        patches = config.grid[0] * config.grid[1]
+        positions = weights[POSITIONS].copy()
+        positions[:, -patches:] += weights.pop("embedding/bias")
+        weights[POSITIONS] = positions
 
 
 def _move_positions(weights, config, layout):
