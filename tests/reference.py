@@ -172,10 +172,11 @@ def encode(weights, config, images):
 def pool(weights, config, tokens):
     if config.pooling == "token":
         return tokens[:, 0]
+    rows = config.image_size[0] // config.patch_size[0]
+    columns = config.image_size[1] // config.patch_size[1]
+    tokens = tokens[:, -rows * columns :]  # the patches
     if config.pooling == "gap":
-        rows = config.image_size[0] // config.patch_size[0]
-        columns = config.image_size[1] // config.patch_size[1]
-        return tokens[:, -rows * columns :].mean(axis=1)
+        return tokens.mean(axis=1)
     probe = np.broadcast_to(
         weights["pooling/probe"], (len(tokens), 1, config.hidden_size)
     )

@@ -64,7 +64,8 @@ class ViTConfig:
         patch_norm: layer norm on the flattened patch before its projection and on
             the token after it, as lucidrains/vit-pytorch has.
         pooling: "token" (class token), "gap" (mean of the patch tokens), "map"
-            (attention pooling, arXiv 2106.04560) or None (all tokens).
+            (attention pooling of the patch tokens, arXiv 2106.04560) or None (all
+            tokens).
         representation_size: width of a tanh layer before the head, or None.
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.

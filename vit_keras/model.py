@@ -268,6 +268,7 @@ def _pool(tokens, config):
         config.mlp_activation,
         config.norm_epsilon,
         config.head_dim,
+        config.num_prefix_tokens,
         name="pooling",
     )(tokens)
 

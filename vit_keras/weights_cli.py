@@ -13,6 +13,7 @@ from .presets import PRESETS
 from .weights import PUBLISHED, CheckpointError, save_checkpoint
 from .weights.axes import shapes_of
 from .weights.loader import find
+from .weights.own import is_own
 from .weights.recognise import describe, recognise
 
 app = typer.Typer(help="Weights from and for other libraries.", no_args_is_help=True)
@@ -46,6 +47,11 @@ def inspect(
     patch_size: Patch = None,
 ):
     """Say which layout and which configuration a checkpoint has."""
+    if is_own(file):
+        raise CheckpointError(
+            f"'{file}' holds weights only, of a model of this package: inspect the "
+            ".keras file"
+        )
     checkpoint = find(file)
     match = recognise(checkpoint)
     entries = checkpoint.entries.values()

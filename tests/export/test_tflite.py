@@ -27,6 +27,7 @@ VARIANTS = {
     "sincos, layer scale": {"positions": "sincos2d", "layer_scale_init_value": 0.5},
     "pre_logits": {"representation_size": 24},
     "positions first": {"position_prefix": False, "qkv_bias": False, "head_dim": 8},
+    "norms": {"qk_norm": True, "pre_norm": True, "fc_norm": True, "pooling": "gap"},
     "rectangle": {"image_size": (16, 48), "patch_size": (8, 16)},
     "grey": {
         "channels": 1,
@@ -54,6 +55,14 @@ def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_p
     parity = export.verify(model, path, pixels[24:])
     assert parity.images == 24
     assert parity.threshold_db == export.SCHEMES[scheme].min_sqnr_db
+    assert parity.passed, str(parity)
+
+
+@pytest.mark.parametrize("scheme", export.SCHEMES)
+def test_all_norms_meet_the_threshold(pixels, scheme, tmp_path):
+    model, path = exported(**VARIANTS["norms"]), tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
+    parity = export.verify(model, path, pixels[24:])
     assert parity.passed, str(parity)
 
 

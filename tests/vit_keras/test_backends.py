@@ -40,6 +40,9 @@ CONFIGS = {
         pooling="map",
         class_token=True,
         qkv_bias=False,
+        qk_norm=True,
+        pre_norm=True,
+        fc_norm=True,
     ),
 }
 # Some 60 roundings of relative size 6e-8 on values of order 1 to 10, in an order that

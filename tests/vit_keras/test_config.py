@@ -58,6 +58,7 @@ def test_unknown_preset_names_the_close_one():
         ViTConfig(),
         tiny(image_size=(16, 24), pooling="map", class_token=True),
         tiny(pooling=None, include_top=False),
+        tiny(qk_norm=True, pre_norm=True, fc_norm=True, pooling="gap"),
         tiny(
             distillation_token=True,
             layer_scale_init_value=1e-5,
@@ -80,6 +81,17 @@ def test_an_int_means_a_square():
     assert config.image_size == (32, 32)
     assert config.patch_size == (4, 4)
     assert tiny(image_size=[16, 24]).image_size == (16, 24)
+
+
+@pytest.mark.parametrize("name", ["qk_norm", "pre_norm", "fc_norm"])
+def test_norms_are_off_unless_asked_for(name):
+    assert tiny().to_dict()[name] is False
+    assert tiny(**{name: True}).to_dict()[name] is True
+
+
+@pytest.mark.parametrize("pooling", ["token", "gap", "map"])
+def test_fc_norm_goes_with_every_pooling(pooling):
+    assert tiny(fc_norm=True, pooling=pooling).fc_norm
 
 
 @pytest.mark.parametrize(
@@ -188,6 +200,14 @@ def test_bad_value_is_named(name, value):
             ["`pooling`", "distillation_token=True", "pooling='gap'"],
         ),
         ({"pooling": None}, ["`pooling`", "include_top=True", "pooling=None"]),
+        (
+            {"fc_norm": True, "pooling": None, "include_top": False},
+            ["`fc_norm`", "one vector per image", "pooling=None"],
+        ),
+        (
+            {"fc_norm": True, "distillation_token": True},
+            ["`fc_norm`", "distillation_token=True", "pooling='token'"],
+        ),
         ({"channels": 1}, ["`preprocessing`", "channels=1", "mean=(0.5, 0.5, 0.5)"]),
         (
             {"preprocessing": Preprocessing((0.5,), (0.5,))},

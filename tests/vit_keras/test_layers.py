@@ -44,6 +44,7 @@ CASES = {
             "attention_dropout": 0.2,
             "drop_path": 0.3,
             "layer_scale_init_value": 0.4,
+            "qk_norm": True,
             "norm_epsilon": 0.1,
         },
         (3, 7, 11),
@@ -62,6 +63,8 @@ CASES = {
             "head_dim": 5,
             "qkv_bias": False,
             "dropout": 0.1,
+            "qk_norm": True,
+            "norm_epsilon": 0.1,
             "fused": False,
         },
         (3, 7, 11),
@@ -381,12 +384,13 @@ def test_fixed_positions_equal_the_reference(grid, width):
     assert not layer.weights
 
 
+@pytest.mark.parametrize("qk_norm", [False, True], ids=["plain", "qk_norm"])
 @pytest.mark.parametrize("keys", [None, 3], ids=["self", "cross"])
-def test_fused_attention_equals_plain(keys):
+def test_fused_attention_equals_plain(keys, qk_norm):
     query = values((2, 7, 12))
     value = query if keys is None else values((2, keys, 12), seed=1)
-    plain = layers.MultiHeadAttention(3, fused=False)
-    fused = layers.MultiHeadAttention(3, fused=True)
+    plain = layers.MultiHeadAttention(3, qk_norm=qk_norm, fused=False)
+    fused = layers.MultiHeadAttention(3, qk_norm=qk_norm, fused=True)
     for layer in (plain, fused):
         layer.build(query.shape, value.shape)
         randomise(layer)
@@ -396,9 +400,10 @@ def test_fused_attention_equals_plain(keys):
     )
 
 
+@pytest.mark.parametrize("qk_norm", [False, True], ids=["plain", "qk_norm"])
 @pytest.mark.parametrize("fused", [None, False, True])
-def test_attention_scores_are_distributions(fused):
-    layer = layers.MultiHeadAttention(3, fused=fused)
+def test_attention_scores_are_distributions(fused, qk_norm):
+    layer = layers.MultiHeadAttention(3, qk_norm=qk_norm, fused=fused)
     query, value = values((2, 7, 12)), values((2, 5, 12), seed=1)
     output, scores = layer(query, value, return_attention_scores=True)
     scores = numpy(scores)
@@ -410,6 +415,16 @@ def test_attention_scores_are_distributions(fused):
     np.testing.assert_allclose(
         numpy(output), numpy(layer(query, value)), rtol=1e-5, atol=1e-5
     )
+
+
+def test_normed_scores_do_not_see_the_size_of_the_input():
+    """What qk_norm is for: scores can not grow without bound in training."""
+    layer = layers.MultiHeadAttention(3, qk_norm=True, qkv_bias=False)
+    x = values((2, 7, 12))
+    _, small = layer(x, return_attention_scores=True)
+    _, large = layer(100 * x, return_attention_scores=True)
+    # Epsilon, 1e-6 of variances of order 0.1, and float32 rounding.
+    np.testing.assert_allclose(numpy(large), numpy(small), atol=1e-4)
 
 
 def test_attention_drops_weights_also_when_fused():

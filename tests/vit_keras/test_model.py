@@ -24,6 +24,26 @@ def test_layer_names_are_those_of_the_paper_code():
     ]
 
 
+def test_norms_stand_where_they_work():
+    """`fc_norm` takes the place of `encoder_norm`, which is not built."""
+    options = {"pre_norm": True, "fc_norm": True, "representation_size": 7}
+    assert names(create_model(TINY, **options)) == [
+        *("images", "embedding", "class_token", "posembed_input", "posembed_dropout"),
+        *("pre_norm", "encoderblock_0", "encoderblock_1"),
+        *("pooling", "fc_norm", "pre_logits", "head"),
+    ]
+
+
+def test_features_with_fc_norm_are_those_of_the_last_block():
+    """The tokens that pooling reads: no norm comes before it."""
+    model = randomise(create_model(TINY, task="features", fc_norm=True))
+    assert names(model)[-1] == "encoderblock_1"
+    whole = randomise(create_model(TINY, fc_norm=True))
+    part = keras.Model(whole.input, whole.get_layer("encoderblock_1").output)
+    images = images_for(TINY)
+    np.testing.assert_allclose(run(model, images), run(part, images), **SAME)
+
+
 def test_extra_tokens_are_prepended_in_order():
     """The last one prepended is the first in the sequence."""
     model = create_model(TINY, distillation_token=True, num_register_tokens=2)
@@ -92,6 +112,7 @@ OPTIONS = {
     "gap": {"pooling": "gap", "class_token": True, "mlp_activation": "gelu_tanh"},
     "map": {"pooling": "map", "representation_size": 7},
     "head_dim": {"hidden_size": 18, "num_heads": 4, "head_dim": 5},
+    "norms": {"qk_norm": True, "pre_norm": True, "fc_norm": True},
 }
 
 
@@ -111,9 +132,9 @@ def test_gradients_reach_every_weight(options):
     still = [
         w.path
         for w in model.trainable_weights
-        # A key's bias adds the same number to all scores of a query, which the
-        # softmax does not see: its gradient is zero, or rounding noise.
-        if not w.path.endswith("key/bias")
+        # What is added to all keys alike adds the same number to all scores of a
+        # query, which the softmax does not see: a gradient of zero, or rounding noise.
+        if not w.path.endswith(("key/bias", "key_norm/beta"))
         and (before[w.path] == keras.ops.convert_to_numpy(w)).all()
     ]
     assert not still
@@ -141,6 +162,7 @@ def test_a_model_learns_sixteen_images():
     [
         *((options, "classify") for options in OPTIONS.values()),
         ({}, "features"),
+        ({"fc_norm": True}, "features"),
         ({"pooling": None, "include_top": False}, "classify"),
     ],
 )
@@ -202,7 +224,7 @@ def mixed_policy(request):
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize("name", ["default", "deit", "map", "patch_norm"])
+@pytest.mark.parametrize("name", ["default", "deit", "map", "patch_norm", "norms"])
 def test_mixed_precision(mixed_policy, name):
     """Computes in half precision, ends and trains in float32."""
     model = create_model(TINY, num_layers=1, activation="softmax", **OPTIONS[name])
@@ -275,6 +297,8 @@ OTHERS = [
     {"mlp_dim": 25},
     {"patch_norm": True},
     {"qkv_bias": False},
+    {"qk_norm": True},
+    {"pre_norm": True},
     {"layer_scale_init_value": 0.1},
     {"num_register_tokens": 1},
     {"pooling": "map"},
@@ -297,7 +321,7 @@ def test_weights_alone_must_be_of_the_same_architecture(options, tmp_path):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("options", OTHERS, ids=str)
+@pytest.mark.parametrize("options", [*OTHERS, {"fc_norm": True}], ids=str)
 def test_a_saved_model_of_another_architecture_is_refused(options, tmp_path):
     path = tmp_path / "other.keras"
     create_model(TINY, **options).save(path)

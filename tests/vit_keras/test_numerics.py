@@ -42,6 +42,12 @@ CONFIGS = {
     "rectangle": tiny(image_size=(10, 21), patch_size=(5, 3), num_layers=3),
     "all_tokens": tiny(pooling=None, include_top=False, class_token=True),
     "softmax": tiny(activation="softmax"),
+    "qk_norm": tiny(qk_norm=True, norm_epsilon=0.1),
+    "qk_norm_head_dim": tiny(qk_norm=True, hidden_size=18, num_heads=4, head_dim=5),
+    "pre_norm": tiny(pre_norm=True, num_register_tokens=2, norm_epsilon=0.1),
+    "fc_norm": tiny(fc_norm=True, representation_size=7, norm_epsilon=0.1),
+    "fc_norm_gap": tiny(fc_norm=True, pooling="gap", class_token=True),
+    "all_norms_map": tiny(qk_norm=True, pre_norm=True, fc_norm=True, pooling="map"),
     "grey": tiny(
         channels=1, preprocessing={"mean": (0.5,), "std": (0.5,)}, num_layers=1
     ),
@@ -98,12 +104,13 @@ def test_features_equal_reference_in_float64(config, float64_policy):
 @float64_only
 def test_attention_and_norm_equal_reference_in_float64():
     x = _tokens(7, 12).astype("float64")
-    layer = layers.MultiHeadAttention(3, dtype="float64")
-    layer.build(x.shape)
-    weights = _weights_under(randomise(layer), "a")
-    expected, _ = reference.attention(weights, "a", x, x, 3)
-    actual = keras.ops.convert_to_numpy(layer(x))
-    np.testing.assert_allclose(actual, expected, **FLOAT64)
+    for qk_norm in (False, True):
+        layer = layers.MultiHeadAttention(3, qk_norm=qk_norm, dtype="float64")
+        layer.build(x.shape)
+        weights = _weights_under(randomise(layer), "a")
+        expected, _ = reference.attention(weights, "a", x, x, 3)
+        actual = keras.ops.convert_to_numpy(layer(x))
+        np.testing.assert_allclose(actual, expected, **FLOAT64)
 
     layer = layers.LayerNormalization(dtype="float64")
     layer.build(x.shape)
@@ -127,7 +134,17 @@ def _weights_under(layer, path):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("options", [{}, {"head_dim": 5}, {"qkv_bias": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"head_dim": 5},
+        {"qkv_bias": False},
+        {"qk_norm": True},
+        {"qk_norm": True, "head_dim": 5, "norm_epsilon": 0.1},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("keys", [None, 3], ids=["self", "cross"])
 def test_attention_equals_reference(fused, options, keys):
     layer = layers.MultiHeadAttention(4, fused=fused, **options)
@@ -135,8 +152,9 @@ def test_attention_equals_reference(fused, options, keys):
     value = query if keys is None else _tokens(keys, 12, seed=2)
     layer.build(query.shape, value.shape)
     randomise(layer)
+    epsilon = options.get("norm_epsilon", 1e-6)
     expected, scores = reference.attention(
-        _weights_under(layer, "a"), "a", query, value, 4
+        _weights_under(layer, "a"), "a", query, value, 4, epsilon
     )
     actual = keras.ops.convert_to_numpy(layer(query, value))
     np.testing.assert_allclose(actual, expected, **FLOAT32)
@@ -145,11 +163,16 @@ def test_attention_equals_reference(fused, options, keys):
     np.testing.assert_allclose(actual, scores, **FLOAT32)
 
 
+@pytest.mark.parametrize("qk_norm", [False, True], ids=["", "qk_norm"])
 @pytest.mark.parametrize("scale", [None, 0.1], ids=["plain", "layer_scale"])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
-def test_block_equals_reference(scale, activation):
+def test_block_equals_reference(scale, activation, qk_norm):
     block = layers.EncoderBlock(
-        3, 20, mlp_activation=activation, layer_scale_init_value=scale
+        3,
+        20,
+        mlp_activation=activation,
+        layer_scale_init_value=scale,
+        qk_norm=qk_norm,
     )
     x = _tokens(5, 12)
     block.build(x.shape)

@@ -73,7 +73,7 @@ class AveragePooling(keras.layers.Layer):
 class AttentionPooling(keras.layers.Layer):
     """Multi-head attention pooling, "map" (arXiv 2106.04560, section 3.2).
 
-    A learned probe attends to all tokens; its result passes one residual MLP.
+    A learned probe attends to the patch tokens; its result passes one residual MLP.
 
     Arguments:
         num_heads: H.
@@ -81,6 +81,7 @@ class AttentionPooling(keras.layers.Layer):
         mlp_activation: "gelu" or "gelu_tanh".
         norm_epsilon: epsilon of the norm before the MLP.
         head_dim: width of one head; None means D // H.
+        num_prefix_tokens: tokens at the start that are left out.
 
     Call arguments:
         inputs: (N, T, D). Returns (N, D).
@@ -95,9 +96,11 @@ class AttentionPooling(keras.layers.Layer):
         mlp_activation="gelu",
         norm_epsilon=1e-6,
         head_dim=None,
+        num_prefix_tokens=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
         self.mlp_activation = mlp_activation
@@ -124,7 +127,10 @@ class AttentionPooling(keras.layers.Layer):
         width = inputs.shape[-1]
         probe = ops.cast(self.probe, self.compute_dtype)
         probe = ops.broadcast_to(probe, (ops.shape(inputs)[0], 1, width))
-        x = self.attention(probe, inputs, training=training)
+        patches = inputs
+        if self.num_prefix_tokens:  # an idle slice would be one operator more
+            patches = inputs[:, self.num_prefix_tokens :]
+        x = self.attention(probe, patches, training=training)
         x = x + self.mlp(self.norm(x), training=training)
         return ops.reshape(x, (-1, width))
 
@@ -139,4 +145,5 @@ class AttentionPooling(keras.layers.Layer):
             "mlp_activation": self.mlp_activation,
             "head_dim": self.head_dim,
             "norm_epsilon": self.norm_epsilon,
+            "num_prefix_tokens": self.num_prefix_tokens,
         }

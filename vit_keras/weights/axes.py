@@ -68,7 +68,7 @@ WEIGHTS: tuple[tuple[Callable[[ViTConfig], Any], tuple], ...] = (
         )
     ),
     (lambda c: c.fc_norm, _norm("fc_norm")),
-    (lambda c: c.representation_size, _dense("pre_logits", "D F")),
+    (lambda c: c.representation_size and c.pooling, _dense("pre_logits", "D F")),
     (lambda c: c.include_top, _dense("head", "F K")),
     (lambda c: c.include_top and c.distillation_token, _dense("head_dist", "D K")),
 )

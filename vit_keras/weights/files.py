@@ -6,8 +6,12 @@ Names, shapes and dtypes are read at once, arrays when asked for.
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import h5py
@@ -28,6 +32,7 @@ IN_FOLDER = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "model.npz",
 )
 _SAFETENSORS = {
     **{
@@ -94,6 +99,8 @@ def open_checkpoint(path) -> Checkpoint:
         raise CheckpointError(f"'{path}' holds no arrays")
     beside = {name: path.with_name(name) for name in SETTINGS}
     settings = {n: _read_json(f) for n, f in beside.items() if f.is_file()}
+    if READERS.get(path.suffix) is read_h5:
+        settings |= _h5_settings(path)
     return Checkpoint(given, entries, settings)
 
 
@@ -123,15 +130,15 @@ def _read_index(path):
     shards, entries = {}, {}
     for name, file in names.items():
         # A file beside the index, never a path that leads elsewhere.
-        if not isinstance(file, str) or pathlib.PurePath(file).name != file:
+        if not isinstance(file, str) or pathlib.PurePath(file).name != (file or "."):
             raise CheckpointError(f"'{path}': {file!r} is no file name")
         if file not in shards:
             shard = path.with_name(file)
-            if not shard.is_file():
-                raise CheckpointError(f"'{path}' names a missing shard '{file}'")
+            if not os.path.isfile(shard):
+                raise CheckpointError(f"'{path}' names a missing shard '{file[:80]}'")
             shards[file] = _reader(shard)(shard)
         if name not in shards[file]:
-            raise CheckpointError(f"shard '{file}' does not hold {name!r}")
+            raise CheckpointError(f"'{path}': shard '{file}' does not hold {name!r}")
         entries[name] = shards[file][name]
     return entries
 
@@ -175,7 +182,9 @@ def read_safetensors(path):
 
 def read_npz(path):
     """Arrays of a `.npz` file, never unpickled; raw 2-byte values are bfloat16."""
-    damaged = (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError)
+    damaged = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
+    damaged += (ValueError, RuntimeError, TypeError, KeyError)
+    damaged += (tokenize.TokenError, SyntaxError)  # NumPy's header is Python
     with _errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
         total, limit = sum(m.file_size for m in members), path.stat().st_size
@@ -187,6 +196,8 @@ def read_npz(path):
 
 
 def _npy(path, archive, member, damaged):
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"'{path}': {member.filename} is compressed otherwise")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read_header = (
@@ -218,11 +229,11 @@ def _npy(path, archive, member, damaged):
 
 def read_h5(path):
     """Data sets of an HDF5 file; links and storage outside the file are refused."""
-    damaged = (OSError, ValueError, KeyError, RuntimeError)
+    damaged = (OSError, ValueError, KeyError, RuntimeError, TypeError)
     found = {}
 
     def visit(name, item):  # h5py follows no soft or external link here
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
             if item.external or item.is_virtual:
                 raise CheckpointError(f"'{path}': {name} is stored outside the file")
             if item.dtype.kind in "fiub" or item.dtype == ml_dtypes.bfloat16:
@@ -244,6 +255,15 @@ def read_h5(path):
         return Entry(tuple(shape), dtype, read)
 
     return {name: entry(name, *about) for name, about in found.items()}
+
+
+def _h5_settings(path):
+    """The description of the model that Keras stores in a whole model's file."""
+    try:
+        with h5py.File(path) as file:
+            return {"model_config": json.loads(file.attrs["model_config"])}
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError):
+        return {}  # weights only
 
 
 READERS = {

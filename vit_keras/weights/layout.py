@@ -61,11 +61,11 @@ class Layout:
             if it depends on that, a name that must be in the file.
         ignored: regular expressions of names that are no weights of the network.
         resize: how its authors resize positions and patches, see `resize.METHODS`.
+        resize_with: the same, for files that hold a certain weight of ours.
         settings: name of the JSON settings that come with it, see `settings.READERS`.
         suffix: of the files that `save_checkpoint` writes; None if it writes none.
         written_prefix: before the names of a classifier's backbone that it writes.
-        placed_tokens: prefix tokens that have positions in a written file; None where
-            that is as the model has it.
+        placed_tokens: prefix tokens that have positions; None where all have, or none.
         defaults: fields of `ViTConfig` that such a file implies and does not tell.
         implied: the same, for files that hold a certain weight of ours.
         fixed: fields that its library sets by itself; a written model with another
@@ -83,6 +83,7 @@ class Layout:
     renamed: tuple[list[str], ...] = ()
     ignored: tuple[str, ...] = ()
     resize: str = "bicubic"
+    resize_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: str | None = None
     suffix: str | None = None
     written_prefix: str = ""

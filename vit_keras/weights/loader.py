@@ -5,6 +5,7 @@ import difflib
 import os
 import warnings
 
+import ml_dtypes
 import numpy as np
 
 from ..config import ViTConfig
@@ -14,13 +15,20 @@ from .entry import CheckpointError
 from .files import Checkpoint, open_checkpoint
 from .own import is_own, load_own_weights, open_own
 from .published import PUBLISHED
-from .recognise import HEAD, Match, describe, find_positions, recognise
+from .recognise import (
+    HEAD,
+    Match,
+    count_tokens,
+    describe,
+    find_positions,
+    recognise,
+)
 from .resize import resize_patches, resize_positions
 
 TOKENS = ("class_token", "distillation_token", "register_tokens")  # in the sequence
 POSITIONS = "posembed_input/embedding"
 # Fields that change the outputs and leave no trace in names and shapes.
-SILENT = ("mlp_activation", "norm_epsilon", "pooling")
+SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads")
 
 
 @dataclasses.dataclass
@@ -60,7 +68,7 @@ class LoadReport:
             ("in the file, but not in the model", self.unused),
             ("of another shape", self.misfits),
         ):
-            lines += [f"  {title}: {item}" for item in items[:20]]
+            lines += [f"  {title}: {item[:300]}" for item in items[:20]]
             if len(items) > 20:
                 lines.append(f"  {title}: {len(items) - 20} more")
         return "\n".join(lines)
@@ -131,10 +139,9 @@ def apply(
     """
     report = LoadReport(str(match.checkpoint.path), match.layout.name)
     if "p" not in match.sizes:  # a flattened patch, cut as the model does
-        (p, q), channels = config.patch_size, config.channels
-        match.sizes.update({"p": p, "q": q, "C": channels})
+        _cut_patch(match, config)
     variables = {w.path: w for w in model.weights if _known(w.path)}
-    _plan(match, variables, config, report, head)
+    _plan(match, variables, config, report, head, model.task)
     if not chosen:
         report.notes += _silent_differences(match, config)
     if strict and (report.missing or report.unused or report.misfits):
@@ -152,6 +159,20 @@ def apply(
     return report
 
 
+def _cut_patch(match, config):
+    """Cut a flattened patch as the model does."""
+    (p, q), channels = config.patch_size, config.channels
+    match.sizes.update({"p": p, "q": q, "C": channels})
+    for path in ("embedding/kernel", "embedding/norm_before/gamma"):
+        if path in match.weights and match.shape(path)[-1] != p * q * channels:
+            for wrong in (path, path.replace("gamma", "beta")):
+                match.misfits.setdefault(
+                    wrong,
+                    f"{match.weights[path]} has patches of {match.shape(path)[-1]} "
+                    f"values, not {p} x {q} x {channels}",
+                )
+
+
 def _known(path):
     try:
         return bool(axes_of(path))
@@ -159,8 +180,16 @@ def _known(path):
         return False
 
 
-def _plan(match, variables, config, report, head):
+def _plan(match, variables, config, report, head, task):
     """Fill the report: what can be loaded, and what is wrong."""
+    heads = match.sizes.get("H", config.num_heads)
+    if heads != config.num_heads:
+        report.misfits.append(
+            f"num_heads: {heads} in the file, {config.num_heads} in the model"
+        )
+    # Tokens come before pooling, so what reads them is not needed.
+    tokens_only = task == "features" or config.pooling is None
+    optional = (*HEAD, "pooling", "fc_norm") if tokens_only else HEAD
     fresh = () if _head_fits(match, variables) else HEAD
     fresh = fresh if head else ("head", "head_dist")
     for path, variable in variables.items():
@@ -182,7 +211,7 @@ def _plan(match, variables, config, report, head):
     used = set(variables)
     for name, (_, paths) in match.arrays.items():
         if used.isdisjoint(paths):
-            in_head = all(path.split("/")[0] in HEAD for path in paths)
+            in_head = all(path.split("/")[0] in optional for path in paths)
             (report.dropped if in_head else report.unused).append(name)
         elif any(p in report.fresh for p in paths) and name not in report.dropped:
             report.dropped.append(name)
@@ -224,35 +253,34 @@ def _plan_tokens(match, path, variable, config, report):
         return
     shape = match.shape(path)
     if path != POSITIONS:
-        tokens = shape[-2] if len(shape) > 1 else 1
-        if (tokens, shape[-1]) != tuple(variable.shape[1:]):
+        if (count_tokens(match, path), shape[-1]) != tuple(variable.shape[1:]):
             report.misfits.append(f"{path}: {shape}, not {tuple(variable.shape)}")
             return
     elif shape[-1] != variable.shape[-1]:
         report.misfits.append(f"{path}: {shape}, not {tuple(variable.shape)}")
         return
     else:
-        _, grid = find_positions(match, [config.grid, *_own_grid(match)])
+        _, grid = find_positions(match, [config.grid])
         if grid != config.grid:
             how = match.layout.resize
             report.resized.append(f"positions from {grid} to {config.grid}, {how}")
     report.loaded.append(path)
 
 
-def _own_grid(match):
-    """The grid that the settings beside the file tell, if any."""
-    try:
-        return [describe(match).grid]
-    except ValueError:
-        return []
-
-
 def _silent_differences(match, config):
     """What changes the outputs and shows in no shape."""
-    try:
-        implied = describe(match, num_heads=config.num_heads)
-    except ValueError:
-        return []
+    p, q = match.sizes["p"], match.sizes["q"]
+    heads = {"num_heads": config.num_heads}
+    size = {"image_size": (config.grid[0] * p, config.grid[1] * q)}
+    # As the file tells it; where it does not, as the model has it.
+    for given in ({}, heads, {**heads, **size}):
+        try:
+            implied = describe(match, **given)
+            break
+        except ValueError as error:
+            unknown = f"what the checkpoint implies can not be told: {error}"
+    else:
+        return [] if match.misfits else [unknown]  # those are reported anyway
     return [
         f"the checkpoint implies {name}={getattr(implied, name)!r}, the model has "
         f"{getattr(config, name)!r}"
@@ -266,10 +294,18 @@ def _read_all(match, report):
     """Read everything once, so that damage shows before a weight is changed."""
     wanted = set(report.loaded)
     for name, (_, paths) in match.arrays.items():
-        if wanted.isdisjoint(paths):
+        if wanted.isdisjoint(paths) and POSITIONS not in paths:
             continue
+        dtype = np.dtype(match.checkpoint.entries[name].dtype)
+        if dtype.kind != "f" and dtype != ml_dtypes.bfloat16:
+            raise CheckpointError(
+                f"'{match.checkpoint.path}': {name} has dtype {dtype}; weights must be "
+                "floating-point numbers, quantised ones can not be loaded"
+            )
         array = match.checkpoint.entries[name].read()
-        if not np.isfinite(array.astype("float32", copy=False)).all():
+        with np.errstate(over="ignore"):  # what float32 can not hold becomes infinite
+            finite = np.isfinite(array.astype("float32", copy=False)).all()
+        if not finite:
             raise CheckpointError(
                 f"'{match.checkpoint.path}': {name} holds values that are not finite"
             )
@@ -278,13 +314,14 @@ def _read_all(match, report):
 def _assign(match, variables, config, wanted):
     """Array by array, so that no second copy of all weights exists."""
     sizes = {**match.sizes, "H": config.num_heads}
+    sequence = _token_values(match, variables, config, wanted)
     for name, (row, paths) in match.arrays.items():
-        if wanted.isdisjoint(paths):
+        if (wanted - sequence.keys()).isdisjoint(paths):
             continue
         array = match.checkpoint.entries[name].read()
         axes = row.axes_for(array.shape)
         for path, value in zip(paths, to_ours(array, axes, paths, sizes), strict=True):
-            if path not in wanted or path == POSITIONS or path.startswith(TOKENS):
+            if path not in wanted:
                 continue
             if path == "embedding/kernel":
                 size = variables[path].shape[:2]
@@ -292,15 +329,16 @@ def _assign(match, variables, config, wanted):
             _set(variables[path], value)
     if "embedding/bias" in wanted and "embedding/bias" not in match.weights:
         _set(variables["embedding/bias"], np.zeros(config.hidden_size))
-    _assign_tokens(match, variables, config, wanted)
+    for path, value in sequence.items():
+        _set(variables[path], value)
 
 
 def _set(variable, value):
     variable.assign(np.ascontiguousarray(value, dtype="float32"))
 
 
-def _assign_tokens(match, variables, config, wanted):
-    """Tokens and positions, which models add in two orders.
+def _token_values(match, variables, config, wanted):
+    """Tokens and positions by path, which models add in two orders.
 
     Where a model adds positions before it prepends the tokens, a position of a token
     is part of the token; in the other order a token without position has position 0.
@@ -311,11 +349,14 @@ def _assign_tokens(match, variables, config, wanted):
         return array.astype("float32").reshape(-1, array.shape[-1])
 
     names = [f"{part}/token" for part in TOKENS]
-    tokens = {name: read(name) for name in names if name in match.weights}
-    places = {name: np.zeros_like(value) for name, value in tokens.items()}
-    grid = None
-    if POSITIONS in match.weights:
-        prefix, size = find_positions(match, [config.grid, *_own_grid(match)])
+    places = {
+        name: np.zeros((count_tokens(match, name), config.hidden_size), "float32")
+        for name in names
+        if name in match.weights
+    }
+    grid, values = None, {}
+    if POSITIONS in match.weights and POSITIONS not in match.misfits:
+        prefix, size = find_positions(match, [config.grid])
         positions = read(POSITIONS)
         start = 0
         for value in places.values():
@@ -324,14 +365,16 @@ def _assign_tokens(match, variables, config, wanted):
                 start += len(value)
         grid = positions[prefix:].reshape(*size, -1)
     apart = config.position_prefix and POSITIONS in wanted
-    for name in wanted.intersection(tokens):
-        value = tokens[name] if apart else tokens[name] + places[name]
-        _set(variables[name], value[None])
+    for name in wanted.intersection(places):
+        value = read(name) if apart else read(name) + places[name]
+        values[name] = value[None]
     if POSITIONS in wanted and grid is not None:
         grid = resize_positions(grid, config.grid, match.layout.resize)
         rows = [grid.reshape(-1, grid.shape[-1])]
         if config.position_prefix:
             ours = [name for name in names if name in variables]
             zeros = {n: np.zeros(variables[n].shape[1:], "float32") for n in ours}
-            rows = [*(places.get(n, zeros[n]) for n in ours), *rows]
-        _set(variables[POSITIONS], np.concatenate(rows)[None])
+            fitting = {n: places[n] for n in wanted.intersection(places)}
+            rows = [*(fitting.get(n, zeros[n]) for n in ours), *rows]
+        values[POSITIONS] = np.concatenate(rows)[None]
+    return values

@@ -5,6 +5,7 @@ import pathlib
 
 import h5py
 import keras
+import numpy as np
 
 from ..config import ViTConfig
 from .entry import CheckpointError, Entry
@@ -22,7 +23,7 @@ def is_own(path) -> bool:
     try:
         with h5py.File(path) as file:
             return "layers/encoder_block" in file
-    except OSError:  # damaged: the reader says how
+    except (OSError, RuntimeError, KeyError):  # damaged: the reader says how
         return False
 
 
@@ -40,7 +41,8 @@ def open_own(path) -> Checkpoint:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
-        raise CheckpointError(f"'{path}' can not be opened: {error}") from error
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"'{path}' can not be opened: {text}") from error
     config = getattr(model, "config", None)
     if not isinstance(config, ViTConfig):
         raise CheckpointError(
@@ -80,11 +82,14 @@ def load_own_weights(model, path):
         if held != expected:
             raise ValueError(f"it holds {held} weights, not {expected}")
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        if not all(np.isfinite(w.astype("float32")).all() for w in model.get_weights()):
+            raise ValueError("it holds values that are not finite")
+    except Exception as error:  # HDF5 and Keras errors alike
         model.set_weights(before)
+        text = " ".join(str(error).split())
         raise CheckpointError(
-            f"`weights` must hold the weights of this architecture; {path} does not: "
-            f"{error}"
+            f"`weights` must hold the weights of this architecture; '{path}' does not: "
+            f"{text}"
         ) from error
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import ViTConfig
+from ..config import ViTConfig, _pair
 from ..preprocessing import Preprocessing
 from ..presets import PRESETS
 from .axes import bind
@@ -19,6 +19,14 @@ from .settings import READERS
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
 # What is left out when the classes differ.
 HEAD = ("pre_logits", "head", "head_dist")
+# The arrays whose shapes tell the configuration; the first three are needed.
+SHAPED = (
+    *CORE,
+    "encoderblock_0/mlp/dense1/kernel",
+    "posembed_input/embedding",
+    "register_tokens/token",
+)
+PAIRS = {"image_size", "patch_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +87,13 @@ def _theirs(layout, path):
 
 
 def _some(names, most=6):
-    names = sorted(names)
+    names = sorted(name[:80] for name in names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def _match(checkpoint, layout):
-    found, unused, blocks = {}, [], 0
+    found, taken, unused, numbers, blocks = {}, set(), [], set(), 0
     plain = layout.plain_names(checkpoint.entries)
     for name, entry in checkpoint.entries.items():
         if 0 in entry.shape:  # vit-pytorch keeps a class token of no rows
@@ -95,16 +103,23 @@ def _match(checkpoint, layout):
         for row in layout.rows:
             hit = row.pattern.fullmatch(plain[name])
             if hit:
-                number = int(hit["i"]) if "{i}" in row.theirs else None
-                found[name] = (row, number)
-                if row.stacked and entry.shape:
-                    blocks = max(blocks, entry.shape[0])
-                blocks = max(blocks, 0 if number is None else number + 1)
+                number = _number(hit["i"]) if "{i}" in row.theirs else None
                 break
         else:
+            hit, number = None, None
+        # Not ours, no number as anybody writes it, or a second name for one weight.
+        if not hit or number == -1 or (row.ours, number) in taken:
             unused.append(name)
+            continue
+        found[name] = (row, number)
+        taken.add((row.ours, number))
+        if row.stacked and entry.shape:
+            blocks = max(blocks, entry.shape[0])
+        elif number is not None:
+            numbers.add(number)
     # A hostile name must not make millions of paths.
-    blocks = min(blocks, len(checkpoint.entries) if _unstacked(found) else 1000)
+    blocks = min(blocks, 1000) if not _unstacked(found) else 0
+    blocks = max(blocks, min(max(numbers, default=-1) + 1, len(numbers)))
     arrays, weights, sizes, misfits = {}, {}, {"L": blocks}, {}
     order = {row.theirs: place for place, row in enumerate(layout.rows)}
     for name in sorted(found, key=lambda n: order[found[n][0].theirs]):
@@ -121,7 +136,16 @@ def _match(checkpoint, layout):
     if "H" in sizes and "d" in sizes:
         sizes["E"] = sizes["H"] * sizes["d"]
     _tokens_without_reader(weights, arrays)
+    for path, method in layout.resize_with.items():
+        if path in weights:
+            layout = dataclasses.replace(layout, resize=method)
     return Match(checkpoint, layout, arrays, weights, sizes, misfits, tuple(unused))
+
+
+def _number(text):
+    """The number of a block, or -1: `int` alone reads "07" and takes any length."""
+    number = int(text) if len(text) < 10 else -1
+    return number if str(number) == text else -1
 
 
 def _unstacked(found):
@@ -137,33 +161,58 @@ def _tokens_without_reader(weights, arrays):
             arrays[name] = (arrays[name][0], [new])
 
 
+def count_tokens(match: Match, path) -> int:
+    """How many tokens the array with a token of ours holds."""
+    return (1, 1, *match.shape(path))[-2]
+
+
 def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
     """How many prefix tokens have positions in the file, and its grid of patches.
 
     Arguments:
         match: a checkpoint that holds positions.
-        grids: grids that are likely, tried before a square one.
+        grids: grids that are likely, tried before a square one, and after the one that
+            the file or its settings tell.
 
     Raises:
         CheckpointError: no grid fits the number of positions.
     """
     total = match.shape("posembed_input/embedding")[-2]
-    names = ("class_token/token", "distillation_token/token", "register_tokens/token")
-    counts = [match.shape(n)[-2] if n in match.weights else 0 for n in names]
-    # All prefix tokens, or those before the registers, or none.
-    options = dict.fromkeys((sum(counts), sum(counts[:2]), counts[0], 0))
-    for grid in grids:
+    placed = match.layout.placed_tokens
+    counts = {
+        name: count_tokens(match, f"{name}/token")
+        for name in ("class_token", "distillation_token", "register_tokens")
+        if f"{name}/token" in match.weights
+    }
+    options = {sum(counts.values()): None, 0: None}  # all of them, or none
+    if placed is not None:
+        options = {sum(counts[name] for name in counts if name in placed): None}
+    for grid in told_grid(match):
         for prefix in options:
             if total - prefix == math.prod(grid):
-                return prefix, tuple(grid)
+                return prefix, grid
     for prefix in options:
+        for grid in grids:
+            if total - prefix == math.prod(grid):
+                return prefix, tuple(grid)
         side = math.isqrt(max(total - prefix, 0))
         if side and side * side == total - prefix:
             return prefix, (side, side)
     raise CheckpointError(
-        f"'{match.checkpoint.path}' has {total} positions, of {sum(counts)} prefix "
-        "tokens and no square of patches: give its `image_size`"
+        f"'{match.checkpoint.path}' has {total} positions, for {sum(counts.values())} "
+        "prefix tokens and no square of patches: give its `image_size`"
     )
+
+
+def told_grid(match: Match) -> list[tuple[int, int]]:
+    """The grid of patches that more than a number of positions tells, if any."""
+    if match.checkpoint.config is not None:
+        return [match.checkpoint.config.grid]
+    told = _read_settings(match) if "p" in match.sizes else {}
+    if "image_size" not in told:
+        return []
+    (height, width), sizes = told["image_size"], match.sizes
+    return [(height // sizes["p"], width // sizes["q"])]
 
 
 def describe(match: Match, **given: Any) -> ViTConfig:
@@ -181,13 +230,14 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     if match.checkpoint.config is not None:
         return match.checkpoint.config.replace(**given)
     layout, held, sizes = match.layout, match.weights, dict(match.sizes)
+    for name in PAIRS & given.keys():
+        given[name] = _pair(name, given[name])
+    _check_told(match)
     fields: dict[str, Any] = dict(layout.defaults)
     for weight, more in layout.implied.items():
         fields |= more if weight in held else {}
     prep = fields.pop("preprocessing", {})
-    told = {}
-    if layout.settings is not None:
-        told = READERS[layout.settings](dict(match.checkpoint.settings))
+    told = _read_settings(match)
     fields |= _sizes(match, sizes, {**told, **given})
     fields |= {
         "class_token": "class_token/token" in held,
@@ -200,10 +250,10 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         "include_top": "head/kernel" in held and "head/kernel" not in match.misfits,
     }
     if "register_tokens/token" in held and "R" not in sizes:
-        fields["num_register_tokens"] = match.shape("register_tokens/token")[-2]
+        fields["num_register_tokens"] = count_tokens(match, "register_tokens/token")
     if "encoderblock_0/layer_scale1/gamma" in held:
         fields["layer_scale_init_value"] = 1e-5  # a start value; the file's replace it
-    if "pre_logits/kernel" in held:
+    if "pre_logits/kernel" in held and "F" in sizes:
         fields["representation_size"] = sizes["F"]
     fields["pooling"] = (
         "map"
@@ -222,7 +272,44 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     if fields["pooling"] is None:
         fields["include_top"] = False
     fields |= _positions(match, {**fields, **given})
-    return ViTConfig().replace(**{**fields, **given})
+    try:
+        return ViTConfig().replace(**{**fields, **given})
+    except ValueError as error:
+        if given:
+            raise
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' and its settings do not fit together: {error}"
+        ) from error
+
+
+def _check_told(match):
+    """Refuse a file without the arrays that tell the sizes."""
+    wrong = [match.misfits[path] for path in SHAPED if path in match.misfits]
+    wrong += [
+        f"{_theirs(match.layout, path)} is missing"
+        for path in SHAPED[:3]
+        if path not in match.weights
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' does not tell its sizes: {'; '.join(wrong)}"
+        )
+
+
+def _read_settings(match):
+    """Fields that the JSON files beside the weights tell."""
+    if match.layout.settings is None:
+        return {}
+    try:
+        told = READERS[match.layout.settings](dict(match.checkpoint.settings))
+        for name in PAIRS & told.keys():
+            told[name] = _pair(name, told[name])
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"the settings beside '{match.checkpoint.path}' can not be used "
+            f"({', '.join(match.checkpoint.settings)}): {error}"
+        ) from error
+    return told
 
 
 def _sizes(match, sizes, hints):
@@ -264,7 +351,7 @@ def _flat_patch(match, sizes, hints):
     size = match.shape("embedding/kernel")[-1]
     patch, channels = hints.get("patch_size"), (hints.get("channels"), 3, 1)
     if patch is not None:
-        p, q = patch if isinstance(patch, (tuple, list)) else (patch, patch)
+        p, q = patch
         sizes |= {"p": p, "q": q, "C": size // (p * q)}
     for count in filter(None, channels):
         side = math.isqrt(size // count)
@@ -280,7 +367,6 @@ def _positions(match, fields):
     """`positions`, `position_prefix` and `image_size`."""
     p, q = fields["patch_size"]
     size = fields.get("image_size")
-    size = (size, size) if isinstance(size, int) else size
     if "posembed_input/embedding" not in match.weights:
         found = {"positions": "sincos2d"}
         return found if size else {**found, "image_size": (14 * p, 14 * q)}

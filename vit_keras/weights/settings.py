@@ -105,6 +105,20 @@ def read_timm(files: dict[str, dict]) -> dict:
     return fields
 
 
+def read_keras(files: dict[str, dict]) -> dict:
+    """The number of heads in the model that a `.h5` file describes."""
+    waiting: list = [files.get("model_config")]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("num_heads"), int):
+                return {"num_heads": item["num_heads"]}
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return {}
+
+
 def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
     """The JSON files that make `transformers.AutoModel.from_pretrained` work."""
     kind = layout.removeprefix("huggingface_")
@@ -219,5 +233,9 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
     }
 
 
-READERS = {"huggingface": read_huggingface, "timm": read_timm}
+READERS = {
+    "huggingface": read_huggingface,
+    "timm": read_timm,
+    "keras": read_keras,
+}
 WRITERS = {"huggingface": write_huggingface, "timm": write_timm}

@@ -72,13 +72,7 @@ def configs(draw):
 @settings(max_examples=60, deadline=None)
 @given(configs())
 def test_shapes_are_those_of_the_model(config):
-    # A layer that no output depends on is not part of a functional model.
-    expected = shapes_of(config)
-    if config.pooling is None:
-        unread = [path for path in expected if path.startswith("pre_logits/")]
-        for path in unread:
-            expected.pop(path)
-    assert built(config) == expected
+    assert built(config) == shapes_of(config)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -203,19 +197,17 @@ def test_rows_turn_both_ways(name):
     sizes |= {"K": 11, "R": 9, "F": 13, "T": 17, "n": 3, "L": 2}
     rng = np.random.default_rng(0)
     for row in LAYOUTS[name].rows:
+        if (name, row.ours) == ("huggingface_dinov2", ("head/kernel",)):
+            continue  # twice as wide as ours: there to be known, never to be read
         paths = row.weights(0, sizes["L"])
+        sizes["n"] = len(paths)
         for axes in row.axes:
-            mine = {**sizes, "n": len(paths)}
-            array = rng.standard_normal(shape_of(axes, mine))
-            ours = to_ours(array, axes, paths, mine)
+            array = rng.standard_normal(shape_of(axes, sizes))
+            ours = to_ours(array, axes, paths, sizes)
             for path, value in zip(paths, ours, strict=True):
-                if row.ours[0] not in ("posembed_input/embedding",) and "1" not in axes:
-                    assert value.shape == shape_of(axes_of(path), mine), path
-                assert value.size * len(paths) == array.size
-            if "1 T D" != AXES[row.ours[0]] or axes == "1 T D":
-                np.testing.assert_array_equal(
-                    to_theirs(ours, axes, paths[0], mine), array
-                )
+                assert value.shape == shape_of(axes_of(path), sizes), path
+            again = to_theirs(ours, axes, paths[0], sizes)
+            np.testing.assert_array_equal(again, array)
 
 
 # The plainest model that each library has.
