@@ -64,16 +64,23 @@ def train_command(
     num_heads: Annotated[int | None, typer.Option()] = None,
     mlp_dim: Annotated[int | None, typer.Option()] = None,
     recipe: Annotated[
-        pathlib.Path | None, typer.Option(help="A recipe.json of an earlier run.")
+        str | None,
+        typer.Option(help="A name that `recipes` shows, or a recipe.json of a run."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any field of the recipe: mixup=0.2, model.dropout=0.1"
+        ),
     ] = None,
     strict: Strict = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
 ):
-    """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv."""
-    if recipe is not None:
-        base = read_recipe(recipe)
-    else:
-        base = RECIPES["digits" if data == "digits" else "folder"]
+    """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv.
+
+    A run that was cut off goes on when the same command is given again.
+    """
+    base = read_recipe(recipe or ("digits" if data == "digits" else "folder"))
     sizes = {
         "image_size": image_size,
         "patch_size": patch_size,
@@ -94,9 +101,26 @@ def train_command(
     model = base.model if preset is None else {}
     model = {**model, **{k: v for k, v in sizes.items() if v is not None}}
     given = {k: v for k, v in options.items() if v is not None}
-    base = dataclasses.replace(base, **given, model=model)
+    for text in set_ or []:
+        name, value = read_setting(text)
+        if name.startswith("model."):
+            model[name.removeprefix("model.")] = value
+        else:
+            given[name] = value
+    base = base.replace(**{"model": model, **given})
     train(data, base, out, strict=strict, overwrite=overwrite)
     rich.print(f"wrote {out}/model.keras")
+
+
+@app.command()
+def recipes():
+    """List the recipes with their sources and what they reach."""
+    table = rich.table.Table("name", "model", "data", "top-1", "hardware", "source")
+    for name, row in RECIPES.items():
+        promise = row.promise
+        facts = (promise.data, promise.accuracy, promise.hardware, promise.paper)
+        table.add_row(name, row.preset, *facts)
+    rich.print(table)
 
 
 @app.command()
@@ -162,12 +186,31 @@ def match_labels(dataset, labels):
     )
 
 
-def read_recipe(path):
-    """The recipe in a JSON file."""
+def read_recipe(name):
+    """The recipe of a name, or in a JSON file."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path = pathlib.Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`--recipe` must be one of {', '.join(RECIPES)}, or a recipe.json. "
+            f"Received: {name}"
+        )
     try:
         return Recipe(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:  # no JSON, or other names
         raise ValueError(f"'{path}' holds no recipe: {error}") from error
+
+
+def read_setting(text):
+    """`"mixup=0.2"` as ("mixup", 0.2); what is no JSON is a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"`--set` must be FIELD=VALUE. Received: {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def main():

@@ -122,6 +122,7 @@ def prepare(
     preprocessing: pp.Preprocessing,
     *,
     strict: bool = False,
+    keep_pixels: bool = True,
     advance: Callable[[], object] = lambda: None,
 ) -> tuple[Dataset, list[str]]:
     """Read every image once: find the unreadable ones, keep the pixels if they fit.
@@ -131,6 +132,7 @@ def prepare(
         image_size: (height, width) of the model.
         preprocessing: how images are brought to this size.
         strict: raise for an unreadable file instead of leaving it out.
+        keep_pixels: keep them at the model's size if they fit into memory.
         advance: called after each image, for a progress bar.
 
     Returns:
@@ -143,7 +145,7 @@ def prepare(
     """
     height, width = image_size
     channels = len(preprocessing.mean)
-    fits = len(dataset) * height * width * channels <= CACHE_BYTES
+    fits = len(dataset) * height * width * channels <= CACHE_BYTES and keep_pixels
     pixels, good, bad = [], [], []
 
     def read(source):
@@ -178,16 +180,13 @@ def _pixels(source, image_size, preprocessing):
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of (images, labels) for `fit`, `evaluate` and `predict`.
+    """Batches of (images, labels) in their order, for evaluation.
 
     Arguments:
         dataset: from `prepare`.
         image_size: (height, width) of the model.
         preprocessing: normalisation to apply.
         batch_size: images per batch; the last one may be smaller.
-        shuffle: new order every epoch, for training.
-        augment: function from (uint8 (B, H, W, C), generator) to the same, or None.
-        seed: of order and augmentation.
 
     Item i is `(images float32 (B, H, W, C), labels float32 (B, classes), one-hot)`.
     """
@@ -198,10 +197,6 @@ class Batches(keras.utils.PyDataset):
         image_size,
         preprocessing,
         batch_size=64,
-        *,
-        shuffle=False,
-        augment=None,
-        seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -209,33 +204,18 @@ class Batches(keras.utils.PyDataset):
         self.image_size = image_size
         self.preprocessing = preprocessing
         self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.augment = augment
-        self.seed = seed
-        self.epoch = -1
-        self.on_epoch_begin()
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
 
-    def on_epoch_begin(self):
-        self.epoch += 1
-        order = np.arange(len(self.dataset))
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        self.order = order
-
     def __getitem__(self, index):
         start = index * self.batch_size
-        batch = self.dataset.take(self.order[start : start + self.batch_size])
+        stop = min(start + self.batch_size, len(self.dataset))
+        batch = self.dataset.take(np.arange(start, stop))
         images = batch.images
         if not isinstance(images, np.ndarray):
             images = np.stack(
                 [_pixels(f, self.image_size, self.preprocessing) for f in images]
             )
-        if self.augment is not None:
-            # Own generator per batch: the same draws whichever thread gets it.
-            draws = np.random.default_rng((self.seed, self.epoch, index))
-            images = self.augment(images, draws)
         labels = np.eye(len(self.dataset.classes), dtype="float32")[batch.labels]
         return pp.normalize(images, self.preprocessing), labels

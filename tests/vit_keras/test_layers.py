@@ -26,6 +26,7 @@ CASES = {
             "mlp_activation": "gelu_tanh",
             "norm_epsilon": 0.1,
             "head_dim": 5,
+            "num_prefix_tokens": 2,
         },
         (3, 7, 9),
         (3, 9),

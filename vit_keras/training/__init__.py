@@ -1,7 +1,8 @@
 """Training by recipe: data in, `RUN/model.keras` out."""
 
 from .fit import train as train
-from .recipe import RECIPES as RECIPES
+from .recipe import Promise as Promise
 from .recipe import Recipe as Recipe
+from .recipes import RECIPES as RECIPES
 
-__all__ = ["RECIPES", "Recipe", "train"]
+__all__ = ["RECIPES", "Promise", "Recipe", "train"]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -11,12 +12,15 @@ from rich.console import Console
 
 from .. import data as images
 from ..config import ViTConfig
-from ..model import VisionTransformer, create_model
+from ..layers import EncoderBlock
+from ..model import VisionTransformer, create_model, open_model
 from ..presets import get_config
-from .augment import make_augment
+from .checkpoint import FOLDER, Checkpoint, check_room, find_last, restore
 from .optimizers import make_optimizer
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
+from .stream import Stream
+from .watch import InputSpeed, StopOnNaN, Validate
 
 
 def train(
@@ -31,24 +35,25 @@ def train(
     """Train a classifier and leave the run in a folder.
 
     `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
-    `history.csv`. They appear when the run has succeeded, the history during it.
+    `history.csv`. A run that was killed leaves checkpoints there, and the same call
+    goes on from the last one, to the same weights.
 
     Arguments:
         data: "digits", a folder of class folders, or a `data.Dataset`.
         recipe: how to train.
         out: folder to write to; made if missing.
         strict: fail on an unreadable image instead of leaving it out.
-        overwrite: replace an earlier run in `out`.
+        overwrite: replace an earlier run in `out`, finished or not.
         console: for messages and progress; None means the terminal.
 
     Returns:
         The trained model.
 
     Raises:
-        ValueError: data or recipe can not work.
+        ValueError: data or recipe can not work, or `out` holds another recipe's run.
         FileNotFoundError: no such folder of data.
         FileExistsError: `out` holds a run and `overwrite` is not set.
-        OSError: `out` can not be written to.
+        OSError: `out` can not be written to, or has no room.
         FloatingPointError: the loss is no longer a number.
     """
     console = console or Console()
@@ -56,10 +61,16 @@ def train(
     if (out / "model.keras").exists() and not overwrite:
         raise FileExistsError(f"'{out}' holds a run already; choose another folder")
     dataset = open_data(data)
-    given = {**recipe.model, "classes": len(dataset.classes), "activation": "linear"}
-    config = get_config(recipe.preset).replace(**given)
+    config = configure(recipe, len(dataset.classes))
     out.mkdir(parents=True, exist_ok=True)
-    dataset = read(dataset, config, strict, console)
+    last = None if overwrite else find_last(out)
+    if last is not None and last[1]["recipe"] != json.loads(_json(recipe)):
+        raise ValueError(
+            f"`out` must be another folder, or overwrite be set: '{out}' holds the "
+            "checkpoint of another recipe"
+        )
+    keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
+    dataset = read(dataset, config, strict, console, keep_pixels)
     training, validation = dataset, None
     if recipe.validation_split:
         training, validation = images.split(
@@ -69,60 +80,185 @@ def train(
         f"{len(dataset)} images in {len(dataset.classes)} classes, "
         f"{len(training)} to train on"
     )
-
-    keras.utils.set_random_seed(recipe.seed)
-    model = create_model(config, name=recipe.preset)
-    batches = images.Batches(
-        training,
-        config.image_size,
-        config.preprocessing,
-        recipe.batch_size,
-        shuffle=True,
-        augment=make_augment(recipe.shift, recipe.flip),
-        seed=recipe.seed,
-    )
-    model.compile(
-        make_optimizer(recipe, len(batches) * recipe.epochs),
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=["accuracy"],
-    )
-    watch = StopOnNaN()
-    with new_bar(console) as bar:
-        model.fit(
-            batches,
-            epochs=recipe.epochs,
-            validation_data=_whole(validation, config) if validation else None,
-            verbose=0,
-            callbacks=[
-                keras.callbacks.CSVLogger(str(out / "history.csv")),
-                watch,
-                ProgressBar(bar, len(training)),
-            ],
-        )
-    if watch.message:
-        raise FloatingPointError(watch.message)
-    _write(out / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")
+    with precision(recipe.precision):
+        keras.utils.set_random_seed(recipe.seed)
+        model = create_model(config, name=recipe.preset, weights=recipe.weights)
+        freeze(model, recipe.train_last)
+        check_room(out, model)
+        _fit(model, recipe, training, validation, out, last, overwrite, console)
+    _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     with _staged(out / "model.keras") as staged:
-        model.save(staged)
+        model.save(staged, include_optimizer=False)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    (out / BEST).unlink(missing_ok=True)
     return model
 
 
-class StopOnNaN(keras.callbacks.Callback):
-    """End a run whose loss is no longer a number; `message` then says so."""
+BEST = "best.weights.h5"
 
-    message = ""
 
-    def on_epoch_end(self, epoch, logs=None):
-        loss = (logs or {}).get("loss", 0.0)
-        if not np.isfinite(loss):
-            self.message = (
-                f"the loss became {loss} in epoch {epoch + 1}: use a smaller "
-                "`learning_rate`, or more `warmup`"
+def _fit(model, recipe, training, validation, out, last, overwrite, console):
+    """`model.fit` in segments, from the last checkpoint if there is one."""
+    if overwrite:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        (out / BEST).unlink(missing_ok=True)
+    steps, segments = plan(recipe, len(training))
+    micro = min(recipe.batch_size // recipe.accumulate, len(training))
+    fitted = compiled(model, recipe, steps * segments // recipe.accumulate)
+    state = {"segment": 0, "history": [], "recipe": json.loads(_json(recipe))}
+    if last is not None:
+        folder, state = last
+        restore(fitted, folder)
+        console.print(f"going on after step {state['segment'] * steps}")
+    stream = Stream(
+        training,
+        model.config,
+        recipe,
+        teacher=open_teacher(recipe),
+    )
+    held_out = _whole(validation, model.config) if validation else None
+    watch, best = StopOnNaN(steps), out / BEST
+    if not state.get("finished"):
+        with new_bar(console) as bar:
+            fitted.fit(
+                stream.batches(state["segment"] * steps),
+                steps_per_epoch=steps,
+                shuffle=False,  # the stream has its own order
+                epochs=segments,
+                initial_epoch=state["segment"],
+                verbose=0,
+                callbacks=[
+                    watch,
+                    InputSpeed(stream, steps * micro, console.print),
+                    Validate(model, held_out, best, state, recipe.patience),
+                    ProgressBar(bar, state["segment"]),
+                    Checkpoint(out, state, watch),
+                ],
             )
-            self.model.stop_training = True
+    if watch.message:
+        raise FloatingPointError(watch.message)
+    if recipe.patience is not None and best.is_file():
+        model.load_weights(best)
+
+
+def plan(recipe: Recipe, number: int) -> tuple[int, int]:
+    """Batches of a segment, and segments of the run.
+
+    A segment is what lies between two checkpoints: a pass over the data, or an equal
+    part of one that is longer than `checkpoint_steps`.
+    """
+    each = max(number // (recipe.batch_size // recipe.accumulate), 1)
+    parts = -(-each // (recipe.checkpoint_steps * recipe.accumulate))
+    total = (recipe.steps or 0) * recipe.accumulate or each * recipe.epochs
+    steps = min(-(-each // parts), total)
+    return steps, -(-total // steps)
+
+
+def configure(recipe: Recipe, classes: int) -> ViTConfig:
+    """The model of a recipe."""
+    given = {**recipe.model, "classes": classes, "activation": "linear"}
+    return get_config(recipe.preset).replace(**given)
+
+
+@contextlib.contextmanager
+def precision(name: str):
+    """Keras' dtype policy for what is built inside."""
+    if name == "auto":
+        devices = keras.distribution.list_devices()
+        fast = any(not device.startswith("cpu") for device in devices)
+        name = "mixed_bfloat16" if fast else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def freeze(model, train_last: int | None) -> None:
+    """Train only the last blocks, the last norm and the head.
+
+    Raises:
+        ValueError: more blocks than there are.
+    """
+    if train_last is None:
+        return
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    if train_last > len(blocks):
+        raise ValueError(
+            f"`train_last` must be at most {len(blocks)}, the number of blocks. "
+            f"Received: train_last={train_last}"
+        )
+    first = blocks[len(blocks) - train_last].name if train_last else "encoder_norm"
+    for layer in model.layers:
+        if layer.name == first:
+            break
+        layer.trainable = False
+    if not train_last:  # a linear probe: the features stay as they are
+        for name in ("encoder_norm", "fc_norm", "pooling", "pre_logits"):
+            if name in (layer.name for layer in model.layers):
+                model.get_layer(name).trainable = False
+
+
+def compiled(model, recipe: Recipe, total_steps: int):
+    """The model to fit: with a teacher, one of two outputs and two losses.
+
+    A model with a distillation token learns the teacher at that token's head, any
+    other at its one head (arXiv 2012.12877).
+    """
+    if recipe.loss == "sigmoid":
+        loss = keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+    else:
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+    optimizer = make_optimizer(recipe, total_steps, model)
+    if recipe.teacher is None:
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        fitted = model
+    else:
+        distilled = model.config.distillation_token
+        head = model.get_layer("head").output
+        other = model.get_layer("head_dist").output if distilled else head
+        scaled = keras.layers.Rescaling(1 / recipe.temperature, dtype="float32")
+        fitted = keras.Model(model.input, {"label": head, "teacher": scaled(other)})
+        share = recipe.distillation_weight
+        soft = keras.losses.CategoricalCrossentropy(from_logits=True)
+        fitted.compile(
+            optimizer,
+            {"label": loss, "teacher": soft},
+            loss_weights={
+                "label": 1 - share,
+                "teacher": share * recipe.temperature**2,
+            },
+            metrics={"label": ["accuracy"]},
+        )
+    fitted.optimizer.build(fitted.trainable_variables)
+    return fitted
+
+
+def open_teacher(recipe: Recipe):
+    """Function from images to what the student is to answer, or None."""
+    if recipe.teacher is None:
+        return None
+    teacher = open_model(recipe.teacher)
+
+    def answer(batch):
+        outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
+        if recipe.distillation == "hard":
+            return np.eye(outputs.shape[-1], dtype="float32")[outputs.argmax(-1)]
+        scaled = outputs / recipe.temperature
+        shares = np.exp(scaled - scaled.max(-1, keepdims=True))
+        return (shares / shares.sum(-1, keepdims=True)).astype("float32")
+
+    return answer
+
+
+def _json(recipe):
+    return json.dumps(recipe.to_dict(), indent=2)
 
 
 def open_data(data, held_out: bool = False) -> images.Dataset:
@@ -132,7 +268,9 @@ def open_data(data, held_out: bool = False) -> images.Dataset:
     return images.digits()[held_out] if data == "digits" else images.folder(data)
 
 
-def read(dataset, config: ViTConfig, strict, console) -> images.Dataset:
+def read(
+    dataset, config: ViTConfig, strict, console, keep_pixels=True
+) -> images.Dataset:
     """Read all images, with a bar; name the unreadable ones."""
     with new_bar(console, transient=True) as bar:
         task = bar.add_task("reading images", total=len(dataset), text="")
@@ -141,6 +279,7 @@ def read(dataset, config: ViTConfig, strict, console) -> images.Dataset:
             config.image_size,
             config.preprocessing,
             strict=strict,
+            keep_pixels=keep_pixels,
             advance=lambda: bar.advance(task),
         )
     for line in bad:

@@ -1,31 +1,115 @@
-"""AdamW with warm-up and cosine decay."""
+"""The optimizer of a recipe: warm-up, cosine, decay of kernels only, rates by layer."""
+
+import re
 
 import keras
 
 # Vectors of norms and biases, and embeddings, are not matrices that weight decay
 # should shrink (as in the AugReg and DeiT code).
 NO_DECAY = ("bias", "gamma", "beta", "token", "embedding", "probe")
+FIRST = ("embedding/", "posembed_input/", "class_token/", "distillation_token/")
+FIRST += ("register_tokens/", "pre_norm/")
 
 
-def make_optimizer(recipe, total_steps: int):
-    """The optimizer of a recipe (arXiv 1711.05101, 1608.03983).
+@keras.saving.register_keras_serializable(package="vit_keras")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW whose rate differs by layer.
 
     Arguments:
-        recipe: a `Recipe`.
-        total_steps: number of batches in the whole run.
+        scales: factor on the learning rate by the path of a variable; 1 without.
+        *args, **kwargs: as `keras.optimizers.AdamW`.
+    """
+
+    def __init__(self, *args, scales=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scales = dict(scales or {})
+
+    def _scale(self, variable):
+        # TensorFlow hands over its own variables, which have no path.
+        keras_variable = self._trainable_variables[self._get_variable_index(variable)]
+        return self.scales.get(keras_variable.path, 1.0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = learning_rate * self._scale(variable)
+        super().update_step(gradient, variable, rate)
+
+    def _apply_weight_decay(self, variables):
+        # The decay is a part of the step, so the factor holds for it as well.
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                factor = self.weight_decay * self._scale(variable)
+                rate = keras.ops.cast(self.learning_rate, variable.dtype)
+                variable.assign(variable - variable * factor * rate)
+
+    def get_config(self):
+        return {**super().get_config(), "scales": self.scales}
+
+
+def layer_scales(paths, num_layers: int, decay: float) -> dict[str, float]:
+    """Factor on the rate of each weight: `decay` to the power of layers above it.
+
+    Arguments:
+        paths: of the weights.
+        num_layers: L, encoder blocks.
+        decay: factor from one layer to the one below (BEiT, arXiv 2106.08254).
 
     Returns:
-        A Keras AdamW whose rate rises to `learning_rate` and falls to 0.
+        {path: factor}; 1 for what follows the last block, decay**(L + 1) for the
+        patches, tokens and positions.
     """
+    scales = {}
+    for path in paths:
+        block = re.match(r"encoderblock_(\d+)/", path)
+        layer = num_layers + 1
+        if block:
+            layer = int(block[1]) + 1
+        elif path.startswith(FIRST):
+            layer = 0
+        scales[path] = decay ** (num_layers + 1 - layer)
+    return scales
+
+
+def make_schedule(recipe, total_steps: int):
+    """Linear warm-up from 0, then a cosine to 0 (arXiv 1608.03983)."""
     warmup = round(total_steps * recipe.warmup)
-    schedule = keras.optimizers.schedules.CosineDecay(
+    return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else recipe.learning_rate,
         decay_steps=max(total_steps - warmup, 1),
         warmup_target=recipe.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip_norm
-    )
+
+
+def make_optimizer(recipe, total_steps: int, model=None):
+    """The optimizer of a recipe.
+
+    Arguments:
+        recipe: a `Recipe`.
+        total_steps: number of optimizer steps in the whole run.
+        model: the model, if the rates differ by layer.
+
+    Returns:
+        A Keras optimizer whose rate rises to `learning_rate` and falls to 0.
+    """
+    options = {
+        "learning_rate": make_schedule(recipe, total_steps),
+        "weight_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.clip_norm,
+    }
+    if recipe.ema is not None:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema}
+    if recipe.accumulate > 1:
+        options["gradient_accumulation_steps"] = recipe.accumulate
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=0.9, **options)
+    elif recipe.optimizer == "lamb":
+        optimizer = keras.optimizers.Lamb(beta_2=recipe.beta2, **options)
+    elif recipe.layer_decay == 1.0 or model is None:
+        optimizer = keras.optimizers.AdamW(beta_2=recipe.beta2, **options)
+    else:
+        paths = [weight.path for weight in model.trainable_weights]
+        layers = model.config.num_layers
+        scales = layer_scales(paths, layers, recipe.layer_decay)
+        optimizer = LayerwiseAdamW(beta_2=recipe.beta2, scales=scales, **options)
     optimizer.exclude_from_weight_decay(var_names=[f"{name}$" for name in NO_DECAY])
     return optimizer

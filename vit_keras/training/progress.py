@@ -1,7 +1,5 @@
 """A progress bar for `fit`, and for reading files."""
 
-import time
-
 import keras
 from rich.console import Console
 from rich.progress import (
@@ -32,27 +30,27 @@ class ProgressBar(keras.callbacks.Callback):
     Arguments:
         bar: an open bar from `new_bar`; whoever opened it closes it, so that the
             terminal is whole again after an interrupt.
-        images: number of training images per epoch.
+        done: segments that an earlier part of the run has done.
     """
 
-    def __init__(self, bar: Progress, images: int):
+    def __init__(self, bar: Progress, done: int = 0):
         super().__init__()
         self.bar = bar
-        self.images = images
+        self.done = done
 
     def on_train_begin(self, logs=None):
         self.task = self.bar.add_task(
-            "training", total=self.params["epochs"], text="compiling"
+            "training",
+            total=self.params["epochs"],
+            completed=self.done,
+            text="compiling",
         )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        speed = self.images / (time.perf_counter() - self.started)
         text = [f"loss {logs.get('loss', float('nan')):.3f}"]
         if "val_accuracy" in logs:
             text.append(f"validation {logs['val_accuracy']:.1%}")
-        text.append(f"{speed:.0f} images/s")
+        if "images_per_second" in logs:
+            text.append(f"{logs['images_per_second']:.0f} images/s")
         self.bar.update(self.task, advance=1, text="  ".join(text))

@@ -1,7 +1,32 @@
-"""How a model is trained, as data."""
+"""How a model is trained, as data: `Recipe`; the table of them is in `recipes.py`."""
 
 import dataclasses
+import difflib
 from typing import Any
+
+OPTIMIZERS = ("adamw", "lamb", "sgd")
+LOSSES = ("softmax", "sigmoid")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+DISTILLATIONS = ("hard", "soft")
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """What a recipe reaches, and where that stands.
+
+    Arguments:
+        paper: arXiv number, or the source of the figures.
+        data: what it was trained and tested on.
+        accuracy: top-1 in words, with its conditions.
+        hardware: on what, in how long.
+        command: the whole command line.
+    """
+
+    paper: str = ""
+    data: str = ""
+    accuracy: str = ""
+    hardware: str = ""
+    command: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,18 +36,48 @@ class Recipe:
     Arguments:
         preset: name of the model size in `vit_keras.PRESETS`.
         model: arguments of `create_model` that differ from the preset.
+        weights: a checkpoint to start from, as `create_model` takes it, or None.
+        train_last: with n, only the last n blocks, the last norm and the head are
+            trained; 0 is a linear probe, None trains all.
         epochs: passes over the training images.
-        batch_size: images per step.
-        learning_rate: peak rate of AdamW, after warm-up.
+        steps: optimizer steps of the whole run; goes before `epochs`.
+        batch_size: images per optimizer step.
+        accumulate: parts that a batch is computed in, one after the other.
+        optimizer: "adamw" (arXiv 1711.05101), "lamb" (arXiv 1904.00962), or "sgd" with
+            momentum 0.9.
+        learning_rate: peak rate, after warm-up; falls to 0 as a cosine.
         warmup: share of all steps in which the rate rises from 0.
-        weight_decay: of AdamW (arXiv 1711.05101), on kernels only.
+        weight_decay: decoupled, on kernels only.
+        layer_decay: factor on the rate from each block to the one below it (BEiT,
+            arXiv 2106.08254).
+        beta2: second decay rate of AdamW.
+        clip_norm: limit of the global gradient norm, or None.
+        ema: decay of an exponential moving average of the weights, which then is what
+            the run leaves; None for none.
+        loss: "softmax" cross-entropy, or "sigmoid" (binary, arXiv 2204.07118).
         label_smoothing: in [0, 1).
-        clip_norm: limit of the global gradient norm.
+        crop: smallest share of the area of a random resized crop, or None.
         shift: largest random translation, as a share of the image's sides.
         flip: mirror half of the images.
+        randaugment: operations per image (arXiv 1909.13719); 0 for none.
+        magnitude: their strength, in [0, 1].
+        three_augment: grey, solarised or blurred, one at random (arXiv 2204.07118).
+        erase: probability of erasing a rectangle (arXiv 1708.04896).
+        mixup: alpha of MixUp (arXiv 1710.09412); 0 for none.
+        cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none. With both, each batch
+            gets one of them.
+        repeats: copies of an image, augmented apart, in a batch (arXiv 1902.05509).
+        teacher: a `.keras` file to distil from, or None.
+        distillation: "hard" or "soft" labels of the teacher (arXiv 2012.12877).
+        distillation_weight: share of the teacher in the loss.
+        temperature: of the soft labels.
+        precision: of the computation; "auto" is bfloat16 on a GPU or TPU.
         validation_split: share of the training images that is watched, not trained on.
+        patience: end after that many checks of the validation images without a better
+            accuracy, and leave the best weights; None trains to the end.
+        checkpoint_steps: most steps between two checkpoints.
         seed: of weights, order and augmentation.
-        promise: what the recipe reaches, on what, in how long.
+        promise: what to expect.
 
     Raises:
         ValueError: a value out of range.
@@ -30,65 +85,108 @@ class Recipe:
 
     preset: str = "vit_ti16"
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = None
+    train_last: int | None = None
     epochs: int = 30
+    steps: int | None = None
     batch_size: int = 64
+    accumulate: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 5e-4
     warmup: float = 0.1
     weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    beta2: float = 0.999
+    clip_norm: float | None = 1.0
+    ema: float | None = None
+    loss: str = "softmax"
     label_smoothing: float = 0.1
-    clip_norm: float = 1.0
+    crop: float | None = None
     shift: float = 0.125
     flip: bool = True
+    randaugment: int = 0
+    magnitude: float = 0.3
+    three_augment: bool = False
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    repeats: int = 1
+    teacher: str | None = None
+    distillation: str = "hard"
+    distillation_weight: float = 0.5
+    temperature: float = 1.0
+    precision: str = "auto"
     validation_split: float = 0.1
+    patience: int | None = None
+    checkpoint_steps: int = 1000
     seed: int = 0
-    promise: str = ""
+    promise: Promise = Promise()
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+        if isinstance(self.promise, dict):
+            object.__setattr__(self, "promise", Promise(**self.promise))
+        for name, least in (
+            *(("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("repeats", 1)),
+            *(("checkpoint_steps", 1), ("randaugment", 0), ("seed", 0)),
+            *(("steps", 1), ("train_last", 0), ("patience", 1)),
+        ):
+            self._check(name, int, lambda v, least=least: v >= least, f">= {least}")
+        for name in ("learning_rate", "clip_norm", "layer_decay", "temperature"):
+            self._check(name, (int, float), lambda v: v > 0, "above 0")
+        for name in ("warmup", "label_smoothing", "shift", "validation_split", "beta2"):
+            self._check(name, (int, float), lambda v: 0 <= v < 1, "in [0, 1)")
+        for name in ("magnitude", "erase", "distillation_weight"):
+            self._check(name, (int, float), lambda v: 0 <= v <= 1, "in [0, 1]")
+        for name in ("ema", "crop"):
+            self._check(name, (int, float), lambda v: 0 < v < 1, "in (0, 1)")
+        for name in ("weight_decay", "mixup", "cutmix"):
+            self._check(name, (int, float), lambda v: v >= 0, "not negative")
+        for name, valid in (
+            ("optimizer", OPTIMIZERS),
+            ("loss", LOSSES),
+            ("precision", PRECISIONS),
+            ("distillation", DISTILLATIONS),
+        ):
+            if getattr(self, name) not in valid:
                 raise ValueError(
-                    f"`{name}` must be an integer >= 1. Received: {name}={value!r}"
+                    f"`{name}` must be one of {', '.join(valid)}. "
+                    f"Received: {name}={getattr(self, name)!r}"
                 )
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"`{name}` must be above 0. Received: {name}={getattr(self, name)}"
-                )
-        for name in ("warmup", "label_smoothing", "shift", "validation_split"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(
-                    f"`{name}` must be in [0, 1). Received: {name}={value}"
-                )
-        if self.weight_decay < 0:
+        if self.batch_size % self.accumulate:
             raise ValueError(
-                "`weight_decay` must not be negative. "
-                f"Received: weight_decay={self.weight_decay}"
+                "`batch_size` must be a multiple of `accumulate`. Received: "
+                f"batch_size={self.batch_size}, accumulate={self.accumulate}"
             )
+
+    def _check(self, name, kind, good, words):
+        value = getattr(self, name)
+        if value is None and name in OPTIONAL:
+            return
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits or not good(value):
+            number = "an integer" if kind is int else "a number"
+            raise ValueError(
+                f"`{name}` must be {number} {words}. Received: {name}={value!r}"
+            )
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """A copy with some fields changed; unknown names raise a ValueError."""
+        valid = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in valid:
+                close = difflib.get_close_matches(name, valid, n=1)
+                hint = f" Did you mean `{close[0]}`?" if close else ""
+                raise ValueError(
+                    f"`{name}` is not a field of a recipe.{hint} "
+                    f"Valid fields: {', '.join(valid)}"
+                )
+        return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `Recipe(**data)` gives the recipe back."""
         return dataclasses.asdict(self)
 
 
-RECIPES: dict[str, Recipe] = {
-    "digits": Recipe(
-        model={
-            "image_size": 32,  # 8 x 8 enlarged, so that a shift of half a pixel exists
-            "patch_size": 8,
-            "num_layers": 4,
-            "hidden_size": 64,
-            "num_heads": 4,
-            "mlp_dim": 128,
-        },
-        epochs=60,
-        learning_rate=2e-3,
-        shift=0.0625,
-        flip=False,
-        promise="digits of scikit-learn, 359 held out: 0.98 in two minutes on 2 cores",
-    ),
-    "folder": Recipe(
-        promise="a start for any folder of photographs, from scratch; no accuracy",
-    ),
-}
+OPTIONAL = {
+    field.name for field in dataclasses.fields(Recipe) if field.default is None
+} | {"clip_norm"}

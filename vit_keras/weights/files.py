@@ -13,6 +13,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import h5py
 import ml_dtypes
@@ -261,7 +262,8 @@ def _h5_settings(path):
     """The description of the model that Keras stores in a whole model's file."""
     try:
         with h5py.File(path) as file:
-            return {"model_config": json.loads(file.attrs["model_config"])}
+            text: Any = file.attrs["model_config"]
+            return {"model_config": json.loads(text)}
     except (KeyError, ValueError, TypeError, OSError, RuntimeError):
         return {}  # weights only
 

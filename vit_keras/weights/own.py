@@ -81,6 +81,11 @@ def load_own_weights(model, path):
         # Keras loads what it finds and does not mind what is left over.
         if held != expected:
             raise ValueError(f"it holds {held} weights, not {expected}")
+        # It goes by class and order, and would put one norm into another's place.
+        names = {layer.name for layer in model.layers if layer.weights}
+        stored = _layer_names(path)
+        if stored and names - stored:
+            raise ValueError(f"it has no layers {', '.join(sorted(names - stored))}")
         model.load_weights(path)
         if not all(np.isfinite(w.astype("float32")).all() for w in model.get_weights()):
             raise ValueError("it holds values that are not finite")
@@ -104,3 +109,16 @@ def _count_weights(path):
     with h5py.File(path) as file:
         file.visititems(visit)
     return sum(not any(part in name for part in NOT_WEIGHTS) for name in names)
+
+
+def _layer_names(path):
+    """Names of the layers in a file; empty if Keras has not stored them."""
+    names = set()
+
+    def visit(_, item):
+        if isinstance(item.attrs.get("name"), str):
+            names.add(item.attrs["name"])
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return names

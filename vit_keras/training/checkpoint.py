@@ -1,0 +1,110 @@
+"""What a killed run leaves, and how the same command goes on from it.
+
+`RUN/checkpoint/00012/` holds the state after 12 segments: the weights with the
+optimizer, its average and the random state (`state.weights.h5`), and `state.json` with
+the recipe and the history. A folder appears by one rename when all of it is written;
+then the one before it goes. `RUN/best.weights.h5` are the best weights so far.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+
+import keras
+
+FOLDER = "checkpoint"
+WEIGHTS, STATE = "state.weights.h5", "state.json"
+
+
+def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
+    """The newest complete checkpoint of a run and its state, or None."""
+    folders = sorted((out / FOLDER).glob("[0-9]*"), reverse=True)
+    for folder in folders:
+        try:
+            state = json.loads((folder / STATE).read_text())
+        except (OSError, ValueError):
+            continue
+        if (folder / WEIGHTS).is_file():
+            return folder, state
+    return None
+
+
+def check_room(out: pathlib.Path, model) -> None:
+    """Try to write to a folder, and compare its disk with what a run needs.
+
+    Raises:
+        OSError: the folder can not be written to, or its disk is too small.
+    """
+    probe = out / ".probe"
+    probe.write_bytes(b"x")
+    probe.unlink()
+    # Weights, two moments and an average, twice while one replaces the other, and the
+    # model itself.
+    needed = model.count_params() * 4 * (2 * 4 + 2)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise OSError(
+            f"`out` must have room for checkpoints: '{out}' has {free / 1e6:,.0f} MB "
+            f"free, {needed / 1e6:,.0f} MB are needed"
+        )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the state after every segment.
+
+    Arguments:
+        out: folder of the run.
+        state: what goes into `state.json`; `segment` and `history` are kept up to date.
+        watch: whose `message` tells that the weights are of no use.
+    """
+
+    def __init__(self, out, state, watch):
+        super().__init__()
+        self.out, self.state, self.watch = pathlib.Path(out), state, watch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.watch.message:
+            return
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        self.state["segment"] = epoch + 1
+        self.state["history"].append({"segment": epoch, **row})
+        write_csv(self.out / "history.csv", self.state["history"])
+        folder = self.out / FOLDER / f"{epoch + 1:06d}"
+        staged = folder.with_name(f".{folder.name}")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            self.model.save_weights(staged / WEIGHTS)
+            (staged / STATE).write_text(json.dumps(self.state))
+            os.replace(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        for older in folder.parent.glob("[0-9]*"):
+            if older != folder:
+                shutil.rmtree(older, ignore_errors=True)
+
+
+def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
+    """The history as a table, in one step."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names)]
+    lines += [",".join(str(row.get(name, "")) for name in names) for row in rows]
+    staged = path.with_name(f".partial-{path.name}")
+    staged.write_text("\n".join(lines) + "\n")
+    os.replace(staged, path)
+
+
+def restore(model, folder: pathlib.Path) -> None:
+    """Weights, optimizer and random state of a checkpoint into a compiled model.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    try:
+        model.load_weights(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoint '{folder}' can not be read ({error}); remove it to start "
+            "again"
+        ) from error

@@ -1,0 +1,132 @@
+"""The recipes: a table, each row with its source and what it reaches."""
+
+from .recipe import Promise, Recipe
+
+_FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
+_UNRUN = "figures of the paper; not repeated by this package"
+
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe(
+        model={
+            "image_size": 32,  # 8 x 8 enlarged, so that a shift of half a pixel exists
+            "patch_size": 8,
+            "num_layers": 4,
+            "hidden_size": 64,
+            "num_heads": 4,
+            "mlp_dim": 128,
+        },
+        epochs=60,
+        learning_rate=2e-3,
+        shift=0.0625,
+        flip=False,
+        promise=Promise(
+            data="digits of scikit-learn, 359 of 1,797 held out",
+            accuracy="0.985 mean of seeds 0-2",
+            hardware="2 CPU cores, 1 minute",
+            command="vit-keras train --data digits --out RUN",
+        ),
+    ),
+    "folder": Recipe(
+        promise=Promise(
+            data="a start for any folder of photographs, from scratch",
+            command=_FOLDER.format("folder"),
+        ),
+    ),
+    "augreg_finetune": Recipe(
+        preset="vit_b16",
+        model={"image_size": 384},
+        weights="vit_b16_augreg_in21k",
+        steps=20_000,
+        batch_size=512,
+        optimizer="sgd",
+        learning_rate=0.03,
+        warmup=0.025,  # 500 steps
+        weight_decay=0.0,
+        clip_norm=1.0,
+        label_smoothing=0.0,
+        crop=0.05,
+        shift=0.0,
+        validation_split=0.01,
+        promise=Promise(
+            paper="2106.10270, table 4",
+            data="ImageNet-1k from ImageNet-21k weights, 384 px",
+            accuracy=f"85.49 ({_UNRUN}); 500 steps are enough for small data",
+            hardware="TPU; the authors name 6.5 hours on 8 A100",
+            command=_FOLDER.format("augreg_finetune"),
+        ),
+    ),
+    "better_plain_vit": Recipe(
+        preset="vit_s16",
+        model={"pooling": "gap", "positions": "sincos2d"},
+        epochs=90,
+        batch_size=1024,
+        learning_rate=1e-3,
+        warmup=0.089,  # 10,000 of 112,590 steps
+        weight_decay=0.1,  # 1e-4 in the source, which does not multiply by the rate
+        label_smoothing=0.0,
+        crop=0.05,
+        shift=0.0,
+        randaugment=2,
+        magnitude=1.0,  # level 10 of 10
+        mixup=0.2,
+        validation_split=0.01,
+        promise=Promise(
+            paper="2205.01580",
+            data="ImageNet-1k from scratch, 224 px",
+            accuracy=f"76.5 ({_UNRUN})",
+            hardware="TPU v3-8, 6.5 hours",
+            command=_FOLDER.format("better_plain_vit"),
+        ),
+    ),
+    "deit": Recipe(
+        preset="vit_s16",
+        model={"drop_path_rate": 0.1},
+        epochs=300,
+        batch_size=1024,
+        learning_rate=1e-3,
+        warmup=5 / 300,
+        clip_norm=None,
+        crop=0.08,
+        shift=0.0,
+        randaugment=2,
+        magnitude=0.9,
+        erase=0.25,
+        mixup=0.8,
+        cutmix=1.0,
+        repeats=3,
+        validation_split=0.01,
+        promise=Promise(
+            paper="2012.12877, table 9",
+            data="ImageNet-1k from scratch, 224 px",
+            accuracy=f"79.8 ({_UNRUN}); 81.2 with preset deit_s16 and a teacher",
+            hardware="8 V100, 3 days",
+            command=_FOLDER.format("deit"),
+        ),
+    ),
+    "deit3": Recipe(
+        preset="vit_s16",
+        model={"drop_path_rate": 0.05, "layer_scale_init_value": 1e-4},
+        epochs=800,
+        batch_size=2048,
+        optimizer="lamb",
+        learning_rate=4e-3,
+        warmup=5 / 800,
+        weight_decay=0.05,
+        loss="sigmoid",
+        label_smoothing=0.0,
+        crop=0.08,
+        shift=0.0,
+        three_augment=True,
+        mixup=0.8,
+        cutmix=1.0,
+        repeats=3,
+        validation_split=0.01,
+        promise=Promise(
+            paper="2204.07118, table 1",
+            data="ImageNet-1k from scratch, 224 px",
+            accuracy=f"81.4 ({_UNRUN})",
+            hardware="8 V100, 8 days",
+            command=_FOLDER.format("deit3"),
+        ),
+    ),
+}

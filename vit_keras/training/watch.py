@@ -1,0 +1,141 @@
+"""What looks at a run while it goes: loss, validation, average, input."""
+
+import contextlib
+import time
+
+import keras
+import numpy as np
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """End a run whose loss is no longer a number; `message` then says so."""
+
+    message = ""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps  # of a segment
+        self.segment = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.segment = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss) and not self.message:
+            saved = self.segment * self.steps
+            self.message = (
+                f"the loss became {loss} at step {saved + batch + 1}: use a smaller "
+                "`learning_rate`, or more `warmup`. The last good checkpoint is that "
+                f"of step {saved}"
+            )
+            self.model.stop_training = True
+
+
+@contextlib.contextmanager
+def averaged(model):
+    """Inside, the model has the moving average of its weights, if there is one.
+
+    By copies, so that the weights afterwards are the same to the last bit; Keras'
+    `SwapEMAWeights` adds and subtracts.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema or not optimizer.built:
+        yield
+        return
+    # Keras has no public name for the averages.
+    averages = optimizer._model_variables_moving_average
+    pairs = list(zip(model.trainable_variables, averages, strict=True))
+    before = [keras.ops.convert_to_numpy(weight.value) for weight, _ in pairs]
+    try:
+        for weight, average in pairs:
+            weight.assign(keras.ops.convert_to_numpy(average.value))
+        yield
+    finally:
+        for (weight, _), value in zip(pairs, before, strict=True):
+            weight.assign(value)
+
+
+class Validate(keras.callbacks.Callback):
+    """Evaluates after each segment, keeps the best weights, and ends a vain run.
+
+    Arguments:
+        classifier: the model to evaluate; what is fitted shares its weights.
+        batches: labelled images, or None.
+        best: file for the best weights.
+        state: the run's state; `best` and `waited` are kept there.
+        patience: checks without a better accuracy until the end, or None.
+    """
+
+    def __init__(self, classifier, batches, best, state, patience):
+        super().__init__()
+        self.classifier, self.batches, self.best = classifier, batches, best
+        self.state, self.patience = state, patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.batches is None:
+            return
+        correct = total = 0
+        loss = 0.0
+        with averaged(self.model):
+            for i in range(len(self.batches)):
+                images, labels = self.batches[i]
+                outputs = np.asarray(
+                    keras.ops.convert_to_numpy(
+                        self.classifier.predict_on_batch(images)
+                    ),
+                    "float64",
+                )
+                shifted = outputs - outputs.max(axis=-1, keepdims=True)
+                logs_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+                loss -= float((logs_p * labels).sum())
+                correct += int((outputs.argmax(-1) == labels.argmax(-1)).sum())
+                total += len(images)
+            accuracy = correct / total
+            if accuracy > self.state.get("best", -1.0):
+                self.state["best"], self.state["waited"] = accuracy, 0
+                staged = self.best.with_name(f".{self.best.name}")
+                try:
+                    self.classifier.save_weights(staged)
+                    staged.replace(self.best)
+                finally:
+                    staged.unlink(missing_ok=True)
+            else:
+                self.state["waited"] = self.state.get("waited", 0) + 1
+        if logs is not None:
+            logs |= {"val_accuracy": accuracy, "val_loss": loss / total}
+        if self.patience is not None and self.state["waited"] >= self.patience:
+            self.model.stop_training = True
+            self.state["finished"] = True
+
+
+class InputSpeed(keras.callbacks.Callback):
+    """Compares the input with the steps, and warns once when it is the slower one.
+
+    Arguments:
+        stream: the `Stream`.
+        images: in one segment.
+        warn: function of a line of text.
+    """
+
+    def __init__(self, stream, images, warn):
+        super().__init__()
+        self.stream, self.images, self.warn = stream, images, warn
+        self.warned = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+        self.stream.images_per_second()
+
+    def on_epoch_end(self, epoch, logs=None):
+        steps = self.images / (time.perf_counter() - self.started)
+        inputs = self.stream.images_per_second()
+        if logs is not None:
+            logs |= {"images_per_second": steps, "input_images_per_second": inputs}
+        # Threads that are busy all the time are what the steps wait for.
+        if inputs < 1.1 * steps and epoch and not self.warned:
+            self.warned = True
+            self.warn(
+                f"the input gives {inputs:,.0f} images/s and the steps take "
+                f"{steps:,.0f}: decoding and augmentation hold the training up"
+            )
