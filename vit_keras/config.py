@@ -14,7 +14,7 @@ POSITIONS = ("learned", "sincos2d")
 MLP_ACTIVATIONS = ("gelu", "gelu_tanh")
 
 
-def _pair(name, value):
+def as_pair(name, value):
     """An int or a pair of ints as a (height, width) tuple."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):
@@ -112,8 +112,8 @@ class ViTConfig:
         def put(name, value):
             object.__setattr__(self, name, value)
 
-        put("image_size", _pair("image_size", self.image_size))
-        put("patch_size", _pair("patch_size", self.patch_size))
+        put("image_size", as_pair("image_size", self.image_size))
+        put("patch_size", as_pair("patch_size", self.patch_size))
         if isinstance(self.preprocessing, dict):
             put("preprocessing", Preprocessing(**self.preprocessing))
         if self.class_token is None:

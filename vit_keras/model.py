@@ -8,10 +8,11 @@ import keras
 from . import layers
 from .config import ViTConfig
 from .presets import get_config
+from .weights.describe import describe, tells_heads
 from .weights.entry import CheckpointError
 from .weights.loader import apply, find, load_weights
 from .weights.own import is_own
-from .weights.recognise import describe, recognise
+from .weights.recognise import recognise
 
 TASKS = ("classify", "features")
 # What a checkpoint decides of a preset, and what it must agree on.
@@ -146,7 +147,8 @@ def from_checkpoint(
 
 def _as_trained(match, config, overrides):
     """A preset with what its checkpoint was trained with."""
-    implied = describe(match, **{"num_heads": config.num_heads, **overrides})
+    heads = {} if tells_heads(match) else {"num_heads": config.num_heads}
+    implied = describe(match, **{**heads, **overrides})
     wrong = [
         f"{field}={getattr(implied, field)!r}, not {getattr(config, field)!r}"
         for field in SIZES

@@ -12,9 +12,10 @@ from .model import from_checkpoint
 from .presets import PRESETS
 from .weights import PUBLISHED, CheckpointError, save_checkpoint
 from .weights.axes import shapes_of
+from .weights.describe import describe
 from .weights.loader import find
 from .weights.own import is_own
-from .weights.recognise import describe, recognise
+from .weights.recognise import recognise
 
 app = typer.Typer(help="Weights from and for other libraries.", no_args_is_help=True)
 

@@ -14,8 +14,9 @@ from tests.models import run
 from vit_keras import PUBLISHED, ViTConfig, create_model, from_checkpoint
 from vit_keras.cli import main
 from vit_keras.weights.axes import shapes_of
+from vit_keras.weights.describe import describe
 from vit_keras.weights.loader import find
-from vit_keras.weights.recognise import describe, recognise
+from vit_keras.weights.recognise import recognise
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 CASES = {case["case"]: case for case in json.loads((GOLDEN / "cases.json").read_text())}

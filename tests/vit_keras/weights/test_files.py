@@ -27,9 +27,10 @@ from vit_keras import (
     load_weights,
     save_checkpoint,
 )
+from vit_keras.weights.describe import describe
 from vit_keras.weights.files import open_checkpoint
 from vit_keras.weights.loader import find
-from vit_keras.weights.recognise import describe, recognise
+from vit_keras.weights.recognise import recognise
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 NPZ = GOLDEN / "augreg-token" / "model.npz"

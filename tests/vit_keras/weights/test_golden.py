@@ -8,8 +8,9 @@ import pytest
 
 import vit_keras
 from tests.models import run
+from vit_keras.weights.describe import describe
 from vit_keras.weights.loader import find
-from vit_keras.weights.recognise import describe, recognise
+from vit_keras.weights.recognise import recognise
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 CASES = {case["case"]: case for case in json.loads((GOLDEN / "cases.json").read_text())}

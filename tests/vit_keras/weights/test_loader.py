@@ -22,9 +22,10 @@ from vit_keras import (
     from_checkpoint,
     load_weights,
 )
+from vit_keras.weights.describe import describe
 from vit_keras.weights.files import open_checkpoint
 from vit_keras.weights.loader import find
-from vit_keras.weights.recognise import describe, recognise
+from vit_keras.weights.recognise import recognise
 from vit_keras.weights.resize import METHODS, resize_positions
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"

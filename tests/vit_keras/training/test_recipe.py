@@ -1,0 +1,101 @@
+"""Recipes as data: what they refuse, and that each row says where it comes from."""
+
+import json
+
+import pytest
+
+from vit_keras.training import RECIPES, Promise, Recipe
+from vit_keras.training.fit import configure, plan
+
+IMAGENET = 1_281_167
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("epochs", None),
+        ("steps", 0),
+        ("batch_size", 0),
+        ("accumulate", 0),
+        ("repeats", 0),
+        ("checkpoint_steps", 0),
+        ("randaugment", -1),
+        ("seed", -1),
+        ("train_last", -1),
+        ("patience", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", "fast"),
+        ("learning_rate", None),
+        ("learning_rate", float("nan")),
+        ("clip_norm", -1.0),
+        ("layer_decay", 0.0),
+        ("temperature", 0),
+        ("warmup", 1.0),
+        ("label_smoothing", 1.0),
+        ("shift", -0.1),
+        ("validation_split", 1.0),
+        ("beta2", 1.0),
+        ("magnitude", 1.1),
+        ("erase", -0.1),
+        ("distillation_weight", 2),
+        ("ema", 1.0),
+        ("ema", 0),
+        ("crop", 0.0),
+        ("weight_decay", -0.1),
+        ("mixup", -1),
+        ("cutmix", -1),
+        ("optimizer", "adam"),
+        ("loss", "mse"),
+        ("precision", "float16"),
+        ("distillation", "warm"),
+    ],
+)
+def test_bad_value_is_named(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`.*{name}={value!r}"):
+        Recipe(**{name: value})
+
+
+def test_batch_must_divide():
+    with pytest.raises(ValueError, match="multiple of `accumulate`.*64, accumulate=3"):
+        Recipe(accumulate=3)
+
+
+def test_none_where_it_means_something():
+    names = ("steps", "train_last", "clip_norm", "ema", "crop", "patience", "teacher")
+    Recipe(**dict.fromkeys(names))
+
+
+def test_replace():
+    recipe = Recipe().replace(mixup=0.2, promise=Promise(data="x"))
+    assert (recipe.mixup, recipe.promise.data) == (0.2, "x")
+    with pytest.raises(ValueError, match="`mixups` is not.*mean `mixup`.*epochs"):
+        recipe.replace(mixups=0.2)
+    with pytest.raises(ValueError, match="`zzz` is not a field of a recipe. Valid"):
+        recipe.replace(zzz=1)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_row(name):
+    recipe = RECIPES[name]
+    assert Recipe(**json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.promise.data
+    assert recipe.promise.command.startswith("vit-keras train ")
+    config = configure(recipe, 10)
+    assert config.classes == 10 and config.activation == "linear"
+    steps, segments = plan(recipe, IMAGENET)
+    assert steps <= recipe.checkpoint_steps * recipe.accumulate
+    wanted = recipe.steps or recipe.epochs * (IMAGENET // recipe.batch_size)
+    # The last segment is as long as the others.
+    assert wanted <= steps * segments < wanted + recipe.epochs * steps
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("better_plain_vit", 112_590), ("augreg_finetune", 20_000)]
+)
+def test_steps_are_those_of_the_source(name, steps):
+    each, segments = plan(RECIPES[name], IMAGENET)
+    # A whole number of segments, the last of which may be longer than needed.
+    assert steps <= each * segments < steps + each

@@ -1,0 +1,246 @@
+"""From a recognised checkpoint to the `ViTConfig` that it implies."""
+
+import math
+from typing import Any
+
+from ..config import ViTConfig, as_pair
+from ..preprocessing import Preprocessing
+from ..presets import PRESETS
+from .entry import CheckpointError
+from .recognise import CORE, Match, name_of
+from .settings import READERS
+
+# The arrays whose shapes tell the configuration; the first three are needed.
+SHAPED = (
+    *CORE,
+    "encoderblock_0/mlp/dense1/kernel",
+    "posembed_input/embedding",
+    "register_tokens/token",
+)
+PAIRS = {"image_size", "patch_size"}
+
+
+def count_tokens(match: Match, path) -> int:
+    """How many tokens the array with a token of ours holds."""
+    return (1, 1, *match.shape(path))[-2]
+
+
+def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
+    """How many prefix tokens have positions in the file, and its grid of patches.
+
+    Arguments:
+        match: a checkpoint that holds positions.
+        grids: grids that are likely, tried before a square one, and after the one that
+            the file or its settings tell.
+
+    Raises:
+        CheckpointError: no grid fits the number of positions.
+    """
+    total = match.shape("posembed_input/embedding")[-2]
+    placed = match.layout.placed_tokens
+    counts = {
+        name: count_tokens(match, f"{name}/token")
+        for name in ("class_token", "distillation_token", "register_tokens")
+        if f"{name}/token" in match.weights
+    }
+    options = {sum(counts.values()): None, 0: None}  # all of them, or none
+    if placed is not None:
+        options = {sum(counts[name] for name in counts if name in placed): None}
+    for grid in told_grid(match):
+        for prefix in options:
+            if total - prefix == math.prod(grid):
+                return prefix, grid
+    for prefix in options:
+        for grid in grids:
+            if total - prefix == math.prod(grid):
+                return prefix, tuple(grid)
+        side = math.isqrt(max(total - prefix, 0))
+        if side and side * side == total - prefix:
+            return prefix, (side, side)
+    raise CheckpointError(
+        f"'{match.checkpoint.path}' has {total} positions, for {sum(counts.values())} "
+        "prefix tokens and no square of patches: give its `image_size`"
+    )
+
+
+def told_grid(match: Match) -> list[tuple[int, int]]:
+    """The grid of patches that more than a number of positions tells, if any."""
+    if match.checkpoint.config is not None:
+        return [match.checkpoint.config.grid]
+    told = _read_settings(match) if "p" in match.sizes else {}
+    if "image_size" not in told:
+        return []
+    (height, width), sizes = told["image_size"], match.sizes
+    return [(height // sizes["p"], width // sizes["q"])]
+
+
+def describe(match: Match, **given: Any) -> ViTConfig:
+    """The configuration that a checkpoint implies.
+
+    Arguments:
+        match: from `recognise`.
+        **given: fields of `ViTConfig` that go before what the file says, and that
+            help to read it (`num_heads`, `image_size`, `patch_size`).
+
+    Raises:
+        CheckpointError: the file does not tell enough; the message says what to give.
+        ValueError: the fields do not fit together.
+    """
+    if match.checkpoint.config is not None:
+        return match.checkpoint.config.replace(**given)
+    layout, held, sizes = match.layout, match.weights, dict(match.sizes)
+    for name in PAIRS & given.keys():
+        given[name] = as_pair(name, given[name])
+    _check_told(match)
+    fields: dict[str, Any] = dict(layout.defaults)
+    for weight, more in layout.implied.items():
+        fields |= more if weight in held else {}
+    prep = fields.pop("preprocessing", {})
+    told = _read_settings(match)
+    fields |= _sizes(match, sizes, {**told, **given})
+    fields |= {
+        "class_token": "class_token/token" in held,
+        "distillation_token": "distillation_token/token" in held,
+        "num_register_tokens": sizes.get("R", 0),
+        "pre_norm": "pre_norm/gamma" in held,
+        "fc_norm": "fc_norm/gamma" in held,
+        "qk_norm": "encoderblock_0/attention/query_norm/gamma" in held,
+        "qkv_bias": "encoderblock_0/attention/query/bias" in held,
+        "include_top": "head/kernel" in held and "head/kernel" not in match.misfits,
+    }
+    if "register_tokens/token" in held and "R" not in sizes:
+        fields["num_register_tokens"] = count_tokens(match, "register_tokens/token")
+    if "encoderblock_0/layer_scale1/gamma" in held:
+        fields["layer_scale_init_value"] = 1e-5  # a start value; the file's replace it
+    if "pre_logits/kernel" in held and "F" in sizes:
+        fields["representation_size"] = sizes["F"]
+    fields["pooling"] = (
+        "map"
+        if "pooling/probe" in held
+        else "token"
+        if fields["class_token"] and not fields["fc_norm"]
+        else "gap"
+    )
+    channels = fields["channels"]
+    if channels != 3 and "mean" not in prep:
+        prep = {**prep, "mean": (0.5,) * channels, "std": (0.5,) * channels}
+    fields["preprocessing"] = match.checkpoint.preprocessing or Preprocessing(**prep)
+    fields |= {k: v for k, v in told.items() if k != "patch_size"}
+    if fields["distillation_token"]:
+        fields["pooling"] = "token"
+    if fields["pooling"] is None:
+        fields["include_top"] = False
+    fields |= _positions(match, {**fields, **given})
+    try:
+        return ViTConfig().replace(**{**fields, **given})
+    except ValueError as error:
+        if given:
+            raise
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' and its settings do not fit together: {error}"
+        ) from error
+
+
+def tells_heads(match: Match) -> bool:
+    """Whether a checkpoint says how many heads there are."""
+    if match.checkpoint.config is not None or {"H", "d"} & match.sizes.keys():
+        return True
+    return "num_heads" in _read_settings(match)
+
+
+def _check_told(match):
+    """Refuse a file without the arrays that tell the sizes."""
+    wrong = [match.misfits[path] for path in SHAPED if path in match.misfits]
+    wrong += [
+        f"{name_of(match.layout, path)} is missing"
+        for path in SHAPED[:3]
+        if path not in match.weights
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' does not tell its sizes: {'; '.join(wrong)}"
+        )
+
+
+def _read_settings(match):
+    """Fields that the JSON files beside the weights tell."""
+    if match.layout.settings is None:
+        return {}
+    try:
+        told = READERS[match.layout.settings](dict(match.checkpoint.settings))
+        for name in PAIRS & told.keys():
+            told[name] = as_pair(name, told[name])
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"the settings beside '{match.checkpoint.path}' can not be used "
+            f"({', '.join(match.checkpoint.settings)}): {error}"
+        ) from error
+    return told
+
+
+def _sizes(match, sizes, hints):
+    """Fields that are sizes, from the letters."""
+    if "p" not in sizes or "q" not in sizes:  # a flattened patch: p * q * C
+        _flat_patch(match, sizes, hints)
+    width, inner = sizes["D"], sizes["E"]
+    heads = hints.get("num_heads") or sizes.get("H") or _heads(match, inner, sizes)
+    return {
+        "patch_size": (sizes["p"], sizes["q"]),
+        "channels": sizes["C"],
+        "hidden_size": width,
+        "num_layers": sizes["L"],
+        "num_heads": heads,
+        "head_dim": None if inner == width else inner // heads,
+        "mlp_dim": sizes["M"],
+        "classes": sizes.get("K", 1000),
+    }
+
+
+def _heads(match, inner, sizes):
+    """Heads that no shape tells: by the papers' widths."""
+    if "d" in sizes:
+        return inner // sizes["d"]
+    if inner == sizes["D"]:
+        for preset in PRESETS.values():
+            if preset.config.hidden_size == inner:
+                return preset.config.num_heads
+    elif inner % 64 == 0:  # vit-pytorch's default width of a head
+        return inner // 64
+    raise CheckpointError(
+        f"'{match.checkpoint.path}' does not tell the number of heads of its width "
+        f"{inner}: give `num_heads`"
+    )
+
+
+def _flat_patch(match, sizes, hints):
+    """Split p * q * C by what is given, else into a square of colours."""
+    size = match.shape("embedding/kernel")[-1]
+    patch, channels = hints.get("patch_size"), (hints.get("channels"), 3, 1)
+    if patch is not None:
+        p, q = patch
+        sizes |= {"p": p, "q": q, "C": size // (p * q)}
+    for count in filter(None, channels):
+        side = math.isqrt(size // count)
+        if "p" not in sizes and side * side * count == size:
+            sizes |= {"p": side, "q": side, "C": count}
+    if "p" not in sizes or sizes["p"] * sizes["q"] * sizes["C"] != size:
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' has patches of {size} values: give `patch_size`"
+        )
+
+
+def _positions(match, fields):
+    """`positions`, `position_prefix` and `image_size`."""
+    p, q = fields["patch_size"]
+    size = fields.get("image_size")
+    if "posembed_input/embedding" not in match.weights:
+        found = {"positions": "sincos2d"}
+        return found if size else {**found, "image_size": (14 * p, 14 * q)}
+    grids = [(size[0] // p, size[1] // q)] if size else []
+    prefix, (rows, columns) = find_positions(match, grids)
+    tokens = fields["class_token"] + fields["distillation_token"]
+    tokens += fields["num_register_tokens"]
+    return {
+        "position_prefix": prefix == tokens,
+        "image_size": size or (rows * p, columns * q),
+    }

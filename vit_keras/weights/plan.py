@@ -1,0 +1,187 @@
+"""What a checkpoint has for a model, and what is wrong with it: nothing is changed."""
+
+import dataclasses
+
+from .axes import axes_of, shape_of
+from .describe import count_tokens, describe, find_positions
+from .recognise import HEAD
+
+TOKENS = ("class_token", "distillation_token", "register_tokens")  # in the sequence
+POSITIONS = "posembed_input/embedding"
+# Fields that change the outputs and leave no trace in names and shapes.
+SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads")
+
+
+@dataclasses.dataclass
+class LoadReport:
+    """What was done with a checkpoint, or what would have to be.
+
+    Arguments:
+        path: the file.
+        layout: name of its layout.
+        loaded: paths of the model's weights that come from it.
+        resized: what was resized, in words.
+        fresh: weights of the model that keep their values.
+        dropped: names in the file that the model has no use for.
+        notes: differences that change the outputs.
+        missing, unused, misfits: why a strict load is refused.
+    """
+
+    path: str
+    layout: str
+    loaded: list[str] = dataclasses.field(default_factory=list)
+    resized: list[str] = dataclasses.field(default_factory=list)
+    fresh: list[str] = dataclasses.field(default_factory=list)
+    dropped: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    unused: list[str] = dataclasses.field(default_factory=list)
+    misfits: list[str] = dataclasses.field(default_factory=list)
+
+    def __str__(self):
+        lines = [f"{self.path}: {len(self.loaded)} weights, layout {self.layout}"]
+        for title, items in (
+            ("resized", self.resized),
+            ("left fresh", self.fresh),
+            ("not needed", self.dropped),
+            ("note", self.notes),
+            ("missing from the file", self.missing),
+            ("in the file, but not in the model", self.unused),
+            ("of another shape", self.misfits),
+        ):
+            lines += [f"  {title}: {item[:300]}" for item in items[:20]]
+            if len(items) > 20:
+                lines.append(f"  {title}: {len(items) - 20} more")
+        return "\n".join(lines)
+
+
+def cut_patch(match, config):
+    """Cut a flattened patch as the model does."""
+    (p, q), channels = config.patch_size, config.channels
+    match.sizes.update({"p": p, "q": q, "C": channels})
+    for path in ("embedding/kernel", "embedding/norm_before/gamma"):
+        if path in match.weights and match.shape(path)[-1] != p * q * channels:
+            for wrong in (path, path.replace("gamma", "beta")):
+                match.misfits.setdefault(
+                    wrong,
+                    f"{match.weights[path]} has patches of {match.shape(path)[-1]} "
+                    f"values, not {p} x {q} x {channels}",
+                )
+
+
+def is_known(path) -> bool:
+    """Whether a weight is one that every layout can have."""
+    try:
+        return bool(axes_of(path))
+    except KeyError:  # a layer that the user added, or random state
+        return False
+
+
+def make_plan(match, variables, config, report, head, task):
+    """Fill the report: what can be loaded, and what is wrong."""
+    heads = match.sizes.get("H", config.num_heads)
+    if heads != config.num_heads:
+        report.misfits.append(
+            f"num_heads: {heads} in the file, {config.num_heads} in the model"
+        )
+    # Tokens come before pooling, so what reads them is not needed.
+    tokens_only = task == "features" or config.pooling is None
+    optional = (*HEAD, "pooling", "fc_norm") if tokens_only else HEAD
+    fresh = () if _head_fits(match, variables) else HEAD
+    fresh = fresh if head else ("head", "head_dist")
+    for path, variable in variables.items():
+        part = path.split("/")[0]
+        if part in fresh:
+            report.fresh.append(path)
+        elif path in match.misfits:
+            report.misfits.append(f"{match.misfits[path]}, for {path}")
+        elif path == POSITIONS or part in TOKENS:
+            _plan_tokens(match, path, variable, config, report)
+        elif path not in match.weights:
+            if path != "embedding/bias":  # CLIP has none, which is a bias of zeros
+                report.missing.append(f"{path} {tuple(variable.shape)}")
+                report.fresh.append(path)
+        elif _fits(match, path, variable, report):
+            report.loaded.append(path)
+    if "embedding/bias" in variables and "embedding/bias" not in match.weights:
+        report.loaded.append("embedding/bias")
+    used = set(variables)
+    for name, (_, paths) in match.arrays.items():
+        if used.isdisjoint(paths):
+            in_head = all(path.split("/")[0] in optional for path in paths)
+            (report.dropped if in_head else report.unused).append(name)
+        elif any(p in report.fresh for p in paths) and name not in report.dropped:
+            report.dropped.append(name)
+    report.unused += match.unused
+
+
+def _fits(match, path, variable, report):
+    expected = shape_of(axes_of(path), match.sizes)
+    if path == "embedding/kernel" and expected[2:] == tuple(variable.shape[2:]):
+        if expected[:2] != tuple(variable.shape[:2]):
+            report.resized.append(
+                f"patches from {expected[:2]} to {tuple(variable.shape[:2])} pixels"
+            )
+        return True
+    if expected == tuple(variable.shape):
+        return True
+    report.misfits.append(
+        f"{path}: {expected} in the file, {tuple(variable.shape)} in the model"
+    )
+    return False
+
+
+def _head_fits(match, variables):
+    """Whether all of the head is there, of the model's classes."""
+    ours = {p for p in variables if p.split("/")[0] in HEAD}
+    theirs = {p for p in match.weights if p.split("/")[0] in HEAD}
+    if ours != theirs:
+        return ours <= theirs and not any(p.startswith("head") for p in ours)
+    return not any(p in match.misfits for p in ours) and all(
+        shape_of(axes_of(p), match.sizes) == tuple(variables[p].shape) for p in ours
+    )
+
+
+def _plan_tokens(match, path, variable, config, report):
+    """Class, distillation and register tokens, and positions."""
+    if path not in match.weights:
+        report.missing.append(f"{path} {tuple(variable.shape)}")
+        report.fresh.append(path)
+        return
+    shape = match.shape(path)
+    if path != POSITIONS:
+        if (count_tokens(match, path), shape[-1]) != tuple(variable.shape[1:]):
+            report.misfits.append(f"{path}: {shape}, not {tuple(variable.shape)}")
+            return
+    elif shape[-1] != variable.shape[-1]:
+        report.misfits.append(f"{path}: {shape}, not {tuple(variable.shape)}")
+        return
+    else:
+        _, grid = find_positions(match, [config.grid])
+        if grid != config.grid:
+            how = match.layout.resize
+            report.resized.append(f"positions from {grid} to {config.grid}, {how}")
+    report.loaded.append(path)
+
+
+def silent_differences(match, config):
+    """What changes the outputs and shows in no shape."""
+    p, q = match.sizes["p"], match.sizes["q"]
+    heads = {"num_heads": config.num_heads}
+    size = {"image_size": (config.grid[0] * p, config.grid[1] * q)}
+    # As the file tells it; where it does not, as the model has it.
+    for given in ({}, heads, {**heads, **size}):
+        try:
+            implied = describe(match, **given)
+            break
+        except ValueError as error:
+            unknown = f"what the checkpoint implies can not be told: {error}"
+    else:
+        return [] if match.misfits else [unknown]  # those are reported anyway
+    return [
+        f"the checkpoint implies {name}={getattr(implied, name)!r}, the model has "
+        f"{getattr(config, name)!r}"
+        for name in SILENT
+        if getattr(implied, name) != getattr(config, name)
+        and (name != "pooling" or config.include_top)
+    ]
