@@ -73,6 +73,7 @@ def train_command(
             "--set", help="Any field of the recipe: mixup=0.2, model.dropout=0.1"
         ),
     ] = None,
+    devices: Annotated[int | None, typer.Option(help="That share a batch.")] = None,
     strict: Strict = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
 ):
@@ -108,7 +109,7 @@ def train_command(
         else:
             given[name] = value
     base = base.replace(**{"model": model, **given})
-    train(data, base, out, strict=strict, overwrite=overwrite)
+    train(data, base, out, strict=strict, overwrite=overwrite, devices=devices)
     rich.print(f"wrote {out}/model.keras")
 
 

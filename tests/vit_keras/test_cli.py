@@ -1,13 +1,16 @@
 """`vit-keras` as a user types it: a process, its output and its exit status."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from vit_keras import PRESETS, data
+from vit_keras import PRESETS, cli, data
+from vit_keras.training import RECIPES
 
 PROGRAM = [sys.executable, "-c", "from vit_keras.cli import main; main()"]
 
@@ -75,12 +78,56 @@ def test_recipe_repeats_the_run(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "recipe.json").read_text() == recipe.read_text()
     first, second = (p / "history.csv" for p in (trained, tmp_path))
-    a, b = (
-        [float(v) for v in f.read_text().splitlines()[1].split(",")]
-        for f in (first, second)
+    with open(first) as one, open(second) as two:
+        (a, b) = (next(csv.DictReader(f)) for f in (one, two))
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        # Threads may sum in another order; one step of accuracy is 1 / 143.
+        assert float(a[name]) == pytest.approx(float(b[name]), abs=0.01)
+
+
+def parsed(monkeypatch, *arguments):
+    """The recipe that `train` gets from a command line."""
+    got = []
+    monkeypatch.setattr(cli, "train", lambda data, recipe, *_, **__: got.append(recipe))
+    options = ["train", "--data", "digits", "--out", "x"]
+    result = CliRunner().invoke(cli.app, [*options, *arguments])
+    if result.exception:
+        raise result.exception
+    return got[0]
+
+
+def test_recipe_by_name_and_settings(monkeypatch):
+    assert parsed(monkeypatch) == RECIPES["digits"]
+    assert parsed(monkeypatch, "--recipe", "deit3") == RECIPES["deit3"]
+    settings = ("mixup=0.2", "model.dropout=0.1", "optimizer=lamb", "clip_norm=null")
+    options = [part for text in settings for part in ("--set", text)]
+    recipe = parsed(monkeypatch, "--recipe", "folder", *options, "--epochs", "3")
+    assert recipe == RECIPES["folder"].replace(
+        mixup=0.2, model={"dropout": 0.1}, optimizer="lamb", clip_norm=None, epochs=3
     )
-    # Threads may sum in another order; one step of accuracy is 1 / 143.
-    assert a == pytest.approx(b, abs=0.01)
+    assert parsed(monkeypatch, "--preset", "vit_b16").model == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--recipe", "deit4", "`--recipe` must be one of digits, .*deit4"),
+        ("--set", "mixup", "`--set` must be FIELD=VALUE. Received: mixup"),
+        ("--set", "mixups=1", "`mixups` is not a field.*Did you mean `mixup`"),
+        ("--set", "mixup=much", "`mixup` must be a number"),
+        ("--set", "epochs=1.5", "`epochs` must be an integer"),
+    ],
+)
+def test_bad_recipe_options(monkeypatch, option, value, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        parsed(monkeypatch, option, value)
+
+
+def test_recipes():
+    result = CliRunner().invoke(cli.app, ["recipes"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for name in RECIPES:
+        assert f" {name} " in result.output
 
 
 def test_bad_input_is_one_clear_line(trained, photo, tmp_path):

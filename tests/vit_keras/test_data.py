@@ -134,16 +134,3 @@ def test_batches():
     np.testing.assert_array_equal(images, normalize(small.images[8:], RULES))
     np.testing.assert_array_equal(labels.argmax(1), small.labels[8:])
     assert labels.sum() == 2
-
-
-def test_shuffling_is_repeatable_and_new_each_epoch():
-    training, _ = data.digits()
-    first, second = (
-        data.Batches(training, (8, 8), RULES, 64, shuffle=True, seed=5)
-        for _ in range(2)
-    )
-    order = first.order
-    np.testing.assert_array_equal(order, second.order)
-    assert sorted(order) == list(range(len(training)))
-    first.on_epoch_begin()
-    assert not np.array_equal(order, first.order)

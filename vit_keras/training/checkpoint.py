@@ -1,8 +1,8 @@
 """What a killed run leaves, and how the same command goes on from it.
 
-`RUN/checkpoint/00012/` holds the state after 12 segments: the weights with the
-optimizer, its average and the random state (`state.weights.h5`), and `state.json` with
-the recipe and the history. A folder appears by one rename when all of it is written;
+`RUN/checkpoint/000012/` holds the state after 12 segments: the weights with the
+optimizer and its average (`state.weights.h5`), and `state.json` with the recipe, the
+history and the random state. A folder appears by one rename when all of it is written;
 then the one before it goes. `RUN/best.weights.h5` are the best weights so far.
 """
 
@@ -12,6 +12,7 @@ import pathlib
 import shutil
 
 import keras
+import numpy as np
 
 FOLDER = "checkpoint"
 WEIGHTS, STATE = "state.weights.h5", "state.json"
@@ -76,7 +77,12 @@ class Checkpoint(keras.callbacks.Callback):
         staged.mkdir(parents=True)
         try:
             self.model.save_weights(staged / WEIGHTS)
+            self.state["random"] = [
+                keras.ops.convert_to_numpy(state.value).tolist()
+                for state in random_states(self.model)
+            ]
             (staged / STATE).write_text(json.dumps(self.state))
+            shutil.rmtree(folder, ignore_errors=True)  # one that `find_last` left out
             os.replace(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -95,7 +101,12 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
     os.replace(staged, path)
 
 
-def restore(model, folder: pathlib.Path) -> None:
+def random_states(model):
+    """The variables that dropout draws from; Keras does not save them as weights."""
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def restore(model, folder: pathlib.Path, state: dict) -> None:
     """Weights, optimizer and random state of a checkpoint into a compiled model.
 
     Raises:
@@ -103,6 +114,8 @@ def restore(model, folder: pathlib.Path) -> None:
     """
     try:
         model.load_weights(folder / WEIGHTS)
+        for variable, value in zip(random_states(model), state["random"], strict=True):
+            variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"the checkpoint '{folder}' can not be read ({error}); remove it to start "

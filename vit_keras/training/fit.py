@@ -16,6 +16,7 @@ from ..layers import EncoderBlock
 from ..model import VisionTransformer, create_model, open_model
 from ..presets import get_config
 from .checkpoint import FOLDER, Checkpoint, check_room, find_last, restore
+from .devices import feed, spread
 from .optimizers import make_optimizer
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
@@ -30,6 +31,7 @@ def train(
     *,
     strict: bool = False,
     overwrite: bool = False,
+    devices: int | None = None,
     console: Console | None = None,
 ) -> VisionTransformer:
     """Train a classifier and leave the run in a folder.
@@ -44,6 +46,7 @@ def train(
         out: folder to write to; made if missing.
         strict: fail on an unreadable image instead of leaving it out.
         overwrite: replace an earlier run in `out`, finished or not.
+        devices: number of devices that share each batch; None means one.
         console: for messages and progress; None means the terminal.
 
     Returns:
@@ -80,12 +83,21 @@ def train(
         f"{len(dataset)} images in {len(dataset.classes)} classes, "
         f"{len(training)} to train on"
     )
-    with precision(recipe.precision):
+    if devices and (recipe.batch_size // recipe.accumulate) % devices:
+        raise ValueError(
+            "`batch_size` / `accumulate` must be a multiple of `devices`. Received: "
+            f"batch_size={recipe.batch_size}, accumulate={recipe.accumulate}, "
+            f"devices={devices}"
+        )
+    with precision(recipe.precision), spread(devices):
         keras.utils.set_random_seed(recipe.seed)
         model = create_model(config, name=recipe.preset, weights=recipe.weights)
         freeze(model, recipe.train_last)
         check_room(out, model)
-        _fit(model, recipe, training, validation, out, last, overwrite, console)
+        _fit(
+            *(model, recipe, training, validation, out, last),
+            *(overwrite, devices, console),
+        )
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     with _staged(out / "model.keras") as staged:
@@ -98,7 +110,7 @@ def train(
 BEST = "best.weights.h5"
 
 
-def _fit(model, recipe, training, validation, out, last, overwrite, console):
+def _fit(model, recipe, training, validation, out, last, overwrite, devices, console):
     """`model.fit` in segments, from the last checkpoint if there is one."""
     if overwrite:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
@@ -109,7 +121,7 @@ def _fit(model, recipe, training, validation, out, last, overwrite, console):
     state = {"segment": 0, "history": [], "recipe": json.loads(_json(recipe))}
     if last is not None:
         folder, state = last
-        restore(fitted, folder)
+        restore(fitted, folder, state)
         console.print(f"going on after step {state['segment'] * steps}")
     stream = Stream(
         training,
@@ -122,7 +134,7 @@ def _fit(model, recipe, training, validation, out, last, overwrite, console):
     if not state.get("finished"):
         with new_bar(console) as bar:
             fitted.fit(
-                stream.batches(state["segment"] * steps),
+                feed(stream, state["segment"] * steps, devices),
                 steps_per_epoch=steps,
                 shuffle=False,  # the stream has its own order
                 epochs=segments,

@@ -97,7 +97,9 @@ def make_optimizer(recipe, total_steps: int, model=None):
         "global_clipnorm": recipe.clip_norm,
     }
     if recipe.ema is not None:
-        options |= {"use_ema": True, "ema_momentum": recipe.ema}
+        # Keras averages after each part of a batch; together they make one step.
+        momentum = recipe.ema ** (1 / recipe.accumulate)
+        options |= {"use_ema": True, "ema_momentum": momentum}
     if recipe.accumulate > 1:
         options["gradient_accumulation_steps"] = recipe.accumulate
     if recipe.optimizer == "sgd":
@@ -111,5 +113,7 @@ def make_optimizer(recipe, total_steps: int, model=None):
         layers = model.config.num_layers
         scales = layer_scales(paths, layers, recipe.layer_decay)
         optimizer = LayerwiseAdamW(beta_2=recipe.beta2, scales=scales, **options)
-    optimizer.exclude_from_weight_decay(var_names=[f"{name}$" for name in NO_DECAY])
+    # Keras asks TensorFlow's own variables, whose names end in ":0".
+    names = [f"{name}(:0)?$" for name in NO_DECAY]
+    optimizer.exclude_from_weight_decay(var_names=names)
     return optimizer

@@ -6,6 +6,8 @@ import time
 import keras
 import numpy as np
 
+SHARED = 64  # a multiple of any number of devices that one machine has
+
 
 class StopOnNaN(keras.callbacks.Callback):
     """End a run whose loss is no longer a number; `message` then says so."""
@@ -80,12 +82,12 @@ class Validate(keras.callbacks.Callback):
         with averaged(self.model):
             for i in range(len(self.batches)):
                 images, labels = self.batches[i]
-                outputs = np.asarray(
-                    keras.ops.convert_to_numpy(
-                        self.classifier.predict_on_batch(images)
-                    ),
-                    "float64",
-                )
+                # Several devices share a batch evenly; what fills it up is cut off.
+                fill = np.zeros((-len(images) % SHARED, *images.shape[1:]), "float32")
+                filled = np.concatenate([images, fill])
+                # Not predict_on_batch, which gives every device the whole batch.
+                outputs = self.classifier.predict(filled, len(filled), verbose=0)
+                outputs = np.asarray(outputs[: len(images)], "float64")
                 shifted = outputs - outputs.max(axis=-1, keepdims=True)
                 logs_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
                 loss -= float((logs_p * labels).sum())

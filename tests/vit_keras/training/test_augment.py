@@ -21,7 +21,7 @@ PLAIN = Recipe(shift=0.0, flip=False)
 IDENTITY = sorted(set(OPERATIONS) - {"autocontrast", "equalize"})
 
 
-def picture(mode="RGB", size=(12, 9)):
+def picture(mode="RGB", size=(40, 30)):
     channels = (3,) if mode == "RGB" else ()
     draws = np.random.default_rng(0)
     pixels = draws.integers(30, 200, (size[1], size[0], *channels)).astype("uint8")

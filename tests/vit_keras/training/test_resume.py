@@ -1,0 +1,166 @@
+"""A run that was killed and goes on ends with the weights of an unbroken one."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tests.vit_keras.training.runs import SHORT, SIZES, few, quiet, same
+from vit_keras.training import Recipe, checkpoint, train
+from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last
+
+# All that draws or remembers.
+EVERYTHING = SHORT.replace(
+    model={**SIZES, "dropout": 0.2, "drop_path_rate": 0.2},
+    epochs=8,
+    precision="float32",
+    validation_split=0.2,
+    **dict(mixup=0.5, cutmix=0.5, erase=0.3, randaugment=2, flip=True),
+    **dict(ema=0.9, layer_decay=0.8, warmup=0.2),
+)
+PROGRAM = """
+import json, sys
+from tests.vit_keras.training.runs import few, quiet
+from vit_keras.training import Recipe, train
+train(few(), Recipe(**json.loads(sys.argv[1])), sys.argv[2], console=quiet())
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return train(few(), EVERYTHING, tmp_path_factory.mktemp("whole"), console=quiet())
+
+
+def start(out, recipe=EVERYTHING):
+    command = [sys.executable, "-c", PROGRAM, json.dumps(recipe.to_dict()), str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for_checkpoint(process, out, after=0):
+    while process.poll() is None:
+        last = find_last(out)
+        if last is not None and last[1]["segment"] > after:
+            return
+        time.sleep(0.005)
+    raise AssertionError(process.stderr.read().decode())
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the subprocess costs a minute"
+)
+def test_killed_run_goes_on(unbroken, tmp_path):
+    process = start(tmp_path)
+    wait_for_checkpoint(process, tmp_path)
+    kill(process)
+    done = find_last(tmp_path)[1]["segment"]
+    assert 1 <= done < EVERYTHING.epochs
+    console = quiet()
+    model = train(few(), EVERYTHING, tmp_path, console=console)
+    assert f"going on after step {2 * done}" in console.file.getvalue()
+    assert same(model, unbroken)
+    names = ["history.csv", "labels.txt", "model.keras", "recipe.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 9
+
+
+@pytest.mark.slow
+def test_ten_kills(tmp_path):
+    recipe = EVERYTHING.replace(epochs=60)
+    draws = random.Random(0)
+    for _ in range(10):
+        last = find_last(tmp_path / "killed")
+        process = start(tmp_path / "killed", recipe)
+        after = last[1]["segment"] if last else 0
+        wait_for_checkpoint(process, tmp_path / "killed", after)
+        time.sleep(draws.uniform(0, 0.2))
+        if process.poll() is not None:
+            break
+        kill(process)
+    model = None
+    if not (tmp_path / "killed" / "model.keras").exists():
+        model = train(few(), recipe, tmp_path / "killed", console=quiet())
+    model = model or keras.models.load_model(tmp_path / "killed" / "model.keras")
+    assert same(model, train(few(), recipe, tmp_path / "whole", console=quiet()))
+
+
+class Stopped(Exception):
+    """In place of a kill, in the same process."""
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that ended after its first checkpoint."""
+    out = tmp_path_factory.mktemp("stopped")
+    write = checkpoint.Checkpoint.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        write(self, epoch, logs)
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoint, "on_epoch_end", stop)
+        with pytest.raises(Stopped):
+            train(few(), EVERYTHING, out, console=quiet())
+    return out
+
+
+def test_another_recipe_is_refused(stopped):
+    with pytest.raises(ValueError, match="holds the checkpoint of another recipe"):
+        train(few(), EVERYTHING.replace(mixup=0.4), stopped, console=quiet())
+
+
+def test_checkpoint_tells_its_recipe(stopped):
+    folder, state = find_last(stopped)
+    assert folder.name == "000001" and state["segment"] == 1
+    assert Recipe(**state["recipe"]) == EVERYTHING
+    assert len(state["random"]) > 0
+
+
+def test_damaged_weights_are_named(stopped, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    file = find_last(out)[0] / WEIGHTS
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="000001' can not be read.*remove it"):
+        train(few(), EVERYTHING, out, console=quiet())
+
+
+@pytest.mark.parametrize("damage", ["no state", "half a state", "no weights"])
+def test_incomplete_checkpoint_is_passed_over(tmp_path, damage):
+    for number in (1, 2):
+        folder = tmp_path / "checkpoint" / f"{number:06d}"
+        folder.mkdir(parents=True)
+        (folder / STATE).write_text(json.dumps({"segment": number}))
+        (folder / WEIGHTS).write_bytes(b"")
+    assert find_last(tmp_path)[1]["segment"] == 2
+    if damage == "half a state":
+        (folder / STATE).write_text('{"segment"')
+    else:
+        (folder / (STATE if damage == "no state" else WEIGHTS)).unlink()
+    assert find_last(tmp_path)[1]["segment"] == 1
+    shutil.rmtree(tmp_path / "checkpoint" / "000001")
+    assert find_last(tmp_path) is None
+
+
+def test_incomplete_checkpoint_is_replaced(stopped, unbroken, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    following = tmp_path / "run" / "checkpoint" / "000002"
+    following.mkdir()
+    (following / WEIGHTS).write_bytes(b"half")
+    model = train(few(), EVERYTHING, tmp_path / "run", console=quiet())
+    assert same(model, unbroken)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
