@@ -116,11 +116,12 @@ def train_command(
 @app.command()
 def recipes():
     """List the recipes with their sources and what they reach."""
-    table = rich.table.Table("name", "model", "data", "top-1", "hardware", "source")
-    for name, row in RECIPES.items():
+    name = rich.table.Column("name", no_wrap=True)  # it is what one types
+    table = rich.table.Table(name, "model", "data", "top-1", "hardware", "source")
+    for key, row in RECIPES.items():
         promise = row.promise
         facts = (promise.data, promise.accuracy, promise.hardware, promise.paper)
-        table.add_row(name, row.preset, *facts)
+        table.add_row(key, row.preset, *facts)
     rich.print(table)
 
 
