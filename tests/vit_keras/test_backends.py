@@ -142,6 +142,9 @@ def test_backend_equals_reference(backend, folder):
         np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
+REPEATED = ("corrupt_file", "nan_loss", "full_disk", "no_room", "patience", "overwrite")
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="started once, by the run under TensorFlow",
@@ -154,16 +157,18 @@ def test_the_tests_pass_on(backend):
     # NumPy and Pillow only; or the same code again, in further processes.
     same = ("config", "preprocessing", "data", "cli", "weights_cli")
     left_out = [here, *(here.with_name(f"test_{name}.py") for name in same)]
-    # Of the weights' tests the one that computes most, from files to outputs.
-    files = (ROOT / here.parent / "weights").glob("test_*.py")
-    left_out += [path for path in files if path.name != "test_golden.py"]
+    # Of the folders the tests that compute most: from files to outputs, and `fit`.
+    kept = ("test_golden.py", "test_fit.py", "test_optimizers.py")
+    for folder in ("weights", "training"):
+        files = (ROOT / here.parent / folder).glob("test_*.py")
+        left_out += [path for path in files if path.name not in kept]
     done = python(
         backend,
         *("-m", "pytest", str(here.parent), "-q", "--tb=short"),
         *("-p", "no:cacheprovider", "-m", "not slow"),
         *(f"--ignore={path}" for path in left_out),
         # One training run shows that training works; these are several more.
-        *("-k", "not same_seed and not corrupt_file and not nan_loss"),
+        *("-k", " and ".join(f"not {name}" for name in REPEATED)),
         **FAST,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]

@@ -38,6 +38,8 @@ def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
     """
     total = match.shape("posembed_input/embedding")[-2]
     placed = match.layout.placed_tokens
+    if any(row.theirs == "register_tokens" for row, _ in match.arrays.values()):
+        placed = ("class_token",)  # Meta's DINOv2, in names that else are timm's
     counts = {
         name: count_tokens(match, f"{name}/token")
         for name in ("class_token", "distillation_token", "register_tokens")

@@ -1246,3 +1246,19 @@ def test_config_of_default_is_no_accident():
     """The golden sizes are none of `ViTConfig`, so that a default can not pass."""
     for field in SIZES:
         assert config_of("timm-token").to_dict()[field] != ViTConfig().to_dict()[field]
+
+
+def test_positions_of_the_original_dinov2(tmp_path):
+    """Meta's files: the names of timm, and registers that have no positions."""
+    arrays = arrays_of("timm-dinov2")
+    arrays["register_tokens"] = arrays.pop("reg_token")
+    place = np.full_like(arrays["cls_token"], 0.5)
+    arrays["cls_token"] = arrays["cls_token"] - place
+    arrays["pos_embed"] = np.concatenate([place, arrays["pos_embed"]], axis=1)
+    arrays["mask_token"] = np.zeros((1, 8), "float32")
+    safetensors.save_file(arrays, tmp_path / "dinov2.safetensors")
+    images, outputs = golden("timm-dinov2")
+    model = from_checkpoint(
+        tmp_path / "dinov2.safetensors", **CASES["timm-dinov2"]["needs"]
+    )
+    np.testing.assert_allclose(run(model, images), outputs, rtol=0, atol=TOLERANCE)
