@@ -83,7 +83,9 @@ def measure_keras(build, options):
     import keras
     import numpy as np
 
-    gpu = any(not d.startswith("cpu") for d in keras.distribution.list_devices())
+    from vit_keras.training.devices import on_accelerator
+
+    gpu = on_accelerator()
     keras.config.set_dtype_policy("mixed_bfloat16" if gpu else "float32")
     keras.utils.set_random_seed(0)
     model = build(options.model, options.image_size)

@@ -1,8 +1,17 @@
 """Several devices of one machine, by the engines that Keras has for it."""
 
 import contextlib
+import sys
 
 import keras
+
+
+def on_accelerator() -> bool:
+    """Whether Keras computes on a GPU or TPU."""
+    if keras.backend.backend() == "torch":  # no keras.distribution there
+        return sys.modules["torch"].cuda.is_available()
+    names = keras.distribution.list_devices()
+    return any(not name.startswith("cpu") for name in names)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import threading
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from ..layers import EncoderBlock
 from ..model import VisionTransformer, create_model, open_model
 from ..presets import get_config
 from .checkpoint import FOLDER, Checkpoint, check_room, find_last, restore
-from .devices import feed, spread
+from .devices import feed, on_accelerator, spread
 from .optimizers import make_optimizer
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
@@ -177,9 +178,7 @@ def configure(recipe: Recipe, classes: int) -> ViTConfig:
 def precision(name: str):
     """Keras' dtype policy for what is built inside."""
     if name == "auto":
-        devices = keras.distribution.list_devices()
-        fast = any(not device.startswith("cpu") for device in devices)
-        name = "mixed_bfloat16" if fast else "float32"
+        name = "mixed_bfloat16" if on_accelerator() else "float32"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -257,9 +256,11 @@ def open_teacher(recipe: Recipe):
     if recipe.teacher is None:
         return None
     teacher = open_model(recipe.teacher)
+    lock = threading.Lock()  # threads ask it, and on JAX a model answers one at a time
 
     def answer(batch):
-        outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
+        with lock:
+            outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
         if recipe.distillation == "hard":
             return np.eye(outputs.shape[-1], dtype="float32")[outputs.argmax(-1)]
         scaled = outputs / recipe.temperature
