@@ -79,6 +79,21 @@ def _scaled(config):
     return config.layer_scale_init_value is not None
 
 
+def config_of(model) -> ViTConfig:
+    """The configuration of a model of this package.
+
+    Raises:
+        ValueError: `model` is another one.
+    """
+    config = getattr(model, "config", None)
+    if not isinstance(config, ViTConfig):
+        raise ValueError(
+            "`model` must come from vit_keras.create_model (or from_checkpoint). "
+            f"Received: {model!r}"
+        )
+    return config
+
+
 def sizes_of(config: ViTConfig) -> dict[str, int]:
     """The size that each letter has in a model."""
     inner = config.num_heads * (

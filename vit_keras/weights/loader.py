@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from ..config import ViTConfig
-from .axes import to_ours
+from .axes import config_of, to_ours
 from .describe import count_tokens, find_positions
 from .download import fetch
 from .entry import CheckpointError
@@ -53,12 +53,7 @@ def load_weights(model, path, *, strict: bool = True, head: bool = True) -> Load
         CheckpointError: it can not be read, is of no known layout, or does not fit.
         ValueError: `model` is not one of `create_model`.
     """
-    config = getattr(model, "config", None)
-    if not isinstance(config, ViTConfig):
-        raise ValueError(
-            "`model` must come from vit_keras.create_model (or from_checkpoint). "
-            f"Received: {model!r}"
-        )
+    config = config_of(model)
     if is_own(path):
         load_own_weights(model, path)
         return LoadReport(str(path), "vit_keras", [w.path for w in model.weights])

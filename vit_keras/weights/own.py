@@ -73,7 +73,7 @@ def load_own_weights(model, path):
     path = os.fspath(path)
     before = model.get_weights()
     try:
-        held = _count_weights(path)
+        held, stored = _contents(path)
         expected = sum(
             not any(part in weight.path for part in NOT_WEIGHTS)
             for weight in model.weights
@@ -83,7 +83,6 @@ def load_own_weights(model, path):
             raise ValueError(f"it holds {held} weights, not {expected}")
         # It goes by class and order, and would put one norm into another's place.
         names = {layer.name for layer in model.layers if layer.weights}
-        stored = _layer_names(path)
         if stored and names - stored:
             raise ValueError(f"it has no layers {', '.join(sorted(names - stored))}")
         model.load_weights(path)
@@ -98,27 +97,18 @@ def load_own_weights(model, path):
         ) from error
 
 
-def _count_weights(path):
-    """Number of weights in a file, without optimizer and random state."""
-    names = []
+def _contents(path):
+    """Number of weights in a file, without optimizer and random state, and the names
+    of its layers, which are empty if Keras has not stored them."""
+    weights, layers = [], set()
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
-            names.append(name)
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return sum(not any(part in name for part in NOT_WEIGHTS) for name in names)
-
-
-def _layer_names(path):
-    """Names of the layers in a file; empty if Keras has not stored them."""
-    names = set()
-
-    def visit(_, item):
+            weights.append(name)
         if isinstance(item.attrs.get("name"), str):
-            names.add(item.attrs["name"])
+            layers.add(item.attrs["name"])
 
     with h5py.File(path) as file:
         file.visititems(visit)
-    return names
+    number = sum(not any(part in name for part in NOT_WEIGHTS) for name in weights)
+    return number, layers

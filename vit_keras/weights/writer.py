@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
-from ..config import ViTConfig
-from .axes import shapes_of, sizes_of, to_theirs
+from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entry import CheckpointError
 from .layout import LAYOUTS, Layout
 from .settings import WRITERS
@@ -39,12 +38,7 @@ def save_checkpoint(model, path, layout: str) -> pathlib.Path:
         CheckpointError: the layout can not express this model; the message says why.
         OSError: the path can not be written.
     """
-    config = getattr(model, "config", None)
-    if not isinstance(config, ViTConfig):
-        raise ValueError(
-            "`model` must come from vit_keras.create_model (or from_checkpoint). "
-            f"Received: {model!r}"
-        )
+    config = config_of(model)
     if model.task == "features":  # it has no head, whatever it was configured with
         config = config.replace(include_top=False, representation_size=None)
     chosen = _choose(layout, config)
