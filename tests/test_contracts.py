@@ -24,6 +24,7 @@ MODELS = [name for name in FILES if name.startswith("vit_keras/")]
 # A part may import from parts of its package with a lower number, and from itself.
 RANKS = {
     "vit_keras": {
+        "atomic": 0,
         "preprocessing": 0,
         "layers": 0,
         "config": 1,
@@ -33,9 +34,10 @@ RANKS = {
         "attention_maps": 5,
         "vit": 5,
         "data": 6,
-        "training": 7,
-        "weights_cli": 7,
-        "cli": 8,
+        "sources": 7,
+        "training": 8,
+        "weights_cli": 8,
+        "cli": 9,
     },
     "export": {
         "errors": 0,

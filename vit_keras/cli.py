@@ -17,9 +17,11 @@ import typer
 from . import preprocessing as pp
 from .model import open_model
 from .presets import PRESETS
+from .sources import open_source
 from .training import RECIPES, Recipe, train
-from .training.fit import evaluate as evaluate_model
-from .training.fit import log_probabilities, open_data
+from .training.evaluate import evaluate as evaluate_model
+from .training.evaluate import log_probabilities
+from .training.processes import process
 from .weights_cli import app as weights_app
 
 app = typer.Typer(
@@ -33,6 +35,13 @@ app.add_typer(weights_app, name="weights")
 
 Run = Annotated[
     pathlib.Path, typer.Argument(help="Folder that `train` made, or a .keras file.")
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="'digits', a folder of class folders, an .npz file, "
+        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
+    ),
 ]
 Strict = Annotated[bool, typer.Option(help="Fail on an unreadable image.")]
 
@@ -49,7 +58,7 @@ def presets():
 
 @app.command("train")
 def train_command(
-    data: Annotated[str, typer.Option(help="'digits', or a folder of class folders.")],
+    data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the run.")],
     preset: Annotated[str | None, typer.Option(help="See `presets`.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
@@ -74,7 +83,11 @@ def train_command(
         ),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="That share a batch.")] = None,
+    model_parallel: Annotated[
+        int, typer.Option(help="Devices that share one copy of the weights.")
+    ] = 1,
     strict: Strict = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
 ):
     """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv.
@@ -109,8 +122,16 @@ def train_command(
         else:
             given[name] = value
     base = base.replace(**{"model": model, **given})
-    train(data, base, out, strict=strict, overwrite=overwrite, devices=devices)
-    rich.print(f"wrote {out}/model.keras")
+    train(
+        *(data, base, out),
+        strict=strict,
+        overwrite=overwrite,
+        devices=devices,
+        model_parallel=model_parallel,
+        tensorboard=tensorboard,
+    )
+    if process()[0] == 0:  # the one that writes
+        rich.print(f"wrote {out}/model.keras")
 
 
 @app.command()
@@ -128,12 +149,12 @@ def recipes():
 @app.command()
 def evaluate(
     run: Run,
-    data: Annotated[str, typer.Option(help="'digits', or a folder of class folders.")],
+    data: Data,
     strict: Strict = False,
 ):
     """Measure the accuracy of a run; for 'digits' on the held-out images."""
     model, labels = open_run(run)
-    dataset = open_data(data, held_out=True)
+    dataset = open_source(data, held_out=True)
     if labels is not None:
         dataset = match_labels(dataset, labels)
     result = evaluate_model(model, dataset, strict=strict)
@@ -219,6 +240,6 @@ def main():
     """Run, and turn expected errors into one line and exit status 2."""
     try:
         app()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"vit-keras: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 No deep-learning framework and no download is needed; decoding runs in threads.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import pathlib
@@ -15,6 +16,32 @@ from . import preprocessing as pp
 
 # Below this size the decoded images are kept in memory, so that each file is read once.
 CACHE_BYTES = 2**30
+# Images that threads may have read before they are wanted.
+AHEAD = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyImages:
+    """Images that are read when they are asked for, from a source with random access.
+
+    Attributes:
+        read: function from a position in the source to a uint8 array (H, W, C), or an
+            `ImageError`; several threads call it at a time.
+        positions: int array, those of the images that belong here.
+    """
+
+    read: Callable[[int], np.ndarray]
+    positions: np.ndarray
+
+    def __len__(self):
+        return len(self.positions)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.read(int(self.positions[index]))
+
+    def take(self, indices) -> "LazyImages":
+        """Those at these positions, still unread."""
+        return dataclasses.replace(self, positions=self.positions[indices])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +49,13 @@ class Dataset:
     """Images with labels; nothing is decoded yet.
 
     Attributes:
-        images: uint8 array (N, H, W, C), or a list of N file paths.
+        images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
+            (H, W, C), or `LazyImages`.
         labels: int array (N,), indices into `classes`.
         classes: names of the classes.
     """
 
-    images: np.ndarray | list[pathlib.Path]
+    images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
     labels: np.ndarray
     classes: tuple[str, ...]
 
@@ -38,6 +66,8 @@ class Dataset:
         """The images at these positions."""
         if isinstance(self.images, np.ndarray):
             images = self.images[indices]
+        elif isinstance(self.images, LazyImages):
+            images = self.images.take(indices)
         else:
             images = [self.images[i] for i in indices]
         return dataclasses.replace(self, images=images, labels=self.labels[indices])
@@ -148,35 +178,72 @@ def prepare(
     fits = len(dataset) * height * width * channels <= CACHE_BYTES and keep_pixels
     pixels, good, bad = [], [], []
 
-    def read(source):
+    def read(index):
         try:
-            return _pixels(source, image_size, preprocessing)
+            return _pixels(dataset.images[index], image_size, preprocessing)
         except pp.ImageError as error:
             return error
 
-    with concurrent.futures.ThreadPoolExecutor() as threads:
-        for i, result in enumerate(threads.map(read, dataset.images)):
-            advance()
-            if isinstance(result, pp.ImageError):
-                if strict:
-                    raise result
-                bad.append(str(result))
-                continue
-            good.append(i)
-            if fits:
-                pixels.append(result)
+    for i, result in enumerate(in_threads(read, len(dataset))):
+        advance()
+        if isinstance(result, pp.ImageError):
+            if strict:
+                raise result
+            bad.append(str(result))
+            continue
+        good.append(i)
+        if fits:
+            pixels.append(result)
     if not good:
-        raise ValueError(f"`data` must hold readable images; all {len(bad)} are not")
+        raise ValueError(
+            f"`data` must hold readable images; all {len(bad)} are not: {bad[0]}"
+        )
     readable = dataset.take(np.array(good))
     if fits:
         readable = dataclasses.replace(readable, images=np.stack(pixels))
     return readable, bad
 
 
+def in_threads(function: Callable[[int], object], number: int):
+    """`function(0)` to `function(number - 1)` in this order, a few of them ahead."""
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        ahead = collections.deque()
+        for index in range(number):
+            ahead.append(threads.submit(function, index))
+            if len(ahead) == AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def read_pixels(source, channels: int) -> np.ndarray:
+    """An image of a `Dataset` as pixels, grey repeated over the channels.
+
+    Arguments:
+        source: path, or uint8 array (H, W, C).
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        uint8 array (H, W, channels).
+
+    Raises:
+        ImageError: the file is not readable, or the array has other channels.
+    """
+    if not isinstance(source, np.ndarray):
+        return pp.read_image(source, channels)
+    if source.shape[-1] == 1:
+        return source if channels == 1 else np.repeat(source, channels, axis=-1)
+    if source.shape[-1] != channels:
+        raise pp.ImageError(
+            f"the image must have {channels} channels, as the model, or one. "
+            f"Received: shape={source.shape}"
+        )
+    return source
+
+
 def _pixels(source, image_size, preprocessing):
-    if isinstance(source, np.ndarray):
-        return pp.fit(source, image_size, preprocessing)
-    return pp.load_image(source, image_size, preprocessing)
+    pixels = read_pixels(source, len(preprocessing.mean))
+    return pp.fit(pixels, image_size, preprocessing)
 
 
 class Batches(keras.utils.PyDataset):
@@ -213,9 +280,11 @@ class Batches(keras.utils.PyDataset):
         stop = min(start + self.batch_size, len(self.dataset))
         batch = self.dataset.take(np.arange(start, stop))
         images = batch.images
-        if not isinstance(images, np.ndarray):
+        ready = (*self.image_size, len(self.preprocessing.mean))
+        if not isinstance(images, np.ndarray) or images.shape[1:] != ready:
+            found = [images[i] for i in range(len(images))]
             images = np.stack(
-                [_pixels(f, self.image_size, self.preprocessing) for f in images]
+                [_pixels(f, self.image_size, self.preprocessing) for f in found]
             )
         labels = np.eye(len(self.dataset.classes), dtype="float32")[batch.labels]
         return pp.normalize(images, self.preprocessing), labels

@@ -7,6 +7,7 @@ import rich
 import rich.table
 import typer
 
+from .atomic import staged
 from .config import ViTConfig
 from .model import from_checkpoint
 from .presets import PRESETS
@@ -113,12 +114,8 @@ def convert(
     model = from_checkpoint(file, **options)
     if layout is None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staged = out.with_name(f".{out.stem}.new.keras")
-        try:
-            model.save(staged)
-            staged.replace(out)
-        finally:
-            staged.unlink(missing_ok=True)
+        with staged(out) as beside:
+            model.save(beside)
     else:
         save_checkpoint(model, out, layout)
     print(f"wrote {out}")

@@ -14,6 +14,9 @@ import shutil
 import keras
 import numpy as np
 
+from ..atomic import staged
+from .processes import alone, process
+
 FOLDER = "checkpoint"
 WEIGHTS, STATE = "state.weights.h5", "state.json"
 
@@ -52,7 +55,7 @@ def check_room(out: pathlib.Path, model) -> None:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the state after every segment.
+    """Writes the state after every segment, in process 0.
 
     Arguments:
         out: folder of the run.
@@ -65,27 +68,28 @@ class Checkpoint(keras.callbacks.Callback):
         self.out, self.state, self.watch = pathlib.Path(out), state, watch
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.watch.message:
+        if self.watch.message or process()[0]:
             return
         row = {name: float(value) for name, value in (logs or {}).items()}
         self.state["segment"] = epoch + 1
         self.state["history"].append({"segment": epoch, **row})
         write_csv(self.out / "history.csv", self.state["history"])
         folder = self.out / FOLDER / f"{epoch + 1:06d}"
-        staged = folder.with_name(f".{folder.name}")
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+        beside = folder.with_name(f".{folder.name}")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
         try:
-            self.model.save_weights(staged / WEIGHTS)
+            with alone():
+                self.model.save_weights(beside / WEIGHTS)
             self.state["random"] = [
                 keras.ops.convert_to_numpy(state.value).tolist()
                 for state in random_states(self.model)
             ]
-            (staged / STATE).write_text(json.dumps(self.state))
+            (beside / STATE).write_text(json.dumps(self.state))
             shutil.rmtree(folder, ignore_errors=True)  # one that `find_last` left out
-            os.replace(staged, folder)
+            os.replace(beside, folder)
         finally:
-            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(beside, ignore_errors=True)
         for older in folder.parent.glob("[0-9]*"):
             if older != folder:
                 shutil.rmtree(older, ignore_errors=True)
@@ -96,9 +100,8 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names)]
     lines += [",".join(str(row.get(name, "")) for name in names) for row in rows]
-    staged = path.with_name(f".partial-{path.name}")
-    staged.write_text("\n".join(lines) + "\n")
-    os.replace(staged, path)
+    with staged(path) as beside:
+        beside.write_text("\n".join(lines) + "\n")
 
 
 def random_states(model):
@@ -113,7 +116,8 @@ def restore(model, folder: pathlib.Path, state: dict) -> None:
         ValueError: the checkpoint is damaged.
     """
     try:
-        model.load_weights(folder / WEIGHTS)
+        with alone():
+            model.load_weights(folder / WEIGHTS)
         for variable, value in zip(random_states(model), state["random"], strict=True):
             variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:

@@ -1,9 +1,24 @@
-"""Several devices of one machine, by the engines that Keras has for it."""
+"""Several devices, by the engines that Keras has for it."""
 
 import contextlib
 import sys
 
 import keras
+import numpy as np
+
+from .processes import process
+
+# How one model is split over the mesh's axis "model" (arXiv 1909.08053, section 3): a
+# device computes some heads and some hidden units, and the sum after `out` and `dense2`
+# is the only exchange. Pattern of a weight's path: its axes. Each device has all else.
+LAYOUT = {
+    r".*/attention/(query|key|value)/kernel": (None, "model"),
+    r".*/attention/(query|key|value)/bias": ("model",),
+    r".*/attention/out/kernel": ("model", None),
+    r".*/mlp/dense1/kernel": (None, "model"),
+    r".*/mlp/dense1/bias": ("model",),
+    r".*/mlp/dense2/kernel": ("model", None),
+}
 
 
 def on_accelerator() -> bool:
@@ -14,16 +29,65 @@ def on_accelerator() -> bool:
     return any(not name.startswith("cpu") for name in names)
 
 
+def choose(devices: int | None, model_parallel: int, config) -> int | None:
+    """The number of devices to use, of all processes together.
+
+    Arguments:
+        devices: as given; None means one, or with several processes all there are.
+        model_parallel: M, devices that share one copy of the weights.
+        config: the `ViTConfig`, whose heads and hidden units are split in M.
+
+    Raises:
+        ValueError: these do not fit together, or not the backend.
+    """
+    processes = process()[1]
+    if processes > 1:
+        number = len(keras.distribution.list_devices())
+        if devices not in (None, number):
+            raise ValueError(
+                f"`devices` must be {number}, all devices of the {processes} "
+                f"processes. Received: devices={devices}"
+            )
+        devices = number
+    if model_parallel == 1:
+        return devices
+    backend, received = keras.backend.backend(), f"model_parallel={model_parallel}"
+    if backend != "jax":
+        raise ValueError(
+            f"`model_parallel` must be 1 on the backend {backend}: Keras splits a "
+            f"model on jax only. Received: {received}"
+        )
+    if processes > 1:
+        raise ValueError(
+            "`model_parallel` must be 1 with several processes, because process 0 "
+            f"saves the whole model. Received: {received}, processes={processes}"
+        )
+    for name, value in (
+        ("devices", devices or 1),
+        ("num_heads", config.num_heads),
+        ("mlp_dim", config.mlp_dim),
+    ):
+        if model_parallel < 1 or value % model_parallel:
+            raise ValueError(
+                f"`model_parallel` must be a positive divisor of `{name}`. Received: "
+                f"{received}, {name}={value}"
+            )
+    return devices
+
+
 @contextlib.contextmanager
-def spread(count: int | None):
+def spread(count: int | None, model_parallel: int = 1):
     """What is built and fitted inside divides every batch over some devices.
 
     On JAX by `keras.distribution.DataParallel`, on TensorFlow by
     `tf.distribute.MirroredStrategy`: each device has all weights and a part of the
-    batch, and the gradients are averaged.
+    batch, and the gradients are averaged. With `model_parallel`, on JAX by
+    `keras.distribution.ModelParallel`: M neighbours share a part of the batch and one
+    copy of the weights, split as `LAYOUT` says.
 
     Arguments:
-        count: number of devices; None or 1 changes nothing.
+        count: number of devices, of all processes together; None or 1 changes nothing.
+        model_parallel: M, a divisor of `count`.
 
     Raises:
         ValueError: there are fewer devices, or the backend has no such engine.
@@ -53,10 +117,23 @@ def spread(count: int | None):
         with tf.distribute.MirroredStrategy(names[:count]).scope():
             yield
         return
+    if model_parallel == 1:
+        # Each process makes its own part of a batch, see `Stream`.
+        engine = keras.distribution.DataParallel(
+            devices=names[:count], auto_shard_dataset=False
+        )
+    else:
+        mesh = keras.distribution.DeviceMesh(
+            (count // model_parallel, model_parallel), ("batch", "model"), names[:count]
+        )
+        table = keras.distribution.LayoutMap(mesh)
+        for pattern, axes in LAYOUT.items():
+            table[pattern] = axes
+        engine = keras.distribution.ModelParallel(
+            layout_map=table, batch_dim_name="batch", auto_shard_dataset=False
+        )
     before = keras.distribution.distribution()
-    keras.distribution.set_distribution(
-        keras.distribution.DataParallel(devices=names[:count])
-    )
+    keras.distribution.set_distribution(engine)
     try:
         yield
     finally:
@@ -79,3 +156,42 @@ def feed(stream, start: int, devices: int | None):
     return tf.data.Dataset.from_generator(
         lambda: stream.batches(start), output_signature=signature
     )
+
+
+class _Gather(keras.layers.Layer):
+    """Gives every device, thus every process, the whole of what they share."""
+
+    def call(self, inputs):
+        mesh = keras.distribution.distribution().device_mesh
+        layout = keras.distribution.TensorLayout((None,) * len(inputs.shape), mesh)
+        return keras.distribution.distribute_tensor(inputs, layout)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def predictor(model):
+    """Function from images (N, H, W, C) to the model's outputs (N, classes).
+
+    The devices of `spread` share the images; every process gives the same images, and
+    gets all outputs.
+    """
+    engine, (index, processes) = keras.distribution.distribution(), process()
+    if engine is not None:
+        parts = engine.num_model_replicas
+    else:  # TensorFlow's models remember the strategy they were built in
+        strategy = getattr(model, "distribute_strategy", None)
+        parts = strategy.num_replicas_in_sync if strategy else 1
+    if processes > 1:
+        model = keras.Model(model.input, _Gather(dtype="float32")(model.output))
+
+    def outputs(images):
+        # Devices share a batch evenly; what fills it up is cut off.
+        fill = np.zeros((-len(images) % parts, *images.shape[1:]), images.dtype)
+        filled = np.concatenate([images, fill])
+        size = len(filled) // processes
+        mine = filled[index * size : (index + 1) * size]
+        # Not predict_on_batch, which gives every device the whole batch.
+        return np.asarray(model.predict(mine, size, verbose=0))[: len(images)]
+
+    return outputs

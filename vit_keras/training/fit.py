@@ -2,27 +2,27 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
-import threading
 
 import keras
-import numpy as np
 from rich.console import Console
 
 from .. import data as images
+from ..atomic import staged
 from ..config import ViTConfig
-from ..layers import EncoderBlock
-from ..model import VisionTransformer, create_model, open_model
+from ..model import VisionTransformer, create_model
 from ..presets import get_config
+from ..sources import open_source
 from .checkpoint import FOLDER, Checkpoint, check_room, find_last, restore
-from .devices import feed, on_accelerator, spread
-from .optimizers import make_optimizer
+from .devices import choose, feed, on_accelerator, spread
+from .evaluate import read
+from .objective import compiled, freeze, open_teacher
+from .processes import alone, process, start, wait
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
 from .stream import Stream
-from .watch import InputSpeed, StopOnNaN, Validate
+from .watch import InputSpeed, StopOnNaN, TensorBoard, Validate
 
 
 def train(
@@ -33,21 +33,29 @@ def train(
     strict: bool = False,
     overwrite: bool = False,
     devices: int | None = None,
+    model_parallel: int = 1,
+    tensorboard: bool = False,
     console: Console | None = None,
 ) -> VisionTransformer:
     """Train a classifier and leave the run in a folder.
 
     `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
-    `history.csv`. A run that was killed leaves checkpoints there, and the same call
-    goes on from the last one, to the same weights.
+    `history.csv`. `model.keras` has the last weights, with `patience` the best ones;
+    where images were held out, `best.keras` has those of the best validation accuracy.
+    A run that was killed leaves checkpoints there, and the same call goes on from the
+    last one, to the same weights. `processes.py` says how several processes do it.
 
     Arguments:
-        data: "digits", a folder of class folders, or a `data.Dataset`.
+        data: what `sources.open_source` takes: "digits", a folder of class folders,
+            arrays, names such as "tfds:mnist", data sets of Grain, PyTorch, tf.data.
         recipe: how to train.
         out: folder to write to; made if missing.
         strict: fail on an unreadable image instead of leaving it out.
         overwrite: replace an earlier run in `out`, finished or not.
-        devices: number of devices that share each batch; None means one.
+        devices: number of devices that share each batch, of all processes together;
+            None means one, or with several processes all.
+        model_parallel: devices that share one copy of the weights; on JAX.
+        tensorboard: write `out/tensorboard` as well.
         console: for messages and progress; None means the terminal.
 
     Returns:
@@ -60,13 +68,15 @@ def train(
         OSError: `out` can not be written to, or has no room.
         FloatingPointError: the loss is no longer a number.
     """
-    console = console or Console()
+    index, _ = start()
+    console = Console(quiet=True) if index else console or Console()
     out = pathlib.Path(out)
     if (out / "model.keras").exists() and not overwrite:
         raise FileExistsError(f"'{out}' holds a run already; choose another folder")
-    dataset = open_data(data)
+    dataset = open_source(data)
     config = configure(recipe, len(dataset.classes))
     out.mkdir(parents=True, exist_ok=True)
+    more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
     last = None if overwrite else find_last(out)
     if last is not None and last[1]["recipe"] != json.loads(_json(recipe)):
         raise ValueError(
@@ -84,36 +94,50 @@ def train(
         f"{len(dataset)} images in {len(dataset.classes)} classes, "
         f"{len(training)} to train on"
     )
-    if devices and (recipe.batch_size // recipe.accumulate) % devices:
+    devices = choose(devices, model_parallel, config)
+    micro = min(recipe.batch_size // recipe.accumulate, len(training))
+    if devices and micro % (devices // model_parallel):
         raise ValueError(
-            "`batch_size` / `accumulate` must be a multiple of `devices`. Received: "
-            f"batch_size={recipe.batch_size}, accumulate={recipe.accumulate}, "
-            f"devices={devices}"
+            "`batch_size` / `accumulate` must be a multiple of `devices` / "
+            f"`model_parallel`. Received: batch_size={recipe.batch_size}, "
+            f"accumulate={recipe.accumulate}, devices={devices}, "
+            f"model_parallel={model_parallel}, {len(training)} images"
         )
-    with precision(recipe.precision), spread(devices):
+    with precision(recipe.precision), spread(devices, model_parallel):
         keras.utils.set_random_seed(recipe.seed)
         model = create_model(config, name=recipe.preset, weights=recipe.weights)
         freeze(model, recipe.train_last)
-        check_room(out, model)
+        if index == 0:
+            check_room(out, model)
         _fit(
             *(model, recipe, training, validation, out, last),
-            *(overwrite, devices, console),
+            *(overwrite, devices, console, more),
         )
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
-    with _staged(out / "model.keras") as staged:
-        model.save(staged, include_optimizer=False)
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
-    (out / BEST).unlink(missing_ok=True)
+    _save(model, out / "model.keras")
+    if (out / BEST).is_file():
+        last_weights = model.get_weights()
+        model.load_weights(out / BEST)
+        _save(model, out / "best.keras")
+        model.set_weights(last_weights)
+        wait()  # until all have read it
+        if index == 0:
+            (out / BEST).unlink()
+    if index == 0:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    wait()  # until all is written
     return model
 
 
 BEST = "best.weights.h5"
 
 
-def _fit(model, recipe, training, validation, out, last, overwrite, devices, console):
+def _fit(
+    model, recipe, training, validation, out, last, overwrite, devices, console, more
+):
     """`model.fit` in segments, from the last checkpoint if there is one."""
-    if overwrite:
+    if overwrite and process()[0] == 0:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
         (out / BEST).unlink(missing_ok=True)
     steps, segments = plan(recipe, len(training))
@@ -124,12 +148,14 @@ def _fit(model, recipe, training, validation, out, last, overwrite, devices, con
         folder, state = last
         restore(fitted, folder, state)
         console.print(f"going on after step {state['segment'] * steps}")
-    stream = Stream(
-        training,
-        model.config,
-        recipe,
-        teacher=open_teacher(recipe),
-    )
+    with alone():  # the threads of each process do not wait for those of others
+        stream = Stream(
+            training,
+            model.config,
+            recipe,
+            teacher=open_teacher(recipe),
+            shard=process(),
+        )
     held_out = _whole(validation, model.config) if validation else None
     watch, best = StopOnNaN(steps), out / BEST
     if not state.get("finished"):
@@ -144,15 +170,18 @@ def _fit(model, recipe, training, validation, out, last, overwrite, devices, con
                 callbacks=[
                     watch,
                     InputSpeed(stream, steps * micro, console.print),
-                    Validate(model, held_out, best, state, recipe.patience),
+                    Validate(model, held_out, best, state, recipe.patience, watch),
                     ProgressBar(bar, state["segment"]),
+                    *more,
                     Checkpoint(out, state, watch),
                 ],
             )
     if watch.message:
         raise FloatingPointError(watch.message)
+    wait()  # for what process 0 has written
     if recipe.patience is not None and best.is_file():
-        model.load_weights(best)
+        with alone():
+            model.load_weights(best)
 
 
 def plan(recipe: Recipe, number: int) -> tuple[int, int]:
@@ -187,209 +216,23 @@ def precision(name: str):
         keras.config.set_dtype_policy(before)
 
 
-def freeze(model, train_last: int | None) -> None:
-    """Train only the last blocks, the last norm and the head.
-
-    Raises:
-        ValueError: more blocks than there are.
-    """
-    if train_last is None:
-        return
-    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
-    if train_last > len(blocks):
-        raise ValueError(
-            f"`train_last` must be at most {len(blocks)}, the number of blocks. "
-            f"Received: train_last={train_last}"
-        )
-    first = blocks[len(blocks) - train_last].name if train_last else "encoder_norm"
-    for layer in model.layers:
-        if layer.name == first:
-            break
-        layer.trainable = False
-    if not train_last:  # a linear probe: the features stay as they are
-        for name in ("encoder_norm", "fc_norm", "pooling", "pre_logits"):
-            if name in (layer.name for layer in model.layers):
-                model.get_layer(name).trainable = False
-
-
-def compiled(model, recipe: Recipe, total_steps: int):
-    """The model to fit: with a teacher, one of two outputs and two losses.
-
-    A model with a distillation token learns the teacher at that token's head, any
-    other at its one head (arXiv 2012.12877).
-    """
-    if recipe.loss == "sigmoid":
-        loss = keras.losses.BinaryCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
-    else:
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
-    optimizer = make_optimizer(recipe, total_steps, model)
-    if recipe.teacher is None:
-        model.compile(optimizer, loss, metrics=["accuracy"])
-        fitted = model
-    else:
-        distilled = model.config.distillation_token
-        head = model.get_layer("head").output
-        other = model.get_layer("head_dist").output if distilled else head
-        scaled = keras.layers.Rescaling(1 / recipe.temperature, dtype="float32")
-        fitted = keras.Model(model.input, {"label": head, "teacher": scaled(other)})
-        share = recipe.distillation_weight
-        soft = keras.losses.CategoricalCrossentropy(from_logits=True)
-        fitted.compile(
-            optimizer,
-            {"label": loss, "teacher": soft},
-            loss_weights={
-                "label": 1 - share,
-                "teacher": share * recipe.temperature**2,
-            },
-            metrics={"label": ["accuracy"]},
-        )
-    fitted.optimizer.build(fitted.trainable_variables)
-    return fitted
-
-
-def open_teacher(recipe: Recipe):
-    """Function from images to what the student is to answer, or None."""
-    if recipe.teacher is None:
-        return None
-    teacher = open_model(recipe.teacher)
-    lock = threading.Lock()  # threads ask it, and on JAX a model answers one at a time
-
-    def answer(batch):
-        with lock:
-            outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
-        if recipe.distillation == "hard":
-            return np.eye(outputs.shape[-1], dtype="float32")[outputs.argmax(-1)]
-        scaled = outputs / recipe.temperature
-        shares = np.exp(scaled - scaled.max(-1, keepdims=True))
-        return (shares / shares.sum(-1, keepdims=True)).astype("float32")
-
-    return answer
-
-
 def _json(recipe):
     return json.dumps(recipe.to_dict(), indent=2)
-
-
-def open_data(data, held_out: bool = False) -> images.Dataset:
-    """What the user named as a `Dataset`; of the digits, one of the two parts."""
-    if isinstance(data, images.Dataset):
-        return data
-    return images.digits()[held_out] if data == "digits" else images.folder(data)
-
-
-def read(
-    dataset, config: ViTConfig, strict, console, keep_pixels=True
-) -> images.Dataset:
-    """Read all images, with a bar; name the unreadable ones."""
-    with new_bar(console, transient=True) as bar:
-        task = bar.add_task("reading images", total=len(dataset), text="")
-        readable, bad = images.prepare(
-            dataset,
-            config.image_size,
-            config.preprocessing,
-            strict=strict,
-            keep_pixels=keep_pixels,
-            advance=lambda: bar.advance(task),
-        )
-    for line in bad:
-        console.print(f"skipped: {line}", style="yellow", markup=False, soft_wrap=True)
-    if bad:
-        console.print(f"{len(bad)} of {len(dataset)} files skipped", style="yellow")
-    return readable
-
-
-def evaluate(
-    model,
-    data,
-    *,
-    batch_size: int = 64,
-    strict: bool = False,
-    console: Console | None = None,
-) -> dict[str, float]:
-    """Top-1 accuracy and cross-entropy of a classifier.
-
-    Arguments:
-        model: a ViT of this package with a head, linear or softmax.
-        data: "digits" (its held-out part), a folder of class folders, or a `Dataset`;
-            its classes in the order of the model's outputs.
-        batch_size: images per step.
-        strict: fail on an unreadable image instead of leaving it out.
-        console: for messages and progress; None means the terminal.
-
-    Returns:
-        {"images", "accuracy", "loss"}; the loss is the mean negative log-likelihood.
-
-    Raises:
-        ValueError: the number of classes differs from the model's.
-    """
-    dataset = open_data(data, held_out=True)
-    if len(dataset.classes) != model.output_shape[-1]:
-        raise ValueError(
-            f"`data` must have the model's {model.output_shape[-1]} classes. "
-            f"Received: {len(dataset.classes)} classes"
-        )
-    config = model.config
-    dataset = read(dataset, config, strict, console or Console())
-    batches = images.Batches(
-        dataset, config.image_size, config.preprocessing, batch_size
-    )
-    outputs = np.concatenate(
-        [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
-    )
-    log_likelihood = log_probabilities(outputs, config.activation)
-    chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
-    correct = outputs.argmax(axis=1) == dataset.labels
-    return {
-        "images": len(dataset),
-        "accuracy": float(correct.mean()),
-        "loss": float(-chosen.mean()),
-    }
-
-
-def log_probabilities(outputs, activation):
-    """Logarithm of the classes' probabilities.
-
-    Arguments:
-        outputs: (N, C), of a head.
-        activation: of this head, "linear" or "softmax".
-
-    Returns:
-        float64 array (N, C).
-
-    Raises:
-        ValueError: another activation, whose outputs are no distribution.
-    """
-    outputs = np.asarray(outputs, "float64")
-    if activation == "softmax":
-        return np.log(np.maximum(outputs, np.finfo("float64").tiny))
-    if activation != "linear":
-        raise ValueError(
-            "`activation` must be 'linear' or 'softmax' to give probabilities. "
-            f"Received: activation={activation!r}"
-        )
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _whole(dataset, config):
     return images.Batches(dataset, config.image_size, config.preprocessing, 256)
 
 
+def _save(model, path):
+    if process()[0]:
+        return
+    with staged(path) as beside:
+        model.save(beside, include_optimizer=False)
+
+
 def _write(path, text):
-    with _staged(path) as staged:
-        staged.write_text(text)
-
-
-@contextlib.contextmanager
-def _staged(path):
-    """A path to write to that becomes `path` in one step, or leaves nothing."""
-    staged = path.with_name(f".partial-{path.name}")
-    try:
-        yield staged
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
+    if process()[0]:
+        return
+    with staged(path) as beside:
+        beside.write_text(text)

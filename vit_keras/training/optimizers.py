@@ -106,6 +106,13 @@ def make_optimizer(recipe, total_steps: int, model=None):
         optimizer = keras.optimizers.SGD(momentum=0.9, **options)
     elif recipe.optimizer == "lamb":
         optimizer = keras.optimizers.Lamb(beta_2=recipe.beta2, **options)
+    elif recipe.optimizer == "muon":  # its authors leave the output layer to AdamW
+        optimizer = keras.optimizers.Muon(
+            adam_beta_2=recipe.beta2,
+            adam_weight_decay=recipe.weight_decay,
+            exclude_layers=["^head"],
+            **options,
+        )
     elif recipe.layer_decay == 1.0 or model is None:
         optimizer = keras.optimizers.AdamW(beta_2=recipe.beta2, **options)
     else:

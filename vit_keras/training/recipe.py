@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from typing import Any
 
-OPTIMIZERS = ("adamw", "lamb", "sgd")
+OPTIMIZERS = ("adamw", "lamb", "muon", "sgd")
 LOSSES = ("softmax", "sigmoid")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 DISTILLATIONS = ("hard", "soft")
@@ -43,8 +43,8 @@ class Recipe:
         steps: optimizer steps of the whole run; goes before `epochs`.
         batch_size: images per optimizer step.
         accumulate: parts that a batch is computed in, one after the other.
-        optimizer: "adamw" (arXiv 1711.05101), "lamb" (arXiv 1904.00962), or "sgd" with
-            momentum 0.9.
+        optimizer: "adamw" (arXiv 1711.05101), "lamb" (arXiv 1904.00962), "muon" (arXiv
+            2502.16982; AdamW for all but the matrices), or "sgd" with momentum 0.9.
         learning_rate: peak rate, after warm-up; falls to 0 as a cosine.
         warmup: share of all steps in which the rate rises from 0.
         weight_decay: decoupled, on kernels only.
@@ -152,6 +152,11 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(valid)}. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
+        if self.patience is not None and not self.validation_split:
+            raise ValueError(
+                "`validation_split` must be above 0 when `patience` is set, which "
+                "watches the held-out images. Received: validation_split=0"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 "`batch_size` must be a multiple of `accumulate`. Received: "

@@ -5,6 +5,14 @@ from .recipe import Promise, Recipe
 _FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
 _UNRUN = "figures of the paper; not repeated by this package"
 
+_CIFAR = {
+    "image_size": 32,
+    "patch_size": 4,
+    "num_heads": 4,
+    "pooling": "gap",
+    "positions": "sincos2d",
+}
+
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         model={
@@ -14,16 +22,56 @@ RECIPES: dict[str, Recipe] = {
             "hidden_size": 64,
             "num_heads": 4,
             "mlp_dim": 128,
+            "pooling": "gap",  # with fixed positions: better on small data
+            "positions": "sincos2d",
         },
         epochs=60,
-        learning_rate=2e-3,
+        optimizer="muon",
+        learning_rate=3e-3,
         shift=0.0625,
         flip=False,
         promise=Promise(
             data="digits of scikit-learn, 359 of 1,797 held out",
-            accuracy="97.8, seed 0",
+            accuracy="99.0, mean of seeds 0, 1, 2 (98.6, 99.2, 99.2)",
             hardware="2 CPU cores, 1 minute",
             command="vit-keras train --data digits --out RUN",
+        ),
+    ),
+    "cifar10_cpu": Recipe(
+        model={**_CIFAR, "num_layers": 6, "hidden_size": 128, "mlp_dim": 256},
+        epochs=5,
+        batch_size=128,
+        optimizer="muon",
+        learning_rate=3e-3,
+        beta2=0.99,
+        label_smoothing=0.0,
+        precision="mixed_bfloat16",  # 1.3 times faster where a CPU has AVX512-BF16
+        validation_split=0.02,
+        promise=Promise(
+            data="CIFAR-10 (JPEG) from scratch, 10,000 test images",
+            accuracy="70.7, seed 0",
+            hardware="2 CPU cores, 11 minutes",
+            command=_FOLDER.format("cifar10_cpu"),
+        ),
+    ),
+    "cifar10": Recipe(
+        model={**_CIFAR, "num_layers": 9, "hidden_size": 192, "mlp_dim": 768},
+        epochs=300,
+        batch_size=512,
+        optimizer="muon",
+        learning_rate=3e-3,
+        beta2=0.99,
+        weight_decay=0.1,
+        randaugment=2,
+        magnitude=0.5,
+        mixup=0.2,
+        cutmix=1.0,
+        ema=0.999,
+        validation_split=0.02,
+        promise=Promise(
+            data="CIFAR-10 from scratch, on a GPU",
+            accuracy="not measured",
+            command=_FOLDER.format("cifar10"),
         ),
     ),
     "folder": Recipe(

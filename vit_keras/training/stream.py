@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from .. import preprocessing as pp
-from ..data import Dataset
+from ..data import Dataset, read_pixels
 from .augment import BatchAugment, augment_image, draws_for
 
 
@@ -25,7 +25,8 @@ class Stream:
         config: a `ViTConfig`; its image size and preprocessing are used.
         recipe: a `Recipe`.
         teacher: function from normalised images to the teacher's outputs, or None.
-        shard: (index, count) of this process, which gets that part of every batch.
+        shard: (index, count) of this process, which gets that part of every batch: its
+            rows lie together, and are those of the whole batch to the last bit.
 
     Item g is `(images float32 (B, H, W, C), labels float32 (B, classes))`, with a
     teacher `(images, {"label": labels, "teacher": outputs})`. The last images of a pass
@@ -79,18 +80,24 @@ class Stream:
         part, of = self.shard
         order = self.order(step // batches)
         begin = (step % batches) * size
-        mine = range(begin + part, min(begin + size, len(order)), of)
-        pixels = [self._image(order[at], step, at - begin) for at in mine]
-        labels = self.dataset.labels[order[mine.start : mine.stop : of]]
+        whole = range(begin, min(begin + size, len(order)))
+        mine = whole[len(whole) * part // of : len(whole) * (part + 1) // of]
+        # MixUp takes from other images of the batch, and erasing draws for all at once:
+        # for them each process makes the whole batch.
+        made = whole if self.batch_augment else mine
+        pixels = [self._image(order[at], step, at - begin) for at in made]
+        labels = self.dataset.labels[order[made.start : made.stop]]
         labels = np.eye(len(self.dataset.classes), dtype="float32")[labels]
         images = np.stack(pixels)
         if self.batch_augment:
             floats = images.astype("float32")
             images, labels = self.batch_augment(floats, labels, step)
+            rows = slice(mine.start - begin, mine.stop - begin)
+            images, labels = images[rows], labels[rows]
         images = pp.normalize(images, self.config.preprocessing)
         with self.lock:
             self.busy += time.perf_counter() - started
-            self.made += len(images)
+            self.made += len(images) * of  # the other processes do the same
         if self.teacher is None:
             return images, labels
         return images, {"label": labels, "teacher": self.teacher(images)}
@@ -98,8 +105,7 @@ class Stream:
     def _image(self, at, step, position):
         source, size = self.dataset.images[at], self.config.image_size
         prep = self.config.preprocessing
-        if not isinstance(source, np.ndarray):
-            source = pp.read_image(source, len(prep.mean))
+        source = read_pixels(source, len(prep.mean))
         if self.recipe.crop is None and source.shape[:2] != tuple(size):
             source = pp.fit(source, size, prep)
         draws = draws_for(self.recipe.seed, step, position)

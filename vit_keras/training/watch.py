@@ -6,7 +6,10 @@ import time
 import keras
 import numpy as np
 
-SHARED = 64  # a multiple of any number of devices that one machine has
+from ..atomic import staged
+from .devices import predictor
+from .evaluate import log_probabilities
+from .processes import alone, process
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -67,41 +70,33 @@ class Validate(keras.callbacks.Callback):
         best: file for the best weights.
         state: the run's state; `best` and `waited` are kept there.
         patience: checks without a better accuracy until the end, or None.
+        watch: whose `message` tells that the weights are of no use.
     """
 
-    def __init__(self, classifier, batches, best, state, patience):
+    def __init__(self, classifier, batches, best, state, patience, watch):
         super().__init__()
         self.classifier, self.batches, self.best = classifier, batches, best
+        self.watch, self.predict = watch, predictor(classifier)
         self.state, self.patience = state, patience
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.batches is None:
+        if self.batches is None or self.watch.message:
             return
         correct = total = 0
         loss = 0.0
         with averaged(self.model):
             for i in range(len(self.batches)):
                 images, labels = self.batches[i]
-                # Several devices share a batch evenly; what fills it up is cut off.
-                fill = np.zeros((-len(images) % SHARED, *images.shape[1:]), "float32")
-                filled = np.concatenate([images, fill])
-                # Not predict_on_batch, which gives every device the whole batch.
-                outputs = self.classifier.predict(filled, len(filled), verbose=0)
-                outputs = np.asarray(outputs[: len(images)], "float64")
-                shifted = outputs - outputs.max(axis=-1, keepdims=True)
-                logs_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-                loss -= float((logs_p * labels).sum())
+                outputs = self.predict(images)
+                loss -= float((log_probabilities(outputs, "linear") * labels).sum())
                 correct += int((outputs.argmax(-1) == labels.argmax(-1)).sum())
                 total += len(images)
             accuracy = correct / total
             if accuracy > self.state.get("best", -1.0):
                 self.state["best"], self.state["waited"] = accuracy, 0
-                staged = self.best.with_name(f".{self.best.name}")
-                try:
-                    self.classifier.save_weights(staged)
-                    staged.replace(self.best)
-                finally:
-                    staged.unlink(missing_ok=True)
+                if process()[0] == 0:
+                    with staged(self.best) as beside, alone():
+                        self.classifier.save_weights(beside)
             else:
                 self.state["waited"] = self.state.get("waited", 0) + 1
         if logs is not None:
@@ -141,3 +136,36 @@ class InputSpeed(keras.callbacks.Callback):
                 f"the input gives {inputs:,.0f} images/s and the steps take "
                 f"{steps:,.0f}: decoding and augmentation hold the training up"
             )
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes what is logged after each segment for TensorBoard.
+
+    Keras' callback of this name needs TensorFlow, whatever the backend; this one needs
+    the package tensorboard alone.
+
+    Arguments:
+        folder: of the event files; a resumed run adds one.
+
+    Raises:
+        ImportError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        try:
+            from tensorboard.summary import Writer
+        except ImportError as error:
+            raise ImportError(
+                "`tensorboard` needs its package: "
+                'pip install "vit-keras-edge[tensorboard]"'
+            ) from error
+        self.writer = Writer(str(folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.writer.add_scalar(name, float(value), epoch)
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()

@@ -13,7 +13,9 @@ from tests.vit_keras.training.runs import FAST, SHORT, few, quiet, same
 from vit_keras import create_model, data
 from vit_keras.preprocessing import normalize
 from vit_keras.training import Recipe, checkpoint, train
-from vit_keras.training.fit import configure, evaluate, freeze, log_probabilities
+from vit_keras.training.evaluate import evaluate, log_probabilities
+from vit_keras.training.fit import configure
+from vit_keras.training.objective import freeze
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def run(tmp_path_factory):
 
 def test_run_leaves_its_files(run):
     out, model = run
-    names = ["history.csv", "labels.txt", "model.keras", "recipe.json"]
+    names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert (out / "labels.txt").read_text().split() == list("0123456789")
     assert Recipe(**json.loads((out / "recipe.json").read_text())) == FAST
@@ -118,7 +120,7 @@ def test_nan_loss_ends_the_run(tmp_path):
     recipe = SHORT.replace(learning_rate=1e30, clip_norm=None)
     with pytest.raises(FloatingPointError, match="at step .*checkpoint is that of"):
         train(few(), recipe, tmp_path, console=quiet())
-    assert not (tmp_path / "model.keras").exists()
+    assert list(tmp_path.iterdir()) == []  # no file, and no best weights either
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,32 @@ def test_patience_leaves_the_best_weights(tmp_path):
     assert len(seen) == seen.index(max(seen)) + 1 + 2 < 12
     _, held_out = data.split(few(), 0.3, recipe.seed)
     assert evaluate(model, held_out, console=quiet())["accuracy"] == max(seen)
+
+
+def test_best_weights_beside_the_last(tmp_path):
+    # The rate rises to the end, which by then undoes what was learnt.
+    recipe = SHORT.replace(
+        learning_rate=0.3, warmup=0.95, epochs=8, validation_split=0.3
+    )
+    last = train(few(), recipe, tmp_path, console=quiet(), tensorboard=True)
+    with open(tmp_path / "history.csv") as file:
+        seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    assert max(seen) > seen[-1]  # else this shows nothing
+    _, held_out = data.split(few(), 0.3, recipe.seed)
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert evaluate(best, held_out, console=quiet())["accuracy"] == max(seen)
+    assert evaluate(last, held_out, console=quiet())["accuracy"] == seen[-1]
+    assert same(keras.models.load_model(tmp_path / "model.keras"), last)
+    name = "tensorboard.backend.event_processing.event_file_loader"
+    loader = pytest.importorskip(name)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    written = [
+        value.tensor.float_val[0]
+        for event in loader.EventFileLoader(str(events)).Load()
+        for value in event.summary.value
+        if value.tag == "val_accuracy"
+    ]
+    np.testing.assert_array_equal(written, np.float32(seen))
 
 
 def test_mixed_precision(tmp_path):

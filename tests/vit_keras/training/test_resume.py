@@ -72,7 +72,7 @@ def test_killed_run_goes_on(unbroken, tmp_path):
     model = train(few(), EVERYTHING, tmp_path, console=console)
     assert f"going on after step {2 * done}" in console.file.getvalue()
     assert same(model, unbroken)
-    names = ["history.csv", "labels.txt", "model.keras", "recipe.json"]
+    names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 9
 

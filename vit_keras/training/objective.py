@@ -1,0 +1,94 @@
+"""What a model is to learn: trainable parts, losses, teacher."""
+
+import threading
+
+import keras
+import numpy as np
+
+from ..layers import EncoderBlock
+from ..model import open_model
+from .optimizers import make_optimizer
+from .recipe import Recipe
+
+
+def freeze(model, train_last: int | None) -> None:
+    """Train only the last blocks, the last norm and the head.
+
+    Raises:
+        ValueError: more blocks than there are.
+    """
+    if train_last is None:
+        return
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    if train_last > len(blocks):
+        raise ValueError(
+            f"`train_last` must be at most {len(blocks)}, the number of blocks. "
+            f"Received: train_last={train_last}"
+        )
+    first = blocks[len(blocks) - train_last].name if train_last else "encoder_norm"
+    for layer in model.layers:
+        if layer.name == first:
+            break
+        layer.trainable = False
+    if not train_last:  # a linear probe: the features stay as they are
+        for name in ("encoder_norm", "fc_norm", "pooling", "pre_logits"):
+            if name in (layer.name for layer in model.layers):
+                model.get_layer(name).trainable = False
+
+
+def compiled(model, recipe: Recipe, total_steps: int):
+    """The model to fit: with a teacher, one of two outputs and two losses.
+
+    A model with a distillation token learns the teacher at that token's head, any
+    other at its one head (arXiv 2012.12877).
+    """
+    if recipe.loss == "sigmoid":
+        loss = keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+    else:
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+    optimizer = make_optimizer(recipe, total_steps, model)
+    if recipe.teacher is None:
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        fitted = model
+    else:
+        distilled = model.config.distillation_token
+        head = model.get_layer("head").output
+        other = model.get_layer("head_dist").output if distilled else head
+        scaled = keras.layers.Rescaling(1 / recipe.temperature, dtype="float32")
+        fitted = keras.Model(model.input, {"label": head, "teacher": scaled(other)})
+        share = recipe.distillation_weight
+        soft = keras.losses.CategoricalCrossentropy(from_logits=True)
+        fitted.compile(
+            optimizer,
+            {"label": loss, "teacher": soft},
+            loss_weights={
+                "label": 1 - share,
+                "teacher": share * recipe.temperature**2,
+            },
+            metrics={"label": ["accuracy"]},
+        )
+    fitted.optimizer.build(fitted.trainable_variables)
+    return fitted
+
+
+def open_teacher(recipe: Recipe):
+    """Function from images to what the student is to answer, or None."""
+    if recipe.teacher is None:
+        return None
+    teacher = open_model(recipe.teacher)
+    lock = threading.Lock()  # threads ask it, and on JAX a model answers one at a time
+
+    def answer(batch):
+        with lock:
+            outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
+        if recipe.distillation == "hard":
+            return np.eye(outputs.shape[-1], dtype="float32")[outputs.argmax(-1)]
+        scaled = outputs / recipe.temperature
+        shares = np.exp(scaled - scaled.max(-1, keepdims=True))
+        return (shares / shares.sum(-1, keepdims=True)).astype("float32")
+
+    return answer

@@ -1,0 +1,94 @@
+"""Several processes that train one model, by `keras.distribution` on JAX.
+
+Each process is the same command with Keras' own environment variables:
+`KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of process 0),
+`KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. All compute, and
+all read the same data and the same folder of the run; process 0 alone writes there.
+"""
+
+import contextlib
+import json
+import os
+
+import keras
+import numpy as np
+
+
+def start() -> tuple[int, int]:
+    """Join the processes that the environment names; before JAX computes anything.
+
+    TensorFlow's `TF_CONFIG` is refused: in Keras 3.15 `fit` fails under
+    `MultiWorkerMirroredStrategy`, when it builds the model from a batch of a tuple and
+    when it averages scalar metrics over the workers.
+
+    Returns:
+        (index, count) of this process.
+
+    Raises:
+        ValueError: the backend can not do it, or the processes did not find together.
+    """
+    wanted = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        wanted = max(wanted, _workers(os.environ.get("TF_CONFIG", "{}")))
+    if wanted == 1:
+        return process()
+    if backend != "jax":
+        raise ValueError(
+            "The backend must be jax (KERAS_BACKEND=jax) to train in several "
+            "processes: Keras' `fit` can not on the others. Received: "
+            f"{wanted} processes on {backend}"
+        )
+    try:
+        keras.distribution.initialize()
+    except RuntimeError as error:  # the caller has done it, or it is too late
+        if process()[1] != wanted:
+            raise ValueError(
+                f"{wanted} processes must be reachable, and JAX unused before them. "
+                f"Received: {error}"
+            ) from error
+    return process()
+
+
+def _workers(config):
+    """Number of processes that compute in a `TF_CONFIG`."""
+    cluster = json.loads(config).get("cluster", {})
+    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker")) or 1
+
+
+def process() -> tuple[int, int]:
+    """(index, count) of this process."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    every = keras.distribution.DataParallel()  # knows the processes; nothing is set
+    return every.data_shard_id, every.num_processes
+
+
+def wait() -> None:
+    """Return when every process is here."""
+    if process()[1] == 1:
+        return
+    mesh = keras.distribution.DataParallel().device_mesh
+    one_each = np.zeros(mesh.devices.size, "float32")
+    split = keras.distribution.TensorLayout(("batch",), mesh)
+    whole = keras.distribution.TensorLayout((None,), mesh)
+    value = keras.distribution.distribute_tensor(one_each, split)
+    np.asarray(keras.distribution.distribute_tensor(value, whole))
+
+
+@contextlib.contextmanager
+def alone():
+    """What is built inside belongs to this process, outside of any distribution.
+
+    Saving and loading belong here, too: Keras builds an optimizer for them once, to
+    look at its attributes, and process 0 would wait for the others to do the same.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
