@@ -199,7 +199,8 @@ def main():
     if options.step:
         return child(options)
     contestants = list(options.contestants)
-    if "timm" in contestants and not importlib.util.find_spec("timm"):
+    needed = ("timm", "torch", "torchvision")
+    if "timm" in contestants and not all(map(importlib.util.find_spec, needed)):
         contestants.remove("timm")
     rows = []
     for model in options.models:

@@ -18,6 +18,8 @@ class Scheme:
             between the Keras model's outputs and the file's. A file below it is
             refused.
         reason: why the threshold is where it is.
+        split_softmax: whether attention divides by the root of the sum twice, where a
+            softmax in int8 would lose the small shares.
         input_dtypes, output_dtypes: what the file can take and give; the first is
             the default.
     """
@@ -28,6 +30,7 @@ class Scheme:
     needs_calibration: bool
     min_sqnr_db: float
     reason: str
+    split_softmax: bool = False
     input_dtypes: tuple[str, ...] = ("uint8", "float32")
     output_dtypes: tuple[str, ...] = ("float32",)
 
@@ -65,6 +68,7 @@ SCHEMES: dict[str, Scheme] = {
         min_sqnr_db=10.0,
         reason="error below a tenth of the signal; the stock conversion of a "
         "pre-trained ViT-S, which loses accuracy, reaches 7 dB",
+        split_softmax=True,
         input_dtypes=("uint8", "int8", "float32"),
         output_dtypes=("int8", "uint8", "float32"),
     ),

@@ -39,6 +39,7 @@ class ExportReport:
         parity_images: what parity was measured on.
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
+        rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
         notes: what the user should know, one line each.
         versions: of the packages that made the artefact.
     """
@@ -56,6 +57,7 @@ class ExportReport:
     parity_images: str
     calibration: dict | None = None
     labels: list[str] | None = None
+    rewrites: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 

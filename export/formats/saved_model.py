@@ -51,7 +51,7 @@ def to_saved_model(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("saved-model", model, path, options)
-    from ..graph.build import inference_function
+    from ..graph.build import inference_graph
     from .source import Source
 
     limit = images_of.PARITY_LIMIT
@@ -60,9 +60,11 @@ def to_saved_model(
     rules = get_scheme("float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     with metadata.staged(path) as staged:
-        function = inference_function(model, source.preprocessing)
+        graph = inference_graph(model, source.preprocessing, source.images.pixels)
         raw = source.preprocessing is not None
-        _write(function, model.input_shape[1:], staged, "uint8" if raw else "float32")
+        _write(
+            graph.function, model.input_shape[1:], staged, "uint8" if raw else "float32"
+        )
         if labels is not None:
             folder = staged / "assets.extra"
             folder.mkdir()
@@ -85,7 +87,8 @@ def to_saved_model(
             output=f"{runner.output_dtype} {runner.output_shape}",
             operators=None,
             parity=parity,
-            **source.describe(),
+            rewrites=graph.rewrites,
+            **source.describe(graph.notes),
         )
         return metadata.publish(staged, path, report)
 

@@ -61,14 +61,14 @@ class Source:
             found.append("no images were given: parity is measured on random patterns")
         return tuple(found)
 
-    def describe(self) -> dict[str, Any]:
-        """The fields of a report that the source decides."""
+    def describe(self, notes=()) -> dict[str, Any]:
+        """The fields of a report that the source decides, and more notes."""
         inside = self.preprocessing
         return {
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
             "parity_images": self.images.source,
             "labels": self.labels,
-            "notes": self.notes(),
+            "notes": (*self.notes(), *notes),
         }
 
 

@@ -89,7 +89,7 @@ def to_tflite(
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
-    from ..graph.build import inference_function
+    from ..graph.build import inference_graph
     from .source import Source
 
     source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
@@ -101,8 +101,13 @@ def to_tflite(
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
-        function = inference_function(model, source.preprocessing)
-        _convert(function, model, staged, scheme, batch, entry)
+        graph = inference_graph(
+            model,
+            source.preprocessing,
+            images.pixels,
+            split_softmax=rules.split_softmax,
+        )
+        _convert(graph.function, model, staged, scheme, batch, entry)
         if scheme == "dynamic_int8":
             staged.write_bytes(post_training.dynamic_int8(staged))
         elif scheme == "int8":
@@ -140,7 +145,8 @@ def to_tflite(
             operators=inspected.operators,
             parity=parity,
             calibration=images.summary() if rules.needs_calibration else None,
-            **source.describe(),
+            rewrites=graph.rewrites,
+            **source.describe(graph.notes),
         )
         return metadata.publish(staged, path, report)
 

@@ -4,10 +4,16 @@ The function takes raw pixels: the preprocessing is inside. It computes in float
 whatever precision the model was trained in, and never runs in training mode.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+
+from .emit import InferenceViT
+from .rewrites import REWRITES, SHIFTS
+from .weights import read
 
 
 def find_vit(model):
@@ -68,18 +74,31 @@ def computes_in_float32(model):
     )
 
 
-def float32_copy(model):
+def float32_copy(model, replace=lambda layer: None):
     """A copy of a functional model that computes in float32, with the same weights.
 
     A model trained under mixed precision can not be converted, and its artefact would
     not be the better for it.
+
+    Arguments:
+        model: functional or sequential.
+        replace: function from a layer to what takes its place, or None to copy it.
     """
 
-    def in_float32(layer):
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+    def copied(layer):
+        new = replace(layer)
+        if new is not None:
+            return new
+        if isinstance(layer, keras.Model):
+            return float32_copy(layer, replace)
+        new = layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+        pairs.append((layer, new))
+        return new
 
-    copy = keras.models.clone_model(model, clone_function=in_float32, recursive=True)
-    copy.set_weights(model.get_weights())
+    pairs = []
+    copy = keras.models.clone_model(model, clone_function=copied, recursive=False)
+    for layer, new in pairs:
+        new.set_weights(layer.get_weights())
     return copy
 
 
@@ -101,35 +120,127 @@ def fold_normalisation(kernel, bias, scale, offset):
     return folded, bias + np.einsum("pqcd,c->d", kernel, offset)
 
 
-def inference_function(model, preprocessing):
-    """The function of an artefact.
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """What an artefact computes.
+
+    Attributes:
+        function: from float32 pixels (N, H, W, C) to the model's output. Its variables
+            are its own: the model is not changed.
+        rewrites: names of those that were applied, in order.
+        notes: what was not possible, and why, one line each.
+    """
+
+    function: Callable[[Any], Any]
+    rewrites: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
+# way that its configuration does not tell.
+EQUAL = 1e-4
+MEASURED_ON = 32  # images for the means of keys and values
+
+
+def inference_graph(model, preprocessing, images, split_softmax=False) -> Graph:
+    """The graph of an artefact.
+
+    The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
+    a model that holds none, stay as they are.
 
     Arguments:
         model: what `check_model` accepts.
         preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
-
-    Returns:
-        A function from float32 pixels (N, H, W, C) to the model's output. Its
-        variables are its own: `model` is not changed.
+        images: (N, H, W, C), what the artefact takes, to measure and compare on.
+        split_softmax: as `emit.InferenceViT` has it.
     """
+    vit = find_vit(model)
+    if vit is None:
+        note = "no ViT of this package was found: the graph is converted as it is"
+        return Graph(as_it_is(model, preprocessing), notes=(note,))
+    try:
+        weights = read(vit, preprocessing if _reads_pixels(model, vit) else None)
+    except ValueError as error:
+        return Graph(as_it_is(model, preprocessing), notes=(str(error),))
+    done = [name for name, rewrite in REWRITES.items() if rewrite(weights)]
+    layer = InferenceViT(weights, split_softmax, name=vit.name)
+    if model is vit:
+        function: Any = layer
+    else:
+        copy = float32_copy(model, lambda inner: layer if inner is vit else None)
+        function = lambda images: copy(images, training=False)  # noqa: E731
+        if weights.scale is None and not _reads_pixels(model, vit):
+            function = _normalised(function, preprocessing)
+    chosen = np.asarray(images[:MEASURED_ON], "float32")
+    expected = as_it_is(model, preprocessing)
+    done += _shift(layer, function, chosen)
+    reference, rewritten = (
+        np.concatenate([np.asarray(f(image[None])) for image in chosen[:4]])
+        for f in (expected, function)
+    )
+    if np.abs(reference - rewritten).max() > EQUAL * max(np.ptp(reference), 1e-6):
+        note = "the ViT computes something else than its configuration says: its graph"
+        return Graph(expected, notes=(f"{note} is converted as it is",))
+    left_out = set(REWRITES) - set(done) - {"fold_layer_scale"}
+    notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
+    return Graph(function, tuple(done), notes)
+
+
+def _shift(layer, function, images):
+    """Apply the rewrites that need the means of keys and values."""
+    number = len(layer.weights_held.blocks)
+    keys, values = [0.0] * number, [0.0] * number
+    for image in images:
+        layer.seen = []
+        function(image[None])
+        for i, (key, value) in enumerate(layer.seen[:number]):
+            keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() / len(images)
+            values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() / len(images)
+    layer.seen = None
+    means = {"shift_keys": keys, "shift_values": values}
+    done = [n for n, shift in SHIFTS.items() if shift(layer.weights_held, means[n])]
+    layer.update()
+    return done
+
+
+def _reads_pixels(model, vit):
+    """Whether the ViT is the first and only reader of the model's input."""
+    if model is vit:
+        return True
+    entry = model.inputs[0]._keras_history.operation
+    return [node.operation for node in entry._outbound_nodes] == [vit]
+
+
+def _normalised(function, preprocessing):
+    """A function of pixels from one of normalised images."""
+    if preprocessing is None:
+        return function
+    scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())
+    return lambda images: function(images * scale + offset)
+
+
+def as_it_is(model, preprocessing):
+    """A function from float32 pixels (N, H, W, C) to a model's output, without
+    rewrites but for the normalisation, which the patch projection takes in."""
     from vit_keras.layers import Patches
 
     model = float32_copy(model)
+
+    def function(images):
+        return model(images, training=False)
+
     if preprocessing is None:
-        return lambda images: model(images, training=False)
-    scale, offset = preprocessing.scale_and_offset()
+        return function
     entry = model.inputs[0]._keras_history.operation
     readers = [node.operation for node in entry._outbound_nodes]
     first: Any = readers[0]
-    if len(readers) == 1 and isinstance(first, Patches) and not first.patch_norm:
-        kernel, bias = fold_normalisation(
-            np.asarray(first.kernel, "float64"),
-            np.asarray(first.bias, "float64"),
-            scale,
-            offset,
-        )
-        first.kernel.assign(kernel.astype("float32"))
-        first.bias.assign(bias.astype("float32"))
-        return lambda images: model(images, training=False)
-    scale, offset = scale.astype("float32"), offset.astype("float32")
-    return lambda images: model(images * scale + offset, training=False)
+    if len(readers) > 1 or not isinstance(first, Patches) or first.patch_norm:
+        return _normalised(function, preprocessing)
+    kernel, bias = fold_normalisation(
+        np.asarray(first.kernel, "float64"),
+        np.asarray(first.bias, "float64"),
+        *preprocessing.scale_and_offset(),
+    )
+    first.kernel.assign(kernel.astype("float32"))
+    first.bias.assign(bias.astype("float32"))
+    return function

@@ -7,6 +7,7 @@ outliers and decibels.
 import contextlib
 import io
 import os
+import pathlib
 import warnings
 
 import numpy as np
@@ -69,7 +70,8 @@ def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
         The quantised file.
     """
     new_quantizer, recipe, operators, skip = _library()
-    quantizer = new_quantizer(os.fspath(path), recipe.static_wi8_ai8())
+    known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
+    quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
     # Float at both ends, so that the last step can give each end the wanted type.
     for end in (operators.INPUT, operators.OUTPUT):
         quantizer.update_quantization_recipe(
@@ -86,7 +88,45 @@ def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
                 values["min"] = np.full_like(values["min"], low)
                 values["max"] = np.full_like(values["max"], high)
         content = bytes(quantizer.quantize(statistics).quantized_model)
-    return _set_ends(_tidy(content), input_dtype, output_dtype)
+    content = _swap(_tidy(content), {b: a for a, b in STAND_INS.items()}, version=2)
+    return _set_ends(content, input_dtype, output_dtype)
+
+
+# LiteRT computes these in int8, but litert-quantizer does not know them. It treats the
+# operator on the right as the one on the left must be: EXP is a table from any scale to
+# any scale, and a maximum has the scale of its input.
+STAND_INS = {"EXP": "HARD_SWISH", "REDUCE_MAX": "REDUCE_MIN"}
+
+
+def _swap(content, names, version=None):
+    """Replace operators by others of the same inputs and outputs.
+
+    Arguments:
+        content: of a file.
+        names: {operator: what takes its place}.
+        version: of the new operators, or None to keep it; 2 is int8.
+
+    Raises:
+        ValueError: the file holds both, and they could not be told apart afterwards.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    held = {code.builtinCode: code for code in model.operatorCodes}
+    found = False
+    for old, new in names.items():
+        old_code, new_code = (getattr(schema.BuiltinOperator, n) for n in (old, new))
+        if new_code in held and (old_code in held or version is None):
+            raise ValueError(f"the model must not hold {new}, which stands in for {old}")
+        if old_code in held:
+            found = True
+            held[old_code].builtinCode = new_code
+            held[old_code].deprecatedBuiltinCode = min(new_code, 127)
+            held[old_code].version = version or 1
+    if not found:
+        return content
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _signature(path):

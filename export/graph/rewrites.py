@@ -1,0 +1,252 @@
+"""Exact changes of the weights that make a graph cheaper or fit for int8.
+
+Each function states its formula, changes a `Weights` in place, and returns whether it
+applied. What it computes stays the same but for rounding; `REWRITES` is their order.
+"""
+
+import numpy as np
+
+from .weights import Attention, Linear, Norm, Weights
+
+
+def fold_input(weights: Weights) -> bool:
+    """Pixels' scale and offset into the patch projection: `W' = scale * W`,
+    `b' = b + offset @ W`; not over a norm of the patches."""
+    if weights.scale is None or weights.patch_norms:
+        return False
+    linear = weights.embedding
+    repeat = len(linear.kernel) // len(weights.scale)  # channels are innermost
+    scale, offset = (np.tile(v, repeat) for v in (weights.scale, weights.offset))
+    linear.bias = linear.bias + offset @ linear.kernel
+    linear.kernel = scale[:, None] * linear.kernel
+    weights.scale = weights.offset = None
+    return True
+
+
+def fold_layer_scale(weights: Weights) -> bool:
+    """`(x @ W + b) * s = x @ (W * s) + b * s`."""
+    found = False
+    for block in weights.blocks:
+        for scale, writer in (
+            (block.scale1, block.attention.out),
+            (block.scale2, block.dense2),
+        ):
+            if scale is not None:
+                writer.kernel, writer.bias = writer.kernel * scale, writer.bias * scale
+                found = True
+        block.scale1 = block.scale2 = None
+    return found
+
+
+def fold_attention_scale(weights: Weights) -> bool:
+    """`q k^T / sqrt(d)`: the factor into the query, or into its norm."""
+    for attention in attentions(weights):
+        scale, norm = attention.scale, attention.query_norm
+        if norm is not None:
+            norm.gamma, norm.beta = norm.gamma * scale, norm.beta * scale
+        else:
+            query = attention.query
+            query.kernel, query.bias = query.kernel * scale, query.bias * scale
+        attention.scale = 1.0
+    return True
+
+
+def fold_norms(weights: Weights) -> bool:
+    """`(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`."""
+    for block in weights.blocks:
+        attention = block.attention
+        _fold(block.norm1, [attention.query, attention.key, attention.value])
+        _fold(block.norm2, [block.dense1])
+    _fold(weights.norm, readers(weights))
+    if weights.pool is not None:
+        _, _, norm, dense1, _, _ = weights.pool
+        _fold(norm, [dense1])
+    return True
+
+
+def drop_key_bias(weights: Weights) -> bool:
+    """`q (k + b)^T = q k^T + q b^T`: the last term is the same for every key, so the
+    softmax does not see it. Not with a norm on the keys."""
+    if weights.config.qk_norm:
+        return False
+    for attention in attentions(weights):
+        attention.key.bias = np.zeros_like(attention.key.bias)
+    return True
+
+
+def centre_writers(weights: Weights) -> bool:
+    """Every writer of the stream minus its mean over the output: then the stream has
+    no mean, and each norm is an RMS norm. A norm that writes to the stream itself can
+    not be centred without a product more."""
+    if weights.patch_norms or weights.pre_norm:
+        return False
+
+    def centred(array):
+        return array - array.mean(-1, keepdims=True)
+
+    _write(weights, centred)
+    for norm in norms(weights):
+        norm.centred = False
+    return True
+
+
+def rotate_stream(weights: Weights) -> bool:
+    """`R` orthogonal: writers `W @ R`, readers `R.T @ W`. An RMS norm without gamma
+    commutes with it, and no channel is an outlier any more (QuaRot, arXiv
+    2404.00456)."""
+    if weights.norm.centred:
+        return False
+    rotation = orthogonal(weights.config.hidden_size)
+    _write(weights, lambda array: array @ rotation)
+    inner = [r for b in weights.blocks for r in _block_readers(b)]
+    for reader in (*inner, *readers(weights)):
+        reader.kernel = rotation.T @ reader.kernel
+    return True
+
+
+def rotate_heads(weights: Weights) -> bool:
+    """Per head, `R` orthogonal (d, d): `q R (k R)^T = q k^T`, and `W_v R`, `R.T W_o`.
+    Queries and keys not through their norms."""
+    for attention in attentions(weights):
+        rotation = orthogonal(attention.head_dim)
+        turned = [attention.value]
+        if attention.query_norm is None:
+            turned += [attention.query, attention.key]
+        for linear in turned:
+            for array in ("kernel", "bias"):
+                heads = _by_head(getattr(linear, array), attention)
+                setattr(
+                    linear, array, (heads @ rotation).reshape(heads.shape[:-2] + (-1,))
+                )
+        out = attention.out.kernel.reshape(attention.heads, attention.head_dim, -1)
+        out = np.einsum("ed,hef->hdf", rotation, out)
+        attention.out.kernel = out.reshape(attention.out.kernel.shape)
+    return True
+
+
+def shift_values(weights: Weights, means) -> bool:
+    """Attention weights sum to 1: `p @ (v - m) + m = p @ v`. The mean `m` of the values
+    goes into the output's bias, `b_o + m @ W_o`; then attention weights too small for
+    int8 lose less.
+
+    Arguments:
+        means: (H*d,) of each block, measured on images.
+    """
+    for block, mean in zip(weights.blocks, means, strict=True):
+        attention = block.attention
+        attention.value.bias = attention.value.bias - mean
+        attention.out.bias = attention.out.bias + mean @ attention.out.kernel
+    return True
+
+
+def shift_keys(weights: Weights, means) -> bool:
+    """As `drop_key_bias`: of all biases the one that leaves the keys without a mean.
+
+    Arguments:
+        means: (H*d,) of each block.
+    """
+    if weights.config.qk_norm:
+        return False
+    for block, mean in zip(weights.blocks, means, strict=True):
+        block.attention.key.bias = block.attention.key.bias - mean
+    return True
+
+
+REWRITES = {
+    "fold_input": fold_input,
+    "fold_layer_scale": fold_layer_scale,
+    "fold_attention_scale": fold_attention_scale,
+    "fold_norms": fold_norms,
+    "drop_key_bias": drop_key_bias,
+    "centre_writers": centre_writers,
+    "rotate_stream": rotate_stream,
+    "rotate_heads": rotate_heads,
+}
+# They need the means of keys and values on images, and come after the others.
+SHIFTS = {"shift_keys": shift_keys, "shift_values": shift_values}
+
+
+def attentions(weights: Weights) -> list[Attention]:
+    """Those of the blocks, and that of the pooling."""
+    pool = [] if weights.pool is None else [weights.pool[1]]
+    return [block.attention for block in weights.blocks] + pool
+
+
+def norms(weights: Weights) -> list[Norm]:
+    """Those that read the residual stream."""
+    inner = [norm for b in weights.blocks for norm in (b.norm1, b.norm2)]
+    return [*inner, weights.norm]
+
+
+def readers(weights: Weights) -> list[Linear]:
+    """What reads the last norm; an identity is put there if nothing linear does."""
+    if weights.pool is not None:
+        return [weights.pool[1].key, weights.pool[1].value]
+    if weights.unmix is not None:
+        return [weights.unmix]
+    if weights.pre_logits is not None:
+        if len(weights.heads) > 1:  # the distillation head reads the norm itself
+            return [weights.pre_logits, weights.heads[1]]
+        return [weights.pre_logits]
+    if weights.heads:
+        return weights.heads
+    width = weights.config.hidden_size
+    weights.unmix = Linear(np.eye(width), np.zeros(width))
+    return [weights.unmix]
+
+
+def orthogonal(size: int) -> np.ndarray:
+    """An orthogonal matrix (size, size) that spreads every channel over all others:
+    a Hadamard matrix with random signs, else a random one."""
+    draws = np.random.default_rng(0)
+    matrix = hadamard(size)
+    if matrix is None:
+        return np.linalg.qr(draws.standard_normal((size, size)))[0]
+    return matrix * draws.choice((-1.0, 1.0), (size, 1)) / np.sqrt(size)
+
+
+def hadamard(size: int) -> np.ndarray | None:
+    """A Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys. 1933) by
+    doubling; None if that gives none of this size."""
+    if size in (1, 2):
+        return np.array([[1.0, 1.0], [1.0, -1.0]])[:size, :size]
+    prime = size - 1
+    if size % 4 == 0 and all(prime % n for n in range(2, int(prime**0.5) + 1)):
+        squares = {n * n % prime for n in range(1, prime)}
+        residue = np.array([0] + [1 if n in squares else -1 for n in range(1, prime)])
+        places = np.arange(prime)
+        matrix = np.ones((size, size))
+        matrix[1:, 0] = -1
+        matrix[1:, 1:] = residue[(places[None] - places[:, None]) % prime] + np.eye(
+            prime
+        )
+        return matrix
+    half = hadamard(size // 2) if size % 2 == 0 else None
+    return None if half is None else np.kron([[1.0, 1.0], [1.0, -1.0]], half)
+
+
+def _fold(norm: Norm, linears):
+    for linear in linears:
+        linear.bias = linear.bias + norm.beta @ linear.kernel
+        linear.kernel = norm.gamma[:, None] * linear.kernel
+    norm.gamma = norm.beta = None
+
+
+def _write(weights, change):
+    """Apply a change of the last axis to every writer of the stream."""
+    writers = [weights.embedding]
+    for block in weights.blocks:
+        writers += [block.attention.out, block.dense2]
+    for linear in writers:
+        linear.kernel, linear.bias = change(linear.kernel), change(linear.bias)
+    weights.prefix = change(weights.prefix)
+    weights.positions = change(weights.positions)
+
+
+def _block_readers(block):
+    attention = block.attention
+    return [attention.query, attention.key, attention.value, block.dense1]
+
+
+def _by_head(array, attention):
+    return array.reshape(*array.shape[:-1], attention.heads, -1)

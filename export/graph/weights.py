@@ -1,0 +1,203 @@
+"""A Vision Transformer as plain float64 arrays, which rewrites change and `emit` runs.
+
+Letters: T tokens, P of them patches, D width, H heads, d width of a head, M MLP width.
+The residual stream is written to by `embedding`, `prefix`, `positions` and each block's
+`out` and `dense2`, and read through a norm by the others; every exact rewrite is a
+change of these arrays.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Linear:
+    """`x @ kernel + bias`: kernel (I, O), bias (O,)."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, dense) -> "Linear":
+        """Of a Keras Dense layer; a missing bias is zero."""
+        kernel = _array(dense.kernel)
+        bias = np.zeros(kernel.shape[-1])
+        return cls(kernel, bias if dense.bias is None else _array(dense.bias))
+
+
+@dataclasses.dataclass
+class Norm:
+    """Layer norm: gamma and beta (D,), or None once they are folded into the readers.
+
+    `centred` tells whether it subtracts the mean; without, it is an RMS norm.
+    """
+
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    epsilon: float
+    centred: bool = True
+
+    @classmethod
+    def of(cls, layer) -> "Norm":
+        """Of one of this package's LayerNormalization."""
+        return cls(_array(layer.gamma), _array(layer.beta), layer.epsilon)
+
+
+@dataclasses.dataclass
+class Attention:
+    """`query`, `key`, `value` (D, H*d), `out` (H*d, D); `scale` of the products."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
+    heads: int
+    scale: float
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+
+    @classmethod
+    def of(cls, layer) -> "Attention":
+        """Of one of this package's MultiHeadAttention."""
+        parts = [Linear.of(getattr(layer, n)) for n in ("query", "key", "value", "out")]
+        norms = (layer.query_norm, layer.key_norm) if layer.qk_norm else ()
+        width = parts[0].kernel.shape[1] // layer.num_heads
+        return cls(*parts, layer.num_heads, width**-0.5, *map(Norm.of, norms))
+
+    @property
+    def head_dim(self) -> int:
+        """d."""
+        return self.query.kernel.shape[1] // self.heads
+
+
+@dataclasses.dataclass
+class Block:
+    """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded."""
+
+    norm1: Norm
+    attention: Attention
+    scale1: np.ndarray | None
+    norm2: Norm
+    dense1: Linear
+    dense2: Linear
+    scale2: np.ndarray | None
+    activation: str
+
+    @classmethod
+    def of(cls, layer) -> "Block":
+        """Of an EncoderBlock."""
+        scales = (layer.layer_scale1, layer.layer_scale2)
+        scale1, scale2 = (None if s is None else _array(s.gamma) for s in scales)
+        return cls(
+            *(Norm.of(layer.norm1), Attention.of(layer.attention), scale1),
+            *(Norm.of(layer.norm2), Linear.of(layer.mlp.dense1)),
+            *(Linear.of(layer.mlp.dense2), scale2, layer.mlp.activation),
+        )
+
+
+@dataclasses.dataclass
+class Weights:
+    """All of a model.
+
+    Attributes:
+        config: its `ViTConfig`.
+        task: "classify" or "features".
+        scale, offset: (C,), of the input, or None once they are folded.
+        embedding: of a flattened patch (p*q*C, D).
+        patch_norms: before and after it, or None.
+        prefix: (T - P, D), tokens before the patches, with their positions.
+        positions: (P, D).
+        pre_norm: before the first block, or None.
+        blocks: the encoder blocks.
+        norm: the last one, of all tokens or (`fc_norm`) of the pooled vector.
+        pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
+            activation), or None.
+        unmix: (D, D) and (D,) after the last norm, what is needed to leave the rotated
+            stream where no linear layer follows; None for none.
+        pre_logits: or None.
+        heads: `head`, with a distillation token also `head_dist`.
+    """
+
+    config: Any
+    task: str
+    scale: np.ndarray | None
+    offset: np.ndarray | None
+    embedding: Linear
+    patch_norms: tuple[Norm, Norm] | None
+    prefix: np.ndarray
+    positions: np.ndarray
+    pre_norm: Norm | None
+    blocks: list[Block]
+    norm: Norm
+    pool: Any
+    unmix: Linear | None
+    pre_logits: Linear | None
+    heads: list[Linear]
+
+
+def read(model, preprocessing) -> Weights:
+    """The weights of a `VisionTransformer`.
+
+    Arguments:
+        model: of `vit_keras.create_model`.
+        preprocessing: put before the first layer, or None.
+    """
+    config = model.config
+    scale, offset = (
+        (None, None) if preprocessing is None else (preprocessing.scale_and_offset())
+    )
+    layers = {layer.name: layer for layer in model.layers}
+    first = layers["embedding"]
+    width = config.hidden_size
+    kernel = _array(first.kernel).reshape(-1, width)
+    norms = None
+    if config.patch_norm:
+        norms = Norm.of(first.norm_before), Norm.of(first.norm_after)
+    tokens = [
+        _array(layers[name].token)[0]
+        for name in ("class_token", "distillation_token", "register_tokens")
+        if name in layers
+    ]
+    prefix = np.concatenate([np.zeros((0, width)), *tokens])
+    places = layers["posembed_input"]
+    learned = places.kind == "learned"
+    table = _array(places.embedding if learned else places._table)[0]
+    if config.position_prefix:
+        prefix = prefix + table[: len(prefix)]
+        table = table[len(prefix) :]
+    ends = model.task == "classify" and config.pooling is not None
+    has_head = ends and config.include_top
+    names = [name for name in ("head", "head_dist") if has_head and name in layers]
+    last = "fc_norm" if config.fc_norm and ends else "encoder_norm"
+    if last not in layers:  # features of a model that norms after pooling
+        raise ValueError("`model` has no last norm; its graph stays as it is")
+    return Weights(
+        *(config, model.task, scale, offset),
+        embedding=Linear(kernel, _array(first.bias)),
+        patch_norms=norms,
+        prefix=prefix,
+        positions=table,
+        pre_norm=Norm.of(layers["pre_norm"]) if config.pre_norm else None,
+        blocks=[
+            Block.of(layers[f"encoderblock_{i}"]) for i in range(config.num_layers)
+        ],
+        norm=Norm.of(layers[last]),
+        pool=_read_pool(layers["pooling"])
+        if ends and config.pooling == "map"
+        else None,
+        unmix=None,
+        pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
+        heads=[Linear.of(layers[name]) for name in names],
+    )
+
+
+def _read_pool(layer):
+    dense = Linear.of(layer.mlp.dense1), Linear.of(layer.mlp.dense2)
+    parts = Attention.of(layer.attention), Norm.of(layer.norm), *dense
+    return (_array(layer.probe)[0], *parts, layer.mlp.activation)
+
+
+def _array(variable):
+    return np.asarray(variable, "float64")

@@ -1,0 +1,212 @@
+"""Every rewrite keeps what a model computes; together they change what int8 sees."""
+
+import keras
+import numpy as np
+import pytest
+
+import export
+import vit_keras
+from export.graph.build import find_vit, inference_graph
+from export.graph.emit import InferenceViT
+from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
+from export.graph.rewrites import shift_values as shift_v
+from export.graph.weights import read
+from vit_keras.preprocessing import normalize
+
+SMALL = {
+    "image_size": 16,
+    "patch_size": 8,
+    "hidden_size": 24,
+    "num_layers": 2,
+    "num_heads": 2,
+    "mlp_dim": 40,
+    "classes": 5,
+}
+# Model options, and the rewrites that can not apply to them.
+KINDS = {
+    "token": ({}, ()),
+    "gap": ({"pooling": "gap"}, ()),
+    "map": ({"pooling": "map"}, ()),
+    "fc_norm": ({"pooling": "gap", "fc_norm": True}, ()),
+    "distilled": ({"distillation_token": True}, ()),
+    "registers": ({"num_register_tokens": 3}, ()),
+    "no class token": ({"class_token": False, "pooling": "gap"}, ()),
+    "layer scale": ({"layer_scale_init_value": 0.1}, ()),
+    "qk norm": ({"qk_norm": True}, ("drop_key_bias",)),
+    "patch norm": (
+        {"patch_norm": True},
+        ("fold_input", "centre_writers", "rotate_stream"),
+    ),
+    "pre norm": ({"pre_norm": True}, ("centre_writers", "rotate_stream")),
+    "no head": ({"include_top": False}, ()),
+    "tokens": ({"include_top": False, "pooling": None}, ()),
+    "pre_logits": ({"representation_size": 7}, ()),
+    "sincos": ({"positions": "sincos2d"}, ()),
+    "positions first": ({"position_prefix": False}, ()),
+    "no qkv bias": ({"qkv_bias": False}, ()),
+    "tanh gelu, softmax": ({"mlp_activation": "gelu_tanh", "activation": "softmax"}, ()),
+    "wide heads": ({"head_dim": 8}, ()),
+    "features": ({"task": "features", "num_register_tokens": 2}, ()),
+}
+
+
+def build(kind):
+    options = {**SMALL, **KINDS[kind][0]}
+    task = options.pop("task", "classify")
+    model = vit_keras.create_model(vit_keras.ViTConfig(**options), task=task)
+    draws = np.random.default_rng(0)
+    for weight in model.weights:  # norms and biases that are not one and zero
+        weight.assign(weight.numpy() + draws.normal(0, 0.2, weight.shape))
+    return model
+
+
+def pixels(number=3):
+    draws = np.random.default_rng(1)
+    return draws.uniform(0, 255, (number, 16, 16, 3)).astype("float32")
+
+
+def reference(model, images):
+    return np.asarray(model(normalize(images, model.config.preprocessing)), "float64")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_rewrite_is_exact(kind):
+    model, images = build(kind), pixels()
+    expected = reference(model, images)
+    weights = read(model, model.config.preprocessing)
+
+    def same(**options):
+        outputs = np.asarray(InferenceViT(weights, **options)(images))
+        # Float32 sums in another order, relative to the outputs' range.
+        assert np.abs(outputs - expected).max() < 1e-5 * np.ptp(expected)
+
+    same()
+    skipped = set()
+    for name, rewrite in REWRITES.items():
+        if not rewrite(weights):
+            skipped.add(name)
+        same()
+    if "layer scale" != kind:
+        assert "fold_layer_scale" in skipped
+    assert skipped - {"fold_layer_scale"} == set(KINDS[kind][1])
+    draws = np.random.default_rng(2)
+    inner = weights.blocks[0].attention.heads * weights.blocks[0].attention.head_dim
+    means = draws.normal(size=(2, inner))  # exact whatever they are
+    assert shift_keys(weights, means) == (kind != "qk norm")
+    assert shift_v(weights, means)
+    same()
+    same(split_softmax=True)
+
+
+@pytest.mark.parametrize("kind", ["token", "pre norm", "features"])
+def test_graph_leaves_the_model_alone(kind):
+    model, images = build(kind), pixels()
+    before = model.get_weights()
+    graph = inference_graph(model, model.config.preprocessing, images)
+    np.testing.assert_allclose(
+        graph.function(images), reference(model, images), rtol=0, atol=1e-4
+    )
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert graph.rewrites[-2:] == ("shift_keys", "shift_values")
+    assert bool(graph.notes) == (kind == "pre norm")
+
+
+def test_norms_lose_mean_and_scale_and_keys_their_mean():
+    model, images = build("token"), pixels(8)
+    graph = inference_graph(model, model.config.preprocessing, images)
+    weights = graph.function.weights_held
+    for norm in (weights.norm, *(b.norm1 for b in weights.blocks)):
+        assert norm.gamma is None and not norm.centred
+    layer = InferenceViT(weights)
+    layer.seen = []
+    layer(images)
+    for keys, values in layer.seen:
+        spread = np.abs(np.asarray(keys)).max()
+        assert np.abs(np.asarray(keys).mean((0, 1))).max() < 1e-4 * spread
+        assert np.abs(np.asarray(values).mean((0, 1))).max() < 1e-4 * spread
+
+
+def test_rotation_removes_an_outlier():
+    model = build("token")
+    layer = model.get_layer("encoderblock_0").mlp.dense2
+    kernel = layer.kernel.numpy()
+    kernel[:, 3] *= 50  # one channel of the stream
+    layer.kernel.assign(kernel)
+    weights = read(model, None)
+
+    def peak():
+        writer = weights.blocks[0].dense2.kernel
+        rms = np.sqrt((writer**2).mean(0))
+        return rms.max() / np.median(rms)
+
+    for name, rewrite in REWRITES.items():
+        if name == "rotate_stream":
+            before = peak()
+        rewrite(weights)
+    assert before > 20 and peak() < 2
+
+
+def test_nested_model_is_rewritten_inside(tmp_path):
+    vit = build("token")
+    inputs = keras.Input((16, 16, 3))
+    outputs = keras.layers.Dense(3, name="mine")(vit(inputs))
+    model = keras.Model(inputs, outputs)
+    assert find_vit(model) is vit
+    prep, images = vit.config.preprocessing, pixels()
+    graph = inference_graph(model, prep, images)
+    assert "rotate_stream" in graph.rewrites
+    expected = np.asarray(model(normalize(images, prep)))
+    np.testing.assert_allclose(graph.function(images), expected, rtol=0, atol=1e-4)
+    images = images.astype("uint8")
+    report = export.to_tflite(model, tmp_path / "m.tflite", calibration=images)
+    assert report.parity.passed and "rotate_stream" in report.rewrites
+
+
+def test_layers_before_a_nested_model():
+    vit = build("token")
+    inputs = keras.Input((16, 16, 3))
+    flipped = keras.layers.Permute((2, 1, 3))(inputs)
+    model = keras.Model(inputs, vit(flipped))
+    prep, images = vit.config.preprocessing, pixels()
+    graph = inference_graph(model, prep, images)
+    assert "fold_input" not in graph.rewrites
+    expected = np.asarray(model(normalize(images, prep)))
+    np.testing.assert_allclose(graph.function(images), expected, rtol=0, atol=1e-4)
+
+
+def test_other_models_stay_as_they_are():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    images = pixels()
+    graph = inference_graph(model, None, images)
+    assert graph.rewrites == () and "no ViT" in graph.notes[0]
+    np.testing.assert_allclose(graph.function(images), model(images), rtol=1e-5)
+
+
+def test_a_changed_vit_is_noticed():
+    """Its configuration tells the class token; the layer takes another one."""
+    model = build("token")
+    model.get_layer("pooling").index = 1
+    images = pixels()
+    graph = inference_graph(model, model.config.preprocessing, images)
+    assert graph.rewrites == () and "configuration" in graph.notes[0]
+    np.testing.assert_allclose(
+        graph.function(images), reference(model, images), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 20, 24, 44, 48, 192, 384, 768, 1280, 1408])
+def test_hadamard(size):
+    matrix = hadamard(size)
+    assert set(np.unique(matrix)) <= {-1.0, 1.0}
+    np.testing.assert_array_equal(matrix @ matrix.T, size * np.eye(size))
+
+
+@pytest.mark.parametrize("size", [7, 36, 384])  # 36 has no construction here
+def test_orthogonal(size):
+    matrix = orthogonal(size)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(size), atol=1e-12)
+    np.testing.assert_array_equal(matrix, orthogonal(size))
+    assert (hadamard(size) is None) == (size != 384)
