@@ -21,11 +21,14 @@ class Target:
 TARGETS: dict[str, Target] = {
     "cpu": Target(
         summary="LiteRT on a CPU with XNNPACK",
-        schemes=("dynamic_int8", "float32", "float16", "int8"),
+        schemes=(
+            *("dynamic_int8", "float32", "float16", "weight_only_int8"),
+            *("dynamic_int4", "int8", "int8_attention16", "int16x8"),
+        ),
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",
-        schemes=("int8",),
+        schemes=("int8", "int8_attention16"),
         integer_only=True,
     ),
 }

@@ -108,12 +108,13 @@ def to_tflite(
             split_softmax=rules.split_softmax,
         )
         _convert(graph.function, model, staged, scheme, batch, entry)
-        if scheme == "dynamic_int8":
-            staged.write_bytes(post_training.dynamic_int8(staged))
-        elif scheme == "int8":
+        if rules.recipe is not None:
+            content = post_training.weights_only(staged, rules.recipe)
+            staged.write_bytes(content)
+        elif rules.needs_calibration:
             ranges = images_of.measure_ranges(staged, images.pixels, pixels)
-            content = post_training.static_int8(
-                staged, ranges, input_dtype, output_dtype
+            content = post_training.static(
+                staged, ranges, input_dtype, output_dtype, rules.wide
             )
             staged.write_bytes(content)
 

@@ -12,7 +12,7 @@ from .weights import Attention, Linear, Norm, Weights
 def fold_input(weights: Weights) -> bool:
     """Pixels' scale and offset into the patch projection: `W' = scale * W`,
     `b' = b + offset @ W`; not over a norm of the patches."""
-    if weights.scale is None or weights.patch_norms:
+    if weights.scale is None or weights.offset is None or weights.patch_norms:
         return False
     linear = weights.embedding
     repeat = len(linear.kernel) // len(weights.scale)  # channels are innermost

@@ -34,8 +34,8 @@ class Norm:
     `centred` tells whether it subtracts the mean; without, it is an RMS norm.
     """
 
-    gamma: np.ndarray | None
-    beta: np.ndarray | None
+    gamma: Any
+    beta: Any
     epsilon: float
     centred: bool = True
 
@@ -61,10 +61,17 @@ class Attention:
     @classmethod
     def of(cls, layer) -> "Attention":
         """Of one of this package's MultiHeadAttention."""
-        parts = [Linear.of(getattr(layer, n)) for n in ("query", "key", "value", "out")]
-        norms = (layer.query_norm, layer.key_norm) if layer.qk_norm else ()
-        width = parts[0].kernel.shape[1] // layer.num_heads
-        return cls(*parts, layer.num_heads, width**-0.5, *map(Norm.of, norms))
+        query = Linear.of(layer.query)
+        return cls(
+            query=query,
+            key=Linear.of(layer.key),
+            value=Linear.of(layer.value),
+            out=Linear.of(layer.out),
+            heads=layer.num_heads,
+            scale=(query.kernel.shape[1] // layer.num_heads) ** -0.5,
+            query_norm=Norm.of(layer.query_norm) if layer.qk_norm else None,
+            key_norm=Norm.of(layer.key_norm) if layer.qk_norm else None,
+        )
 
     @property
     def head_dim(self) -> int:

@@ -37,34 +37,47 @@ def _quiet():
         yield
 
 
-def dynamic_int8(path) -> bytes:
-    """int8 weights, float activations that are quantised row by row at run time.
+def weights_only(path, recipe_name) -> bytes:
+    """Quantised weights; activations in float, or quantised row by row at run time.
 
     Arguments:
         path: a float32 `.tflite` file.
+        recipe_name: of litert-quantizer.
 
     Returns:
         The quantised file.
+
+    Raises:
+        ValueError: a layer can not be divided into the recipe's blocks.
     """
     new_quantizer, recipe, operators, skip = _library()
-    quantizer = new_quantizer(os.fspath(path), recipe.dynamic_wi8_afp32())
+    quantizer = new_quantizer(os.fspath(path), getattr(recipe, recipe_name)())
     # Attention has no weights; a constant operand, such as the probe of attention
     # pooling, must stay float, since there is no kernel for a mixed product.
     quantizer.update_quantization_recipe(
         regex=".*", operation_name=operators.BATCH_MATMUL, algorithm_key=skip
     )
-    with _quiet():
-        content = bytes(quantizer.quantize().quantized_model)
+    try:
+        with _quiet():
+            content = bytes(quantizer.quantize().quantized_model)
+    except ValueError as error:
+        if "divisible by block size" not in str(error):
+            raise
+        raise ValueError(
+            "`scheme` with weights in blocks needs layers whose inputs are a multiple "
+            f"of the block. {error}"
+        ) from error
     return _tidy(content)
 
 
-def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
-    """int8 weights and activations: integer arithmetic from input to output.
+def static(path, ranges, input_dtype, output_dtype, wide=()) -> bytes:
+    """int8 weights, int8 or int16 activations: integers from input to output.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
         ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
         input_dtype, output_dtype: "uint8", "int8" or "float32".
+        wide: operators whose activations are int16; "ALL_SUPPORTED" for all.
 
     Returns:
         The quantised file.
@@ -72,6 +85,8 @@ def static_int8(path, ranges, input_dtype, output_dtype) -> bytes:
     new_quantizer, recipe, operators, skip = _library()
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
+    for name in wide:
+        quantizer.add_static_config(".*", operators[name], 16, 8)
     # Float at both ends, so that the last step can give each end the wanted type.
     for end in (operators.INPUT, operators.OUTPUT):
         quantizer.update_quantization_recipe(
@@ -118,7 +133,9 @@ def _swap(content, names, version=None):
     for old, new in names.items():
         old_code, new_code = (getattr(schema.BuiltinOperator, n) for n in (old, new))
         if new_code in held and (old_code in held or version is None):
-            raise ValueError(f"the model must not hold {new}, which stands in for {old}")
+            raise ValueError(
+                f"the model must not hold {new}, which stands in for {old}"
+            )
         if old_code in held:
             found = True
             held[old_code].builtinCode = new_code

@@ -44,7 +44,10 @@ KINDS = {
     "sincos": ({"positions": "sincos2d"}, ()),
     "positions first": ({"position_prefix": False}, ()),
     "no qkv bias": ({"qkv_bias": False}, ()),
-    "tanh gelu, softmax": ({"mlp_activation": "gelu_tanh", "activation": "softmax"}, ()),
+    "tanh gelu, softmax": (
+        {"mlp_activation": "gelu_tanh", "activation": "softmax"},
+        (),
+    ),
     "wide heads": ({"head_dim": 8}, ()),
     "features": ({"task": "features", "num_register_tokens": 2}, ()),
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from export.evaluation.verify import predict
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
+TRAINED = pathlib.Path(__file__).parents[2] / "examples" / "models" / "cifar10"
 VARIANTS = {
     "token": {},
     "map": {"pooling": "map"},
@@ -46,7 +48,11 @@ def noise(model, number=24, seed=3):
     return np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
 
 
-@pytest.mark.parametrize("scheme", export.SCHEMES)
+# Random weights have no structure that int4 could keep.
+RANDOM = [name for name in export.SCHEMES if name != "dynamic_int4"]
+
+
+@pytest.mark.parametrize("scheme", RANDOM)
 def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_path):
     path = tmp_path / "m.tflite"
     report = export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
@@ -58,7 +64,7 @@ def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_p
     assert parity.passed, str(parity)
 
 
-@pytest.mark.parametrize("scheme", export.SCHEMES)
+@pytest.mark.parametrize("scheme", RANDOM)
 def test_all_norms_meet_the_threshold(pixels, scheme, tmp_path):
     model, path = exported(**VARIANTS["norms"]), tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
@@ -183,7 +189,7 @@ def test_nested_model(pixels, tmp_path):
     assert report.parity.sqnr_db > 100
 
 
-@pytest.mark.parametrize("scheme", export.SCHEMES)
+@pytest.mark.parametrize("scheme", RANDOM)
 def test_foreign_model_takes_what_it_takes(scheme, tmp_path):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
@@ -419,3 +425,47 @@ def test_weights_are_inside_the_flatbuffer(tmp_path):
         assert not any(buffer.offset for buffer in buffers)
         stored = sum(len(b.data) for b in buffers if b.data is not None)
         assert stored > model.count_params()  # a byte a weight, and the rest
+
+
+def test_int4_of_a_trained_model(tmp_path):
+    model = vit_keras.from_checkpoint(TRAINED)
+    images, path = noise(model, 32), tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme="dynamic_int4", calibration=images)
+    eight = tmp_path / "8.tflite"
+    export.to_tflite(model, eight, scheme="dynamic_int8", calibration=images)
+    assert path.stat().st_size < 0.75 * eight.stat().st_size
+    four, more = (export.verify(model, p, images).sqnr_db for p in (path, eight))
+    assert 15 < four < more
+
+
+def test_int4_that_loses_the_signal_is_refused(model, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    with pytest.raises(export.ParityError, match="15 dB"):
+        export.to_tflite(model, path, scheme="dynamic_int4", calibration=pixels)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attention_in_int16(model, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme="int8_attention16", calibration=pixels)
+    for op in operators(path):
+        kinds = {k for k in (*op.inputs, *op.outputs) if k != "INT32"}
+        if op.name in ("SOFTMAX", "BATCH_MATMUL"):
+            assert kinds == {"INT16"}
+        assert not any(kind.startswith("FLOAT") for kind in kinds)
+
+
+def test_split_softmax_of_int8(model, pixels, tmp_path):
+    """What stands in for EXP and the maximum is gone again."""
+    path = tmp_path / "m.tflite"
+    export.to_tflite(model, path, scheme="int8", calibration=pixels)
+    names = {op.name for op in operators(path)}
+    assert {"EXP", "REDUCE_MAX"} <= names
+    assert not names & {"SOFTMAX", "HARD_SWISH", "REDUCE_MIN"}
+
+
+def test_int4_needs_whole_blocks(tmp_path):
+    model = exported(hidden_size=48, num_heads=2)
+    with pytest.raises(ValueError, match="multiple of the block"):
+        export.to_tflite(model, tmp_path / "m.tflite", scheme="dynamic_int4")
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..layers import EncoderBlock
 from ..model import open_model
+from .devices import jit_compile
 from .optimizers import make_optimizer
 from .recipe import Recipe
 
@@ -52,7 +53,7 @@ def compiled(model, recipe: Recipe, total_steps: int):
         )
     optimizer = make_optimizer(recipe, total_steps, model)
     if recipe.teacher is None:
-        model.compile(optimizer, loss, metrics=["accuracy"])
+        model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile())
         fitted = model
     else:
         distilled = model.config.distillation_token
@@ -70,6 +71,7 @@ def compiled(model, recipe: Recipe, total_steps: int):
                 "teacher": share * recipe.temperature**2,
             },
             metrics={"label": ["accuracy"]},
+            jit_compile=jit_compile(),
         )
     fitted.optimizer.build(fitted.trainable_variables)
     return fitted
