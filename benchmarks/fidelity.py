@@ -1,0 +1,104 @@
+"""What each scheme keeps of a trained ViT's features, on photographs.
+
+    python benchmarks/fidelity.py CHECKPOINT PHOTOS --schemes int8 --out x.csv
+
+Of the photographs, drawn once, half calibrate and the other half are measured. A row is
+the signal to noise ratio of the class token and of the patch tokens after the last
+norm, against the Keras model in float32, through the LiteRT interpreter. `stock` is the
+full int8 file that TensorFlow's own converter makes of the same model as it was
+trained, with the same calibration images.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import pathlib
+import platform
+import tempfile
+import time
+
+import numpy as np
+
+import export
+import vit_keras
+from export.evaluation.verify import compare, predict
+from export.graph.build import as_it_is
+from vit_keras import preprocessing as pp
+
+FIELDS = ("scheme", "cls_sqnr_db", "patch_sqnr_db", "least_cosine", "megabytes")
+FIELDS += ("export_seconds", "images", "seed", "machine", "versions")
+PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer")
+
+
+def stock_int8(model, path, images):
+    """TensorFlow's post-training quantisation, without any of ours."""
+    import tensorflow as tf
+
+    function = as_it_is(model, model.config.preprocessing)
+    shape = (1, *model.input_shape[1:])
+    traced = tf.function(function, input_signature=[tf.TensorSpec(shape)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [traced.get_concrete_function()], model
+    )
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = lambda: (
+        [image[None].astype("float32")] for image in images
+    )
+    path.write_bytes(converter.convert())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="what vit_keras.from_checkpoint takes")
+    parser.add_argument("photos", type=pathlib.Path, help="folder of images")
+    parser.add_argument("--schemes", nargs="+", default=["stock", *export.SCHEMES])
+    parser.add_argument("--images", type=int, default=64, help="for either half")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
+    options = parser.parse_args()
+    model = vit_keras.from_checkpoint(
+        options.checkpoint, task="features", image_size=options.image_size
+    )
+    config = model.config
+    files = pp.find_images(options.photos)
+    order = np.random.default_rng(options.seed).permutation(len(files))
+    chosen = [files[i] for i in order[: 2 * options.images]]
+    pixels = np.stack(
+        [pp.load_image(f, config.image_size, config.preprocessing) for f in chosen]
+    )
+    calibration, test = pixels[: options.images], pixels[options.images :]
+    reference, rows = predict(model, test), []
+    prefix = config.num_prefix_tokens
+    for scheme in options.schemes:
+        with tempfile.TemporaryDirectory() as folder:
+            path, start = pathlib.Path(folder) / "model.tflite", time.process_time()
+            if scheme == "stock":
+                stock_int8(model, path, calibration)
+            else:
+                export.to_tflite(
+                    *(model, path),
+                    scheme=scheme,
+                    calibration=calibration,
+                    enforce_parity=False,
+                )
+            seconds, size = time.process_time() - start, path.stat().st_size
+            outputs = export.load(path)(test)
+        token = compare(reference[:, 0], outputs[:, 0])
+        patches = compare(reference[:, prefix:], outputs[:, prefix:])
+        values = (scheme, f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}")
+        values += (f"{token.cosine:.4f}", f"{size / 1e6:.2f}", f"{seconds:.0f}")
+        versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+        values += (len(test), options.seed, platform.machine(), versions)
+        rows.append(dict(zip(FIELDS, values, strict=True)))
+        print(rows[-1], flush=True)
+        if options.out is not None:  # after each, since some take long
+            with options.out.open("w", newline="") as file:
+                writer = csv.DictWriter(file, FIELDS)
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
