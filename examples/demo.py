@@ -1,9 +1,9 @@
-"""The whole way in one command: train on real digits, export five ways, compare.
+"""The whole way in one command: train on real digits, export nine ways, compare.
 
     python examples/demo.py [--out artifacts/digits] [--epochs 60]
 
-Trains a small ViT on the handwritten digits that scikit-learn ships, writes float32,
-float16, dynamic_int8 and int8 `.tflite` files and a SavedModel, runs each in its real
+Trains a small ViT on the handwritten digits that scikit-learn ships, writes
+a `.tflite` file of every scheme and a SavedModel, runs each in its real
 runtime on the held-out images, and prints one table.
 """
 
