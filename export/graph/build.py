@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from .emit import InferenceViT
+from .forms import Form
 from .rewrites import REWRITES, SHIFTS
 from .weights import read
 
@@ -142,7 +143,7 @@ EQUAL = 1e-4
 MEASURED_ON = 32  # images for the means of keys and values
 
 
-def inference_graph(model, preprocessing, images, split_softmax=False) -> Graph:
+def inference_graph(model, preprocessing, images, form: Form | None = None) -> Graph:
     """The graph of an artefact.
 
     The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
@@ -152,7 +153,7 @@ def inference_graph(model, preprocessing, images, split_softmax=False) -> Graph:
         model: what `check_model` accepts.
         preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
         images: (N, H, W, C), what the artefact takes, to measure and compare on.
-        split_softmax: as `emit.InferenceViT` has it.
+        form: how the ViT is written; None for the common one.
     """
     vit = find_vit(model)
     if vit is None:
@@ -163,7 +164,7 @@ def inference_graph(model, preprocessing, images, split_softmax=False) -> Graph:
     except ValueError as error:
         return Graph(as_it_is(model, preprocessing), notes=(str(error),))
     done = [name for name, rewrite in REWRITES.items() if rewrite(weights)]
-    layer = InferenceViT(weights, split_softmax, name=vit.name)
+    layer = InferenceViT(weights, form, name=vit.name)
     if model is vit:
         function: Any = layer
     else:

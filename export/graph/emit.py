@@ -6,29 +6,31 @@ import keras
 import numpy as np
 from keras import ops
 
-from .weights import Weights
+from .forms import Form
+from .weights import Attention, Linear, Norm, Weights
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class InferenceViT(keras.layers.Layer):
-    """A layer that computes what a `Weights` says; it can not be trained or saved.
+    """A layer that computes what a `Weights` says, in the `Form` a target wants.
 
     Arguments:
         weights: after its rewrites.
-        split_softmax: divide by the root of the sum before and after the product with
-            the values, `((e / sqrt(s)) @ v) / sqrt(s)`, instead of by the sum before
-            it: what int8 holds then has less range than a softmax.
+        form: how to write what can be written in several ways.
 
     Call arguments:
         images: float32 (N, H, W, C).
 
     Returns:
         What the model returned that the weights are from.
+
+    A subclass sees every tensor that an integer file gives a scale of its own
+    (`activation`) and every kernel (`kernel`), and may change them.
     """
 
-    def __init__(self, weights: Weights, split_softmax: bool = False, **kwargs):
+    def __init__(self, weights: Weights, form: Form | None = None, **kwargs):
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.split_softmax = split_softmax
+        self.form = form or Form()
         self.seen = None  # a list, to which attention then adds (keys, values)
         self.weights_held = weights
         self._held = map_arrays(weights, self._hold)
@@ -46,12 +48,20 @@ class InferenceViT(keras.layers.Layer):
         for variable, array in zip(self.weights, arrays, strict=True):
             variable.assign(array.astype("float32"))
 
+    def activation(self, x):
+        """A tensor of the graph, as it is."""
+        return x
+
+    def kernel(self, kernel):
+        """The kernel of a linear layer (I, O), as it is."""
+        return kernel
+
     def call(self, images, training=None, mask=None):
         # The last two are what a model around it passes to the ViT it replaces.
         w = self._held
-        x = self._embed(images, w)
+        x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
-            x = norm(x, w.pre_norm)
+            x = self.norm(x, w.pre_norm)
         wanted = rows_read(w)
         for block in w.blocks[:-1]:
             x = self._block(x, block)
@@ -59,9 +69,9 @@ class InferenceViT(keras.layers.Layer):
         return self._top(x, w)
 
     def _embed(self, images, w):
-        config = w.config
+        config, a = w.config, self.activation
         if w.scale is not None:
-            images = images * w.scale + w.offset
+            images = a(a(images * w.scale) + w.offset)
         rows, columns = config.grid
         height, width = config.patch_size
         count, inner = rows * columns, config.hidden_size
@@ -71,94 +81,149 @@ class InferenceViT(keras.layers.Layer):
                 images, config.patch_size, data_format="channels_last"
             )
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
-            x = norm(linear(norm(x, before), w.embedding), after)
+            x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
             kernel = ops.reshape(
-                w.embedding.kernel, (height, width, config.channels, inner)
+                self.kernel(w.embedding.kernel), (height, width, config.channels, inner)
             )
             x = ops.conv(images, kernel, config.patch_size, "valid", "channels_last")
             # Before the reshape, so that it becomes the convolution's own bias.
-            x = ops.reshape(x + w.embedding.bias, (-1, count, inner))
-        x = x + w.positions
+            x = ops.reshape(a(x + w.embedding.bias), (-1, count, inner))
+        x = a(x + w.positions)
         if w.prefix.shape[0]:
             prefix = ops.broadcast_to(
                 w.prefix[None], (ops.shape(images)[0], *w.prefix.shape)
             )
-            x = ops.concatenate([prefix, x], axis=1)
+            x = a(ops.concatenate([prefix, x], axis=1))
         return x
 
     def _block(self, x, block, rows=None):
         """One block; with `rows` only the first ones are computed, as many."""
-        normed = norm(x, block.norm1)
+        a, normed = self.activation, self.norm(x, block.norm1)
         query = normed
         if rows is not None and rows < x.shape[1]:
             query, x = normed[:, :rows], x[:, :rows]
         y = self._attention(query, normed, block.attention)
-        x = x + (y if block.scale1 is None else y * block.scale1)
-        y = mlp(norm(x, block.norm2), block.dense1, block.dense2, block.activation)
-        return x + (y if block.scale2 is None else y * block.scale2)
+        x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
+        normed = self.norm(x, block.norm2)
+        y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+        return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
-    def _attention(self, query, source, attention):
-        def heads(x, projection, own_norm=None):
-            x = linear(x, projection)
+    def _attention(self, query, source, attention: Attention):
+        ends = (
+            (query, attention.query, attention.query_norm),
+            (source, attention.key, attention.key_norm),
+            (source, attention.value, None),
+        )
+        if self.form.heads_apart and self.seen is None:
+            parts = [
+                self._products(
+                    *(self._head(*end, columns) for end in ends), attention.scale
+                )
+                for columns in attention.columns()
+            ]
+            y = self.activation(ops.concatenate(parts, axis=-1))
+            return self.linear(y, attention.out)
+
+        def heads(x, linear, own_norm):
+            x = self.linear(x, linear)
             x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
-            return x if own_norm is None else norm(x, own_norm)
+            return x if own_norm is None else self.norm(x, own_norm)
 
-        q = ops.transpose(
-            heads(query, attention.query, attention.query_norm), (0, 2, 1, 3)
-        )
-        k, v = (
-            heads(source, attention.key, attention.key_norm),
-            heads(source, attention.value),
-        )
+        q, k, v = (heads(*end) for end in ends)
         if self.seen is not None:
             self.seen.append((k, v))
-        k, v = ops.transpose(k, (0, 2, 3, 1)), ops.transpose(v, (0, 2, 1, 3))
-        if attention.scale != 1.0:
-            q = q * attention.scale
-        scores = ops.matmul(q, k)
-        if self.split_softmax:
-            shares = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-            root = ops.rsqrt(ops.sum(shares, axis=-1, keepdims=True))
-            y = ops.matmul(shares * root, v) * root
-        else:
-            y = ops.matmul(ops.softmax(scores, axis=-1), v)
-        y = ops.transpose(y, (0, 2, 1, 3))
+        q, k, v = (ops.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
+        y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
         inner = attention.heads * attention.head_dim
-        return linear(ops.reshape(y, (-1, query.shape[1], inner)), attention.out)
+        y = ops.reshape(y, (-1, query.shape[1], inner))
+        return self.linear(y, attention.out)
+
+    def _head(self, x, linear, own_norm, columns):
+        """One head's queries, keys or values (N, T, d)."""
+        x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
+        return x if own_norm is None else self.norm(x, own_norm)
+
+    def _products(self, q, k, v, scale):
+        """Attention of q (..., Q, d) over k and v (..., T, d)."""
+        a = self.activation
+        if scale != 1.0:
+            q = a(q * scale)
+        scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        if not self.form.split_softmax:
+            return a(ops.matmul(a(ops.softmax(scores, axis=-1)), v))
+        top = ops.max(scores, axis=-1, keepdims=True)
+        shares = a(ops.exp(a(scores - top)))
+        root = a(ops.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
+        return a(a(ops.matmul(a(shares * root), v)) * root)
+
+    def _mlp(self, x, dense1, dense2, activation):
+        hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")
+        return self.linear(hidden, dense2)
+
+    def _gelu(self, x, approximate):
+        a = self.activation
+        if self.form.gelu == "builtin":
+            return a(ops.gelu(x, approximate=approximate))
+        # Not in the order in which the converter would make it one operator again.
+        inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
+        bell = a(ops.tanh(a(x * inner)))
+        return a(a(x * 0.5) * a(bell + 1.0))
+
+    def norm(self, x, n: Norm):
+        """Layer norm, or RMS norm, over the last axis."""
+        a = self.activation
+        if n.centred:
+            x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
+        square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
+        y = a(x * a(ops.rsqrt(a(square + n.epsilon))))
+        return y if n.gamma is None else a(a(y * n.gamma) + n.beta)
+
+    def linear(self, x, dense: Linear):
+        """(..., I) to (..., O)."""
+        kernel = self.kernel(dense.kernel)
+        if not self.form.convolutions or len(x.shape) != 3:
+            return self.activation(ops.matmul(x, kernel) + dense.bias)
+        inner, outer = kernel.shape
+        y = ops.conv(
+            ops.reshape(x, (-1, x.shape[1], 1, inner)),
+            ops.reshape(kernel, (1, 1, inner, outer)),
+            data_format="channels_last",
+        )
+        y = self.activation(y + dense.bias)
+        return ops.reshape(y, (-1, x.shape[1], outer))
 
     def _top(self, x, w):
-        config = w.config
+        config, a = w.config, self.activation
         pooled = w.task == "classify" and config.pooling is not None
         if not config.fc_norm or not pooled:
-            x = norm(x, w.norm)
+            x = self.norm(x, w.norm)
         if not pooled:
-            return x if w.unmix is None else linear(x, w.unmix)
+            return x if w.unmix is None else self.linear(x, w.unmix)
         tokens, width = x, config.hidden_size
+        prefix = config.num_prefix_tokens
+        patches = tokens[:, prefix:] if prefix else tokens
         if config.pooling == "token":
             x = take(tokens, 0)
         elif config.pooling == "gap":
-            prefix = config.num_prefix_tokens
-            x = ops.mean(tokens[:, prefix:] if prefix else tokens, axis=1)
+            x = a(ops.mean(patches, axis=1))
         else:
             probe, attention, inner, dense1, dense2, activation = w.pool
-            prefix = config.num_prefix_tokens
-            patches = tokens[:, prefix:] if prefix else tokens
             probe = ops.broadcast_to(probe[None], (ops.shape(x)[0], 1, width))
             x = self._attention(probe, patches, attention)
-            x = x + mlp(norm(x, inner), dense1, dense2, activation)
+            x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
             x = ops.reshape(x, (-1, width))
         if config.fc_norm:
-            x = norm(x, w.norm)
+            x = self.norm(x, w.norm)
         if w.unmix is not None:
-            x = linear(x, w.unmix)
+            x = self.linear(x, w.unmix)
         if w.pre_logits is not None:
-            x = ops.tanh(linear(x, w.pre_logits))
+            x = a(ops.tanh(self.linear(x, w.pre_logits)))
         if not w.heads:
             return x
-        x = linear(x, w.heads[0])
+        x = self.linear(x, w.heads[0])
         if len(w.heads) > 1:
-            x = (x + linear(take(tokens, 1), w.heads[1])) * 0.5
+            x = a(a(x + self.linear(take(tokens, 1), w.heads[1])) * 0.5)
         return keras.activations.get(config.activation)(x)
 
 
@@ -167,25 +232,6 @@ def rows_read(w: Weights) -> int | None:
     if w.task != "classify" or w.config.pooling != "token":
         return None
     return 1 + (len(w.heads) > 1)
-
-
-def norm(x, n):
-    """Layer norm, or RMS norm, over the last axis."""
-    if n.centred:
-        x = x - ops.mean(x, axis=-1, keepdims=True)
-    y = x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + n.epsilon)
-    return y if n.gamma is None else y * n.gamma + n.beta
-
-
-def linear(x, dense):
-    """(..., I) to (..., O)."""
-    return ops.matmul(x, dense.kernel) + dense.bias
-
-
-def mlp(x, dense1, dense2, activation):
-    """Dense, GELU, Dense."""
-    hidden = ops.gelu(linear(x, dense1), approximate=activation == "gelu_tanh")
-    return linear(hidden, dense2)
 
 
 def take(x, index):

@@ -78,6 +78,11 @@ class Attention:
         """d."""
         return self.query.kernel.shape[1] // self.heads
 
+    def columns(self) -> list[slice]:
+        """Where each head is in the outputs of query, key and value."""
+        size = self.head_dim
+        return [slice(i * size, (i + 1) * size) for i in range(self.heads)]
+
 
 @dataclasses.dataclass
 class Block:

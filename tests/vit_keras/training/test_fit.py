@@ -184,15 +184,17 @@ def test_patience_leaves_the_best_weights(tmp_path):
 
 
 def test_best_weights_beside_the_last(tmp_path):
-    # The rate rises to the end, which by then undoes what was learnt.
+    # The rate rises to the end, to a height that undoes what was learnt before: on
+    # the way to 0.1, which is guessing, the accuracy passes 0.4.
     recipe = SHORT.replace(
-        learning_rate=0.3, warmup=0.95, epochs=8, validation_split=0.3
+        learning_rate=1.0, warmup=0.95, epochs=10, validation_split=0.3
     )
-    last = train(few(), recipe, tmp_path, console=quiet(), tensorboard=True)
+    images = few(400)
+    last = train(images, recipe, tmp_path, console=quiet(), tensorboard=True)
     with open(tmp_path / "history.csv") as file:
         seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
     assert max(seen) > seen[-1]  # else this shows nothing
-    _, held_out = data.split(few(), 0.3, recipe.seed)
+    _, held_out = data.split(images, 0.3, recipe.seed)
     best = keras.models.load_model(tmp_path / "best.keras")
     assert evaluate(best, held_out, console=quiet())["accuracy"] == max(seen)
     assert evaluate(last, held_out, console=quiet())["accuracy"] == seen[-1]

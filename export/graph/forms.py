@@ -1,0 +1,34 @@
+"""How one computation is written, where runtimes differ in what they take or like."""
+
+import dataclasses
+
+GELUS = ("builtin", "tanh")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A way to write the inference graph.
+
+    Arguments:
+        split_softmax: divide by the root of the sum before and after the product with
+            the values, `((e / sqrt(s)) @ v) / sqrt(s)`, instead of by the sum before
+            it: what int8 holds then has less range than a softmax.
+        gelu: "builtin" is one operator; "tanh" writes its tanh form (Hendrycks and
+            Gimpel, arXiv 1606.08415) in elementary operators, for runtimes that lack
+            it: 74 dB for models with the exact one.
+        heads_apart: every head by itself, in rank 3: one head's scores at a time need
+            less memory than all.
+        convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
+            which take no integer products of another rank.
+    """
+
+    split_softmax: bool = False
+    gelu: str = "builtin"
+    heads_apart: bool = False
+    convolutions: bool = False
+
+    def __post_init__(self):
+        if self.gelu not in GELUS:
+            raise ValueError(
+                f"`gelu` must be one of {', '.join(GELUS)}. Received: {self.gelu!r}"
+            )
