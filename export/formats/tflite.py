@@ -90,6 +90,7 @@ def to_tflite(
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
     from ..graph.build import inference_graph
+    from ..graph.forms import Form
     from .source import Source
 
     source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
@@ -105,7 +106,7 @@ def to_tflite(
             model,
             source.preprocessing,
             images.pixels,
-            split_softmax=rules.split_softmax,
+            Form(split_softmax=rules.split_softmax),
         )
         _convert(graph.function, model, staged, scheme, batch, entry)
         if rules.recipe is not None:
