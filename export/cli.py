@@ -60,6 +60,9 @@ def tflite(
     output_dtype: Annotated[str | None, typer.Option()] = None,
     labels: Labels = None,
     preprocessing: Rules = None,
+    heads_apart: Annotated[
+        bool | None, typer.Option(help="Attention head by head: less memory.")
+    ] = None,
     enforce_parity: Annotated[
         bool, typer.Option(help="Refuse a file below its scheme's threshold.")
     ] = True,
@@ -77,6 +80,7 @@ def tflite(
             output_dtype=output_dtype,
             labels=_read_labels(model, labels),
             preprocessing=_read_preprocessing(preprocessing),
+            heads_apart=heads_apart,
             enforce_parity=enforce_parity,
         )
     print(report)
@@ -130,13 +134,41 @@ def verify(
 @app.command()
 def check(
     artefact: Artefact,
-    target: Annotated[str, typer.Option(help=TARGET_HELP)] = "npu",
+    target: Annotated[str, typer.Option(help=f"{TARGET_HELP}; all: each")] = "npu",
+    runtime: Annotated[
+        str | None, typer.Option(help="TensorFlow Lite that must open it, as 2.14.")
+    ] = None,
 ):
     """Say whether a target takes a .tflite file, and what it refuses."""
-    report = export.check(artefact, target)
-    print(report)
+    from .evaluation.check import check_all
+
+    if target != "all":
+        report = export.check(artefact, target, runtime)
+        print(report)
+        if not report.passed:
+            sys.exit(1)
+        return
+    with _status("asking every compiler"):
+        reports = check_all(artefact, runtime)
+    table = rich.table.Table("target", "verdict", "by", "what it says")
+    for name, report in reports.items():
+        if isinstance(report, export.MissingDependency):
+            table.add_row(name, "not asked", "", str(report))
+            continue
+        facts = [f"{key}: {value}" for key, value in report.facts.items() if value]
+        table.add_row(
+            name,
+            _verdict(report),
+            report.tool,
+            "\n".join(report.problems or facts),
+        )
+    rich.print(table)
+
+
+def _verdict(report):
     if not report.passed:
-        sys.exit(1)
+        return "refuses"
+    return "does not refuse" if report.tool.startswith("by list") else "takes it"
 
 
 @app.command()

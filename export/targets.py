@@ -1,6 +1,9 @@
 """Where a file is to run, and what that place can take. A table, as `schemes`."""
 
 import dataclasses
+from typing import Any
+
+from .forms import Form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,25 +13,131 @@ class Target:
     Arguments:
         summary: what it is, in a line.
         schemes: names of the schemes that run there; the first is advised.
+        tool: what judges a file, in `evaluation/tools`.
+        options: of that tool.
         integer_only: whether every tensor between input and output must be integer.
+        form: how the inference graph is written for it.
+        splits_softmax: whether it has EXP in int8, which the split softmax needs.
+        int8_only: with scheme "int8", the operators worth it; the others stay in
+            float. None for all.
+        casts: whether it turns uint8 pixels into floats, for float graphs.
+        ends: dtypes that the input and output may have; None for all of the scheme.
     """
 
     summary: str
     schemes: tuple[str, ...]
+    tool: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     integer_only: bool = False
+    form: Form = Form()
+    splits_softmax: bool = True
+    int8_only: tuple[str, ...] | None = None
+    casts: bool = True
+    ends: tuple[str, ...] | None = None
 
+
+INTEGER = ("int8", "int8_attention16")
+FLOAT = ("float32", "float16")
 
 TARGETS: dict[str, Target] = {
     "cpu": Target(
         summary="LiteRT on a CPU with XNNPACK",
         schemes=(
-            *("dynamic_int8", "float32", "float16", "weight_only_int8"),
-            *("dynamic_int4", "int8", "int8_attention16", "int16x8"),
+            *("dynamic_int8", *FLOAT, "weight_only_int8", "dynamic_int4"),
+            *(*INTEGER, "int16x8"),
         ),
+        tool="xnnpack",
+        # In int8 XNNPACK has no GELU, RSQRT, EXP or product of two activations: each
+        # would leave the delegate twice a block.
+        int8_only=("CONV_2D", "FULLY_CONNECTED"),
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",
-        schemes=("int8", "int8_attention16"),
+        schemes=INTEGER,
+        tool="scan",
+        integer_only=True,
+    ),
+    "ethos_u55": Target(
+        summary="Arm Ethos-U55, 256 MACs, on a microcontroller",
+        schemes=INTEGER,
+        tool="vela",
+        options={
+            "accelerator": "ethos-u55-256",
+            "system": "Ethos_U55_High_End_Embedded",
+            "memory": "Shared_Sram",
+        },
+        integer_only=True,
+    ),
+    "ethos_u65": Target(
+        summary="Arm Ethos-U65, 512 MACs, beside an application processor",
+        schemes=INTEGER,
+        tool="vela",
+        options={
+            "accelerator": "ethos-u65-512",
+            "system": "Ethos_U65_Client_Server",
+            "memory": "Dedicated_Sram",
+        },
+        integer_only=True,
+    ),
+    "ethos_u85": Target(
+        summary="Arm Ethos-U85, 512 MACs",
+        schemes=INTEGER,
+        tool="vela",
+        options={
+            "accelerator": "ethos-u85-512",
+            "system": "Ethos_U85_SYS_DRAM_Mid",
+            "memory": "Dedicated_Sram_384KB",
+        },
+        integer_only=True,
+        # Its vector units are fast enough that what is saved on moving data counts.
+        form=Form(heads_apart=True),
+    ),
+    "openvino": Target(
+        summary="OpenVINO on an Intel CPU, GPU or NPU",
+        schemes=("float32", "float16", *INTEGER),
+        tool="openvino",
+    ),
+    "micro": Target(
+        summary="LiteRT for Microcontrollers",
+        schemes=("int8", "float32"),
+        tool="micro",
+        form=Form(gelu="tanh"),
+        splits_softmax=False,
+        casts=False,
+    ),
+    "gpu": Target(
+        summary="LiteRT on a GPU (WebGPU, Vulkan, Metal)",
+        schemes=(*FLOAT, "int8"),
+        tool="webgpu",
+        form=Form(convolutions=True),
+    ),
+    "web": Target(
+        summary="LiteRT.js in a browser, on WebAssembly or WebGPU",
+        schemes=("dynamic_int8", *FLOAT, "weight_only_int8", "int8"),
+        tool="web",
+        form=Form(convolutions=True),
+        ends=("float32",),
+    ),
+    "qualcomm": Target(
+        summary="Qualcomm Hexagon through LiteRT, by list",
+        schemes=(*INTEGER, *FLOAT),
+        tool="op_list",
+    ),
+    "mediatek": Target(
+        summary="MediaTek NPU through LiteRT, by list",
+        schemes=(*INTEGER, *FLOAT),
+        tool="op_list",
+        splits_softmax=False,
+    ),
+    "google_tensor": Target(
+        summary="Google Tensor through LiteRT, by list",
+        schemes=(*INTEGER, *FLOAT),
+        tool="op_list",
+    ),
+    "edge_tpu": Target(
+        summary="Coral Edge TPU, by list",
+        schemes=("int8",),
+        tool="op_list",
         integer_only=True,
     ),
 }

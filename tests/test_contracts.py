@@ -42,6 +42,9 @@ RANKS = {
     "export": {
         "errors": 0,
         "schemes": 0,
+        "forms": 0,
+        "op_versions": 0,
+        "op_lists": 0,
         "targets": 1,
         "graph": 2,
         "evaluation": 3,

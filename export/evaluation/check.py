@@ -1,68 +1,19 @@
-"""What is inside a `.tflite` file, and whether a target takes it."""
+"""Whether a target takes a `.tflite` file, and what it says of it."""
 
 import collections
 import dataclasses
-import pathlib
-import struct
+from typing import Any
 
-from ..errors import missing
-from ..targets import get_target
-from . import runners
+from ..errors import MissingDependency
+from ..op_versions import order
+from ..targets import TARGETS, get_target
+from . import runners, tools
+from .flatbuffer import Operator as Operator
+from .flatbuffer import minimum_runtime
+from .flatbuffer import operators as operators
 
 # Operators that keep state or leave the builtin set: a file must not hold them.
 STATEFUL = ("READ_VARIABLE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CALL_ONCE")
-
-
-@dataclasses.dataclass(frozen=True)
-class Operator:
-    """One operator of a file: its name and the types of its inputs and outputs."""
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-def operators(path) -> list[Operator]:
-    """The operators of the main subgraph, in order of execution.
-
-    Types are those of `schema.fbs`, such as "FLOAT32" and "INT8".
-
-    Raises:
-        ValueError: the file is no TFLite flatbuffer.
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise missing("ai-edge-litert") from error
-    content = pathlib.Path(path).read_bytes()
-    try:
-        if content[4:8] != b"TFL3":
-            raise ValueError("its identifier is not TFL3")
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
-    except (ValueError, TypeError, IndexError, struct.error) as error:
-        raise ValueError(
-            f"`path` must be a whole TFLite file. '{path}' is not: {error}"
-        ) from error
-    if len(model.subgraphs or ()) != 1:
-        raise ValueError(
-            "`path` must be a file with one subgraph, without control flow. "
-            f"'{path}' has {len(model.subgraphs or ())}"
-        )
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
-    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
-    graph, found = model.subgraphs[0], []
-    for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        if name == "CUSTOM":
-            name = f"CUSTOM:{code.customCode.decode()}"
-
-        def kinds(indices):
-            return tuple(types[graph.tensors[i].type] for i in indices if i >= 0)
-
-        found.append(Operator(name, kinds(op.inputs), kinds(op.outputs)))
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,64 +22,99 @@ class CheckReport:
 
     Attributes:
         target: name of the target.
+        tool: what judged: a compiler, a runtime or a list, with version or date.
         operators: how many of each operator the file has.
-        problems: what the target refuses, one line each; empty is good.
+        refusals: what the target does not take, with reason and cure; empty is good.
+        facts: what the tool measured or estimated.
+        runtime: first release of TensorFlow Lite that can open the file.
     """
 
     target: str
+    tool: str
     operators: dict[str, int]
-    problems: tuple[str, ...]
+    refusals: tuple[tools.Refusal, ...]
+    facts: dict[str, Any]
+    runtime: str
 
     @property
     def passed(self) -> bool:
-        return not self.problems
+        return not self.refusals
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The refusals, one line each."""
+        return tuple(map(str, self.refusals))
 
     def __str__(self):
         total = sum(self.operators.values())
-        if self.passed:
-            return f"{self.target}: all {total} operators accepted"
-        return "\n".join([f"{self.target}: refused", *self.problems])
+        if not self.passed:
+            return "\n".join([f"{self.target}: refused by {self.tool}", *self.problems])
+        facts = "".join(f"; {k}: {v}" for k, v in self.facts.items() if v)
+        return (
+            f"{self.target}: all {total} operators accepted by {self.tool}{facts}; "
+            f"opens in TensorFlow Lite {self.runtime} and later"
+        )
 
 
-def check(path, target="npu") -> CheckReport:
-    """Judge a file for a target.
+def check(path, target="npu", runtime=None) -> CheckReport:
+    """Judge a file for a target, by its real compiler or runtime where there is one.
 
-    For "cpu" the real LiteRT interpreter must prepare it. For "npu" every tensor
-    between input and output must be an integer one, with no change of representation
-    (QUANTIZE, DEQUANTIZE) inside.
+    The tool of each target and what it is told stand in `TARGETS`.
+
+    Arguments:
+        path: a `.tflite` file.
+        target: a name in `TARGETS`.
+        runtime: release of TensorFlow Lite that must open the file, as "2.14".
 
     Raises:
         ValueError: unknown target, or no TFLite file.
         FileNotFoundError: there is no such file.
+        MissingDependency: the tool is not installed; the message has the pip line.
     """
-    rules, found, problems = get_target(target), operators(path), []
-    counts = dict(collections.Counter(op.name for op in found))
-    for name in counts:
+    get_target(target)
+    found, refusals = operators(path), []
+    counts = collections.Counter(op.name for op in found)
+    for name, count in counts.items():
         if name in STATEFUL or name.startswith("CUSTOM"):
-            problems.append(f"{name} is not a stateless builtin operator")
+            reason = "it is not a stateless builtin operator"
+            refusals.append(tools.Refusal(name, count, reason))
     try:
         runners.new_interpreter(path)
     except ValueError as error:
-        problems.append(str(error))
-    if rules.integer_only:
-        problems += float_islands(found)
-    return CheckReport(target, counts, tuple(problems))
+        refusals.append(tools.Refusal("", 0, str(error)))
+    first = minimum_runtime(found)
+    if runtime is not None and order(_release(runtime)) < order(first):
+        reason = f"it needs TensorFlow Lite {first}, later than {runtime}"
+        refusals.append(tools.Refusal("", 0, reason))
+    verdict = tools.Verdict("LiteRT")
+    if not refusals:  # a tool may crash on what is refused already
+        verdict = tools.judge(path, found, target)
+    refusals += verdict.refusals
+    return CheckReport(
+        *(target, verdict.tool, dict(counts), tuple(refusals), verdict.facts, first)
+    )
 
 
-def float_islands(found) -> list[str]:
-    """Operators inside an integer file that are float or convert, one line each.
+def check_all(path, runtime=None) -> dict[str, CheckReport | MissingDependency]:
+    """Judge a file for every target.
 
-    The first operator may quantise the input, the last dequantise the output.
+    Returns:
+        {target: report, or the error that names a tool which is not installed}.
     """
-    inside = list(found)
-    if inside and inside[0].name == "QUANTIZE":
-        inside = inside[1:]
-    if inside and inside[-1].name in ("DEQUANTIZE", "QUANTIZE"):
-        inside = inside[:-1]
-    lines = []
-    for op in inside:
-        floats = [t for t in (*op.inputs, *op.outputs) if t.startswith("FLOAT")]
-        if floats or op.name in ("QUANTIZE", "DEQUANTIZE"):
-            kinds = f"{', '.join(op.inputs)} -> {', '.join(op.outputs)}"
-            lines.append(f"{op.name} ({kinds}) is not integer arithmetic")
-    return lines
+    reports: dict[str, CheckReport | MissingDependency] = {}
+    for name in TARGETS:
+        try:
+            reports[name] = check(path, name, runtime)
+        except MissingDependency as error:
+            reports[name] = error
+    return reports
+
+
+def _release(text):
+    try:
+        order(text)
+    except ValueError as error:
+        raise ValueError(
+            f"`runtime` must be a release such as '2.14'. Received: runtime={text!r}"
+        ) from error
+    return text

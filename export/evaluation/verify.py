@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from ..schemes import SCHEMES
+from ..schemes import get_scheme
 from . import runners
 
 
@@ -134,8 +134,8 @@ def verify(model, path, images, *, scheme=None, num_threads=1) -> Parity:
         model: the Keras model, or its outputs (N, ...) if they are at hand.
         path: a `.tflite` file or a SavedModel directory.
         images: (N, H, W, C), pixels 0..255.
-        scheme: whose threshold must be met; None means the scheme that the JSON
-            beside the artefact names, if there is one.
+        scheme: whose threshold must be met; None means the threshold in the JSON
+            beside the artefact, if there is one.
         num_threads: threads of the interpreter.
 
     Returns:
@@ -148,8 +148,10 @@ def verify(model, path, images, *, scheme=None, num_threads=1) -> Parity:
     runner = runners.load(path, num_threads)
     images = runners.check_images(images, runner.input_shape)
     reference = model if isinstance(model, np.ndarray) else predict(model, images)
-    scheme = scheme or read_sidecar(path).get("scheme")
-    threshold = SCHEMES[scheme].min_sqnr_db if scheme in SCHEMES else None
+    if scheme is None:
+        threshold = read_sidecar(path).get("parity", {}).get("threshold_db")
+    else:
+        threshold = get_scheme(scheme).min_sqnr_db
     return compare(reference, runner(images), threshold)
 
 

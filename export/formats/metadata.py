@@ -9,6 +9,7 @@ import pathlib
 import platform
 import shutil
 import tempfile
+from typing import Any
 
 from ..evaluation.benchmark import size_bytes
 from ..evaluation.verify import Parity, sidecar
@@ -40,6 +41,9 @@ class ExportReport:
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
+        checked_by: the compiler or runtime that accepted the file for its target.
+        facts: what that measured or estimated.
+        runtime: first release of TensorFlow Lite that opens the file.
         notes: what the user should know, one line each.
         versions: of the packages that made the artefact.
     """
@@ -58,6 +62,9 @@ class ExportReport:
     calibration: dict | None = None
     labels: list[str] | None = None
     rewrites: tuple[str, ...] = ()
+    checked_by: str = ""
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    runtime: str | None = None
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 

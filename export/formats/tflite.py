@@ -1,12 +1,14 @@
 """Write a `.tflite` file and prove it."""
 
+import dataclasses
 import pathlib
 import re
 import tempfile
 
-from ..errors import ParityError, UnsupportedOperators
+from ..errors import MissingDependency, ParityError, UnsupportedOperators
 from ..evaluation import check, runners
 from ..evaluation.verify import compare, predict
+from ..forms import Form
 from ..quantization import calibration as images_of
 from ..quantization import post_training
 from ..schemes import get_scheme
@@ -28,6 +30,7 @@ def to_tflite(
     output_dtype=None,
     preprocessing=None,
     labels=None,
+    heads_apart=None,
     enforce_parity=True,
 ) -> metadata.ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
@@ -41,7 +44,8 @@ def to_tflite(
             file.
         path: the file to write; an existing one is replaced.
         scheme: a name in `SCHEMES`.
-        target: a name in `TARGETS` that the file must suit, or None for no check.
+        target: a name in `TARGETS`: the graph is written as it suits that place, and
+            its compiler or runtime must accept the file. None for a file for LiteRT.
         calibration: pixels for ranges and parity: an array (N, H, W, C) with values
             0..255, a `.npy` file, or a folder of images. Needed by "int8"; of more
             than 128 images, 128 are drawn.
@@ -54,6 +58,8 @@ def to_tflite(
         preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
             own; it is put inside the file.
         labels: class names, kept in the JSON.
+        heads_apart: compute the heads of attention one after another, which needs
+            less memory; None leaves it to the target.
         enforce_parity: refuse a file below its scheme's parity threshold.
 
     Returns:
@@ -68,8 +74,9 @@ def to_tflite(
     """
     rules = get_scheme(scheme)
     _check_arguments(scheme, target, batch)
-    _check_choice("input_dtype", input_dtype, rules.input_dtypes, scheme)
-    _check_choice("output_dtype", output_dtype, rules.output_dtypes, scheme)
+    input_dtypes, output_dtypes = _ends(rules, scheme, target)
+    _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
+    _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
     if rules.needs_calibration and calibration is None:
         raise ValueError(
             f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
@@ -85,20 +92,22 @@ def to_tflite(
         "output_dtype": output_dtype,
         "preprocessing": preprocessing,
         "labels": labels,
+        "heads_apart": heads_apart,
         "enforce_parity": enforce_parity,
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
     from ..graph.build import inference_graph
-    from ..graph.forms import Form
     from .source import Source
 
     source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
     model, images = source.model, source.images
     # Without preprocessing inside, the file takes what the model takes: no pixels.
     pixels = source.preprocessing is not None
-    input_dtype = input_dtype or (rules.input_dtypes[0] if pixels else "float32")
-    output_dtype = output_dtype or rules.output_dtypes[0]
+    input_dtype = input_dtype or (input_dtypes[0] if pixels else "float32")
+    output_dtype = output_dtype or output_dtypes[0]
+    form = _form(rules, target, heads_apart)
+    threshold = min(rules.min_sqnr_db, form.reachable_db)
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
@@ -106,7 +115,7 @@ def to_tflite(
             model,
             source.preprocessing,
             images.pixels,
-            Form(split_softmax=rules.split_softmax),
+            form,
         )
         _convert(graph.function, model, staged, scheme, batch, entry)
         if rules.recipe is not None:
@@ -114,25 +123,24 @@ def to_tflite(
             staged.write_bytes(content)
         elif rules.needs_calibration:
             ranges = images_of.measure_ranges(staged, images.pixels, pixels)
+            only = get_target(target).int8_only if target and scheme == "int8" else None
             content = post_training.static(
-                staged, ranges, input_dtype, output_dtype, rules.wide
+                staged, ranges, input_dtype, output_dtype, rules.wide, only
             )
             staged.write_bytes(content)
 
-        inspected = check.check(staged, target or "cpu")
-        if not inspected.passed:
-            raise UnsupportedOperators(f"target refuses the file: {inspected}")
+        inspected, unproven = _inspect(staged, target or "cpu")
         runner = runners.load(staged)
         parity_images = images.pixels[: images_of.PARITY_LIMIT]
         parity = compare(
             predict(model, parity_images, preprocessing=source.preprocessing),
             runner(parity_images),
-            rules.min_sqnr_db,
+            threshold,
         )
         if enforce_parity and not parity.passed:
             raise ParityError(
                 f"{path} was not written: scheme {scheme!r} needs an SQNR of "
-                f"{rules.min_sqnr_db:g} dB ({rules.reason}). Measured: {parity}, on "
+                f"{threshold:g} dB ({rules.reason}). Measured: {parity}, on "
                 f"{images.source}",
                 parity,
             )
@@ -148,9 +156,52 @@ def to_tflite(
             parity=parity,
             calibration=images.summary() if rules.needs_calibration else None,
             rewrites=graph.rewrites,
-            **source.describe(graph.notes),
+            checked_by=inspected.tool,
+            facts=inspected.facts,
+            runtime=inspected.runtime,
+            **source.describe((*graph.notes, *unproven)),
         )
         return metadata.publish(staged, path, report)
+
+
+def _form(rules, target, heads_apart):
+    """How the graph is written for a scheme on a target."""
+    place = get_target(target) if target else None
+    form = place.form if place else Form()
+    if heads_apart is not None:
+        form = dataclasses.replace(form, heads_apart=heads_apart)
+    able = place is None or (place.splits_softmax and place.int8_only is None)
+    return dataclasses.replace(form, split_softmax=rules.split_softmax and able)
+
+
+def _ends(rules, scheme, target):
+    """The dtypes that input and output may have, the default first."""
+    place = get_target(target) if target else None
+    ends = [rules.input_dtypes, rules.output_dtypes]
+    if place and place.int8_only and scheme == "int8":
+        ends[1] = ("float32",)  # what follows the last product is float
+    if place and not place.casts and not rules.needs_calibration:
+        ends[0] = ("float32",)
+    if place and place.ends:
+        ends = [tuple(d for d in end if d in place.ends) for end in ends]
+    return ends
+
+
+def _inspect(path, target):
+    """Have the target judge the file.
+
+    Returns:
+        The report, and notes: where its tool is not installed, what is not proven.
+    """
+    notes = ()
+    try:
+        report = check.check(path, target)
+    except MissingDependency as error:
+        notes = (f"not proven for target {target!r}: {error}",)
+        report = check.check(path, "cpu")
+    if not report.passed:
+        raise UnsupportedOperators(f"target refuses the file: {report}")
+    return report, notes
 
 
 def _check_arguments(scheme, target, batch):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .forms import Form
+from ..forms import Form
 from .weights import Attention, Linear, Norm, Weights
 
 
@@ -116,12 +116,10 @@ class InferenceViT(keras.layers.Layer):
             (source, attention.value, None),
         )
         if self.form.heads_apart and self.seen is None:
-            parts = [
-                self._products(
-                    *(self._head(*end, columns) for end in ends), attention.scale
-                )
-                for columns in attention.columns()
-            ]
+            parts = []
+            for columns in attention.columns():
+                q, k, v = (self._head(*end, columns) for end in ends)
+                parts.append(self._products(q, k, v, attention.scale))
             y = self.activation(ops.concatenate(parts, axis=-1))
             return self.linear(y, attention.out)
 

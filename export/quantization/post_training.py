@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 
 from ..errors import missing
+from ..op_versions import needed
 
 
 def _library():
@@ -67,10 +68,10 @@ def weights_only(path, recipe_name) -> bytes:
             "`scheme` with weights in blocks needs layers whose inputs are a multiple "
             f"of the block. {error}"
         ) from error
-    return _tidy(content)
+    return _complete(_tidy(content))
 
 
-def static(path, ranges, input_dtype, output_dtype, wide=()) -> bytes:
+def static(path, ranges, input_dtype, output_dtype, wide=(), only=None) -> bytes:
     """int8 weights, int8 or int16 activations: integers from input to output.
 
     Arguments:
@@ -78,6 +79,7 @@ def static(path, ranges, input_dtype, output_dtype, wide=()) -> bytes:
         ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
         input_dtype, output_dtype: "uint8", "int8" or "float32".
         wide: operators whose activations are int16; "ALL_SUPPORTED" for all.
+        only: operators to quantise, the others stay in float; None for all.
 
     Returns:
         The quantised file.
@@ -85,6 +87,12 @@ def static(path, ranges, input_dtype, output_dtype, wide=()) -> bytes:
     new_quantizer, recipe, operators, skip = _library()
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
+    if only is not None:
+        quantizer.update_quantization_recipe(
+            regex=".*", operation_name=operators.ALL_SUPPORTED, algorithm_key=skip
+        )
+        for name in only:
+            quantizer.add_static_config(".*", operators[name], 8, 8)
     for name in wide:
         quantizer.add_static_config(".*", operators[name], 16, 8)
     # Float at both ends, so that the last step can give each end the wanted type.
@@ -104,7 +112,7 @@ def static(path, ranges, input_dtype, output_dtype, wide=()) -> bytes:
                 values["max"] = np.full_like(values["max"], high)
         content = bytes(quantizer.quantize(statistics).quantized_model)
     content = _swap(_tidy(content), {b: a for a, b in STAND_INS.items()}, version=2)
-    return _set_ends(content, input_dtype, output_dtype)
+    return _complete(_set_ends(content, input_dtype, output_dtype))
 
 
 # LiteRT computes these in int8, but litert-quantizer does not know them. It treats the
@@ -184,6 +192,25 @@ def _tidy(content):
     graph.operators = [op for op in graph.operators if not idle(op)]
     for op in graph.operators:
         op.inputs = [source.get(index, index) for index in op.inputs]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _complete(content):
+    """Operator codes as the types of a file need them, for readers of every age."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    (graph,) = model.subgraphs
+    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    for code in model.operatorCodes:  # where readers of before 2021 look, and OpenVINO
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    for op in graph.operators:  # the library leaves the versions of the float file
+        code = model.operatorCodes[op.opcodeIndex]
+        inputs = [types[graph.tensors[i].type] for i in op.inputs if i >= 0]
+        version, _ = needed(names[code.builtinCode], inputs) or (1, "")
+        code.version = max(code.version, version)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.check import Operator, float_islands
+from export.evaluation.check import Operator
+from export.evaluation.tools.scan import float_islands
 from export.evaluation.verify import compare
 from export.schemes import SCHEMES
 from tests.models import exported
@@ -56,14 +57,14 @@ def test_float_islands():
         Operator("CONV_2D", ("INT8", "INT8", "INT32"), ("INT8",)),
         Operator("DEQUANTIZE", ("INT8",), ("FLOAT32",)),
     ]
-    assert float_islands(ends) == []
+    assert float_islands(ends) == ()
     island = [
         Operator("DEQUANTIZE", ("INT8",), ("FLOAT32",)),
         Operator("NEG", ("FLOAT32",), ("FLOAT32",)),
         Operator("QUANTIZE", ("FLOAT32",), ("INT8",)),
     ]
     found = float_islands([*ends[:2], *island, *ends[1:]])
-    assert [line.split()[0] for line in found] == ["DEQUANTIZE", "NEG", "QUANTIZE"]
+    assert [refusal.operator for refusal in found] == ["DEQUANTIZE", "NEG", "QUANTIZE"]
 
 
 def test_check_names_what_an_npu_refuses(model, tmp_path):

@@ -8,7 +8,7 @@ import export
 import vit_keras
 from export.graph.build import find_vit, inference_graph
 from export.graph.emit import InferenceViT
-from export.graph.forms import Form
+from export.forms import Form
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
 from export.graph.weights import read

@@ -1,0 +1,77 @@
+"""LiteRT for Microcontrollers: its interpreter runs the file on this machine."""
+
+import importlib.metadata
+import pathlib
+import re
+
+import numpy as np
+
+from ...errors import missing
+from .. import runners
+from . import child
+from .compared import difference, integers_inside, outputs_of, samples
+from .verdict import Refusal, Verdict
+
+# Compared with LiteRT's reference kernels, whose arithmetic is meant to be the same;
+# XNNPACK rounds products of int8 in another way, which adds steps over the blocks.
+LIMITS = {"of the range": 1e-4, "LSB": 6}
+FLOAT_OF_INTEGERS = 0.1
+CURE = "export with target='micro'"
+
+
+def judge(path, found, name) -> Verdict:
+    """Compare with LiteRT on random pixels; count the bytes of the arena."""
+    try:
+        version = importlib.metadata.version("tflite-micro")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise missing("tflite-micro", "edge") from error
+    said, stderr = child.run(__name__, pathlib.Path(path).resolve())
+    tool = f"tflite-micro {version}"
+    if not said:
+        return Verdict(tool, (refusal(stderr, found),))
+    limit = LIMITS[said["unit"]]
+    if said["unit"] == "of the range" and integers_inside(found):
+        limit = FLOAT_OF_INTEGERS
+    refusals = ()
+    if not said["apart"] <= limit:
+        text = f"outputs differ from LiteRT's by {said['apart']:.2g} {said['unit']}"
+        refusals = (Refusal("", 0, text),)
+    arena = re.search(r"Arena allocation total (\d+) bytes", stderr)
+    facts = {
+        f"difference ({said['unit']})": float(f"{said['apart']:.2g}"),
+        "arena_bytes": int(arena[1]) if arena else None,
+    }
+    return Verdict(tool, refusals, facts)
+
+
+def refusal(text, found) -> Refusal:
+    """The first thing that stopped it."""
+    for pattern, reason in (
+        (r"Didn't find op for builtin opcode '(\w+)'", "there is no such kernel"),
+        (r"Node (\w+) \(number \d+\) failed to prepare", "no kernel for these types"),
+    ):
+        if match := re.search(pattern, text):
+            operator = match[1]
+            count = sum(op.name == operator for op in found)
+            return Refusal(operator, count, reason, CURE)
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return Refusal("", 0, f"it stops: {lines[-1] if lines else 'without a word'}", CURE)
+
+
+def main(path):
+    """In the child: run both and answer."""
+    from ai_edge_litert.interpreter import OpResolverType
+    from tflite_micro.python.tflite_micro import runtime
+
+    inputs = samples(runners.TFLiteRunner(path))
+    arena = 4 * pathlib.Path(path).stat().st_size + 64_000_000
+    interpreter, results = runtime.Interpreter.from_file(path, arena_size=arena), []
+    for one in inputs:
+        interpreter.set_input(one, 0)
+        interpreter.invoke()
+        results.append(interpreter.get_output(0))
+    interpreter.print_allocations()
+    reference = {"experimental_op_resolver_type": OpResolverType.BUILTIN_REF}
+    expected = outputs_of(path, inputs, **reference)
+    apart, unit = difference(expected, np.stack(results))
+    child.answer(apart=apart, unit=unit)

@@ -1,0 +1,76 @@
+"""Intel: OpenVINO runs the file on this CPU, and LiteRT's plugin partitions it."""
+
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import numpy as np
+
+from ...errors import missing
+from .. import runners
+from .compared import difference, integers_inside, outputs_of, samples
+from .verdict import Refusal, Verdict
+
+# Float: another order of sums. Integers: OpenVINO fuses, and rounds less often.
+LIMITS = {"of the range": 1e-4, "LSB": 10}
+FLOAT_OF_INTEGERS = 0.1
+
+
+def judge(path, found, name) -> Verdict:
+    """Compare with LiteRT on random pixels, in float32 precision."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing("openvino", "edge") from error
+    tool = f"openvino {openvino.__version__.partition('-')[0]}"
+    # Without the hint a CPU with bfloat16 would use that.
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        model = openvino.Core().compile_model(str(path), "CPU", options)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        return Verdict(tool, (Refusal("", 0, f"OpenVINO can not read it: {reason}"),))
+    inputs = samples(runners.TFLiteRunner(path))
+    received = np.stack([model([one])[0] for one in inputs])
+    apart, unit = difference(outputs_of(path, inputs), received)
+    limit = LIMITS[unit]
+    if unit == "of the range" and integers_inside(found):
+        limit = FLOAT_OF_INTEGERS
+    refusals = []
+    if not apart <= limit:
+        refusals.append(
+            Refusal("", 0, f"outputs differ from LiteRT's by {apart:.2g} {unit}")
+        )
+    facts = {f"difference ({unit})": float(f"{apart:.2g}"), **partitions(path)}
+    return Verdict(tool, tuple(refusals), facts)
+
+
+def partitions(path):
+    """How LiteRT's plugin for Intel NPUs (Panther Lake) divides the file."""
+    import ai_edge_litert
+    import openvino
+
+    litert = pathlib.Path(ai_edge_litert.__file__).parent
+    libraries = pathlib.Path(openvino.__file__).parent / "libs"
+    program = litert / "tools" / "apply_plugin_main"
+    if not program.is_file():  # Linux only
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [
+                *(program, "--cmd=partition", f"--model={path}"),
+                f"--libs={litert / 'vendors' / 'intel_openvino' / 'compiler'}",
+                *("--soc_manufacturer=IntelOpenVINO", "--soc_model=PTL"),
+                f"--o={folder}/out.tflite",
+            ],
+            capture_output=True,
+            text=True,
+            env={"LD_LIBRARY_PATH": str(libraries)},
+        )
+    pattern = r"selected (\d+) ops, from a total of (\d+) ops. resulted in (\d+)"
+    found = re.search(pattern, done.stdout + done.stderr)
+    if found is None:
+        return {}
+    chosen, total, parts = map(int, found.groups())
+    return {"NPU plugin": f"{chosen} of {total} operators, {parts} partitions"}

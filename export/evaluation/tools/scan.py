@@ -1,0 +1,36 @@
+"""Integer-only targets without a compiler at hand: every tensor must be an integer."""
+
+import collections
+
+from .verdict import Refusal, Verdict
+
+CURE = "export with scheme='int8' and target='npu'"
+
+
+def judge(path, found, name) -> Verdict:
+    """Refuse float arithmetic and conversions inside."""
+    return Verdict("scan of operators and types", float_islands(found))
+
+
+def float_islands(found) -> tuple[Refusal, ...]:
+    """Operators inside an integer file that are float or convert.
+
+    The first operator may quantise the input, the last dequantise the output.
+    """
+    inside = list(found)
+    if inside and inside[0].name == "QUANTIZE":
+        inside = inside[1:]
+    if inside and inside[-1].name in ("DEQUANTIZE", "QUANTIZE"):
+        inside = inside[:-1]
+    counts = collections.Counter()
+    for op in inside:
+        floats = [t for t in (*op.inputs, *op.outputs) if t.startswith("FLOAT")]
+        # Between int8 and int16 is integer arithmetic, too.
+        converts = op.name == "DEQUANTIZE" or op.name == "QUANTIZE" and floats
+        if floats or converts:
+            kinds = f"{', '.join(op.inputs)} -> {', '.join(op.outputs)}"
+            counts[op.name, kinds] += 1
+    return tuple(
+        Refusal(operator, count, f"{kinds} is not integer arithmetic", CURE)
+        for (operator, kinds), count in counts.items()
+    )

@@ -1,0 +1,71 @@
+"""Arm Ethos-U: its compiler, Vela, places each operator on the NPU or not."""
+
+import collections
+import csv
+import importlib.metadata
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from ...errors import missing
+from ...targets import get_target
+from .verdict import Refusal, Verdict
+
+SCARCE_KB = 512  # SRAM of the usual Ethos-U55 device
+CURES = {
+    "NEG": "a layer norm of stock Keras; build the model with vit_keras layers",
+    "QUANTIZE": "a float island ends here; export with scheme='int8'",
+    "DEQUANTIZE": "a float island begins here; export with scheme='int8'",
+}
+
+
+def judge(path, found, name) -> Verdict:
+    """Compile the file, as for a device of the options in `TARGETS`."""
+    try:
+        version = importlib.metadata.version("ethos-u-vela")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise missing("ethos-u-vela", "edge") from error
+    options = get_target(name).options
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(pathlib.Path(sys.executable).with_name("vela"), path),
+            *("--accelerator-config", options["accelerator"]),
+            *("--config", "Arm/vela.ini", "--system-config", options["system"]),
+            *("--memory-mode", options["memory"], "--show-cpu-operations"),
+            *("--output-dir", folder),
+        ]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        text = done.stdout + done.stderr
+        if done.returncode:
+            last = " ".join(text.strip().splitlines()[-3:])
+            reason = Refusal("", 0, f"Vela stops: {last}", "export with a fixed batch")
+            return Verdict(f"ethos-u-vela {version}", (reason,))
+        (summary,) = pathlib.Path(folder).glob("*_summary_*.csv")
+        with open(summary) as file:
+            row = next(csv.DictReader(file))
+    facts = {
+        "accelerator": options["accelerator"],
+        "estimate_ms": round(float(row["inference_time"]) * 1e3, 3),
+        "sram_kb": round(float(row["sram_memory_used"])),
+        "off_chip_kb": round(
+            float(row["dram_memory_used"]) + float(row["off_chip_flash_memory_used"])
+        ),
+    }
+    if facts["sram_kb"] > SCARCE_KB and name == "ethos_u55":
+        facts["hint"] = f"over {SCARCE_KB} KB of SRAM: heads_apart=True needs less"
+    return Verdict(f"ethos-u-vela {version}", refusals(text), facts)
+
+
+def refusals(text) -> tuple[Refusal, ...]:
+    """Operators that Vela left to the CPU, with its reasons."""
+    counts, reasons = collections.Counter(), {}
+    pattern = r"operator: (\w+), ofm[^\n]*\n((?:\s+- [^\n]*\n|\s+Reason[^\n]*\n)*)"
+    for operator, why in re.findall(pattern, text):
+        counts[operator] += 1
+        reasons.setdefault(operator, " ".join(why.replace("- ", "").split()))
+    return tuple(
+        Refusal(op, count, reasons[op] or "stays on the CPU", CURES.get(op, ""))
+        for op, count in counts.items()
+    )

@@ -1,0 +1,83 @@
+"""LiteRT on a GPU, by its WebGPU delegate; without a GPU, on a software Vulkan."""
+
+import importlib.metadata
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from ...errors import MissingDependency
+from .. import runners
+from . import child
+from .compared import difference, integers_inside, outputs_of, samples
+from .verdict import Refusal, Verdict
+
+# GPUs may compute in half precision (2^-11) and sum in another order.
+LIMITS = {"of the range": 2e-3, "LSB": 10}
+FLOAT_OF_INTEGERS = 0.1
+CURE = "export with target='gpu'"
+# Where Debian's package chromium puts a Vulkan without hardware.
+SOFTWARE = "/usr/lib/chromium/vk_swiftshader_icd.json"
+
+
+def judge(path, found, name) -> Verdict:
+    """Compare with LiteRT on a CPU: a delegate that takes all may compute nonsense."""
+    environment = {"XDG_RUNTIME_DIR": "/tmp", **os.environ}
+    if os.path.isfile(SOFTWARE):
+        environment.setdefault("VK_ICD_FILENAMES", SOFTWARE)
+    said, stderr = child.run(__name__, pathlib.Path(path).resolve(), environment)
+    tool = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')} WebGPU"
+    if "No adapters found" in stderr:
+        raise MissingDependency(
+            "a GPU with a Vulkan driver is needed here and not found: "
+            "apt-get install chromium libvulkan1 brings one in software"
+        )
+    if not said:
+        return Verdict(tool, tuple(refusals(stderr)))
+    if not said["full"]:
+        return Verdict(tool, (Refusal("", 0, "parts of it stay on the CPU", CURE),))
+    limit = LIMITS[said["unit"]]
+    if said["unit"] == "of the range" and integers_inside(found):
+        limit = FLOAT_OF_INTEGERS
+    wrong = ()
+    if not said["apart"] <= limit:
+        text = f"outputs differ from the CPU's by {said['apart']:.2g} {said['unit']}"
+        wrong = (Refusal("", 0, text, CURE),)
+    facts = {
+        "fully accelerated": said["full"],
+        f"difference ({said['unit']})": float(f"{said['apart']:.2g}"),
+    }
+    return Verdict(tool, wrong, facts)
+
+
+def refusals(text):
+    """The delegate's own words."""
+    found = re.findall(r"^\s*(?:ERROR: )?([A-Z_0-9]{3,}): ([A-Z][^\n]*)", text, re.M)
+    seen = {(op, why.strip()) for op, why in found if op not in ("ERROR", "INFO")}
+    for operator, why in sorted(seen):
+        yield Refusal(operator, 1, why, CURE)
+    if not seen:
+        lines = [line for line in text.splitlines() if "rror" in line]
+        yield Refusal("", 0, f"it stops: {lines[-1] if lines else 'no word'}", CURE)
+
+
+def main(path):
+    """In the child: run both and answer."""
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+
+    runner = runners.TFLiteRunner(path)
+    inputs = samples(runner, 2)
+    expected = outputs_of(path, inputs)
+    gpu = HardwareAccelerator.GPU
+    model, results = CompiledModel.from_file(path, hardware_accel=gpu), []
+    entry, end = model.create_input_buffers(0), model.create_output_buffers(0)
+    for one in inputs:
+        entry[0].write(one)
+        model.run_by_index(0, entry, end)
+        values = end[0].read(expected[0].size, expected.dtype.type)
+        results.append(np.asarray(values).reshape(expected[0].shape))
+    apart, unit = difference(expected, np.stack(results))
+    child.answer(apart=apart, unit=unit, full=bool(model.is_fully_accelerated()))
+    os._exit(0)  # the driver's own clean-up may crash
