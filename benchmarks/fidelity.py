@@ -6,7 +6,7 @@ Of the photographs, drawn once, half calibrate and the other half are measured. 
 the signal to noise ratio of the class token and of the patch tokens after the last
 norm, against the Keras model in float32, through the LiteRT interpreter. `stock` is the
 full int8 file that TensorFlow's own converter makes of the same model as it was
-trained, with the same calibration images.
+trained, with the same calibration images; `int8@cpu` is int8 for the target cpu.
 """
 
 import argparse
@@ -52,7 +52,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="what vit_keras.from_checkpoint takes")
     parser.add_argument("photos", type=pathlib.Path, help="folder of images")
-    parser.add_argument("--schemes", nargs="+", default=["stock", *export.SCHEMES])
+    schemes = ["stock", *export.SCHEMES, "int8@cpu"]
+    parser.add_argument("--schemes", nargs="+", default=schemes)
     parser.add_argument("--images", type=int, default=64, help="for either half")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
@@ -77,9 +78,11 @@ def main():
             if scheme == "stock":
                 stock_int8(model, path, calibration)
             else:
+                name, _, target = scheme.partition("@")
                 export.to_tflite(
                     *(model, path),
-                    scheme=scheme,
+                    scheme=name,
+                    target=target or None,
                     calibration=calibration,
                     enforce_parity=False,
                 )

@@ -19,6 +19,7 @@ class Form:
             it: about 74 dB for models with the exact one.
         heads_apart: every head by itself, in rank 3: one head's scores at a time need
             less memory than all.
+        merged: queries, keys and values in one product.
         convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
             which take no integer products of another rank.
     """
@@ -26,6 +27,7 @@ class Form:
     split_softmax: bool = False
     gelu: str = "builtin"
     heads_apart: bool = False
+    merged: bool = False
     convolutions: bool = False
 
     def __post_init__(self):

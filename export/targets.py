@@ -50,6 +50,7 @@ TARGETS: dict[str, Target] = {
         # In int8 XNNPACK has no GELU, RSQRT, EXP or product of two activations: each
         # would leave the delegate twice a block.
         int8_only=("CONV_2D", "FULLY_CONNECTED"),
+        form=Form(merged=True),
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",

@@ -200,7 +200,8 @@ def _shift(layer, function, images):
     for image in images:
         layer.seen = []
         function(image[None])
-        for i, (key, value) in enumerate(layer.seen[:number]):
+        pairs = zip(layer.seen[1::3], layer.seen[2::3], strict=True)
+        for i, (key, value) in enumerate(list(pairs)[:number]):
             keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() / len(images)
             values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() / len(images)
     layer.seen = None

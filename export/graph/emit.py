@@ -31,7 +31,7 @@ class InferenceViT(keras.layers.Layer):
     def __init__(self, weights: Weights, form: Form | None = None, **kwargs):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.form = form or Form()
-        self.seen = None  # a list, to which attention then adds (keys, values)
+        self.seen = None  # a list, to which attention adds queries, keys, values
         self.weights_held = weights
         self._held = map_arrays(weights, self._hold)
 
@@ -123,19 +123,41 @@ class InferenceViT(keras.layers.Layer):
             y = self.activation(ops.concatenate(parts, axis=-1))
             return self.linear(y, attention.out)
 
-        def heads(x, linear, own_norm):
-            x = self.linear(x, linear)
-            x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
-            return x if own_norm is None else self.norm(x, own_norm)
-
-        q, k, v = (heads(*end) for end in ends)
-        if self.seen is not None:
-            self.seen.append((k, v))
-        q, k, v = (ops.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
+        if self.form.merged and query is source and self.seen is None:
+            q, k, v = self._merged(source, attention)
+        else:
+            q, k, v = (self._heads(*end, attention) for end in ends)
         y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
         inner = attention.heads * attention.head_dim
         y = ops.reshape(y, (-1, query.shape[1], inner))
         return self.linear(y, attention.out)
+
+    def _heads(self, x, linear, own_norm, attention):
+        """All heads' queries, keys or values (N, H, T, d)."""
+        x = self.linear(x, linear)
+        x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
+        x = x if own_norm is None else self.norm(x, own_norm)
+        if self.seen is not None:
+            self.seen.append(x)
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _merged(self, x, attention):
+        """The same of all three, from one product."""
+        parts = (attention.query, attention.key, attention.value)
+        kernel, bias = (
+            ops.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("kernel", "bias")
+        )
+        x = self.linear(x, Linear(kernel, bias))
+        count, size = attention.heads, attention.head_dim
+        x = ops.reshape(x, (-1, x.shape[1], 3 * count, size))
+        x = ops.transpose(x, (0, 2, 1, 3))
+        q, k, v = (x[:, i * count : (i + 1) * count] for i in range(3))
+        if attention.query_norm is not None:
+            q = self.norm(q, attention.query_norm)
+        if attention.key_norm is not None:
+            k = self.norm(k, attention.key_norm)
+        return q, k, v
 
     def _head(self, x, linear, own_norm, columns):
         """One head's queries, keys or values (N, T, d)."""

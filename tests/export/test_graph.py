@@ -99,7 +99,7 @@ def test_each_rewrite_is_exact(kind):
     assert shift_keys(weights, means) == (kind != "qk norm")
     assert shift_v(weights, means)
     same()
-    for option in ("split_softmax", "heads_apart", "convolutions"):
+    for option in ("split_softmax", "heads_apart", "merged", "convolutions"):
         same(Form(**{option: True}))
     same(Form(split_softmax=True, heads_apart=True, convolutions=True))
     # The tanh form differs from the exact GELU by up to 5e-4.
@@ -129,7 +129,7 @@ def test_norms_lose_mean_and_scale_and_keys_their_mean():
     layer = InferenceViT(weights)
     layer.seen = []
     layer(images)
-    for keys, values in layer.seen:
+    for keys, values in zip(layer.seen[1::3], layer.seen[2::3], strict=True):
         spread = np.abs(np.asarray(keys)).max()
         assert np.abs(np.asarray(keys).mean((0, 1))).max() < 1e-4 * spread
         assert np.abs(np.asarray(values).mean((0, 1))).max() < 1e-4 * spread
