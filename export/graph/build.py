@@ -13,6 +13,7 @@ import numpy as np
 
 from ..forms import Form
 from .emit import InferenceViT
+from .flat import Flat, find_flat
 from .kept import harmful
 from .rewrites import REWRITES, SHIFTS
 from .weights import read
@@ -93,6 +94,8 @@ def float32_copy(model, replace=lambda layer: None):
             return new
         if isinstance(layer, keras.Model):
             return float32_copy(layer, replace)
+        if not isinstance(layer, keras.Layer):  # of `keras.ops`: no weights, no dtype
+            return layer.__class__.from_config(layer.get_config())
         new = layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
         pairs.append((layer, new))
         return new
@@ -157,7 +160,7 @@ def inference_graph(model, preprocessing, images, form: Form | None = None) -> G
         images: (N, H, W, C), what the artefact takes, to measure and compare on.
         form: how the ViT is written; None for the common one.
     """
-    vit = find_vit(model)
+    vit: Any = find_vit(model) or find_flat(model)
     if vit is None:
         note = "no ViT of this package was found: the graph is converted as it is"
         return Graph(as_it_is(model, preprocessing), notes=(note,))
@@ -169,13 +172,14 @@ def inference_graph(model, preprocessing, images, form: Form | None = None) -> G
     allowed = {name: r for name, r in REWRITES.items() if name not in undo}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
     layer = InferenceViT(weights, form, name=vit.name)
-    if model is vit:
-        function: Any = layer
-    else:
+    function: Any = layer
+    if isinstance(vit, Flat):
+        function = _around(layer, vit)
+    elif model is not vit:
         copy = float32_copy(model, lambda inner: layer if inner is vit else None)
         function = lambda images: copy(images, training=False)  # noqa: E731
-        if weights.scale is None and not _reads_pixels(model, vit):
-            function = _normalised(function, preprocessing)
+    if not _reads_pixels(model, vit):
+        function = _normalised(function, preprocessing)
     chosen = np.asarray(images[:MEASURED_ON], "float32")
     expected = as_it_is(model, preprocessing)
     done += _shift(layer, function, chosen)
@@ -211,8 +215,22 @@ def _shift(layer, function, images):
     return done
 
 
+def _around(layer, flat):
+    """The layer in place of the ones that it was read from."""
+    front = float32_copy(flat.front) if flat.front is not None else None
+    tail = float32_copy(flat.tail)
+
+    def function(images):
+        inputs = images if front is None else front(images, training=False)
+        return tail(layer(inputs), training=False)
+
+    return function
+
+
 def _reads_pixels(model, vit):
     """Whether the ViT is the first and only reader of the model's input."""
+    if isinstance(vit, Flat):
+        return vit.front is None
     if model is vit:
         return True
     entry = model.inputs[0]._keras_history.operation

@@ -6,9 +6,9 @@ import pytest
 
 import export
 import vit_keras
+from export.forms import Form
 from export.graph.build import find_vit, inference_graph
 from export.graph.emit import InferenceViT
-from export.forms import Form
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
 from export.graph.weights import read
@@ -169,6 +169,54 @@ def test_nested_model_is_rewritten_inside(tmp_path):
     images = images.astype("uint8")
     report = export.to_tflite(model, tmp_path / "m.tflite", calibration=images)
     assert report.parity.passed and "rotate_stream" in report.rewrites
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_vit_that_was_built_into_a_model_layer_by_layer(before, tmp_path):
+    vit = build("registers")
+    prep, images = vit.config.preprocessing, pixels()
+    tokens = vit.get_layer("encoder_norm").output
+    x = keras.layers.GlobalAveragePooling1D()(tokens)
+    model = keras.Model(vit.input, keras.layers.Dense(3, activation="softmax")(x))
+    if before:  # and layers in front of it
+        inputs = keras.Input((16, 16, 3))
+        flipped = keras.layers.Permute((2, 1, 3))(inputs)
+        model = keras.Model(inputs, keras.ops.flip(model(flipped), 1))
+        model = keras.Model(model.input, model.output)
+    assert find_vit(model) is None
+    graph = inference_graph(model, prep, images)
+    expected = np.asarray(model(normalize(images, prep)))
+    np.testing.assert_allclose(graph.function(images), expected, rtol=0, atol=1e-5)
+    if not before:
+        assert "rotate_stream" in graph.rewrites
+        options = {"preprocessing": prep, "calibration": images.astype("uint8")}
+        report = export.to_tflite(model, tmp_path / "m.tflite", **options)
+        assert "rotate_stream" in report.rewrites
+
+
+def test_layers_before_the_patches():
+    vit = build("token")
+    prep, images = vit.config.preprocessing, pixels()
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Permute((2, 1, 3))(inputs)
+    for layer in vit.layers[1:]:
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    graph = inference_graph(model, prep, images)
+    assert "rotate_stream" in graph.rewrites
+    assert "fold_input" not in graph.rewrites
+    expected = np.asarray(model(normalize(images, prep)))
+    np.testing.assert_allclose(graph.function(images), expected, rtol=0, atol=1e-4)
+
+
+def test_tokens_read_between_blocks_stay_as_they_are():
+    vit = build("token")
+    early = vit.get_layer("encoderblock_0").output
+    late = vit.get_layer("encoder_norm").output
+    model = keras.Model(vit.input, keras.layers.Concatenate()([early, late]))
+    images = pixels()
+    graph = inference_graph(model, vit.config.preprocessing, images)
+    assert graph.rewrites == () and "converted as it is" in graph.notes[0]
 
 
 def test_layers_before_a_nested_model():

@@ -1,0 +1,90 @@
+"""A ViT whose layers were taken into another model one by one.
+
+`keras.Model(vit.input, keras.layers.Dense(5)(vit.layers[-2].output))` knows no
+configuration, but its layers do; what is before and behind them stays as it is.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+    """As much of a `VisionTransformer` as `weights.read` needs, and what is around it.
+
+    Attributes:
+        config: told by the layers.
+        layers: those of the whole model.
+        front: from the model's input to the patches, or None for nothing.
+        tail: from the tokens after the last norm (N, T, D) to the model's output.
+    """
+
+    config: Any
+    layers: list[Any]
+    front: Any
+    tail: Any
+    task: str = "features"
+    name: str = "vit"
+
+
+def find_flat(model) -> Flat | None:
+    """The ViT of this package that a model is built around, or None.
+
+    A model that reads the tokens between two blocks can not be divided so: None.
+    """
+    from vit_keras.layers import EncoderBlock, Patches
+
+    layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
+    first, last = layers.get("embedding"), layers.get("encoder_norm")
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    names = [f"encoderblock_{i}" for i in range(len(blocks))]
+    if not isinstance(first, Patches) or last is None or not blocks:
+        return None
+    if [block.name for block in blocks] != names:
+        return None
+    try:
+        entry, tokens = _node(model, first).input_tensors, _node(model, last).outputs
+        front = None
+        if entry[0] is not model.inputs[0]:
+            front = keras.Model(model.inputs[0], entry[0])
+        tail = keras.Model(tokens[0], model.outputs[0])
+        config = _config(layers, blocks[0], len(blocks), entry[0].shape)
+    except (ValueError, KeyError):  # called twice, or of a shape of its own
+        return None
+    return Flat(config, model.layers, front, tail)
+
+
+def _node(model, layer):
+    """The one call of a layer that a model holds; ValueError if there are more."""
+    nodes = (node for level in model._nodes_by_depth.values() for node in level)
+    (node,) = (node for node in nodes if node.operation is layer)
+    return node
+
+
+def _config(layers, block, number, shape):
+    from vit_keras import ViTConfig
+
+    first, places = layers["embedding"], layers["posembed_input"]
+    registers = layers.get("register_tokens")
+    return ViTConfig(
+        image_size=tuple(shape[1:3]),
+        patch_size=first.patch_size,
+        channels=shape[-1],
+        num_layers=number,
+        hidden_size=first.hidden_size,
+        num_heads=block.num_heads,
+        mlp_dim=block.mlp_dim,
+        mlp_activation=block.mlp_activation,
+        qk_norm=block.qk_norm,
+        pre_norm="pre_norm" in layers,
+        class_token="class_token" in layers,
+        distillation_token="distillation_token" in layers,
+        num_register_tokens=0 if registers is None else registers.num_tokens,
+        positions=places.kind,
+        position_prefix=places.num_prefix_tokens > 0,
+        patch_norm=first.patch_norm,
+        pooling=None,
+        include_top=False,
+    )
