@@ -16,10 +16,10 @@ help:
 demo: .venv/export
 	$(RUN) examples/demo.py
 
-test: .venv/dev
+test: .venv/dev .venv/mediapipe/installed
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: .venv/dev
+test-all: .venv/dev .venv/mediapipe/installed
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 peers: .venv/peers
@@ -50,6 +50,13 @@ clean:
 
 .venv/dev: .venv/export
 	$(BIN)/python -m pip install --quiet --progress-bar off --group dev
+	@touch $@
+
+# MediaPipe and the extra `qat` ask for different releases of absl-py.
+.venv/mediapipe/installed: .venv/venv pyproject.toml
+	$(BIN)/python -m venv --without-pip .venv/mediapipe
+	$(BIN)/python -m pip --python .venv/mediapipe/bin/python install --quiet \
+		--progress-bar off --group mediapipe
 	@touch $@
 
 # timm and vit-pytorch ask for torchvision, which their ViTs do not use, and which would

@@ -11,10 +11,16 @@ from .errors import ParityError as ParityError
 from .errors import UnsupportedOperators as UnsupportedOperators
 from .evaluation.benchmark import benchmark as benchmark
 from .evaluation.check import check as check
+from .evaluation.model_metadata import read_metadata as read_metadata
 from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
 from .formats.saved_model import to_saved_model as to_saved_model
 from .formats.tflite import to_tflite as to_tflite
+from .quantization.compression import cluster as cluster
+from .quantization.compression import prune as prune
+from .quantization.compression import shrink as shrink
+from .quantization.tf_keras_twin import from_tf_keras as from_tf_keras
+from .quantization.tf_keras_twin import to_tf_keras as to_tf_keras
 from .schemes import SCHEMES as SCHEMES
 from .targets import TARGETS as TARGETS
 
@@ -26,8 +32,14 @@ __all__ = [
     "UnsupportedOperators",
     "benchmark",
     "check",
+    "cluster",
+    "from_tf_keras",
     "load",
+    "prune",
+    "read_metadata",
+    "shrink",
     "to_saved_model",
+    "to_tf_keras",
     "to_tflite",
     "verify",
 ]

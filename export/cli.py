@@ -1,4 +1,5 @@
-"""The command line `vit-export`: tflite, saved-model, verify, check, benchmark.
+"""The command line `vit-export`: tflite, saved-model, verify, check, describe,
+benchmark, prune, cluster.
 
 Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input, with
 one clear line on stderr.
@@ -21,6 +22,8 @@ import rich.table  # noqa: E402
 import typer  # noqa: E402
 
 import export  # noqa: E402
+
+from . import compression_cli  # noqa: E402
 
 app = typer.Typer(
     help="From a trained Keras model to a proven artefact.",
@@ -59,6 +62,12 @@ def tflite(
     input_dtype: Annotated[str | None, typer.Option()] = None,
     output_dtype: Annotated[str | None, typer.Option()] = None,
     labels: Labels = None,
+    description: Annotated[
+        str | None, typer.Option(help="Of the model, kept in the file.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the model, kept in the file.")
+    ] = None,
     preprocessing: Rules = None,
     heads_apart: Annotated[
         bool | None, typer.Option(help="Attention head by head: less memory.")
@@ -79,6 +88,8 @@ def tflite(
             input_dtype=input_dtype,
             output_dtype=output_dtype,
             labels=_read_labels(model, labels),
+            description=description,
+            licence=licence,
             preprocessing=_read_preprocessing(preprocessing),
             heads_apart=heads_apart,
             enforce_parity=enforce_parity,
@@ -172,6 +183,12 @@ def _verdict(report):
 
 
 @app.command()
+def describe(artefact: Annotated[pathlib.Path, typer.Argument(help="A .tflite file.")]):
+    """Print what a .tflite file says about itself: name, licence, labels, origin."""
+    rich.print_json(json.dumps(export.read_metadata(artefact)), ensure_ascii=False)
+
+
+@app.command()
 def benchmark(
     artefacts: Annotated[list[pathlib.Path], typer.Argument(help="What to time.")],
     threads: Annotated[int, typer.Option(min=1)] = 1,
@@ -187,6 +204,10 @@ def benchmark(
             f"{row.cpu_ms:.2f} ms",
         )
     rich.print(table)
+
+
+app.command()(compression_cli.prune)
+app.command()(compression_cli.cluster)
 
 
 def _read_labels(model, labels):

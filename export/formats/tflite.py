@@ -13,7 +13,7 @@ from ..quantization import calibration as images_of
 from ..quantization import post_training
 from ..schemes import get_scheme
 from ..targets import get_target
-from . import metadata, on_tensorflow
+from . import metadata, on_tensorflow, tflite_metadata
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
 
@@ -30,6 +30,8 @@ def to_tflite(
     output_dtype=None,
     preprocessing=None,
     labels=None,
+    description=None,
+    licence=None,
     heads_apart=None,
     enforce_parity=True,
 ) -> metadata.ExportReport:
@@ -54,10 +56,12 @@ def to_tflite(
             uint8, or float32 for a model without preprocessing. A float32 input takes
             pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
-            with scale and zero point in the file.
+            with scale and zero point in the file. MediaPipe Tasks takes int8 neither
+            here nor as input.
         preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
             own; it is put inside the file.
-        labels: class names, kept in the JSON.
+        labels: class names, kept in the file and in the JSON.
+        description, licence: of the model, kept in the file; its name is the model's.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
         enforce_parity: refuse a file below its scheme's parity threshold.
@@ -92,6 +96,8 @@ def to_tflite(
         "output_dtype": output_dtype,
         "preprocessing": preprocessing,
         "labels": labels,
+        "description": description,
+        "licence": licence,
         "heads_apart": heads_apart,
         "enforce_parity": enforce_parity,
     }
@@ -128,6 +134,7 @@ def to_tflite(
                 staged, ranges, input_dtype, output_dtype, rules.wide, only
             )
             staged.write_bytes(content)
+        tflite_metadata.embed(staged, source, description, licence)
 
         inspected, unproven = _inspect(staged, target or "cpu")
         runner = runners.load(staged)
@@ -161,6 +168,7 @@ def to_tflite(
             runtime=inspected.runtime,
             **source.describe((*graph.notes, *unproven)),
         )
+        tflite_metadata.record(staged, report)
         return metadata.publish(staged, path, report)
 
 

@@ -196,7 +196,10 @@ class InferenceViT(keras.layers.Layer):
         if n.centred:
             x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
         square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
-        y = a(x * a(ops.rsqrt(a(square + n.epsilon))))
+        root = a(ops.rsqrt(a(square + n.epsilon)))
+        if n.gamma_first:
+            return a(a(a(x * n.gamma) * root) + n.beta)
+        y = a(x * root)
         return y if n.gamma is None else a(a(y * n.gamma) + n.beta)
 
     def linear(self, x, dense: Linear):

@@ -31,13 +31,16 @@ class Linear:
 class Norm:
     """Layer norm: gamma and beta (D,), or None once they are folded into the readers.
 
-    `centred` tells whether it subtracts the mean; without, it is an RMS norm.
+    `centred` tells whether it subtracts the mean; without, it is an RMS norm. With
+    `gamma_first` gamma multiplies before the root: the converter, which folds a factor
+    into the kernel that reads it, then has none to fold.
     """
 
     gamma: Any
     beta: Any
     epsilon: float
     centred: bool = True
+    gamma_first: bool = False
 
     @classmethod
     def of(cls, layer) -> "Norm":

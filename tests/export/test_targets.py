@@ -201,3 +201,32 @@ def test_runtime_as_a_limit(model, pixels, tmp_path):
     assert "needs TensorFlow Lite 2.12, later than 2.9" in str(report)
     with pytest.raises(ValueError, match="`runtime` must be a release"):
         export.check(path, "npu", runtime="new")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+@pytest.mark.parametrize("size", ["digits", "vit_ti16"])
+def test_table_of_all_targets(size, scheme, pixels, tmp_path):
+    """What the README says of each target, on a small and on a published size."""
+    import vit_keras
+
+    if size == "digits":
+        model, images = exported(), pixels
+    else:
+        model = vit_keras.create_model("vit_ti16")
+        images = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), "uint8")
+    path = tmp_path / "m.tflite"
+    # Random weights keep less than trained ones; what is taken does not depend on it.
+    options = {"calibration": images, "enforce_parity": False}
+    export.to_tflite(model, path, scheme=scheme, **options)
+    reports = check_all(path)
+    missing = {n for n, r in reports.items() if isinstance(r, Exception)}
+    assert missing <= {"gpu"}
+    taken = {n for n, r in reports.items() if n not in missing and r.passed}
+    by_list = {"qualcomm", "google_tensor"}
+    ethos = {"ethos_u55", "ethos_u65", "ethos_u85"}
+    expected = {
+        "float32": {"cpu", "gpu", "openvino", "mediatek", *by_list},
+        "int8": {"cpu", "npu", "openvino", *ethos, *by_list},
+    }[scheme]
+    assert taken | missing == expected | missing

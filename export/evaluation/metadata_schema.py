@@ -1,0 +1,202 @@
+"""The published schema of TFLite metadata as data, and a flatbuffer by it.
+
+Source: `mediapipe/tasks/metadata/metadata_schema.fbs` 1.5.0; of it, the fields that
+1.0.0 had and images need. The only maintained package with this schema is MediaPipe
+itself (500 MB), so the part in use stands here.
+"""
+
+import enum
+import struct
+
+import flatbuffers
+import numpy as np
+from flatbuffers import number_types as numbers
+from flatbuffers.table import Table
+
+IDENTIFIER = b"M001"
+
+
+class AssociatedFileType(enum.IntEnum):
+    UNKNOWN = 0
+    DESCRIPTIONS = 1
+    TENSOR_AXIS_LABELS = 2
+    TENSOR_VALUE_LABELS = 3
+    TENSOR_AXIS_SCORE_CALIBRATION = 4
+    VOCABULARY = 5
+    SCANN_INDEX_FILE = 6
+
+
+class ColorSpaceType(enum.IntEnum):
+    UNKNOWN = 0
+    RGB = 1
+    GRAYSCALE = 2
+
+
+# Fields in the order of the schema, which is their number in the file; later ones that
+# nobody needs are left out. A kind is str, bytes, int (uint32), an enumeration (one
+# byte), the name of a table, [kind] for a vector, a tuple of tables for a union (two
+# numbers: which, and the table), or None for a field that is not read.
+SCHEMA = {
+    "ModelMetadata": {
+        "name": str,
+        "description": str,
+        "version": str,
+        "subgraph_metadata": ["SubGraphMetadata"],
+        "author": str,
+        "license": str,
+        "associated_files": ["AssociatedFile"],
+        "min_parser_version": str,
+    },
+    "SubGraphMetadata": {
+        "name": str,
+        "description": str,
+        "input_tensor_metadata": ["TensorMetadata"],
+        "output_tensor_metadata": ["TensorMetadata"],
+        "associated_files": ["AssociatedFile"],
+    },
+    "TensorMetadata": {
+        "name": str,
+        "description": str,
+        "dimension_names": [str],
+        "content": "Content",
+        "process_units": ["ProcessUnit"],
+        "stats": "Stats",
+        "associated_files": ["AssociatedFile"],
+    },
+    "Content": {"content_properties": ("FeatureProperties", "ImageProperties")},
+    "FeatureProperties": {},
+    "ImageProperties": {"color_space": ColorSpaceType, "default_size": "ImageSize"},
+    "ImageSize": {"width": int, "height": int},
+    "ProcessUnit": {"options": ("NormalizationOptions",)},
+    "NormalizationOptions": {"mean": [float], "std": [float]},
+    "Stats": {"max": [float], "min": [float]},
+    "AssociatedFile": {
+        "name": str,
+        "description": str,
+        "type": AssociatedFileType,
+        "locale": str,
+        "version": str,
+    },
+    # of the model itself (`schema.fbs` of LiteRT): the way to the metadata
+    "Model": {
+        "version": None,
+        "operator_codes": None,
+        "subgraphs": None,
+        "description": None,
+        "buffers": ["Buffer"],
+        "metadata_buffer": None,
+        "metadata": ["Metadata"],
+    },
+    "Buffer": {"data": bytes},
+    "Metadata": {"name": str, "buffer": int},
+}
+
+
+def pack(value: dict) -> bytes:
+    """ModelMetadata as a flatbuffer.
+
+    Arguments:
+        value: fields by name as `SCHEMA` has them; a vector is a list, an enumeration
+            the name of its member, a union `{table: fields}`.
+    """
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_write(builder, "ModelMetadata", value), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def unpack(content, table: str) -> dict:
+    """The root table of a flatbuffer, in the form that `pack` takes.
+
+    Arguments:
+        content: bytes or a view of them.
+        table: a name in `SCHEMA`.
+    """
+    (root,) = struct.unpack_from("<I", content)
+    return _read(Table(content, root), table)
+
+
+def _write(builder, table, value):
+    """Write a table and all below it; returns its offset."""
+    slots, number = [], 0
+    for name, kind in SCHEMA[table].items():
+        if isinstance(kind, tuple):  # a union
+            if name in value:
+                ((member, fields),) = value[name].items()
+                slots.append((number, numbers.Uint8Flags, kind.index(member) + 1))
+                slots.append((number + 1, None, _write(builder, member, fields)))
+            number += 2
+            continue
+        if name in value:
+            slots.append((number, *_field(builder, kind, value[name])))
+        number += 1
+    builder.StartObject(number)
+    for number, flags, stored in slots:
+        if flags is None:
+            builder.PrependUOffsetTRelativeSlot(number, stored, 0)
+        else:
+            builder.PrependSlot(flags, number, stored, 0)
+    return builder.EndObject()
+
+
+def _field(builder, kind, value):
+    """(flags, number) of a scalar, (None, offset) of anything else, written."""
+    if kind is int:
+        return numbers.Uint32Flags, value
+    if kind is str:
+        return None, builder.CreateString(value)
+    if isinstance(kind, str):
+        return None, _write(builder, kind, value)
+    if not isinstance(kind, list):  # an enumeration
+        return numbers.Int8Flags, int(kind[value])
+    if kind == [float]:
+        return None, builder.CreateNumpyVector(np.asarray(value, "float32"))
+    offsets = [_field(builder, kind[0], item)[1] for item in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return None, builder.EndVector()
+
+
+def _read(at: Table, table):
+    """The fields of a table that are present."""
+    found, number = {}, 0
+    for name, kind in SCHEMA[table].items():
+        offset = at.Offset(4 + 2 * number)
+        number += 2 if isinstance(kind, tuple) else 1
+        if not offset or kind is None:
+            continue
+        where = at.Pos + offset
+        if isinstance(kind, tuple):
+            which = at.Get(numbers.Uint8Flags, where) - 1
+            value = at.Pos + at.Offset(2 + 2 * number)
+            if which in range(len(kind)):  # others are later additions
+                member = kind[which]
+                found[name] = {member: _read(_table(at, value), member)}
+        elif isinstance(kind, list):
+            start, length = at.Vector(offset), at.VectorLen(offset)
+            items = (_value(at, kind[0], start + 4 * i) for i in range(length))
+            found[name] = list(items)
+        else:
+            found[name] = _value(at, kind, where)
+    return found
+
+
+def _value(at, kind, where):
+    """One value of a field or of a vector, at a position."""
+    if kind is int:
+        return at.Get(numbers.Uint32Flags, where)
+    if kind is float:
+        return at.Get(numbers.Float32Flags, where)
+    if kind is str:
+        return at.String(where).decode()
+    if kind is bytes:
+        start = at.Indirect(where)
+        length = at.Get(numbers.Uint32Flags, start)
+        return memoryview(at.Bytes)[start + 4 : start + 4 + length]
+    if isinstance(kind, str):
+        return _read(_table(at, where), kind)
+    return kind(at.Get(numbers.Int8Flags, where)).name
+
+
+def _table(at, where):
+    return Table(at.Bytes, at.Indirect(where))

@@ -1,0 +1,72 @@
+"""What a `.tflite` file says about itself: name, licence, labels, what it takes.
+
+The model holds a flatbuffer (`metadata_schema.py`) under the name TFLITE_METADATA; the
+files that this names, such as the labels, are in a zip archive behind the model.
+"""
+
+import json
+import pathlib
+import struct
+import zipfile
+
+from ..errors import missing
+
+ENTRY = "TFLITE_METADATA"
+RECORD = "export.json"  # ours, in the archive: how the file was made
+
+
+def read_metadata(path) -> dict:
+    """The metadata inside a `.tflite` file, of this package or of any other.
+
+    Arguments:
+        path: a `.tflite` file.
+
+    Returns:
+        The fields that are there, by the names of the published schema; "labels", a
+        list of class names, where the output has a file of them; and "export", how
+        `to_tflite` made the file. Empty when there is no metadata.
+
+    Raises:
+        ValueError: the file is no TFLite flatbuffer, or is damaged.
+        FileNotFoundError: there is no such file.
+        MissingDependency: the extra "export" is not installed.
+    """
+    try:
+        from .metadata_schema import unpack
+    except ImportError as error:
+        raise missing("flatbuffers") from error
+    content = pathlib.Path(path).read_bytes()
+    if content[4:8] != b"TFL3":
+        raise ValueError(f"`path` must be a TFLite file. '{path}' is not")
+    try:
+        model = unpack(content, "Model")
+        entries = {m["name"]: m["buffer"] for m in model.get("metadata", ())}
+        if ENTRY not in entries:
+            return {}
+        found = unpack(model["buffers"][entries[ENTRY]]["data"], "ModelMetadata")
+        files = _archived(path)
+        if (name := _labels_file(found)) is not None:
+            found["labels"] = files[name].decode().removesuffix("\n").split("\n")
+        if RECORD in files:
+            found["export"] = json.loads(files[RECORD])
+    except (LookupError, TypeError, ValueError, struct.error) as error:
+        raise ValueError(f"the metadata of '{path}' is damaged: {error!r}") from error
+    return found
+
+
+def _labels_file(metadata):
+    """Name of the file of class names of the first output, or None."""
+    for graph in metadata.get("subgraph_metadata", ())[:1]:
+        for output in graph.get("output_tensor_metadata", ())[:1]:
+            for file in output.get("associated_files", ()):
+                if file.get("type") == "TENSOR_AXIS_LABELS":
+                    return file["name"]
+    return None
+
+
+def _archived(path):
+    """{name: bytes} of the files behind a model."""
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
