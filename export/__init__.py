@@ -16,6 +16,8 @@ from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
 from .formats.saved_model import to_saved_model as to_saved_model
 from .formats.tflite import to_tflite as to_tflite
+from .quantization.aware import open_quantized as open_quantized
+from .quantization.aware import quantize_aware as quantize_aware
 from .quantization.compression import cluster as cluster
 from .quantization.compression import prune as prune
 from .quantization.compression import shrink as shrink
@@ -35,7 +37,9 @@ __all__ = [
     "cluster",
     "from_tf_keras",
     "load",
+    "open_quantized",
     "prune",
+    "quantize_aware",
     "read_metadata",
     "shrink",
     "to_saved_model",

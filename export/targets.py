@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from .forms import Form
+from .schemes import get_scheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,3 +156,20 @@ def get_target(name: str) -> Target:
             f"`target` must be one of {', '.join(TARGETS)}. Received: target={name!r}"
         )
     return TARGETS[name]
+
+
+def form_for(scheme: str, target: str | None, heads_apart: bool | None = None) -> Form:
+    """How the graph is written for a scheme on a target.
+
+    Arguments:
+        scheme: a name in `SCHEMES`.
+        target: a name in `TARGETS`, or None.
+        heads_apart: overrules the target's form, unless None.
+    """
+    place = get_target(target) if target else None
+    form = place.form if place else Form()
+    if heads_apart is not None:
+        form = dataclasses.replace(form, heads_apart=heads_apart)
+    able = place is None or (place.splits_softmax and place.int8_only is None)
+    split = get_scheme(scheme).split_softmax and able
+    return dataclasses.replace(form, split_softmax=split)

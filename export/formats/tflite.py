@@ -1,6 +1,5 @@
 """Write a `.tflite` file and prove it."""
 
-import dataclasses
 import pathlib
 import re
 import tempfile
@@ -8,12 +7,11 @@ import tempfile
 from ..errors import MissingDependency, ParityError, UnsupportedOperators
 from ..evaluation import check, runners
 from ..evaluation.verify import compare, predict
-from ..forms import Form
 from ..quantization import calibration as images_of
 from ..quantization import post_training
 from ..schemes import get_scheme
-from ..targets import get_target
-from . import metadata, on_tensorflow, tflite_metadata
+from ..targets import form_for, get_target
+from . import metadata, on_tensorflow, tflite_metadata, trained
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
 
@@ -81,7 +79,10 @@ def to_tflite(
     input_dtypes, output_dtypes = _ends(rules, scheme, target)
     _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
     _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
-    if rules.needs_calibration and calibration is None:
+    aware = trained.layer_of(model)
+    if aware is not None:
+        trained.check_use(aware, scheme, target, heads_apart)
+    elif rules.needs_calibration and calibration is None:
         raise ValueError(
             f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
             "(N, H, W, C) in 0..255, a .npy file or a folder of images like those that "
@@ -104,6 +105,7 @@ def to_tflite(
     if not on_tensorflow.here():
         return on_tensorflow.in_child("tflite", model, path, options)
     from ..graph.build import inference_graph
+    from ..quantization.aware.ranges import trained_ranges
     from .source import Source
 
     source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
@@ -112,26 +114,29 @@ def to_tflite(
     pixels = source.preprocessing is not None
     input_dtype = input_dtype or (input_dtypes[0] if pixels else "float32")
     output_dtype = output_dtype or output_dtypes[0]
-    form = _form(rules, target, heads_apart)
+    form = form_for(scheme, target, heads_apart)
     threshold = min(rules.min_sqnr_db, form.reachable_db)
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
-        graph = inference_graph(
-            model,
-            source.preprocessing,
-            images.pixels,
-            form,
-        )
+        if aware is not None:
+            graph = trained.trained_graph(aware)
+        else:
+            graph = inference_graph(model, source.preprocessing, images.pixels, form)
         _convert(graph.function, model, staged, scheme, batch, entry)
         if rules.recipe is not None:
             content = post_training.weights_only(staged, rules.recipe)
             staged.write_bytes(content)
         elif rules.needs_calibration:
-            ranges = images_of.measure_ranges(staged, images.pixels, pixels)
+            coarse = None
+            if aware is not None:
+                ranges = trained_ranges(staged, aware, images.pixels)
+                coarse = trained.int4_patterns(staged)
+            else:
+                ranges = images_of.measure_ranges(staged, images.pixels, pixels)
             only = get_target(target).int8_only if target and scheme == "int8" else None
             content = post_training.static(
-                staged, ranges, input_dtype, output_dtype, rules.wide, only
+                staged, ranges, input_dtype, output_dtype, rules.wide, only, coarse
             )
             staged.write_bytes(content)
         tflite_metadata.embed(staged, source, description, licence)
@@ -170,16 +175,6 @@ def to_tflite(
         )
         tflite_metadata.record(staged, report)
         return metadata.publish(staged, path, report)
-
-
-def _form(rules, target, heads_apart):
-    """How the graph is written for a scheme on a target."""
-    place = get_target(target) if target else None
-    form = place.form if place else Form()
-    if heads_apart is not None:
-        form = dataclasses.replace(form, heads_apart=heads_apart)
-    able = place is None or (place.splits_softmax and place.int8_only is None)
-    return dataclasses.replace(form, split_softmax=rules.split_softmax and able)
 
 
 def _ends(rules, scheme, target):

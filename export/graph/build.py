@@ -36,9 +36,10 @@ def find_vit(model):
 
 
 def find_preprocessing(model):
-    """The preprocessing that the model's ViT carries, or None."""
+    """The preprocessing that the model or its ViT carries, or None."""
     vit = find_vit(model)
-    return None if vit is None else vit.config.preprocessing
+    config = getattr(model, "config", None) if vit is None else vit.config
+    return getattr(config, "preprocessing", None)
 
 
 def check_model(model):

@@ -1,13 +1,16 @@
 """The inference graph of `Weights`: few operators, of rank 4 at most, in float32."""
 
-import dataclasses
-
 import keras
-import numpy as np
 from keras import ops
 
 from ..forms import Form
+from .outline import map_arrays
 from .weights import Attention, Linear, Norm, Weights
+
+
+# How int8 kernels hold what softmax and tanh give.
+SHARES = (0.0, 255 / 256)
+SIGNED = (-1.0, 127 / 128)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
@@ -25,17 +28,20 @@ class InferenceViT(keras.layers.Layer):
         What the model returned that the weights are from.
 
     A subclass sees every tensor that an integer file gives a scale of its own
-    (`activation`) and every kernel (`kernel`), and may change them.
+    (`activation`), those of linear layers (`operand`, `result`) and all weights
+    (`held`), and may change them.
     """
 
-    def __init__(self, weights: Weights, form: Form | None = None, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+    def __init__(
+        self, weights: Weights, form: Form | None = None, trainable=False, **kwargs
+    ):
+        super().__init__(trainable=trainable, dtype="float32", **kwargs)
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
         self.weights_held = weights
         self._held = map_arrays(weights, self._hold)
 
-    def _hold(self, array):
+    def _hold(self, path, array):
         # One variable each, so that every format stores it once.
         weight = self.add_weight(shape=array.shape, initializer="zeros")
         weight.assign(array.astype("float32"))
@@ -43,22 +49,37 @@ class InferenceViT(keras.layers.Layer):
 
     def update(self):
         """Take over a change of `weights_held`."""
-        arrays = []
-        map_arrays(self.weights_held, arrays.append)
-        for variable, array in zip(self.weights, arrays, strict=True):
+        arrays, variables = [], []
+        map_arrays(self.weights_held, lambda _, array: arrays.append(array))
+        map_arrays(self._held, lambda _, variable: variables.append(variable))
+        for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array.astype("float32"))
 
-    def activation(self, x):
-        """A tensor of the graph, as it is."""
+    def activation(self, x, fixed=None):
+        """A tensor of the graph, as it is.
+
+        Arguments:
+            x: the tensor.
+            fixed: the (least, greatest) value that int8 kernels hold it with, if these
+                do not depend on the values.
+        """
         return x
 
-    def kernel(self, kernel):
-        """The kernel of a linear layer (I, O), as it is."""
-        return kernel
+    def operand(self, x):
+        """The input of a linear layer, as it is."""
+        return x
+
+    def result(self, x):
+        """The output of a linear layer: one more activation."""
+        return self.activation(x)
+
+    def held(self) -> Weights:
+        """The weights to compute with, as variables or tensors."""
+        return self._held
 
     def call(self, images, training=None, mask=None):
         # The last two are what a model around it passes to the ViT it replaces.
-        w = self._held
+        w = self.held()
         x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
@@ -84,11 +105,12 @@ class InferenceViT(keras.layers.Layer):
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
             kernel = ops.reshape(
-                self.kernel(w.embedding.kernel), (height, width, config.channels, inner)
+                w.embedding.kernel, (height, width, config.channels, inner)
             )
+            images = self.operand(images)
             x = ops.conv(images, kernel, config.patch_size, "valid", "channels_last")
             # Before the reshape, so that it becomes the convolution's own bias.
-            x = ops.reshape(a(x + w.embedding.bias), (-1, count, inner))
+            x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
         x = a(x + w.positions)
         if w.prefix.shape[0]:
             prefix = ops.broadcast_to(
@@ -171,7 +193,7 @@ class InferenceViT(keras.layers.Layer):
             q = a(q * scale)
         scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
         if not self.form.split_softmax:
-            return a(ops.matmul(a(ops.softmax(scores, axis=-1)), v))
+            return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
         root = a(ops.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
@@ -187,7 +209,7 @@ class InferenceViT(keras.layers.Layer):
             return a(ops.gelu(x, approximate=approximate))
         # Not in the order in which the converter would make it one operator again.
         inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
-        bell = a(ops.tanh(a(x * inner)))
+        bell = a(ops.tanh(a(x * inner)), SIGNED)
         return a(a(x * 0.5) * a(bell + 1.0))
 
     def norm(self, x, n: Norm):
@@ -204,17 +226,16 @@ class InferenceViT(keras.layers.Layer):
 
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""
-        kernel = self.kernel(dense.kernel)
+        x, kernel = self.operand(x), dense.kernel
         if not self.form.convolutions or len(x.shape) != 3:
-            return self.activation(ops.matmul(x, kernel) + dense.bias)
+            return self.result(ops.matmul(x, kernel) + dense.bias)
         inner, outer = kernel.shape
         y = ops.conv(
             ops.reshape(x, (-1, x.shape[1], 1, inner)),
             ops.reshape(kernel, (1, 1, inner, outer)),
             data_format="channels_last",
         )
-        y = self.activation(y + dense.bias)
-        return ops.reshape(y, (-1, x.shape[1], outer))
+        return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))
 
     def _top(self, x, w):
         config, a = w.config, self.activation
@@ -241,7 +262,7 @@ class InferenceViT(keras.layers.Layer):
         if w.unmix is not None:
             x = self.linear(x, w.unmix)
         if w.pre_logits is not None:
-            x = a(ops.tanh(self.linear(x, w.pre_logits)))
+            x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
         if not w.heads:
             return x
         x = self.linear(x, w.heads[0])
@@ -260,16 +281,3 @@ def rows_read(w: Weights) -> int | None:
 def take(x, index):
     """One token (N, D); an index would shrink an axis, which GPU delegates refuse."""
     return ops.reshape(x[:, index : index + 1], (-1, x.shape[-1]))
-
-
-def map_arrays(value, function):
-    """The same structure with every array replaced."""
-    if isinstance(value, np.ndarray):
-        return function(value)
-    if isinstance(value, list | tuple):
-        return type(value)(map_arrays(item, function) for item in value)
-    if type(value).__module__ != Weights.__module__:
-        return value  # numbers, and the configuration
-    fields = dataclasses.fields(value)
-    changed = {f.name: map_arrays(getattr(value, f.name), function) for f in fields}
-    return dataclasses.replace(value, **changed)

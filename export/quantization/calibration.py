@@ -183,21 +183,10 @@ def measure_ranges(path, images, pixels=True) -> dict[str, tuple[float, float]]:
     Returns:
         tensor name -> (min, max). Tensors that share a scale share a range.
     """
-    from ai_edge_litert.interpreter import OpResolverType
-
-    with warnings.catch_warnings():  # keeping all tensors is what we want here
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = runners.new_interpreter(
-            path,
-            # A delegate would hide the tensors inside it.
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-    (entry,) = interpreter.get_input_details()
+    interpreter, entry, tensors = open_preserving(path)
     batch = int(entry["shape"][0])
-    tensors = [t for t in interpreter.get_tensor_details() if t["dtype"] == np.float32]
-    low = {t["index"]: math.inf for t in tensors}
-    high = {t["index"]: -math.inf for t in tensors}
+    low = dict.fromkeys(tensors, math.inf)
+    high = dict.fromkeys(tensors, -math.inf)
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))
@@ -212,18 +201,40 @@ def measure_ranges(path, images, pixels=True) -> dict[str, tuple[float, float]]:
         # All values are possible, whichever these images happened to hold. With
         # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
         low[entry["index"]], high[entry["index"]] = 0.0, 255.0
-    for group in _same_scale_groups(interpreter, low):
+    for group in same_scale_groups(interpreter, low):
         least, most = min(low[i] for i in group), max(high[i] for i in group)
         for index in group:
             low[index], high[index] = least, most
     return {
-        t["name"]: (low[t["index"]], high[t["index"]])
-        for t in tensors
-        if math.isfinite(low[t["index"]])
+        tensor["name"]: (low[index], high[index])
+        for index, tensor in tensors.items()
+        if math.isfinite(low[index])
     }
 
 
-def _same_scale_groups(interpreter, indices):
+def open_preserving(path):
+    """An interpreter that keeps every tensor, the input's details, and those of all
+    float tensors by index."""
+    from ai_edge_litert.interpreter import OpResolverType
+
+    with warnings.catch_warnings():  # keeping all tensors is what we want here
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = runners.new_interpreter(
+            path,
+            # A delegate would hide the tensors inside it.
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+    (entry,) = interpreter.get_input_details()
+    details = interpreter.get_tensor_details()
+    return (
+        interpreter,
+        entry,
+        {t["index"]: t for t in details if t["dtype"] == np.float32},
+    )
+
+
+def same_scale_groups(interpreter, indices):
     """Sets of tensors joined by operators that only move values."""
     group = {index: {index} for index in indices}
     for op in interpreter._get_ops_details():

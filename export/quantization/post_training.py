@@ -71,7 +71,9 @@ def weights_only(path, recipe_name) -> bytes:
     return _complete(_tidy(content))
 
 
-def static(path, ranges, input_dtype, output_dtype, wide=(), only=None) -> bytes:
+def static(
+    path, ranges, input_dtype, output_dtype, wide=(), only=None, coarse=None
+) -> bytes:
     """int8 weights, int8 or int16 activations: integers from input to output.
 
     Arguments:
@@ -80,6 +82,7 @@ def static(path, ranges, input_dtype, output_dtype, wide=(), only=None) -> bytes
         input_dtype, output_dtype: "uint8", "int8" or "float32".
         wide: operators whose activations are int16; "ALL_SUPPORTED" for all.
         only: operators to quantise, the others stay in float; None for all.
+        coarse: {operator: regular expression}, whose weights are int4.
 
     Returns:
         The quantised file.
@@ -95,6 +98,8 @@ def static(path, ranges, input_dtype, output_dtype, wide=(), only=None) -> bytes
             quantizer.add_static_config(".*", operators[name], 8, 8)
     for name in wide:
         quantizer.add_static_config(".*", operators[name], 16, 8)
+    for name, pattern in (coarse or {}).items():
+        quantizer.add_static_config(pattern, operators[name], 8, 4)
     # Float at both ends, so that the last step can give each end the wanted type.
     for end in (operators.INPUT, operators.OUTPUT):
         quantizer.update_quantization_recipe(

@@ -88,7 +88,7 @@ def changes() -> list[str]:
 
 
 def _find(name) -> Any:
-    with _environment():
+    with environment():
         from tensorflow_model_optimization.python.core.clustering.keras import (
             cluster_config,
             clustering_algorithm,
@@ -112,7 +112,7 @@ def _find(name) -> Any:
 
 
 @contextlib.contextmanager
-def _environment():
+def environment():
     """Importing it tells all of TensorFlow, and every child process, to use Keras 2."""
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:

@@ -1,0 +1,253 @@
+"""The inference graph as a Keras layer that trains as integers will compute.
+
+Every tensor that has a scale of its own in the integer file goes through a fake
+quantisation (arXiv 1712.05877) with a moving range, every kernel through one per output
+channel: TensorFlow Model Optimization's quantizers, given ranges as plain tensors.
+"""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ...forms import Form
+from ...graph.emit import InferenceViT
+from ...graph.outline import filled, map_arrays, outline
+from ...graph.weights import Weights
+from .quantizers import kernel_quantizer, range_quantizer
+
+DECAY = 0.95  # of the moving ranges: 20 batches
+PIXELS = (0.0, 255.0)  # uint8 as it is
+CLIPS = np.linspace(0.3, 1.0, 29)  # shares of the largest weight that are tried
+
+
+@keras.saving.register_keras_serializable(package="vit_keras_export")
+class QuantizedViT(InferenceViT):
+    """What the integer file computes, trainable.
+
+    Arguments:
+        weights: a `Weights` after its rewrites, or its `outline` as JSON.
+        form: as the file will be written; a `Form` or its fields.
+        bits: {place of a kernel, such as "blocks.0.dense1.kernel": bits}.
+        products_only: quantise only what goes into and comes out of linear layers.
+        scale, offset: (C,), which made the model's inputs of pixels, or None if it
+            takes none.
+        keep_zeros: weights that are zero stay zero.
+
+    Call arguments:
+        images: float32 (N, H, W, C), what the float model takes.
+        training: whether to move the ranges.
+
+    `low` and `high` (number of activations,) are the ranges.
+    """
+
+    def __init__(
+        self,
+        weights,
+        form,
+        bits,
+        products_only=False,
+        scale=None,
+        offset=None,
+        keep_zeros=False,
+        **kwargs,
+    ):
+        if not isinstance(weights, Weights):
+            weights = filled(json.loads(weights))
+        form = form if isinstance(form, Form) else Form(**form)
+        super().__init__(weights, form, **{"trainable": True, **kwargs})
+        self.bits, self.products_only, self.keep_zeros = bits, products_only, keep_zeros
+        self.scale, self.offset = scale, offset
+        self.direction = self._vector("direction", weights.config.hidden_size)
+        self.clips = {}
+        map_arrays(self._held, self._prepare)
+        self.exact = False  # no ranges
+        self._snap = False  # kernels on their grids nevertheless
+        self.record = None  # a list, to which every activation is added
+        self._running = []
+        number = self._count()
+        self.low = self._vector("low", number)
+        self.high = self._vector("high", number)
+        self._index, self._training = None, False
+
+    def _vector(self, name, size):
+        return self.add_weight(
+            name=name, shape=(size,), initializer="zeros", trainable=False
+        )
+
+    def _prepare(self, place, variable):
+        fixed = self.weights_held.config.positions != "learned"
+        if place in ("scale", "offset") or (place == "positions" and fixed):
+            variable.trainable = False
+        if place.startswith("unmix"):
+            variable.trainable = False  # undoes the rotation, which does not train
+        if self.bits.get(place, 8) < 8:
+            clip = self._vector("clip", variable.shape[-1])
+            clip.assign(np.ones(clip.shape))
+            self.clips[place] = clip
+
+    def _count(self):
+        """How many activations have a range."""
+        config = self.weights_held.config
+        shape = (1, *config.image_size, config.channels)
+        self.exact, self.record = True, []
+        tf.function(lambda x: InferenceViT.call(self, x)).get_concrete_function(
+            tf.TensorSpec(shape)
+        )
+        number, self.exact, self.record = len(self.record), False, None
+        return number
+
+    def call(self, images, training=None):
+        if self.scale is not None:
+            images = (images - np.float32(self.offset)) / np.float32(self.scale)
+        self._index, self._training, self._running = 0, bool(training), []
+        outputs = super().call(images)
+        if training and not self.exact:
+            low, high = (tf.stack(ends) for ends in zip(*self._running, strict=True))
+            for variable, value in ((self.low, low), (self.high, high)):
+                variable.assign(DECAY * variable + (1 - DECAY) * value)
+        return outputs
+
+    def activation(self, x, fixed=None):
+        return x if self.products_only else self._quantized(x, fixed)
+
+    def operand(self, x):
+        return self._quantized(x) if self.products_only else x
+
+    def result(self, x):
+        return self._quantized(x)
+
+    def _quantized(self, x, fixed=None):
+        if self.record is not None:
+            self.record.append((x, fixed))
+        if self.exact:
+            return x
+        index, self._index = self._index, self._index + 1
+        if index == 0 and self.scale is not None:
+            fixed = PIXELS
+        if self._training:
+            still = tf.stop_gradient(x)
+            self._running.append((tf.reduce_min(still), tf.reduce_max(still)))
+        ends = fixed or with_zero(self.low[index], self.high[index])
+        return range_quantizer()(x, *(tf.convert_to_tensor(end) for end in ends))
+
+    def held(self) -> Weights:
+        return map_arrays(self._held, self._snapped)
+
+    def _snapped(self, place, variable):
+        value = self._plain(place, variable)
+        if (self.exact and not self._snap) or place not in self.bits:
+            return value
+        peak = tf.reduce_max(tf.abs(tf.stop_gradient(value)), 0)
+        if place in self.clips:
+            peak = peak * self.clips[place]
+        return kernel_quantizer(self.bits[place])(value, -peak, peak)
+
+    def _plain(self, place, variable):
+        """A weight without quantisation, but as the graph needs it."""
+        value = tf.convert_to_tensor(variable)
+        if self.keep_zeros and place.endswith("kernel"):
+            return value * tf.cast(tf.stop_gradient(value) != 0, value.dtype)
+        if is_writer(place):  # without a mean, which the norms no longer take away
+            along = tf.convert_to_tensor(self.direction)
+            value -= tf.tensordot(value, along, 1)[..., None] * along
+        return value
+
+    def arrays(self, snapped=True) -> Weights:
+        """The weights as float64 arrays, on their grids if `snapped`."""
+        change = self._snapped if snapped else self._plain
+        return map_arrays(
+            self._held, lambda place, v: np.asarray(change(place, v), "float64")
+        )
+
+    def activations(self, pixels, snapped=False):
+        """What has a range, computed without one.
+
+        Arguments:
+            pixels: (N, H, W, C), what the file will take.
+            snapped: with the kernels on their grids.
+
+        Returns:
+            [(tensor, fixed range or None)] in the order of `low` and `high`.
+        """
+        self.exact, self.record = True, []
+        self._snap = snapped
+        InferenceViT.call(self, tf.cast(pixels, "float32"))
+        record, self.exact, self.record = self.record, False, None
+        return record
+
+    def calibrate(self, pixels):
+        """Set the ranges to the least and greatest values on images.
+
+        Arguments:
+            pixels: (N, H, W, C), what the file will take.
+        """
+        low = high = None
+        for start in range(0, len(pixels), 16):
+            record = self.activations(pixels[start : start + 16])
+            ends = [(tf.reduce_min(x), tf.reduce_max(x)) for x, _ in record]
+            least, most = np.array(ends, "float32").T
+            low = least if low is None else np.minimum(low, least)
+            high = most if high is None else np.maximum(high, most)
+        self.low.assign(low)
+        self.high.assign(high)
+
+    def fit_clips(self):
+        """Choose where coarse kernels are clipped, per channel: least squared error."""
+        places = {}
+        map_arrays(self._held, lambda place, variable: places.update({place: variable}))
+        for place, clip in self.clips.items():
+            value, clips = self._plain(place, places[place]), []
+            peak = tf.reduce_max(tf.abs(value), 0)
+            for share in CLIPS:
+                ends = (-peak * share, peak * share)
+                error = kernel_quantizer(self.bits[place])(value, *ends) - value
+                clips.append(tf.reduce_sum(error**2, 0))
+            clip.assign(CLIPS[np.argmin(clips, 0)])
+
+    def get_config(self):
+        own = ("products_only", "scale", "offset", "keep_zeros")
+        config = super().get_config()
+        del config["dtype"]  # always float32
+        return {
+            **config,
+            # As text: Keras prints configurations, and this one is long.
+            "weights": json.dumps(outline(self.weights_held)),
+            "form": dataclasses.asdict(self.form),
+            "bits": dict(self.bits),
+            **{name: getattr(self, name) for name in own},
+        }
+
+
+def with_zero(low, high):
+    """A range that holds zero, as integer kernels need it."""
+    return tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+
+
+def is_writer(place) -> bool:
+    """Whether a weight writes to the residual stream."""
+    if place in ("prefix", "positions") or place.startswith("embedding."):
+        return True
+    return ".out." in place and place.startswith("blocks") or ".dense2." in place
+
+
+def kernels(weights: Weights) -> list[str]:
+    """Places of the kernels of linear layers."""
+    places = []
+    map_arrays(weights, lambda place, _: places.append(place))
+    return [place for place in places if place.endswith("kernel")]
+
+
+def mean_direction(weights: Weights) -> np.ndarray:
+    """Unit vector (D,) that no writer of the stream reaches; zeros if the norms still
+    subtract the mean."""
+    width = weights.config.hidden_size
+    if weights.norm.centred:
+        return np.zeros(width)
+    found = []
+    map_arrays(weights, lambda place, v: is_writer(place) and found.append(v))
+    rows = np.concatenate([np.atleast_2d(v) for v in found])
+    _, vectors = np.linalg.eigh(rows.T @ rows)
+    return vectors[:, 0]

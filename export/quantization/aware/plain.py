@@ -1,0 +1,143 @@
+"""From the weights of the inference graph back to a plain Vision Transformer.
+
+The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the value
+that changes nothing, and the residual stream is turned until its missing mean is the mean
+over channels again, which a layer norm may then subtract.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+def plain_model(layer):
+    """A `VisionTransformer` that computes what the layer does without quantisation.
+
+    Arguments:
+        layer: a `QuantizedViT`.
+    """
+    from vit_keras import create_model
+
+    w = layer.arrays(snapped=False)
+    # The rewrites moved norms' offsets into the biases of queries, keys and values.
+    config = dataclasses.replace(w.config, qkv_bias=True)
+    model = create_model(config, task=w.task)
+    turn = _rotation(w, np.asarray(layer.direction, "float64"))
+    layers = {item.name: item for item in model.layers}
+    _put_entry(w, layers, turn, layer.scale, layer.offset)
+    for i, block in enumerate(w.blocks):
+        _put_block(layers[f"encoderblock_{i}"], block, turn)
+    _put_exit(w, layers, turn)
+    return model
+
+
+def _rotation(w, direction):
+    """Orthogonal (D, D) that takes `direction` to equal values in all channels."""
+    width = len(direction)
+    if w.unmix is not None:  # the way out of the stream is fixed
+        kernel = w.unmix.kernel
+        signs = np.sign(direction @ kernel)
+        return kernel / np.where(signs, signs, 1) / np.linalg.norm(kernel, axis=0)
+    gap = direction - width**-0.5
+    if not direction.any() or gap @ gap < 1e-20:
+        return np.eye(width)
+    return np.eye(width) - 2 * np.outer(gap, gap) / (gap @ gap)  # Householder
+
+
+def _put_entry(w, layers, turn, scale, offset):
+    kernel, bias = w.embedding.kernel @ turn, w.embedding.bias @ turn
+    if w.scale is None and scale is not None:
+        repeat = len(kernel) // len(scale)
+        kernel = kernel / np.tile(scale, repeat)[:, None]
+        bias = bias - np.tile(offset, repeat) @ kernel
+    first = layers["embedding"]
+    _put(first, kernel.reshape(first.kernel.shape), bias)
+    if w.patch_norms is not None:
+        _put_norm(first.norm_before, w.patch_norms[0])
+        _put_norm(first.norm_after, w.patch_norms[1])
+    if w.pre_norm is not None:
+        _put_norm(layers["pre_norm"], w.pre_norm)
+    places, prefix = layers["posembed_input"], w.prefix @ turn
+    if places.kind == "learned":
+        inside = np.zeros_like(prefix) if w.config.position_prefix else prefix[:0]
+        table = np.concatenate([inside, w.positions @ turn])
+        places.embedding.assign(table[None])
+    elif w.config.position_prefix:
+        prefix = prefix - np.asarray(places._table, "float64")[0][: len(prefix)]
+    start = 0
+    for name in ("class_token", "distillation_token", "register_tokens"):
+        if name in layers:
+            token = layers[name].token
+            stop = start + token.shape[1]
+            token.assign(prefix[None, start:stop])
+            start = stop
+
+
+def _put_block(layer, block, turn):
+    _put_norm(layer.norm1, block.norm1)
+    _put_norm(layer.norm2, block.norm2)
+    _put_attention(layer.attention, block.attention, turn.T, turn)
+    for scale, value in (
+        (layer.layer_scale1, block.scale1),
+        (layer.layer_scale2, block.scale2),
+    ):
+        if scale is not None:
+            scale.gamma.assign(np.ones(scale.gamma.shape) if value is None else value)
+    _put(layer.mlp.dense1, turn.T @ block.dense1.kernel, block.dense1.bias)
+    _put(layer.mlp.dense2, block.dense2.kernel @ turn, block.dense2.bias @ turn)
+
+
+def _put_attention(layer, a, before, after, queries=None):
+    """`before` and `after` turn what is read and what is written."""
+    factor = a.head_dim**-0.5 / a.scale
+    queries = before if queries is None else queries
+    if a.query_norm is None:
+        query = queries @ a.query.kernel / factor, a.query.bias / factor
+    else:
+        query = queries @ a.query.kernel, a.query.bias
+        _put_norm(layer.query_norm, a.query_norm, 1 / factor)
+        _put_norm(layer.key_norm, a.key_norm)
+    _put(layer.query, *query)
+    _put(layer.key, before @ a.key.kernel, a.key.bias)
+    _put(layer.value, before @ a.value.kernel, a.value.bias)
+    _put(layer.out, a.out.kernel @ after, a.out.bias @ after)
+
+
+def _put_exit(w, layers, turn):
+    ends = w.task == "classify" and w.config.pooling is not None
+    last = layers["fc_norm" if w.config.fc_norm and ends else "encoder_norm"]
+    if w.unmix is not None:
+        gamma = np.sum(turn * w.unmix.kernel, 0)
+        last.gamma.assign(gamma)
+        last.beta.assign(w.unmix.bias)
+        return
+    _put_norm(last, w.norm)
+    into = turn.T
+    if w.pool is not None:
+        probe, attention, norm, dense1, dense2, _ = w.pool
+        layer, straight = layers["pooling"], np.eye(len(turn))
+        layer.probe.assign(probe[None])
+        _put_attention(layer.attention, attention, into, straight, straight)
+        _put_norm(layer.norm, norm)
+        _put(layer.mlp.dense1, dense1.kernel, dense1.bias)
+        _put(layer.mlp.dense2, dense2.kernel, dense2.bias)
+        into = straight
+    if w.pre_logits is not None:
+        _put(layers["pre_logits"], into @ w.pre_logits.kernel, w.pre_logits.bias)
+    for name, head in zip(("head", "head_dist"), w.heads, strict=False):
+        inside = w.pre_logits is not None and name == "head"
+        _put(layers[name], head.kernel if inside else into @ head.kernel, head.bias)
+
+
+def _put_norm(layer, norm, factor=1.0):
+    if norm.gamma is None:
+        layer.gamma.assign(np.full(layer.gamma.shape, factor))
+        layer.beta.assign(np.zeros(layer.beta.shape))
+    else:
+        layer.gamma.assign(norm.gamma * factor)
+        layer.beta.assign(norm.beta * factor)
+
+
+def _put(layer, kernel, bias):
+    layer.kernel.assign(kernel)
+    layer.bias.assign(bias)
