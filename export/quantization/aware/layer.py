@@ -19,6 +19,8 @@ from ...graph.weights import Weights
 from .quantizers import kernel_quantizer, range_quantizer
 
 DECAY = 0.95  # of the moving ranges: 20 batches
+# Constants that are added or multiplied: 8 bits from their least to greatest value.
+OPERANDS = ("positions", "gamma", "beta", "scale", "scale1", "scale2", "offset")
 PIXELS = (0.0, 255.0)  # uint8 as it is
 CLIPS = np.linspace(0.3, 1.0, 29)  # shares of the largest weight that are tried
 
@@ -138,8 +140,11 @@ class QuantizedViT(InferenceViT):
 
     def _snapped(self, place, variable):
         value = self._plain(place, variable)
-        if (self.exact and not self._snap) or place not in self.bits:
+        if self.exact and not self._snap:
             return value
+        if place not in self.bits:
+            whole = self.products_only or not place.endswith(OPERANDS)
+            return value if whole else range_quantizer()(value, *_ends(value))
         peak = tf.reduce_max(tf.abs(tf.stop_gradient(value)), 0)
         if place in self.clips:
             peak = peak * self.clips[place]
@@ -219,6 +224,11 @@ class QuantizedViT(InferenceViT):
             "bits": dict(self.bits),
             **{name: getattr(self, name) for name in own},
         }
+
+
+def _ends(x):
+    still = tf.stop_gradient(x)
+    return with_zero(tf.reduce_min(still), tf.reduce_max(still))
 
 
 def with_zero(low, high):
