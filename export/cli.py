@@ -208,6 +208,7 @@ def benchmark(
 
 app.command()(compression_cli.prune)
 app.command()(compression_cli.cluster)
+app.command()(compression_cli.qat)
 
 
 def _read_labels(model, labels):

@@ -1,4 +1,4 @@
-"""`vit-export prune` and `vit-export cluster`: a trained model made smaller."""
+"""`vit-export prune`, `cluster` and `qat`: a trained model made smaller by training."""
 
 import pathlib
 import shutil
@@ -76,6 +76,40 @@ def cluster(
         return loaded, export.cluster(loaded, clusters, keep_zeros=keep_zeros)
 
     _run(model, data, out, change, epochs, learning_rate, batch_size, distil)
+
+
+def qat(
+    model: Model,
+    data: Data,
+    out: Out,
+    target: Annotated[
+        str | None, typer.Option(help="Where the file is to run.")
+    ] = None,
+    weight_bits: Annotated[int, typer.Option(help="8, 4, 3 or 2.")] = 8,
+    epochs: Epochs = 1,
+    learning_rate: Rate = 1e-4,
+    batch_size: Batch = 64,
+    distil: Distil = True,
+):
+    """Train on as the integer file will compute; then `vit-export tflite` needs no
+    calibration."""
+
+    def change(loaded, pixels):
+        aware = export.quantize_aware(
+            loaded,
+            pixels,
+            target=target,
+            weight_bits=weight_bits,
+            distillation=float(distil),
+        )
+        return aware, None
+
+    _run(model, data, out, change, epochs, learning_rate, batch_size, False)
+    at = f" --target {target}" if target else ""
+    print(
+        f"next: vit-export tflite {out / 'model.keras'} --scheme int8{at} "
+        f"--out {out / 'model.tflite'}"
+    )
 
 
 def _number(text):

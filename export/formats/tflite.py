@@ -79,10 +79,8 @@ def to_tflite(
     input_dtypes, output_dtypes = _ends(rules, scheme, target)
     _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
     _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
-    aware = trained.layer_of(model)
-    if aware is not None:
-        trained.check_use(aware, scheme, target, heads_apart)
-    elif rules.needs_calibration and calibration is None:
+    is_trained = trained.is_trained(model)
+    if rules.needs_calibration and calibration is None and not is_trained:
         raise ValueError(
             f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
             "(N, H, W, C) in 0..255, a .npy file or a folder of images like those that "
@@ -108,6 +106,11 @@ def to_tflite(
     from ..quantization.aware.ranges import trained_ranges
     from .source import Source
 
+    aware = None
+    if is_trained:
+        model = trained.opened(model)
+        aware = model.quantized
+        trained.check_use(aware, scheme, target, heads_apart)
     source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
     model, images = source.model, source.images
     # Without preprocessing inside, the file takes what the model takes: no pixels.
@@ -116,6 +119,7 @@ def to_tflite(
     output_dtype = output_dtype or output_dtypes[0]
     form = form_for(scheme, target, heads_apart)
     threshold = min(rules.min_sqnr_db, form.reachable_db)
+    measured = rules.needs_calibration and aware is None
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
@@ -128,15 +132,15 @@ def to_tflite(
             content = post_training.weights_only(staged, rules.recipe)
             staged.write_bytes(content)
         elif rules.needs_calibration:
-            coarse = None
+            weights = []
             if aware is not None:
                 ranges = trained_ranges(staged, aware, images.pixels)
-                coarse = trained.int4_patterns(staged)
+                weights = trained.weight_rules(staged)
             else:
                 ranges = images_of.measure_ranges(staged, images.pixels, pixels)
             only = get_target(target).int8_only if target and scheme == "int8" else None
             content = post_training.static(
-                staged, ranges, input_dtype, output_dtype, rules.wide, only, coarse
+                staged, ranges, input_dtype, output_dtype, rules.wide, only, weights
             )
             staged.write_bytes(content)
         tflite_metadata.embed(staged, source, description, licence)
@@ -166,7 +170,7 @@ def to_tflite(
             output=f"{runner.output_dtype} {runner.output_shape}",
             operators=inspected.operators,
             parity=parity,
-            calibration=images.summary() if rules.needs_calibration else None,
+            calibration=images.summary() if measured else None,
             rewrites=graph.rewrites,
             checked_by=inspected.tool,
             facts=inspected.facts,

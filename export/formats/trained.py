@@ -1,21 +1,43 @@
 """What `to_tflite` does with a model of `quantize_aware`."""
 
+import json
+import os
+import re
+import zipfile
+
 import numpy as np
 
 from ..graph.build import Graph
 from ..graph.emit import InferenceViT
+from ..graph.kept import VALUES
+from ..quantization.post_training import WeightRule
 from ..targets import form_for, get_target
 
+CLASS = "QuantizedModel"
 GRID = 7  # greatest value of int4
 # LiteRT computes int8 with int4 weights in these.
 INT4_OPERATORS = ("FULLY_CONNECTED",)
 
 
-def layer_of(model):
-    """The `QuantizedViT` of a model, or None; loads no TensorFlow."""
-    if type(model).__name__ != "QuantizedModel":
-        return None
-    return model.quantized
+def is_trained(model) -> bool:
+    """Whether a model, or what a `.keras` file holds, is of `quantize_aware`; without
+    loading TensorFlow."""
+    if not isinstance(model, str | os.PathLike):
+        return type(model).__name__ == CLASS
+    try:
+        with zipfile.ZipFile(model) as archive:
+            return json.loads(archive.read("config.json")).get("class_name") == CLASS
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return False  # whoever opens it will say why
+
+
+def opened(model):
+    """The model, from its file if need be."""
+    if isinstance(model, str | os.PathLike):
+        from ..quantization.aware import open_quantized
+
+        return open_quantized(model)
+    return model
 
 
 def check_use(layer, scheme, target, heads_apart):
@@ -49,25 +71,26 @@ def trained_graph(layer) -> Graph:
     return Graph(inference, ("quantize_aware",), (note,))
 
 
-def int4_patterns(path) -> dict[str, str]:
-    """{operator: regular expression of its outputs} of weights that int4 holds exactly.
+def weight_rules(path) -> list[WeightRule]:
+    """How the file must hold weights so that what training made of them lasts: those on
+    a grid of int4 as int4, clustered ones with one scale.
 
     Arguments:
         path: a float32 `.tflite` file.
     """
-    import re
-
     from ..quantization.calibration import open_preserving
 
     interpreter, _, tensors = open_preserving(path)
-    found = {}
+    found = []
     for op in interpreter._get_ops_details():
         if op["op_name"] not in INT4_OPERATORS:
             continue
         weights = interpreter.get_tensor(int(op["inputs"][1])).astype("float64")
+        outputs = f"^{re.escape(tensors[int(op['outputs'][0])]['name'])}"
         peaks = np.abs(weights).max(1, keepdims=True)
         levels = weights / np.where(peaks, peaks, 1) * GRID
         if np.abs(levels - np.round(levels)).max() < 1e-3:  # float32 has 1e-6
-            name = tensors[int(op["outputs"][0])]["name"]
-            found.setdefault(op["op_name"], []).append(re.escape(name))
-    return {op: f"^({'|'.join(names)})" for op, names in found.items()}
+            found.append(WeightRule(op["op_name"], outputs, bits=4))
+        elif len(np.unique(weights)) <= min(VALUES, weights.size // 4):
+            found.append(WeightRule(op["op_name"], outputs, granularity="TENSORWISE"))
+    return found

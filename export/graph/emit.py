@@ -20,6 +20,8 @@ class InferenceViT(keras.layers.Layer):
     Arguments:
         weights: after its rewrites.
         form: how to write what can be written in several ways.
+        trainable: whether the weights can be trained.
+        frozen: places of those that can not, such as "positions".
 
     Call arguments:
         images: float32 (N, H, W, C).
@@ -33,9 +35,15 @@ class InferenceViT(keras.layers.Layer):
     """
 
     def __init__(
-        self, weights: Weights, form: Form | None = None, trainable=False, **kwargs
+        self,
+        weights: Weights,
+        form: Form | None = None,
+        trainable=False,
+        frozen=(),
+        **kwargs,
     ):
         super().__init__(trainable=trainable, dtype="float32", **kwargs)
+        self.frozen = frozen
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
         self.weights_held = weights
@@ -43,7 +51,9 @@ class InferenceViT(keras.layers.Layer):
 
     def _hold(self, path, array):
         # One variable each, so that every format stores it once.
-        weight = self.add_weight(shape=array.shape, initializer="zeros")
+        weight = self.add_weight(
+            shape=array.shape, initializer="zeros", trainable=path not in self.frozen
+        )
         weight.assign(array.astype("float32"))
         return weight
 
@@ -72,6 +82,10 @@ class InferenceViT(keras.layers.Layer):
     def result(self, x):
         """The output of a linear layer: one more activation."""
         return self.activation(x)
+
+    def rsqrt(self, x):
+        """`1 / sqrt(x)`, x > 0."""
+        return ops.rsqrt(x)
 
     def held(self) -> Weights:
         """The weights to compute with, as variables or tensors."""
@@ -196,7 +210,7 @@ class InferenceViT(keras.layers.Layer):
             return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
-        root = a(ops.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
+        root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
         return a(a(ops.matmul(a(shares * root), v)) * root)
 
     def _mlp(self, x, dense1, dense2, activation):
@@ -218,7 +232,7 @@ class InferenceViT(keras.layers.Layer):
         if n.centred:
             x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
         square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
-        root = a(ops.rsqrt(a(square + n.epsilon)))
+        root = a(self.rsqrt(a(square + n.epsilon)))
         if n.gamma_first:
             return a(a(a(x * n.gamma) * root) + n.beta)
         y = a(x * root)

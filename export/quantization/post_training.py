@@ -5,6 +5,7 @@ outliers and decibels.
 """
 
 import contextlib
+import dataclasses
 import io
 import os
 import pathlib
@@ -71,8 +72,25 @@ def weights_only(path, recipe_name) -> bytes:
     return _complete(_tidy(content))
 
 
+@dataclasses.dataclass(frozen=True)
+class WeightRule:
+    """How the weights of some operators are held.
+
+    Arguments:
+        operator: its name.
+        outputs: regular expression of the names of the outputs.
+        bits: 8 or 4.
+        granularity: "CHANNELWISE" or "TENSORWISE", what has a scale.
+    """
+
+    operator: str
+    outputs: str
+    bits: int = 8
+    granularity: str = "CHANNELWISE"
+
+
 def static(
-    path, ranges, input_dtype, output_dtype, wide=(), only=None, coarse=None
+    path, ranges, input_dtype, output_dtype, wide=(), only=None, weights=()
 ) -> bytes:
     """int8 weights, int8 or int16 activations: integers from input to output.
 
@@ -82,12 +100,14 @@ def static(
         input_dtype, output_dtype: "uint8", "int8" or "float32".
         wide: operators whose activations are int16; "ALL_SUPPORTED" for all.
         only: operators to quantise, the others stay in float; None for all.
-        coarse: {operator: regular expression}, whose weights are int4.
+        weights: what is special about those of some operators, a `WeightRule` each.
 
     Returns:
         The quantised file.
     """
     new_quantizer, recipe, operators, skip = _library()
+    from litert_quantizer import qtyping
+
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
     if only is not None:
@@ -98,8 +118,11 @@ def static(
             quantizer.add_static_config(".*", operators[name], 8, 8)
     for name in wide:
         quantizer.add_static_config(".*", operators[name], 16, 8)
-    for name, pattern in (coarse or {}).items():
-        quantizer.add_static_config(pattern, operators[name], 8, 4)
+    for rule in weights:
+        quantizer.add_static_config(
+            *(rule.outputs, operators[rule.operator], 8, rule.bits),
+            qtyping.QuantGranularity(rule.granularity),
+        )
     # Float at both ends, so that the last step can give each end the wanted type.
     for end in (operators.INPUT, operators.OUTPUT):
         quantizer.update_quantization_recipe(

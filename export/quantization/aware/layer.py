@@ -15,9 +15,11 @@ import tensorflow as tf
 from ...forms import Form
 from ...graph.emit import InferenceViT
 from ...graph.outline import filled, map_arrays, outline
+from ...graph.rewrites import orthogonal
 from ...graph.weights import Weights
 from .quantizers import kernel_quantizer, range_quantizer
 
+LEAST = 1e-6
 DECAY = 0.95  # of the moving ranges: 20 batches
 # Constants that are added or multiplied: 8 bits from their least to greatest value.
 OPERANDS = ("positions", "gamma", "beta", "scale", "scale1", "scale2", "offset")
@@ -37,6 +39,8 @@ class QuantizedViT(InferenceViT):
         scale, offset: (C,), which made the model's inputs of pixels, or None if it
             takes none.
         keep_zeros: weights that are zero stay zero.
+        values: {place of a kernel: how many different values it has and keeps}. Such a
+            kernel has one scale for all channels, so that they stay as few in int8.
 
     Call arguments:
         images: float32 (N, H, W, C), what the float model takes.
@@ -54,16 +58,20 @@ class QuantizedViT(InferenceViT):
         scale=None,
         offset=None,
         keep_zeros=False,
+        values=None,
         **kwargs,
     ):
         if not isinstance(weights, Weights):
             weights = filled(json.loads(weights))
         form = form if isinstance(form, Form) else Form(**form)
-        super().__init__(weights, form, **{"trainable": True, **kwargs})
+        values = dict(values or {})
+        kwargs = {"trainable": True, "frozen": frozen(weights, values), **kwargs}
+        super().__init__(weights, form, **kwargs)
         self.bits, self.products_only, self.keep_zeros = bits, products_only, keep_zeros
         self.scale, self.offset = scale, offset
+        self.folds_input = scale is not None and weights.scale is None
         self.direction = self._vector("direction", weights.config.hidden_size)
-        self.clips = {}
+        self.clips, self.values, self.shared = {}, values, {}
         map_arrays(self._held, self._prepare)
         self.exact = False  # no ranges
         self._snap = False  # kernels on their grids nevertheless
@@ -80,11 +88,17 @@ class QuantizedViT(InferenceViT):
         )
 
     def _prepare(self, place, variable):
-        fixed = self.weights_held.config.positions != "learned"
-        if place in ("scale", "offset") or (place == "positions" and fixed):
-            variable.trainable = False
-        if place.startswith("unmix"):
-            variable.trainable = False  # undoes the rotation, which does not train
+        if place in self.values:
+            self.shared[place] = (
+                self.add_weight(shape=(self.values[place],), name="values"),
+                self.add_weight(
+                    shape=variable.shape,
+                    initializer="zeros",
+                    dtype="int32",
+                    trainable=False,
+                    name="indices",
+                ),
+            )
         if self.bits.get(place, 8) < 8:
             clip = self._vector("clip", variable.shape[-1])
             clip.assign(np.ones(clip.shape))
@@ -114,6 +128,11 @@ class QuantizedViT(InferenceViT):
 
     def activation(self, x, fixed=None):
         return x if self.products_only else self._quantized(x, fixed)
+
+    def rsqrt(self, x):
+        # On a grid x may be zero. Int8 kernels give their greatest value then, as this
+        # does after `activation`, and infinity would have no gradient.
+        return super().rsqrt(tf.maximum(x, LEAST))
 
     def operand(self, x):
         return self._quantized(x) if self.products_only else x
@@ -146,6 +165,8 @@ class QuantizedViT(InferenceViT):
             whole = self.products_only or not place.endswith(OPERANDS)
             return value if whole else range_quantizer()(value, *_ends(value))
         peak = tf.reduce_max(tf.abs(tf.stop_gradient(value)), 0)
+        if place in self.shared:
+            peak = tf.fill(peak.shape, tf.reduce_max(peak))
         if place in self.clips:
             peak = peak * self.clips[place]
         return kernel_quantizer(self.bits[place])(value, -peak, peak)
@@ -153,12 +174,32 @@ class QuantizedViT(InferenceViT):
     def _plain(self, place, variable):
         """A weight without quantisation, but as the graph needs it."""
         value = tf.convert_to_tensor(variable)
+        if place in self.shared:
+            value = tf.gather(*(tf.convert_to_tensor(v) for v in self.shared[place]))
         if self.keep_zeros and place.endswith("kernel"):
             return value * tf.cast(tf.stop_gradient(value) != 0, value.dtype)
+        if self.folds_input and place.startswith("embedding."):
+            value = self._folded(place)
         if is_writer(place):  # without a mean, which the norms no longer take away
             along = tf.convert_to_tensor(self.direction)
             value -= tf.tensordot(value, along, 1)[..., None] * along
         return value
+
+    def _folded(self, place):
+        """The patch projection as it reads pixels. What trains is the one that reads
+        normalised images: gradients of the other would be a hundred times greater."""
+        kernel, bias = (
+            tf.convert_to_tensor(variable)
+            for variable in (self._held.embedding.kernel, self._held.embedding.bias)
+        )
+        scale, offset = self._tiled()
+        if place.endswith("kernel"):
+            return kernel * tf.cast(scale[:, None], "float32")
+        return bias + tf.linalg.matvec(kernel, tf.cast(offset, "float32"), True)
+
+    def _tiled(self):
+        repeat = self.weights_held.embedding.kernel.shape[0] // len(self.scale)
+        return np.tile(self.scale, repeat), np.tile(self.offset, repeat)
 
     def arrays(self, snapped=True) -> Weights:
         """The weights as float64 arrays, on their grids if `snapped`."""
@@ -182,6 +223,23 @@ class QuantizedViT(InferenceViT):
         InferenceViT.call(self, tf.cast(pixels, "float32"))
         record, self.exact, self.record = self.record, False, None
         return record
+
+    def update(self):
+        super().update()
+        if self.folds_input:  # undone here, and done again for each use
+            scale, offset = self._tiled()
+            held = self.weights_held.embedding
+            kernel = held.kernel / scale[:, None]
+            self._held.embedding.kernel.assign(kernel)
+            self._held.embedding.bias.assign(held.bias - offset @ kernel)
+
+        def share(place, array):
+            if place in self.shared:
+                values, indices = np.unique(array.astype("float32"), return_inverse=True)
+                for held, new in zip(self.shared[place], (values, indices), strict=True):
+                    held.assign(new.reshape(held.shape))
+
+        map_arrays(self.weights_held, share)
 
     def calibrate(self, pixels):
         """Set the ranges to the least and greatest values on images.
@@ -222,6 +280,7 @@ class QuantizedViT(InferenceViT):
             "weights": json.dumps(outline(self.weights_held)),
             "form": dataclasses.asdict(self.form),
             "bits": dict(self.bits),
+            "values": dict(self.values),
             **{name: getattr(self, name) for name in own},
         }
 
@@ -234,6 +293,21 @@ def _ends(x):
 def with_zero(low, high):
     """A range that holds zero, as integer kernels need it."""
     return tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+
+
+def frozen(weights: Weights, values) -> list[str]:
+    """Places of what does not train: constants, what undoes the rotation of the stream,
+    and kernels that are put together from their values."""
+    places = []
+    map_arrays(weights, lambda place, array: places.append((place, array.size)))
+    fixed = ["scale", "offset", *values]
+    if weights.config.positions != "learned":
+        fixed.append("positions")
+    return [
+        place
+        for place, size in places
+        if not size or place in fixed or place.startswith("unmix")
+    ]
 
 
 def is_writer(place) -> bool:
@@ -251,13 +325,9 @@ def kernels(weights: Weights) -> list[str]:
 
 
 def mean_direction(weights: Weights) -> np.ndarray:
-    """Unit vector (D,) that no writer of the stream reaches; zeros if the norms still
-    subtract the mean."""
+    """Unit vector (D,) along which the residual stream had its mean before it was
+    rotated; zeros if it was not, and the norms still subtract the mean."""
     width = weights.config.hidden_size
     if weights.norm.centred:
         return np.zeros(width)
-    found = []
-    map_arrays(weights, lambda place, v: is_writer(place) and found.append(v))
-    rows = np.concatenate([np.atleast_2d(v) for v in found])
-    _, vectors = np.linalg.eigh(rows.T @ rows)
-    return vectors[:, 0]
+    return orthogonal(width).mean(0) * width**0.5

@@ -6,7 +6,8 @@ from keras import ops
 
 from ...graph.build import find_vit, inference_graph
 from ...graph.emit import InferenceViT
-from ...graph.kept import harmful
+from ...graph.kept import VALUES, harmful
+from ...graph.outline import map_arrays
 from ...graph.weights import read
 from ...targets import form_for, get_target
 from ..calibration import load_images
@@ -75,7 +76,10 @@ class Distillation(keras.layers.Layer):
     def __init__(self, teacher, weight=1.0, temperature=2.0, **kwargs):
         super().__init__(**kwargs)
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
+        # Of a model from a file Keras believes it already, but not of its layers.
+        teacher.trainable = True
         teacher.trainable = False
+
 
     def call(self, images, outputs, training=None):
         if training:
@@ -124,6 +128,7 @@ def build(model, images, target, weight_bits, layer_norm, exclude, distillation)
         raise ValueError(f"`model` can not be trained as integers: {graph.notes[0]}")
     weights = graph.function.weights_held
     scale, offset = preprocessing.scale_and_offset()
+    kept, _ = harmful(read(model, None))
     layer = QuantizedViT(
         weights,
         form,
@@ -131,7 +136,8 @@ def build(model, images, target, weight_bits, layer_norm, exclude, distillation)
         products_only,
         scale.tolist(),
         offset.tolist(),
-        keep_zeros=bool(harmful(read(model, None))[0]),
+        keep_zeros=bool(kept),
+        values=few_values(weights) if kept else {},
         name="vit",
     )
     layer.update()
@@ -164,6 +170,20 @@ def integer_form(target, layer_norm):
             f"Received: {layer_norm!r}"
         )
     return form_for("int8", target), products_only
+
+
+def few_values(weights) -> dict[str, int]:
+    """{place of a clustered kernel: number of its values}."""
+    found = {}
+
+    def count(place, array):
+        if place.endswith("kernel"):
+            number = len(np.unique(array.astype("float32")))
+            if number <= min(VALUES, array.size // 4):
+                found[place] = number
+
+    map_arrays(weights, count)
+    return found
 
 
 def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:

@@ -1,13 +1,14 @@
 """From the weights of the inference graph back to a plain Vision Transformer.
 
 The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the value
-that changes nothing, and the residual stream is turned until its missing mean is the mean
-over channels again, which a layer norm may then subtract.
+that changes nothing, and the residual stream is turned back.
 """
 
 import dataclasses
 
 import numpy as np
+
+from ...graph.rewrites import orthogonal
 
 
 def plain_model(layer):
@@ -22,26 +23,14 @@ def plain_model(layer):
     # The rewrites moved norms' offsets into the biases of queries, keys and values.
     config = dataclasses.replace(w.config, qkv_bias=True)
     model = create_model(config, task=w.task)
-    turn = _rotation(w, np.asarray(layer.direction, "float64"))
+    width = w.config.hidden_size
+    turn = np.eye(width) if w.norm.centred else orthogonal(width).T
     layers = {item.name: item for item in model.layers}
     _put_entry(w, layers, turn, layer.scale, layer.offset)
     for i, block in enumerate(w.blocks):
         _put_block(layers[f"encoderblock_{i}"], block, turn)
     _put_exit(w, layers, turn)
     return model
-
-
-def _rotation(w, direction):
-    """Orthogonal (D, D) that takes `direction` to equal values in all channels."""
-    width = len(direction)
-    if w.unmix is not None:  # the way out of the stream is fixed
-        kernel = w.unmix.kernel
-        signs = np.sign(direction @ kernel)
-        return kernel / np.where(signs, signs, 1) / np.linalg.norm(kernel, axis=0)
-    gap = direction - width**-0.5
-    if not direction.any() or gap @ gap < 1e-20:
-        return np.eye(width)
-    return np.eye(width) - 2 * np.outer(gap, gap) / (gap @ gap)  # Householder
 
 
 def _put_entry(w, layers, turn, scale, offset):

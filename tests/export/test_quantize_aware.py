@@ -1,0 +1,224 @@
+"""Training as integers: what it starts from, keeps, saves, and gives to the file."""
+
+import keras
+import numpy as np
+import pytest
+
+import export
+from export.evaluation import flatbuffer
+from export.quantization.calibration import open_preserving
+from tests.models import exported
+from vit_keras.preprocessing import normalize
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("TensorFlow Model Optimization", allow_module_level=True)
+
+CONFIGURATIONS = {
+    "class token": {},
+    "mean of patches, fixed positions": {"pooling": "gap", "positions": "sincos2d"},
+    "fixed positions of a token": {"positions": "sincos2d"},
+    "distillation token": {"distillation_token": True},
+    "registers": {"num_register_tokens": 2, "position_prefix": False},
+    "layer scale, tanh head": {"layer_scale_init_value": 0.5, "representation_size": 8},
+    "norms of queries and keys": {"qk_norm": True},
+    "attention pooling": {"pooling": "map"},
+    "norm after pooling": {"pooling": "gap", "fc_norm": True},
+    "norm before": {"pre_norm": True, "qkv_bias": False},
+    "norms of patches": {"patch_norm": True},
+}
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    generator = np.random.default_rng(0)
+    coarse = generator.uniform(0, 255, (48, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
+    return (coarse + generator.normal(0, 20, coarse.shape)).clip(0, 255).astype("uint8")
+
+
+def normal(model, pixels):
+    return normalize(pixels, model.config.preprocessing)
+
+
+def decibels(expected, got):
+    return 10 * np.log10((expected**2).sum() / ((expected - got) ** 2).sum())
+
+
+def trained(model, pixels, epochs=2, **options):
+    """Trained for a few steps towards the outputs of the float model alone."""
+    aware = export.quantize_aware(model, pixels, **options)
+    aware.compile(keras.optimizers.Adam(2e-3), jit_compile=False)
+    aware.fit(normal(model, pixels), batch_size=8, epochs=epochs, verbose=0)
+    return aware
+
+
+@pytest.fixture(scope="module")
+def aware(pixels):
+    return trained(exported(), pixels)
+
+
+def integers(path):
+    """Weights of the linear layers in a quantised file, as integers."""
+    interpreter, _, _ = open_preserving(path)
+    return [
+        interpreter.get_tensor(int(op["inputs"][1]))
+        for op in interpreter._get_ops_details()
+        if op["op_name"] == "FULLY_CONNECTED"
+    ]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_starts_at_the_float_model_and_goes_back_to_one(name, pixels):
+    model = exported(num_layers=1, **CONFIGURATIONS[name])
+    aware = export.quantize_aware(model, pixels)
+    images = normal(model, pixels[:8])
+    expected = model.predict(images, verbose=0)
+    # What an int8 file must keep; of random weights it keeps 12 to 30 dB.
+    assert decibels(expected, aware.predict(images, verbose=0)) > 10
+    generator = np.random.default_rng(1)
+    for variable in aware.quantized.trainable_variables:  # as training would
+        noise = generator.normal(0, 0.02, variable.shape)
+        variable.assign(variable + noise.astype("float32"))
+    aware.quantized.exact = True
+    moved = np.asarray(aware.quantized(images))
+    aware.quantized.exact = False
+    assert decibels(expected, moved) < 60  # the noise did something
+    # Float32 in another order.
+    plain = aware.to_float().predict(images, verbose=0)
+    np.testing.assert_allclose(plain, moved, atol=2e-5 * np.ptp(expected), rtol=1e-4)
+
+
+def test_features_go_back_to_float(pixels):
+    from vit_keras import create_model
+
+    model = create_model(exported().config.replace(num_layers=1), task="features")
+    aware = export.quantize_aware(model, pixels)
+    images = normal(model, pixels[:4])
+    plain = aware.to_float().predict(images, verbose=0)
+    np.testing.assert_allclose(plain, model.predict(images, verbose=0), atol=2e-5)
+
+
+def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export.to_tflite(aware, path, scheme="int8", target="npu")
+    assert "quantize_aware" in report.rewrites and report.calibration is None
+    outputs = export.load(path)(pixels)
+    expected = aware.predict(normal(aware, pixels), verbose=0)
+    # One step of an activation here and there: the kernels round sums twice.
+    assert decibels(expected, outputs) > 25
+    assert (outputs.argmax(1) == expected.argmax(1)).mean() >= 0.95
+
+
+def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_path):
+    file = tmp_path / "m.keras"
+    aware.save(file)
+    again = export.open_quantized(file)
+    images = normal(aware, pixels)
+    np.testing.assert_array_equal(
+        again.predict(images, verbose=0), aware.predict(images, verbose=0)
+    )
+    np.testing.assert_array_equal(again.ranges(), aware.ranges())
+    assert again.optimizer.iterations == aware.optimizer.iterations > 0
+    again.fit(images[:8], verbose=0)
+    assert (again.ranges() != aware.ranges()).any()
+    export.to_tflite(file, tmp_path / "m.tflite", scheme="int8")
+    with pytest.raises(ValueError, match="quantize_aware"):
+        exported().save(tmp_path / "plain.keras")
+        export.open_quantized(tmp_path / "plain.keras")
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_coarse_weights_are_int4_in_the_file(bits, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
+    export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
+    linear = [op for op in flatbuffer.operators(path) if op.name == "FULLY_CONNECTED"]
+    assert [op.inputs[1] for op in linear].count("INT4") == 6  # all of the block
+    expected = aware.predict(normal(aware, pixels), verbose=0)
+    assert decibels(expected, export.load(path)(pixels)) > 25
+    for values in aware.quantized.arrays().blocks[0].dense1.kernel.T:
+        assert len(np.unique(values.astype("float32"))) <= 2**bits - 1
+
+
+def test_training_repairs_what_two_bits_break(pixels):
+    model = exported(num_layers=1)
+    images = normal(model, pixels)
+    expected = model.predict(images, verbose=0)
+    before, after = (
+        trained(model, pixels, epochs, weight_bits=2) for epochs in (0, 8)
+    )
+    gaps = [decibels(expected, m.predict(images, verbose=0)) for m in (before, after)]
+    assert gaps[1] > gaps[0] + 3
+
+
+def test_distillation_can_be_left_out(pixels):
+    aware = export.quantize_aware(exported(num_layers=1), pixels, distillation=0)
+    assert not [x for x in aware.layers if type(x).__name__ == "Distillation"]
+
+
+def test_products_alone_for_the_cpu(pixels, tmp_path):
+    model = exported(num_layers=1)
+    aware = trained(model, pixels, 1, layer_norm="float")
+    path = tmp_path / "m.tflite"
+    export.to_tflite(aware, path, scheme="int8", target="cpu")
+    expected = aware.predict(normal(aware, pixels), verbose=0)
+    assert decibels(expected, export.load(path)(pixels)) > 30
+    with pytest.raises(ValueError, match="target"):
+        export.to_tflite(aware, path, scheme="int8")
+
+
+def test_zeros_of_a_pruned_model_stay(pixels, tmp_path):
+    model = exported(num_layers=1)
+    pruning = export.prune(model, sparsity=0.5)
+    model.compile("adam", "mse", jit_compile=False)
+    images = normal(model, pixels)
+    outputs = model.predict(images, verbose=0)
+    model.fit(images, outputs, 8, epochs=2, verbose=0, callbacks=[pruning])
+    aware = trained(pruning.strip(), pixels)
+    path = tmp_path / "m.tflite"
+    export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
+    for weights in integers(path)[:-1]:  # the head was not pruned
+        assert 0.5 <= (weights == 0).mean() < 0.7
+
+
+def test_values_of_a_clustered_model_stay_few(pixels, tmp_path):
+    model = exported(num_layers=1)
+    model = export.cluster(model, 8).strip()
+    aware = trained(model, pixels)
+    before = {str(np.unique(k)) for k in _kernels(model)}
+    path = tmp_path / "m.tflite"
+    export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
+    held = integers(path)[:-1]
+    assert all(len(np.unique(weights)) <= 8 for weights in held)
+    after = {str(np.unique(k)) for k in _kernels(aware.to_float())}
+    assert not before & after  # they were trained
+
+
+def _kernels(model):
+    block = model.get_layer("encoderblock_0")
+    return [np.asarray(block.mlp.dense1.kernel), np.asarray(block.mlp.dense2.kernel)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_bits": 5}, "8, 4, 3, 2"),
+        ({"activation_bits": 4}, "`activation_bits` must be one of 8"),
+        ({"layer_norm": "bf16"}, "`layer_norm` must be one of"),
+        ({"layer_norm": "float", "target": "npu"}, "`layer_norm` must be 'int8'"),
+        ({"target": "toaster"}, "cpu"),
+        ({"exclude": "dense7"}, "encoderblock_0"),
+        ({"distillation": -1}, "at least 0"),
+    ],
+)
+def test_arguments_are_checked(options, message, pixels):
+    with pytest.raises(ValueError, match=message):
+        export.quantize_aware(exported(num_layers=1), pixels, **options)
+
+
+def test_only_this_packages_models_and_only_int8(aware, pixels, tmp_path):
+    other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match="create_model"):
+        export.quantize_aware(other, pixels)
+    with pytest.raises(ValueError, match="to_float"):
+        export.to_tflite(aware, tmp_path / "m.tflite", scheme="float16")
+    assert not list(tmp_path.iterdir())
