@@ -82,7 +82,9 @@ def _as_flags(options, folder):
             pathlib.Path(value).write_text(
                 json.dumps(dataclasses.asdict(options[name]))
             )
-        if isinstance(value, bool):
+        if isinstance(value, list | tuple):
+            flags += [part for item in value for part in (flag, str(item))]
+        elif isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
         else:
             flags += [flag, str(value)]

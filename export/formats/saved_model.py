@@ -7,24 +7,53 @@ from ..evaluation import runners
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..schemes import get_scheme
-from . import metadata, on_tensorflow
+from . import metadata, on_tensorflow, serving
+from .serving_graph import Decoder
 
 
 def to_saved_model(
-    model, path, *, labels=None, calibration=None, preprocessing=None
+    model,
+    path,
+    *,
+    labels=None,
+    signatures=("predict_bytes", "classify"),
+    top_k=5,
+    exif=True,
+    warmup=(),
+    calibration=None,
+    preprocessing=None,
 ) -> metadata.ExportReport:
     """Write a SavedModel with raw pixels in, run it, and compare it with the model.
 
-    One signature, `serving_default`: `images`, uint8 (N, H, W, C) with any N, to
-    `output`, float32 (N, ...). Other image sizes are refused in the graph. Each
-    weight is stored once. `<path>.json` beside the directory holds the report.
+    Signatures, N any number of images:
+
+    - `serving_default`, always there: `images`, uint8 (N, H, W, C), to `output`,
+      float32 (N, ...). Other image sizes are refused in the graph.
+    - `predict_bytes`: `image_bytes` (N,), encoded JPEG, PNG, WebP, BMP or GIF, decoded
+      and resized as evaluation does, to `logits`, `probabilities` (N, classes),
+      `top_ids` int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An
+      item that can not be read has `valid` false, 0, -1 and "", and harms no other. Of
+      outputs per pixel it gives `masks` int64.
+    - `classify`: TF Serving's classification API: `inputs` (N,), a tf.Example each with
+      the image as `image/encoded`, to `classes` and `scores` (N, top_k).
+    - `features`: `image_bytes` to `tokens` (N, T, D), those of the last norm, `pooled`
+      (N, D), what the head reads, and `valid`.
+    - `attention`: `image_bytes` to `attention` (N, L, heads, T, T) and `valid`.
+
+    Each weight is stored once. `<path>.json` beside the directory holds the report.
 
     Arguments:
         model: a functional Keras model, on any backend, or the path of a `.keras`
             file.
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
-        labels: class names, written to `assets.extra/labels.txt`.
+        labels: class names, an asset of the directory.
+        signatures: which of the above; those of encoded images need a model with
+            preprocessing.
+        top_k: classes that are named.
+        exif: turn encoded images as their EXIF orientation says, as evaluation does.
+        warmup: batch sizes that the server shall run before it takes requests, written
+            to `assets.extra/tf_serving_warmup_requests`; needs the extra "serving".
         calibration: pixels for the parity measurement; see `to_tflite`.
         preprocessing: for a model that does not carry its own.
 
@@ -44,31 +73,36 @@ def to_saved_model(
             f"`path` must not exist; a new version needs a new directory. "
             f"Received: path='{path}'"
         )
+    names = serving.check_names(signatures, top_k)
     options = {
         "labels": labels,
+        "signatures": names,
+        "top_k": top_k,
+        "exif": exif,
+        "warmup": tuple(warmup),
         "calibration": calibration,
         "preprocessing": preprocessing,
     }
     if not on_tensorflow.here():
         return on_tensorflow.in_child("saved-model", model, path, options)
-    from ..graph.build import inference_graph
+    import tensorflow as tf
+
     from .source import Source
+    from .warmup import write_warmup
 
     limit = images_of.PARITY_LIMIT
     source = Source.open(model, preprocessing, labels, calibration, limit)
-    model, images, labels = source.model, source.images, source.labels
+    model, images = source.model, source.images
     rules = get_scheme("float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     with metadata.staged(path) as staged:
-        graph = inference_graph(model, source.preprocessing, source.images.pixels)
-        raw = source.preprocessing is not None
-        _write(
-            graph.function, model.input_shape[1:], staged, "uint8" if raw else "float32"
-        )
-        if labels is not None:
-            folder = staged / "assets.extra"
-            folder.mkdir()
-            (folder / "labels.txt").write_text("\n".join(labels) + "\n")
+        server, rewrites, notes = _server(source, names, top_k, exif)
+        try:
+            on_tensorflow.quietly(server.write, staged, names)
+        except tf.errors.OpError as error:  # a full or unwritable disk
+            raise OSError(f"'{path.parent}' can not be written: {error}") from error
+        if warmup:
+            write_warmup(staged, path.parent.name, names, warmup, server)
         runner = runners.load(staged)
         parity = compare(
             predict(model, images.pixels, preprocessing=source.preprocessing),
@@ -87,27 +121,45 @@ def to_saved_model(
             output=f"{runner.output_dtype} {runner.output_shape}",
             operators=None,
             parity=parity,
-            rewrites=graph.rewrites,
-            **source.describe(graph.notes),
+            rewrites=rewrites,
+            **source.describe(notes),
         )
         return metadata.publish(staged, path, report)
 
 
-def _write(function, shape, path, dtype):
-    import keras
-    import tensorflow as tf
+def _server(source, names, top_k, exif):
+    """What writes the directory, and what a report says of the network."""
+    from .serving_body import serving_body
 
-    def serve(images):
-        # TensorFlow's C++ loader does not enforce the signature's shape; a slightly
-        # larger image would be cropped without a word.
-        images = tf.ensure_shape(images, (None, *shape))
-        return {"output": function(tf.cast(images, "float32"))}
+    shape, rules = tuple(source.model.input_shape[1:]), source.preprocessing
+    if rules is None and any(serving.SIGNATURES[name].encoded for name in names):
+        raise ValueError(
+            "`preprocessing` must be given for a model that carries none, or "
+            "`signatures` be ('serving_default',): how encoded images are to be resized "
+            "is not known"
+        )
+    outputs = dict.fromkeys(o for n in names for o in serving.SIGNATURES[n].outputs)
+    if "classify" in names and len(source.model.output_shape) != 2:
+        raise ValueError(
+            "`signatures` can hold classify only for a model with one vector of classes "
+            f"per image. Received: output shape {source.model.output_shape}"
+        )
+    body, rewrites, notes = serving_body(
+        source.model, rules, source.images.pixels, tuple(outputs)
+    )
+    server = serving.Server(
+        body,
+        shape,
+        dtype="float32" if rules is None else "uint8",
+        decoder=None if rules is None else Decoder(shape[:2], rules, exif=exif),
+        top_k=top_k,
+        labels=source.labels,
+        probabilities=_gives_probabilities(source.model),
+    )
+    return server, rewrites, notes
 
-    spec = tf.TensorSpec((None, *shape), tf.as_dtype(dtype), name="images")
-    archive = keras.export.ExportArchive()
-    # Without `track(model)`, which would store every weight a second time.
-    archive.add_endpoint("serving_default", serve, input_signature=[spec])
-    try:
-        on_tensorflow.quietly(archive.write_out, str(path), verbose=False)
-    except tf.errors.OpError as error:  # a full or unwritable disk
-        raise OSError(f"'{path.parent.parent}' can not be written: {error}") from error
+
+def _gives_probabilities(model):
+    last = model.layers[-1] if isinstance(model.layers, list) else None
+    activation = getattr(last, "activation", None)
+    return getattr(activation, "__name__", "") in ("softmax", "sigmoid")
