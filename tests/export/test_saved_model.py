@@ -52,7 +52,7 @@ def test_weights_are_stored_once(model, servable):
 
 
 def test_labels_report_and_verify(model, servable, pixels):
-    lines = (servable / "assets.extra" / "labels.txt").read_text().split()
+    lines = (servable / "assets" / "labels.txt").read_text().split()
     assert lines == list("0123456789")
     report = json.loads((servable.parent / "1.json").read_text())
     assert report["format"] == "saved_model" and report["parity"]["passed"]

@@ -1,0 +1,113 @@
+"""Run a SavedModel by TensorFlow's C API, the loader of TF Serving, without its Python.
+
+    python in_c_api.py DIRECTORY FEED FETCHES < items > outputs
+
+FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64 string
+each. No module of TensorFlow or Keras is imported.
+"""
+
+import base64
+import ctypes
+import importlib.util
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+STRING, STRING_BYTES = 7, 24  # TF_STRING, sizeof(TF_TString)
+DTYPES = {1: np.float32, 3: np.int32, 4: np.uint8, 9: np.int64, 10: np.bool_}
+P = ctypes.c_void_p
+POINTERS = (
+    *("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_NewBuffer"),
+    *("TF_LoadSessionFromSavedModel", "TF_GraphOperationByName", "TF_TensorData"),
+    *("TF_AllocateTensor", "TF_StringGetDataPointer"),
+)
+
+
+class Output(ctypes.Structure):
+    _fields_ = [("operation", P), ("index", ctypes.c_int)]
+
+
+def library():
+    found = importlib.util.find_spec("tensorflow")  # does not import it
+    folder = pathlib.Path(found.origin).parent
+    c = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"))
+    for name in POINTERS:
+        getattr(c, name).restype = P
+    c.TF_Message.restype = ctypes.c_char_p
+    c.TF_Dim.restype = ctypes.c_int64
+    c.TF_TensorByteSize.restype = c.TF_StringGetSize.restype = ctypes.c_size_t
+    return c
+
+
+class Session:
+    def __init__(self, path):
+        c = self.c = library()
+        self.status, self.graph = c.TF_NewStatus(), c.TF_NewGraph()
+        tags = (ctypes.c_char_p * 1)(b"serve")
+        self.session = c.TF_LoadSessionFromSavedModel(
+            *(P(c.TF_NewSessionOptions()), None, path.encode(), tags, 1),
+            *(P(self.graph), P(c.TF_NewBuffer()), P(self.status)),
+        )
+        self.check()
+
+    def check(self):
+        if self.c.TF_GetCode(P(self.status)):
+            raise RuntimeError(self.c.TF_Message(P(self.status)).decode())
+
+    def output(self, name):
+        operation, _, index = name.partition(":")
+        found = self.c.TF_GraphOperationByName(P(self.graph), operation.encode())
+        if not found:
+            raise KeyError(name)
+        return Output(found, int(index or 0))
+
+    def run(self, feed, items, fetches):
+        c, number = self.c, len(items)
+        size = ctypes.c_size_t(STRING_BYTES * number)
+        shape = (ctypes.c_int64 * 1)(number)
+        tensor = c.TF_AllocateTensor(STRING, shape, 1, size)
+        start = c.TF_TensorData(P(tensor))
+        for i, item in enumerate(items):
+            place = P(start + STRING_BYTES * i)
+            c.TF_StringInit(place)
+            c.TF_StringCopy(place, item, ctypes.c_size_t(len(item)))
+        inputs = (Output * 1)(self.output(feed))
+        outputs = (Output * len(fetches))(*map(self.output, fetches))
+        values = (P * len(fetches))()
+        c.TF_SessionRun(
+            *(P(self.session), None, inputs, (P * 1)(tensor), 1),
+            *(outputs, values, len(fetches), None, 0, None, P(self.status)),
+        )
+        self.check()
+        return [self.array(value) for value in values]
+
+    def array(self, tensor):
+        c = self.c
+        dims = range(c.TF_NumDims(P(tensor)))
+        shape = [c.TF_Dim(P(tensor), i) for i in dims]
+        dtype, start = c.TF_TensorType(P(tensor)), c.TF_TensorData(P(tensor))
+        if dtype != STRING:
+            content = ctypes.string_at(start, c.TF_TensorByteSize(P(tensor)))
+            return np.frombuffer(content, DTYPES[dtype]).reshape(shape)
+        places = [P(start + STRING_BYTES * i) for i in range(int(np.prod(shape)))]
+        texts = [
+            ctypes.string_at(c.TF_StringGetDataPointer(p), c.TF_StringGetSize(p))
+            for p in places
+        ]
+        return np.array([text.decode() for text in texts]).reshape(shape)
+
+
+def main(path, feed, fetches):
+    names = json.loads(fetches)
+    items = [base64.b64decode(item) for item in json.load(sys.stdin)]
+    arrays = Session(path).run(feed, items, list(names.values()))
+    if {"tensorflow", "keras"} & set(sys.modules):
+        raise RuntimeError("Python code of the model was loaded")
+    found = {key: array.tolist() for key, array in zip(names, arrays, strict=True)}
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
