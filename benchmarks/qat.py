@@ -62,7 +62,10 @@ def main():
         plain.add(aware, "int8", variant="ptq", weight_bits=bits)
         for seed in options.seeds:
             recipe = RECIPE.replace(
-                steps=steps, learning_rate=rate, seed=seed, batch_size=options.batch_size
+                steps=steps,
+                learning_rate=rate,
+                seed=seed,
+                batch_size=options.batch_size,
             )
             keras.utils.set_random_seed(seed)
             aware = export.quantize_aware(
@@ -111,7 +114,9 @@ class Measure:
             "batch_size": options.batch_size,
             "test_images": len(self.test),
             "machine": platform.machine(),
-            "versions": " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES),
+            "versions": " ".join(
+                f"{p} {importlib.metadata.version(p)}" for p in PACKAGES
+            ),
             **known,
         }
         print({k: v for k, v in row.items() if k != "versions"}, flush=True)

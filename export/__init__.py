@@ -10,6 +10,7 @@ from .errors import MissingDependency as MissingDependency
 from .errors import ParityError as ParityError
 from .errors import UnsupportedOperators as UnsupportedOperators
 from .evaluation.benchmark import benchmark as benchmark
+from .evaluation.canary import compare as compare
 from .evaluation.check import check as check
 from .evaluation.model_metadata import read_metadata as read_metadata
 from .evaluation.runners import load as load
@@ -35,6 +36,7 @@ __all__ = [
     "benchmark",
     "check",
     "cluster",
+    "compare",
     "from_tf_keras",
     "load",
     "open_quantized",

@@ -1,5 +1,5 @@
-"""The command line `vit-export`: tflite, saved-model, verify, check, describe,
-benchmark, prune, cluster.
+"""The command line `vit-export`: tflite, saved-model, verify, compare, check, describe,
+benchmark, prune, cluster, qat.
 
 Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input, with
 one clear line on stderr.
@@ -17,13 +17,21 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import rich  # noqa: E402
-import rich.console  # noqa: E402
 import rich.table  # noqa: E402
 import typer  # noqa: E402
 
 import export  # noqa: E402
 
-from . import compression_cli  # noqa: E402
+from . import compression_cli, serving_cli  # noqa: E402
+from .arguments import (  # noqa: E402
+    Calibration,
+    Labels,
+    Model,
+    Rules,
+    read_labels,
+    read_rules,
+    status,
+)
 
 app = typer.Typer(
     help="From a trained Keras model to a proven artefact.",
@@ -32,21 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
 Out = Annotated[pathlib.Path, typer.Argument(help="What to write.")]
 Artefact = Annotated[pathlib.Path, typer.Argument(help=".tflite or SavedModel.")]
-Labels = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="A class per line; default: labels.txt beside the model."),
-]
-Calibration = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="Folder of images or .npy of pixels; required by int8."),
-]
-Rules = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="JSON with mean and std, for a model without its own."),
-]
 SCHEME_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.SCHEMES.items())
 TARGET_HELP = "; ".join(f"{k}: {v.summary}" for k, v in export.TARGETS.items())
 
@@ -77,7 +72,7 @@ def tflite(
     ] = True,
 ):
     """Write a .tflite file, run it in LiteRT and compare it with the model."""
-    with _status(f"exporting {scheme}"):
+    with status(f"exporting {scheme}"):
         report = export.to_tflite(
             model,
             out,
@@ -87,32 +82,12 @@ def tflite(
             batch=batch,
             input_dtype=input_dtype,
             output_dtype=output_dtype,
-            labels=_read_labels(model, labels),
+            labels=read_labels(model, labels),
             description=description,
             licence=licence,
-            preprocessing=_read_preprocessing(preprocessing),
+            preprocessing=read_rules(preprocessing),
             heads_apart=heads_apart,
             enforce_parity=enforce_parity,
-        )
-    print(report)
-
-
-@app.command("saved-model")
-def saved_model(
-    model: Model,
-    out: Out,
-    labels: Labels = None,
-    calibration: Calibration = None,
-    preprocessing: Rules = None,
-):
-    """Write a SavedModel directory, run it in TensorFlow and compare it."""
-    with _status("exporting"):
-        report = export.to_saved_model(
-            model,
-            out,
-            labels=_read_labels(model, labels),
-            calibration=calibration,
-            preprocessing=_read_preprocessing(preprocessing),
         )
     print(report)
 
@@ -132,7 +107,7 @@ def verify(
     from .graph.build import find_preprocessing
     from .quantization.calibration import load_images
 
-    with _status("comparing"):
+    with status("comparing"):
         loaded = open_model(model)
         size, rules = loaded.input_shape[1:3], find_preprocessing(loaded)
         pixels = load_images(data, size, rules, limit)
@@ -150,16 +125,17 @@ def check(
         str | None, typer.Option(help="TensorFlow Lite that must open it, as 2.14.")
     ] = None,
 ):
-    """Say whether a target takes a .tflite file, and what it refuses."""
+    """Say whether a target takes a file, and what it refuses; of a SavedModel, whether
+    it keeps what clients of TF Serving rely on (--target tf-serving)."""
     from .evaluation.check import check_all
 
-    if target != "all":
+    if target != "all" or artefact.is_dir():
         report = export.check(artefact, target, runtime)
         print(report)
         if not report.passed:
             sys.exit(1)
         return
-    with _status("asking every compiler"):
+    with status("asking every compiler"):
         reports = check_all(artefact, runtime)
     table = rich.table.Table("target", "verdict", "by", "what it says")
     for name, report in reports.items():
@@ -206,32 +182,11 @@ def benchmark(
     rich.print(table)
 
 
+app.command("saved-model")(serving_cli.saved_model)
+app.command()(serving_cli.compare)
 app.command()(compression_cli.prune)
 app.command()(compression_cli.cluster)
 app.command()(compression_cli.qat)
-
-
-def _read_labels(model, labels):
-    file = labels or model.with_name("labels.txt")
-    if labels is None and not file.is_file():
-        return None
-    return file.read_text().splitlines()
-
-
-def _read_preprocessing(path):
-    if path is None:
-        return None
-    from vit_keras import Preprocessing
-
-    try:
-        return Preprocessing(**json.loads(path.read_text()))
-    except TypeError as error:
-        raise ValueError(f"'{path}' holds no preprocessing: {error}") from error
-
-
-def _status(text):
-    """A spinner on stderr while something runs; nothing when it is no terminal."""
-    return rich.console.Console(stderr=True).status(text)
 
 
 def main():

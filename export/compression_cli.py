@@ -107,8 +107,8 @@ def qat(
     _run(model, data, out, change, epochs, learning_rate, batch_size, False)
     at = f" --target {target}" if target else ""
     print(
-        f"next: vit-export tflite {out / 'model.keras'} --scheme int8{at} "
-        f"--out {out / 'model.tflite'}"
+        f"next: vit-export tflite {out / 'model.keras'} {out / 'model.tflite'} "
+        f"--scheme int8{at}"
     )
 
 

@@ -50,9 +50,11 @@ RANKS = {
         "evaluation": 3,
         "quantization": 4,
         "formats": 5,
-        "compression_cli": 6,
-        "cli": 7,
-        "__main__": 8,
+        "arguments": 6,
+        "compression_cli": 7,
+        "serving_cli": 7,
+        "cli": 8,
+        "__main__": 9,
     },
 }
 

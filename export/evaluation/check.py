@@ -2,16 +2,19 @@
 
 import collections
 import dataclasses
+import importlib.metadata
+import os
 from typing import Any
 
 from ..errors import MissingDependency
 from ..op_versions import order
 from ..targets import TARGETS, get_target
-from . import runners, tools
+from . import runners, servable, tools
 from .flatbuffer import Operator as Operator
 from .flatbuffer import minimum_runtime
 from .flatbuffer import operators as operators
 
+SERVING = "tf-serving"  # the target of SavedModel directories
 # Operators that keep state or leave the builtin set: a file must not hold them.
 STATEFUL = ("READ_VARIABLE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CALL_ONCE")
 
@@ -50,6 +53,8 @@ class CheckReport:
         if not self.passed:
             return "\n".join([f"{self.target}: refused by {self.tool}", *self.problems])
         facts = "".join(f"; {k}: {v}" for k, v in self.facts.items() if v)
+        if not self.operators:
+            return f"{self.target}: accepted by {self.tool}{facts}"
         return (
             f"{self.target}: all {total} operators accepted by {self.tool}{facts}; "
             f"opens in TensorFlow Lite {self.runtime} and later"
@@ -62,7 +67,7 @@ def check(path, target="npu", runtime=None) -> CheckReport:
     The tool of each target and what it is told stand in `TARGETS`.
 
     Arguments:
-        path: a `.tflite` file.
+        path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
         target: a name in `TARGETS`.
         runtime: release of TensorFlow Lite that must open the file, as "2.14".
 
@@ -71,6 +76,15 @@ def check(path, target="npu", runtime=None) -> CheckReport:
         FileNotFoundError: there is no such file.
         MissingDependency: the tool is not installed; the message has the pip line.
     """
+    if (target == SERVING) != os.path.isdir(path):
+        raise ValueError(
+            f"`target` must be {SERVING!r} for a SavedModel directory, and for nothing "
+            f"else. Received: target={target!r}, path='{path}'"
+        )
+    if target == SERVING:
+        refused, facts = servable.contract(path)
+        tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
+        return CheckReport(target, tool, {}, refused, facts, "")
     get_target(target)
     found, refusals = operators(path), []
     counts = collections.Counter(op.name for op in found)

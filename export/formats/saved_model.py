@@ -135,14 +135,14 @@ def _server(source, names, top_k, exif):
     if rules is None and any(serving.SIGNATURES[name].encoded for name in names):
         raise ValueError(
             "`preprocessing` must be given for a model that carries none, or "
-            "`signatures` be ('serving_default',): how encoded images are to be resized "
-            "is not known"
+            "`signatures` be ('serving_default',): how encoded images are to be "
+            "resized is not known"
         )
     outputs = dict.fromkeys(o for n in names for o in serving.SIGNATURES[n].outputs)
     if "classify" in names and len(source.model.output_shape) != 2:
         raise ValueError(
-            "`signatures` can hold classify only for a model with one vector of classes "
-            f"per image. Received: output shape {source.model.output_shape}"
+            "`signatures` can hold classify only for a model with one vector of "
+            f"classes per image. Received: output shape {source.model.output_shape}"
         )
     body, rewrites, notes = serving_body(
         source.model, rules, source.images.pixels, tuple(outputs)

@@ -34,7 +34,7 @@ def serving_body(model, preprocessing, images, outputs):
 
 
 def _inside(model, preprocessing, outputs):
-    """The model with what is inside it; not rewritten, since that changes the tokens."""
+    """The model with what is inside it; not rewritten, which changes the tokens."""
     import keras
     from keras import ops
 

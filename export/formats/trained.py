@@ -56,9 +56,9 @@ def check_use(layer, scheme, target, heads_apart):
     wanted = form_for("int8", target, heads_apart)
     if wanted != layer.form or only != layer.products_only:
         raise ValueError(
-            "`target` must be one whose graph was trained: give quantize_aware the same "
-            f"target and layer_norm. Received: target={target!r} ({wanted}), trained: "
-            f"{layer.form}"
+            "`target` must be one whose graph was trained: give quantize_aware the "
+            f"same target and layer_norm. Received: target={target!r} ({wanted}), "
+            f"trained: {layer.form}"
         )
 
 

@@ -7,7 +7,6 @@ from ..forms import Form
 from .outline import map_arrays
 from .weights import Attention, Linear, Norm, Weights
 
-
 # How int8 kernels hold what softmax and tanh give.
 SHARES = (0.0, 255 / 256)
 SIGNED = (-1.0, 127 / 128)

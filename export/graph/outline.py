@@ -39,7 +39,9 @@ def outline(value) -> Any:
         return {type(value).__name__: [outline(item) for item in value]}
     if not dataclasses.is_dataclass(value):
         return value
-    fields = {f.name: outline(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    fields = {
+        f.name: outline(getattr(value, f.name)) for f in dataclasses.fields(value)
+    }
     return {type(value).__name__: fields}
 
 

@@ -2,8 +2,8 @@
 
     python in_c_api.py DIRECTORY FEED FETCHES < items > outputs
 
-FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64 string
-each. No module of TensorFlow or Keras is imported.
+FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64
+string each. No module of TensorFlow or Keras is imported.
 """
 
 import base64

@@ -143,9 +143,7 @@ def test_training_repairs_what_two_bits_break(pixels):
     model = exported(num_layers=1)
     images = normal(model, pixels)
     expected = model.predict(images, verbose=0)
-    before, after = (
-        trained(model, pixels, epochs, weight_bits=2) for epochs in (0, 8)
-    )
+    before, after = (trained(model, pixels, epochs, weight_bits=2) for epochs in (0, 8))
     gaps = [decibels(expected, m.predict(images, verbose=0)) for m in (before, after)]
     assert gaps[1] > gaps[0] + 3
 

@@ -201,7 +201,9 @@ def test_limits_are_checked_before_decoding():
 
 def test_bad_items_harm_no_other(model, signatures):
     good, bad = good_items(), bad_items()
-    mixed = [item for pair in zip(good.values(), bad.values()) for item in pair]
+    mixed = [
+        item for pair in zip(good.values(), bad.values(), strict=False) for item in pair
+    ]
     mixed += list(good.values())[len(bad) :]
     answers = signatures["predict_bytes"](image_bytes=tf.constant(mixed))
     answers = {name: value.numpy() for name, value in answers.items()}

@@ -1,9 +1,9 @@
 """Quantisation-aware training: a model that trains as its integer file will compute.
 
-    aware = export.quantize_aware(model, images)
-    aware.compile(optimizer, loss, metrics=["accuracy"])
-    aware.fit(images, labels)
-    export.to_tflite(aware, "m.tflite", scheme="int8")
+aware = export.quantize_aware(model, images)
+aware.compile(optimizer, loss, metrics=["accuracy"])
+aware.fit(images, labels)
+export.to_tflite(aware, "m.tflite", scheme="int8")
 """
 
 EXCLUDED = ("embedding", "head", "head_dist")
@@ -23,8 +23,8 @@ def quantize_aware(
     """A Keras model to `compile` and `fit`, which computes what an int8 file will.
 
     The graph is the one that `to_tflite` writes, rewrites included; fake quantisation
-    (arXiv 1712.05877) stands wherever that file has a scale. The quantisers are those of
-    TensorFlow Model Optimization. Inputs and outputs are those of `model`.
+    (arXiv 1712.05877) stands wherever that file has a scale. The quantisers are those
+    of TensorFlow Model Optimization. Inputs and outputs are those of `model`.
 
     Arguments:
         model: of `vit_keras.create_model`, on the TensorFlow backend; not changed.
@@ -42,8 +42,8 @@ def quantize_aware(
             `model` (arXiv 1503.02531); 0 for none.
 
     Returns:
-        A `QuantizedModel`. `ranges()` reports its ranges, `to_float()` gives its weights
-        to a plain `VisionTransformer`; open a saved one with `open_quantized`.
+        A `QuantizedModel`. `ranges()` reports its ranges, `to_float()` gives its
+        weights to a plain `VisionTransformer`; open a saved one with `open_quantized`.
 
     Raises:
         ValueError: an argument can not be, or another backend.

@@ -235,8 +235,12 @@ class QuantizedViT(InferenceViT):
 
         def share(place, array):
             if place in self.shared:
-                values, indices = np.unique(array.astype("float32"), return_inverse=True)
-                for held, new in zip(self.shared[place], (values, indices), strict=True):
+                values, indices = np.unique(
+                    array.astype("float32"), return_inverse=True
+                )
+                for held, new in zip(
+                    self.shared[place], (values, indices), strict=True
+                ):
                     held.assign(new.reshape(held.shape))
 
         map_arrays(self.weights_held, share)

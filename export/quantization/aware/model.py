@@ -40,7 +40,7 @@ class QuantizedModel(keras.Model):
 
     @property
     def task(self) -> str:
-        """"classify" or "features"."""
+        """ "classify" or "features"."""
         return self.quantized.weights_held.task
 
     def ranges(self) -> np.ndarray:
@@ -79,7 +79,6 @@ class Distillation(keras.layers.Layer):
         # Of a model from a file Keras believes it already, but not of its layers.
         teacher.trainable = True
         teacher.trainable = False
-
 
     def call(self, images, outputs, training=None):
         if training:

@@ -1,7 +1,7 @@
 """From the weights of the inference graph back to a plain Vision Transformer.
 
-The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the value
-that changes nothing, and the residual stream is turned back.
+The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the
+value that changes nothing, and the residual stream is turned back.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """TensorFlow Model Optimization's quantizers on plain tensors.
 
 They are made for variables of Keras 2, start from the range -6..6 and move it by a
-thousandth per step; given a range and told that this is no training, they only quantise.
+thousandth per step; given a range and told that this is no training, they only
+quantise.
 """
 
 import functools

@@ -1,7 +1,8 @@
 """Trained ranges for the tensors of a `.tflite` file.
 
-The file's float twin and the layer, without quantisation, compute the same values on the
-same images: whatever has the same least, greatest, mean and deviation is the same tensor.
+The file's float twin and the layer, without quantisation, compute the same values on
+the same images: whatever has the same least, greatest, mean and deviation is the same
+tensor.
 """
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from ..calibration import open_preserving, same_scale_groups
 
 PROBES = 2  # images; each gives four numbers that must agree
-# Of the largest number. Float32 in another order gives 1e-5; different tensors are apart
-# by 1e-1.
+# Of the largest number. Float32 in another order gives 1e-5; different tensors are
+# apart by 1e-1.
 EQUAL = 1e-3
 
 
@@ -55,8 +56,8 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
         measured[index] = np.array(summary)[:, 0].min(), np.array(summary)[:, 1].max()
     if len(found) < len(ends) / 2:
         raise ValueError(
-            f"`model` must compute what its file does: only {len(found)} of {len(ends)} "
-            "activations were found in it"
+            f"`model` must compute what its file does: only {len(found)} of "
+            f"{len(ends)} activations were found in it"
         )
     ranges = {}
     for group in same_scale_groups(interpreter, tensors):

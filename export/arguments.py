@@ -1,0 +1,45 @@
+"""Arguments that several commands of `vit-export` take, and how they are read."""
+
+import json
+import pathlib
+from typing import Annotated
+
+import rich.console
+import typer
+
+Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
+Labels = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="A class per line; default: labels.txt beside the model."),
+]
+Calibration = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Folder of images or .npy of pixels; required by int8."),
+]
+Rules = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="JSON with mean and std, for a model without its own."),
+]
+
+
+def read_labels(model, labels):
+    file = labels or model.with_name("labels.txt")
+    if labels is None and not file.is_file():
+        return None
+    return file.read_text().splitlines()
+
+
+def read_rules(path):
+    if path is None:
+        return None
+    from vit_keras import Preprocessing
+
+    try:
+        return Preprocessing(**json.loads(path.read_text()))
+    except TypeError as error:
+        raise ValueError(f"'{path}' holds no preprocessing: {error}") from error
+
+
+def status(text):
+    """A spinner on stderr while something runs; nothing when it is no terminal."""
+    return rich.console.Console(stderr=True).status(text)

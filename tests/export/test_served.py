@@ -1,0 +1,263 @@
+"""The directory behind a server: contract, warm-up, files, client, load."""
+
+import concurrent.futures
+import io
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import export
+from tests.models import exported
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("runs on TensorFlow alone", allow_module_level=True)
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+from export.evaluation.servable_records import records
+from export.formats import serving_client
+from export.formats.serving_files import BATCHES, write_serving_files
+from export.formats.warmup import FILE
+from tests.export.server import serving
+
+LABELS = [f"class {i}" for i in range(10)]
+
+
+def photograph(seed):
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 255, (4, 4, 3)).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 40)).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def servable(tmp_path_factory):
+    path = tmp_path_factory.mktemp("served") / "vit" / "1"
+    export.to_saved_model(exported(), path, labels=LABELS, warmup=BATCHES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(servable):
+    with serving(servable, "vit") as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def answers(servable):
+    """(image, what the SavedModel says of it) of some photographs."""
+    predict = tf.saved_model.load(str(servable)).signatures["predict_bytes"]
+    items = [photograph(seed) for seed in range(16)]
+    ids = predict(image_bytes=tf.constant(items))["top_ids"].numpy().tolist()
+    return list(zip(items, ids, strict=True))
+
+
+def test_contract_is_kept(servable):
+    report = export.check(servable, "tf-serving")
+    assert report.passed, report
+    assert report.facts["warm-up records"] == 3 * len(BATCHES)
+    assert "accepted by TensorFlow" in str(report)
+
+
+def test_contract_finds_what_is_wrong(servable, tmp_path):
+    """Another exporter's directory: weights twice, no version, broken warm-up."""
+    model = exported()
+    path = tmp_path / "latest"
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    spec = tf.TensorSpec((None, 32, 32, 3), "float32", name="images")
+
+    def normalised(images):  # over the batch: no image of it is independent
+        return {"output": model(images - tf.reduce_mean(images))}
+
+    archive.add_endpoint("serving_default", normalised, [spec])
+    archive.write_out(str(path), verbose=False)
+    (path / FILE).parent.mkdir(exist_ok=True)
+    shutil.copy(servable / FILE, path / FILE)
+    report = export.check(path, "tf-serving")
+    text = str(report)
+    assert not report.passed and "version number" in text and "stored twice" in text
+    assert "depends on the other images" in text and "warm-up record" in text
+
+
+def test_target_and_artefact_must_fit(servable, tmp_path):
+    with pytest.raises(ValueError, match="'tf-serving' for a SavedModel"):
+        export.check(servable, "npu")
+    with pytest.raises(ValueError, match="'tf-serving' for a SavedModel"):
+        export.check(tmp_path / "m.tflite", "tf-serving")
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ValueError, match="must be a SavedModel"):
+        export.check(tmp_path / "1", "tf-serving")
+
+
+def test_warmup_file_is_small_and_complete(servable):
+    found = {(name, len(value)) for name, _, value in records(servable / FILE, tf)}
+    names = ("serving_default", "predict_bytes", "classify")
+    assert found == {(name, size) for name in names for size in BATCHES}
+    # An image of zeros would be 3 KB, and fifteen of them are in a set of batches.
+    assert (servable / FILE).stat().st_size < 60_000
+
+
+def test_client_by_rest_and_grpc(server, answers):
+    rest, rpc = server
+    items = [answers[0][0], b"no image", answers[1][0]]
+    for found in (
+        serving_client.by_rest(rest, "vit", items),
+        serving_client.by_grpc(rpc, "vit", items),
+    ):
+        assert [answer["valid"] for answer in found] == [True, False, True]
+        assert found[0]["top_ids"] == answers[0][1]
+        assert found[2]["top_labels"] == [LABELS[i] for i in answers[1][1]]
+        assert found[1]["top_labels"] == [""] * 5
+    assert serving_client.describe(found[0]).startswith(LABELS[answers[0][1][0]])
+    assert "can not be read" in serving_client.describe(found[1])
+
+
+def test_client_reports_the_servers_message(server):
+    rest, rpc = server
+    with pytest.raises(RuntimeError, match="404"):
+        serving_client.by_rest(rest, "other", [b""])
+    with pytest.raises(RuntimeError, match="NOT_FOUND"):
+        serving_client.by_grpc(rpc, "other", [b""])
+
+
+def test_classification_api(server, answers):
+    with grpc.insecure_channel(server[1]) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = classification_pb2.ClassificationRequest()
+        request.model_spec.name = "vit"
+        request.model_spec.signature_name = "classify"
+        example = request.input.example_list.examples.add()
+        feature = example.features.feature["image/encoded"]
+        feature.bytes_list.value.append(answers[0][0])
+        found = stub.Classify(request, 60).result.classifications[0].classes
+    assert [c.label for c in found] == [LABELS[i] for i in answers[0][1]]
+
+
+def test_a_thousand_requests_of_eight_clients(server, answers):
+    """5 % of the items are corrupt: every good one is answered right, none is lost."""
+    draws = random.Random(0)
+    requests = []
+    for _ in range(1000):
+        chosen = [draws.choice(answers) for _ in range(draws.choice((1, 2, 4)))]
+        bad = [draws.random() < 0.05 for _ in chosen]
+        requests.append((chosen, bad))
+
+    def ask(request):
+        chosen, bad = request
+        pairs = zip(chosen, bad, strict=True)
+        items = [
+            item[: len(item) // 3] if broken else item for (item, _), broken in pairs
+        ]
+        return serving_client.by_rest(server[0], "vit", items)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        found = list(clients.map(ask, requests))
+    assert len(found) == 1000
+    for (chosen, bad), got in zip(requests, found, strict=True):
+        assert [not answer["valid"] for answer in got] == bad
+        for (_, ids), broken, answer in zip(chosen, bad, got, strict=True):
+            assert answer["top_ids"] == ([-1] * 5 if broken else ids)
+
+
+def test_files_for_the_server(servable, tmp_path):
+    from google.protobuf import text_format
+
+    folder = tmp_path / "deploy"
+    write_serving_files(servable, folder)
+    text = (folder / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert model.name == "vit" and model.base_path == "/models/vit"
+    batching = (folder / "batching_parameters.txt").read_text()
+    # The server demands that the last allowed size is the largest.
+    assert "max_batch_size { value: 8 }" in batching
+    assert batching.strip().endswith("allowed_batch_sizes: 8")
+    compose = (folder / "docker-compose.yml").read_text()
+    volume = compose.partition("volumes:\n      - ")[2].partition(":/models")[0]
+    assert (folder / volume / "1" / "saved_model.pb").is_file()
+    assert "tensorflow/serving:2." in compose and "127.0.0.1:8501" in compose
+    with pytest.raises(ValueError, match="NAME/VERSION"):
+        write_serving_files(tmp_path / "latest", folder)
+
+
+def test_written_client_stands_alone(servable, server, answers, tmp_path):
+    write_serving_files(servable, tmp_path)
+    (tmp_path / "a.jpg").write_bytes(answers[0][0])
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    done = subprocess.run(
+        [sys.executable, "client.py", "vit", "a.jpg", "b.jpg", "--rest", server[0]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"a.jpg: {LABELS[answers[0][1][0]]}")
+    assert second == "b.jpg: can not be read as an image"
+    done = subprocess.run(
+        [sys.executable, "client.py", "vit", "a.jpg", "--rest", "http://127.0.0.1:9"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "did not answer" in done.stderr
+
+
+def test_two_versions_compared(servable, tmp_path, pixels):
+    other = tmp_path / "2"
+    export.to_saved_model(exported(seed=1), other)
+    same = export.compare(servable, servable, pixels[:8], runs=2)
+    changed = export.compare(servable, other, pixels[:8], runs=2)
+    assert same.parity.agreement == 1 and changed.parity.agreement < 1
+    assert same.old_ms > 0 and "instead of" in str(changed)
+
+
+def test_command_line_writes_all(tmp_path):
+    exported().save(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    run = [sys.executable, "-m", "export"]
+    out, root = tmp_path / "vit" / "1", pathlib.Path(__file__).parents[2]
+    done = subprocess.run(
+        [
+            *(*run, "saved-model", tmp_path / "model.keras", out),
+            *("--serving-dir", tmp_path / "deploy"),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "deploy" / "README.md").is_file() and (out / FILE).is_file()
+    done = subprocess.run(
+        [*run, "check", out, "--target", "tf-serving"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "vit" / "1.json").read_text())["labels"] == LABELS
+
+
+def test_openvino_reads_the_directory(tmp_path, pixels):
+    """A second engine that reads SavedModels by itself."""
+    openvino = pytest.importorskip("openvino")
+    model, path = exported(), tmp_path / "1"
+    export.to_saved_model(model, path, signatures=["serving_default"])
+    core = openvino.Core()
+    read = core.read_model(path)
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = compiled(pixels[:4])[0]
+    expected = export.load(path)(pixels[:4])
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
