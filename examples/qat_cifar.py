@@ -53,4 +53,4 @@ def main(train, test, every=4):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])

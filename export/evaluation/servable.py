@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def contract(path):
     except (OSError, RuntimeError) as error:
         raise ValueError(f"`path` must be a SavedModel. '{path}': {error}") from error
     servable = Servable(session, graph.signature_def, tf)
-    facts = {"signatures": ", ".join(sorted(servable.signatures))}
+    facts: dict[str, Any] = {"signatures": ", ".join(sorted(servable.signatures))}
     if not path.name.isdigit():
         found.append("its folder must be named by a version number, such as 1")
     if "serving_default" not in servable.signatures:

@@ -1,5 +1,7 @@
 """The requests in a warm-up file of TF Serving."""
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import missing
@@ -19,8 +21,9 @@ def records(file, tf):
         from tensorflow_serving.apis import prediction_log_pb2 as logs
     except ImportError as error:
         raise missing("tensorflow-serving-api", "serving") from error
+    new: Any = getattr(logs, "PredictionLog")  # noqa: B009 (made at import)
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        log = logs.PredictionLog.FromString(record)
+        log = new.FromString(record)
         if log.WhichOneof("log_type") == "classify_log":
             request = log.classify_log.request
             examples = request.input.example_list.examples

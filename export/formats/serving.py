@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from .serving_graph import Decoder
-
 EXAMPLE_KEY = "image/encoded"  # of a tf.Example, as ImageNet's TFRecords have it
 
 
@@ -48,7 +46,7 @@ class Server:
         body: from float32 pixels (N, H, W, C) to a dict of outputs.
         shape: (H, W, C).
         dtype: of the images that `serving_default` takes.
-        decoder: for encoded images; None if the model takes no pixels.
+        decoder: a `Decoder` for encoded images; None if the model takes no pixels.
         top_k: how many classes are named.
         labels: class names, or None.
         probabilities: whether the output is one already.
@@ -57,7 +55,7 @@ class Server:
     body: Callable[[Any], dict[str, Any]]
     shape: tuple[int, int, int]
     dtype: str
-    decoder: Decoder | None
+    decoder: Any
     top_k: int
     labels: list[str] | None
     probabilities: bool
@@ -192,9 +190,10 @@ def _neutral(outputs, valid):
 
 def _name_methods(path, names):
     """Tell TF Serving's classification API which signature is its own."""
-    from tensorflow.compat.v1.saved_model import signature_def_utils
+    import tensorflow as tf
 
-    updater = signature_def_utils.MethodNameUpdater(str(path))
+    utilities = tf.compat.v1.saved_model.signature_def_utils
+    updater = utilities.MethodNameUpdater(str(path))
     for name in names:
         updater.replace_method_name(
             signature_key=name, method_name=SIGNATURES[name].method

@@ -63,7 +63,7 @@ def by_grpc(address, model, images, timeout=60):
     ]
     with grpc.insecure_channel(address, options=unlimited) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        request = predict_pb2.PredictRequest()
+        request = predict_pb2.PredictRequest()  # pyright: ignore
         request.model_spec.name = model
         request.model_spec.signature_name = SIGNATURE
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(images))
@@ -92,7 +92,7 @@ def describe(answer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Ask TF Serving about images.")
     parser.add_argument("model", help="name under which it is served")
     parser.add_argument("images", nargs="+", type=pathlib.Path)
     parser.add_argument("--rest", default="http://127.0.0.1:8501", help="URL")

@@ -4,6 +4,7 @@ The first run of each batch size plans memory and compiles kernels, which takes 
 """
 
 import pathlib
+from typing import Any
 
 from ..errors import missing
 from .serving import EXAMPLE_KEY, SIGNATURES
@@ -38,6 +39,7 @@ def write_warmup(path, model_name, names, batch_sizes, server):
         from tensorflow_serving.apis import prediction_log_pb2 as logs
     except ImportError as error:
         raise missing("tensorflow-serving-api", "serving") from error
+    new: Any = getattr(logs, "PredictionLog")  # noqa: B009 (made at import)
     grey = tf.fill((*server.shape[:2], 3), tf.constant(128, tf.uint8))
     image = tf.io.encode_jpeg(grey).numpy()
     file = pathlib.Path(path) / FILE
@@ -45,7 +47,7 @@ def write_warmup(path, model_name, names, batch_sizes, server):
     with tf.io.TFRecordWriter(str(file)) as writer:
         for name in names:
             for size in sizes:
-                log = logs.PredictionLog()
+                log = new()
                 if name == "classify":
                     request = log.classify_log.request
                     for _ in range(size):

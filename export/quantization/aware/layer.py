@@ -7,6 +7,7 @@ channel: TensorFlow Model Optimization's quantizers, given ranges as plain tenso
 
 import dataclasses
 import json
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -15,8 +16,8 @@ import tensorflow as tf
 from ...forms import Form
 from ...graph.emit import InferenceViT
 from ...graph.outline import filled, map_arrays, outline
-from ...graph.rewrites import orthogonal
 from ...graph.weights import Weights
+from .places import frozen, is_writer
 from .quantizers import kernel_quantizer, range_quantizer
 
 LEAST = 1e-6
@@ -68,7 +69,8 @@ class QuantizedViT(InferenceViT):
         kwargs = {"trainable": True, "frozen": frozen(weights, values), **kwargs}
         super().__init__(weights, form, **kwargs)
         self.bits, self.products_only, self.keep_zeros = bits, products_only, keep_zeros
-        self.scale, self.offset = scale, offset
+        self.scale: Any = scale
+        self.offset: Any = offset
         self.folds_input = scale is not None and weights.scale is None
         self.direction = self._vector("direction", weights.config.hidden_size)
         self.clips, self.values, self.shared = {}, values, {}
@@ -80,7 +82,7 @@ class QuantizedViT(InferenceViT):
         number = self._count()
         self.low = self._vector("low", number)
         self.high = self._vector("high", number)
-        self._index, self._training = None, False
+        self._index, self._training = 0, False
 
     def _vector(self, name, size):
         return self.add_weight(
@@ -155,7 +157,7 @@ class QuantizedViT(InferenceViT):
         return range_quantizer()(x, *(tf.convert_to_tensor(end) for end in ends))
 
     def held(self) -> Weights:
-        return map_arrays(self._held, self._snapped)
+        return cast(Weights, map_arrays(self._held, self._snapped))
 
     def _snapped(self, place, variable):
         value = self._plain(place, variable)
@@ -204,9 +206,10 @@ class QuantizedViT(InferenceViT):
     def arrays(self, snapped=True) -> Weights:
         """The weights as float64 arrays, on their grids if `snapped`."""
         change = self._snapped if snapped else self._plain
-        return map_arrays(
+        arrays = map_arrays(
             self._held, lambda place, v: np.asarray(change(place, v), "float64")
         )
+        return cast(Weights, arrays)
 
     def activations(self, pixels, snapped=False):
         """What has a range, computed without one.
@@ -297,41 +300,3 @@ def _ends(x):
 def with_zero(low, high):
     """A range that holds zero, as integer kernels need it."""
     return tf.minimum(low, 0.0), tf.maximum(high, 0.0)
-
-
-def frozen(weights: Weights, values) -> list[str]:
-    """Places of what does not train: constants, what undoes the rotation of the stream,
-    and kernels that are put together from their values."""
-    places = []
-    map_arrays(weights, lambda place, array: places.append((place, array.size)))
-    fixed = ["scale", "offset", *values]
-    if weights.config.positions != "learned":
-        fixed.append("positions")
-    return [
-        place
-        for place, size in places
-        if not size or place in fixed or place.startswith("unmix")
-    ]
-
-
-def is_writer(place) -> bool:
-    """Whether a weight writes to the residual stream."""
-    if place in ("prefix", "positions") or place.startswith("embedding."):
-        return True
-    return ".out." in place and place.startswith("blocks") or ".dense2." in place
-
-
-def kernels(weights: Weights) -> list[str]:
-    """Places of the kernels of linear layers."""
-    places = []
-    map_arrays(weights, lambda place, _: places.append(place))
-    return [place for place in places if place.endswith("kernel")]
-
-
-def mean_direction(weights: Weights) -> np.ndarray:
-    """Unit vector (D,) along which the residual stream had its mean before it was
-    rotated; zeros if it was not, and the norms still subtract the mean."""
-    width = weights.config.hidden_size
-    if weights.norm.centred:
-        return np.zeros(width)
-    return orthogonal(width).mean(0) * width**0.5

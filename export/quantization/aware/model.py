@@ -6,13 +6,12 @@ from keras import ops
 
 from ...graph.build import find_vit, inference_graph
 from ...graph.emit import InferenceViT
-from ...graph.kept import VALUES, harmful
-from ...graph.outline import map_arrays
+from ...graph.kept import harmful
 from ...graph.weights import read
 from ...targets import form_for, get_target
 from ..calibration import load_images
-from . import EXCLUDED
-from .layer import QuantizedViT, kernels, mean_direction
+from .layer import QuantizedViT
+from .places import few_values, kernel_bits, mean_direction
 from .plain import plain_model
 
 BITS = (8, 4, 3, 2)
@@ -169,38 +168,3 @@ def integer_form(target, layer_norm):
             f"Received: {layer_norm!r}"
         )
     return form_for("int8", target), products_only
-
-
-def few_values(weights) -> dict[str, int]:
-    """{place of a clustered kernel: number of its values}."""
-    found = {}
-
-    def count(place, array):
-        if place.endswith("kernel"):
-            number = len(np.unique(array.astype("float32")))
-            if number <= min(VALUES, array.size // 4):
-                found[place] = number
-
-    map_arrays(weights, count)
-    return found
-
-
-def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:
-    """{place of a kernel: bits}."""
-    names = {"embedding": "embedding.", "pre_logits": "pre_logits.", "pooling": "pool."}
-    heads = zip(("head", "head_dist"), weights.heads, strict=False)
-    names |= {name: f"heads.{i}." for i, (name, _) in enumerate(heads)}
-    blocks = range(len(weights.blocks))
-    names |= {f"encoderblock_{i}": f"blocks.{i}." for i in blocks}
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    unknown = set(exclude) - set(names) - set(EXCLUDED)
-    if unknown:
-        raise ValueError(
-            f"`exclude` must name layers: {', '.join(names)}. "
-            f"Received: {', '.join(sorted(unknown))}"
-        )
-    fine = tuple(names[name] for name in exclude if name in names)
-    return {
-        place: 8 if place.startswith(fine) else weight_bits
-        for place in kernels(weights)
-    }
