@@ -42,6 +42,8 @@ def main():
     parser.add_argument("--steps", type=int, nargs="+", default=[400, 400, 800])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3])
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--distillation", type=float, default=4.0)
+    parser.add_argument("--label-smoothing", type=float, default=0.1)
     parser.add_argument("--target", help="where the files are to run")
     parser.add_argument("--limit", type=int, help="test images, at most")
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file, appended to")
@@ -66,10 +68,15 @@ def main():
                 learning_rate=rate,
                 seed=seed,
                 batch_size=options.batch_size,
+                label_smoothing=options.label_smoothing,  # as the model was trained
             )
             keras.utils.set_random_seed(seed)
             aware = export.quantize_aware(
-                model, train.images[::390], weight_bits=bits, target=options.target
+                model,
+                train.images[::390],
+                weight_bits=bits,
+                target=options.target,
+                distillation=options.distillation,
             )
             start = time.perf_counter()
             fine_tune(aware, train, recipe)

@@ -220,3 +220,23 @@ def test_only_this_packages_models_and_only_int8(aware, pixels, tmp_path):
     with pytest.raises(ValueError, match="to_float"):
         export.to_tflite(aware, tmp_path / "m.tflite", scheme="float16")
     assert not list(tmp_path.iterdir())
+
+
+def test_command_line_trains_and_says_what_is_next(tmp_path):
+    from typer.testing import CliRunner
+
+    from export.cli import app
+    from vit_keras import create_model
+
+    config = exported().config.replace(num_layers=1, image_size=8, patch_size=4)
+    model = create_model(config)
+    model.save(tmp_path / "model.keras")
+    arguments = ["qat", str(tmp_path / "model.keras"), "--data", "digits"]
+    arguments += ["--out", str(tmp_path / "out"), "--batch-size", "256"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "next: vit-export tflite" in result.output
+    aware = export.open_quantized(tmp_path / "out" / "model.keras")
+    assert aware.quantized.bits["blocks.0.dense1.kernel"] == 8
+    result = CliRunner().invoke(app, [*arguments, "--weight-bits", "4"])
+    assert isinstance(result.exception, FileExistsError)
