@@ -26,7 +26,7 @@ def read_labels(model, labels):
     file = labels or model.with_name("labels.txt")
     if labels is None and not file.is_file():
         return None
-    return file.read_text().splitlines()
+    return file.read_text(encoding="utf-8").splitlines()
 
 
 def read_rules(path):

@@ -192,7 +192,9 @@ def open_run(path):
     if config is None or not config.include_top or model.task != "classify":
         raise ValueError(f"'{file}' is no classifier of this package")
     labels = file.with_name("labels.txt")
-    return model, labels.read_text().splitlines() if labels.is_file() else None
+    return model, labels.read_text(
+        encoding="utf-8"
+    ).splitlines() if labels.is_file() else None
 
 
 def match_labels(dataset, labels):

@@ -76,7 +76,8 @@ def _as_flags(options, folder):
             np.save(value, np.asarray(options[name]))
         elif name == "labels":
             value = f"{file}.txt"
-            pathlib.Path(value).write_text("\n".join(options[name]) + "\n")
+            text = "\n".join(map(str, options[name])) + "\n"
+            pathlib.Path(value).write_text(text, encoding="utf-8")
         elif name == "preprocessing":
             value = f"{file}.json"
             pathlib.Path(value).write_text(

@@ -83,4 +83,7 @@ def _check_labels(model, labels):
             f"`labels` must have {classes} names, one per output. "
             f"Received: {len(labels)}"
         )
+    broken = [label for label in labels if len(label.splitlines()) > 1]
+    if broken:
+        raise ValueError(f"`labels` must be one line each. Received: {broken[0]!r}")
     return labels

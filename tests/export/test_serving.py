@@ -296,6 +296,7 @@ def test_c_loader_answers_without_python(model, servable):
     ("options", "message"),
     [
         ({"signatures": ["regress"]}, "serving_default, predict_bytes"),
+        ({"labels": ["two\nlines", *"123456789"]}, "one line each"),
         ({"top_k": 0}, "`top_k` must be an integer >= 1"),
         ({"warmup": [0]}, "`warmup` must be integers >= 1"),
         ({"warmup": range(1, 400)}, "at most 1000"),

@@ -235,4 +235,4 @@ def _write(path, text):
     if process()[0]:
         return
     with staged(path) as beside:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8")
