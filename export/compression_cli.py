@@ -87,7 +87,9 @@ def qat(
     ] = None,
     weight_bits: Annotated[int, typer.Option(help="8, 4, 3 or 2.")] = 8,
     epochs: Epochs = 1,
-    learning_rate: Rate = 1e-4,
+    learning_rate: Annotated[
+        float, typer.Option(help="Peak; raise it for coarse weights.")
+    ] = 3e-5,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
@@ -100,7 +102,7 @@ def qat(
             pixels,
             target=target,
             weight_bits=weight_bits,
-            distillation=float(distil),
+            **({} if distil else {"distillation": 0.0}),
         )
         return aware, None
 

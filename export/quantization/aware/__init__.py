@@ -18,7 +18,7 @@ def quantize_aware(
     activation_bits=8,
     layer_norm=None,
     exclude=EXCLUDED,
-    distillation=1.0,
+    distillation=4.0,
 ):
     """A Keras model to `compile` and `fit`, which computes what an int8 file will.
 
@@ -39,7 +39,8 @@ def quantize_aware(
         exclude: layers whose kernels have 8 bits in any case: `embedding`, `head`,
             `head_dist`, `pre_logits`, `pooling`, `encoderblock_{i}`.
         distillation: weight of an additional loss that keeps the outputs near those of
-            `model` (arXiv 1503.02531); 0 for none.
+            `model` (arXiv 1503.02531); 0 for none. The default weighs more than the
+            labels: a model that is good already has little to learn from them.
 
     Returns:
         A `QuantizedModel`. `ranges()` reports its ranges, `to_float()` gives its
