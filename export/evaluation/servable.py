@@ -32,10 +32,15 @@ def contract(path):
     path = pathlib.Path(path)
     v1, found = tf.compat.v1, []
     session = v1.Session(graph=tf.Graph())
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # it advises the loader that the server does not use
     try:
         graph = v1.saved_model.load(session, ["serve"], str(path))
     except (OSError, RuntimeError) as error:
         raise ValueError(f"`path` must be a SavedModel. '{path}': {error}") from error
+    finally:
+        logger.setLevel(level)
     servable = Servable(session, graph.signature_def, tf)
     facts: dict[str, Any] = {"signatures": ", ".join(sorted(servable.signatures))}
     if not path.name.isdigit():
