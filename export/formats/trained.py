@@ -7,9 +7,6 @@ import zipfile
 
 import numpy as np
 
-from ..graph.build import Graph
-from ..graph.emit import InferenceViT
-from ..graph.kept import VALUES
 from ..quantization.post_training import WeightRule
 from ..targets import form_for, get_target
 
@@ -62,8 +59,11 @@ def check_use(layer, scheme, target, heads_apart):
         )
 
 
-def trained_graph(layer) -> Graph:
-    """The graph of the weights, on their grids, without quantised activations."""
+def trained_graph(layer):
+    """The `Graph` of the weights, on their grids, without quantised activations."""
+    from ..graph.build import Graph
+    from ..graph.emit import InferenceViT
+
     inference = InferenceViT(layer.arrays(), layer.form, name="vit")
     inference.update()
     bits = sorted(set(layer.bits.values()))
@@ -78,6 +78,7 @@ def weight_rules(path) -> list[WeightRule]:
     Arguments:
         path: a float32 `.tflite` file.
     """
+    from ..graph.kept import VALUES
     from ..quantization.calibration import open_preserving
 
     interpreter, _, tensors = open_preserving(path)
