@@ -2,7 +2,7 @@
 
 import pathlib
 import shutil
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,13 +96,15 @@ def qat(
     """Train on as the integer file will compute; then `vit-export tflite` needs no
     calibration."""
 
+    options: dict[str, Any] = {} if distil else {"distillation": 0.0}
+
     def change(loaded, pixels):
         aware = export.quantize_aware(
             loaded,
             pixels,
             target=target,
             weight_bits=weight_bits,
-            **({} if distil else {"distillation": 0.0}),
+            **options,
         )
         return aware, None
 
