@@ -36,7 +36,7 @@ def main(train, test, every=4):
 
     aware = export.quantize_aware(model, pixels, weight_bits=4)
     aware.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-4, 400)),
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-4, 400)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
