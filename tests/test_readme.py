@@ -23,14 +23,14 @@ def test_first_lines_are_the_two_commands():
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)  # one after the other
     assert (tmp_path / "model.keras").is_file()
     assert (tmp_path / "model.tflite").is_file()
-    assert (tmp_path / "servable" / "1" / "saved_model.pb").is_file()
+    assert (tmp_path / "vit" / "1" / "saved_model.pb").is_file()
 
 
 def test_named_paths_exist():

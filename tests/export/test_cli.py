@@ -58,7 +58,7 @@ def test_the_whole_way(folder, tmp_path):
 
     done = run("saved-model", folder / "model.keras", tmp_path / "digits" / "1")
     assert done.returncode == 0, done.stderr
-    labels = tmp_path / "digits" / "1" / "assets.extra" / "labels.txt"
+    labels = tmp_path / "digits" / "1" / "assets" / "labels.txt"
     assert labels.read_text().split() == list("abcdefghij")
     done = run("benchmark", file, tmp_path / "digits" / "1", "--runs", "2")
     assert done.returncode == 0 and done.stdout.count("ms") >= 4
