@@ -15,6 +15,7 @@ from .evaluation.check import check as check
 from .evaluation.model_metadata import read_metadata as read_metadata
 from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
+from .formats.diagnosis import verify_layers as verify_layers
 from .formats.saved_model import to_saved_model as to_saved_model
 from .formats.tflite import to_tflite as to_tflite
 from .quantization.aware import open_quantized as open_quantized
@@ -48,4 +49,5 @@ __all__ = [
     "to_tf_keras",
     "to_tflite",
     "verify",
+    "verify_layers",
 ]

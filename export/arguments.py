@@ -1,11 +1,14 @@
 """Arguments that several commands of `vit-export` take, and how they are read."""
 
+import contextlib
 import json
 import pathlib
 from typing import Annotated
 
 import rich.console
 import typer
+
+from .stages import told_to
 
 Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
 Labels = Annotated[
@@ -40,6 +43,9 @@ def read_rules(path):
         raise ValueError(f"'{path}' holds no preprocessing: {error}") from error
 
 
+@contextlib.contextmanager
 def status(text):
-    """A spinner on stderr while something runs; nothing when it is no terminal."""
-    return rich.console.Console(stderr=True).status(text)
+    """A spinner on stderr with the stage of the work; nothing without a terminal."""
+    with rich.console.Console(stderr=True).status(text) as spinner:
+        with told_to(lambda stage: spinner.update(f"{text}: {stage}")):
+            yield spinner

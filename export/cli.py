@@ -32,6 +32,7 @@ from .arguments import (  # noqa: E402
     read_rules,
     status,
 )
+from .evaluation import tensors  # noqa: E402
 
 app = typer.Typer(
     help="From a trained Keras model to a proven artefact.",
@@ -67,6 +68,18 @@ def tflite(
     heads_apart: Annotated[
         bool | None, typer.Option(help="Attention head by head: less memory.")
     ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(help="dB that an int8 file must reach: parts are raised for it."),
+    ] = None,
+    accuracy_drop: Annotated[
+        float | None,
+        typer.Option(help="Points that int8 may lose: parts are raised for it."),
+    ] = None,
+    evaluation: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="For --accuracy-drop: class folders, or .npz."),
+    ] = None,
     enforce_parity: Annotated[
         bool, typer.Option(help="Refuse a file below its scheme's threshold.")
     ] = True,
@@ -87,9 +100,17 @@ def tflite(
             licence=licence,
             preprocessing=read_rules(preprocessing),
             heads_apart=heads_apart,
+            min_sqnr=min_sqnr,
+            accuracy_drop=accuracy_drop,
+            evaluation=evaluation,
             enforce_parity=enforce_parity,
         )
     print(report)
+    if report.mixed is not None:
+        table = rich.table.Table("parts raised", "measured")
+        for count, value in report.mixed["curve"]:
+            table.add_row(str(count), f"{value:.2f}")
+        rich.print(table)
 
 
 @app.command()
@@ -100,6 +121,13 @@ def verify(
         pathlib.Path, typer.Option(help="Folder of images or .npy of pixels.")
     ],
     limit: Annotated[int, typer.Option(min=1, help="Images at most.")] = 256,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Each tensor; data: of the calibration."),
+    ] = False,
+    plot: Annotated[
+        pathlib.Path | None, typer.Option(help="PNG, PDF or SVG of --layers.")
+    ] = None,
 ):
     """Compare an artefact with its Keras model on images."""
     from vit_keras.model import open_model
@@ -112,9 +140,27 @@ def verify(
         size, rules = loaded.input_shape[1:3], find_preprocessing(loaded)
         pixels = load_images(data, size, rules, limit)
         parity = export.verify(loaded, artefact, pixels)
+        errors = []
+        if layers or plot:
+            errors = export.verify_layers(loaded, artefact, data)
+    if errors:
+        _show_layers(errors, plot)
     print(f"{artefact}: {parity}")
     if not parity.passed:
         sys.exit(1)
+
+
+def _show_layers(errors, plot):
+    table = rich.table.Table(
+        rich.table.Column("tensor", overflow="fold"), "operator", "dtype", "SQNR"
+    )
+    for error in errors:
+        table.add_row(
+            *(error.name, error.operator, error.dtype, f"{error.sqnr_db:.1f} dB")
+        )
+    rich.print(table)
+    if plot is not None:
+        tensors.plot(errors, plot)
 
 
 @app.command()

@@ -21,6 +21,9 @@ class Target:
         splits_softmax: whether it has EXP in int8, which the split softmax needs.
         int8_only: with scheme "int8", the operators worth it; the others stay in
             float. None for all.
+        raised: what an int8 operator becomes that needs more bits: "int16", or
+            "float32" where floats are at home.
+        wide: operators that can be raised; None for all.
         casts: whether it turns uint8 pixels into floats, for float graphs.
         ends: dtypes that the input and output may have; None for all of the scheme.
     """
@@ -33,12 +36,20 @@ class Target:
     form: Form = Form()
     splits_softmax: bool = True
     int8_only: tuple[str, ...] | None = None
+    raised: str = "int16"
+    wide: tuple[str, ...] | None = None
     casts: bool = True
     ends: tuple[str, ...] | None = None
 
 
 INTEGER = ("int8", "int8_attention16")
 FLOAT = ("float32", "float16")
+
+# What Vela 5.2 compiles with int16 activations for every Ethos-U; U85 adds products.
+ETHOS_WIDE = (
+    *("ADD", "CONCATENATION", "CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL", "RESHAPE"),
+    *("RSQRT", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE"),
+)
 
 TARGETS: dict[str, Target] = {
     "cpu": Target(
@@ -52,6 +63,7 @@ TARGETS: dict[str, Target] = {
         # would leave the delegate twice a block.
         int8_only=("CONV_2D", "FULLY_CONNECTED"),
         form=Form(merged=True),
+        raised="float32",
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",
@@ -69,6 +81,7 @@ TARGETS: dict[str, Target] = {
             "memory": "Shared_Sram",
         },
         integer_only=True,
+        wide=ETHOS_WIDE,
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
@@ -80,6 +93,7 @@ TARGETS: dict[str, Target] = {
             "memory": "Dedicated_Sram",
         },
         integer_only=True,
+        wide=ETHOS_WIDE,
     ),
     "ethos_u85": Target(
         summary="Arm Ethos-U85, 512 MACs",
@@ -91,6 +105,7 @@ TARGETS: dict[str, Target] = {
             "memory": "Dedicated_Sram_384KB",
         },
         integer_only=True,
+        wide=(*ETHOS_WIDE, "BATCH_MATMUL"),
         # Its vector units are fast enough that what is saved on moving data counts.
         form=Form(heads_apart=True),
     ),
@@ -98,6 +113,7 @@ TARGETS: dict[str, Target] = {
         summary="OpenVINO on an Intel CPU, GPU or NPU",
         schemes=("float32", "float16", *INTEGER),
         tool="openvino",
+        raised="float32",
     ),
     "micro": Target(
         summary="LiteRT for Microcontrollers",
@@ -106,12 +122,14 @@ TARGETS: dict[str, Target] = {
         form=Form(gelu="tanh"),
         splits_softmax=False,
         casts=False,
+        raised="float32",
     ),
     "gpu": Target(
         summary="LiteRT on a GPU (WebGPU, Vulkan, Metal)",
         schemes=(*FLOAT, "int8"),
         tool="webgpu",
         form=Form(convolutions=True),
+        raised="float32",
     ),
     "web": Target(
         summary="LiteRT.js in a browser, on WebAssembly or WebGPU",
@@ -119,6 +137,7 @@ TARGETS: dict[str, Target] = {
         tool="web",
         form=Form(convolutions=True),
         ends=("float32",),
+        raised="float32",
     ),
     "qualcomm": Target(
         summary="Qualcomm Hexagon through LiteRT, by list",
@@ -141,6 +160,7 @@ TARGETS: dict[str, Target] = {
         schemes=("int8",),
         tool="op_list",
         integer_only=True,
+        wide=(),
     ),
 }
 
@@ -158,18 +178,24 @@ def get_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def form_for(scheme: str, target: str | None, heads_apart: bool | None = None) -> Form:
+def form_for(
+    scheme: str,
+    target: str | None,
+    heads_apart: bool | None = None,
+    wide: bool = False,
+) -> Form:
     """How the graph is written for a scheme on a target.
 
     Arguments:
         scheme: a name in `SCHEMES`.
         target: a name in `TARGETS`, or None.
         heads_apart: overrules the target's form, unless None.
+        wide: whether operators may be raised to int16, which EXP can not.
     """
     place = get_target(target) if target else None
     form = place.form if place else Form()
     if heads_apart is not None:
         form = dataclasses.replace(form, heads_apart=heads_apart)
     able = place is None or (place.splits_softmax and place.int8_only is None)
-    split = get_scheme(scheme).split_softmax and able
+    split = get_scheme(scheme).split_softmax and able and not wide
     return dataclasses.replace(form, split_softmax=split)

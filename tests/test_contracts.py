@@ -41,6 +41,8 @@ RANKS = {
     },
     "export": {
         "errors": 0,
+        "stages": 0,
+        "packing": 0,
         "schemes": 0,
         "forms": 0,
         "op_versions": 0,

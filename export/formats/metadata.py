@@ -41,6 +41,8 @@ class ExportReport:
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
+        form: how the graph was written (`forms.Form`; `.tflite` only).
+        mixed: what was raised above int8, and why (`mixed.Choice`), or None.
         checked_by: the compiler or runtime that accepted the file for its target.
         facts: what that measured or estimated.
         runtime: first release of TensorFlow Lite that opens the file.
@@ -62,6 +64,8 @@ class ExportReport:
     calibration: dict | None = None
     labels: list[str] | None = None
     rewrites: tuple[str, ...] = ()
+    form: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mixed: dict[str, Any] | None = None
     checked_by: str = ""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     runtime: str | None = None

@@ -74,6 +74,9 @@ def _as_flags(options, folder):
         if name == "calibration" and not isinstance(value, str | os.PathLike):
             value = f"{file}.npy"
             np.save(value, np.asarray(options[name]))
+        elif name == "evaluation" and not isinstance(value, str | os.PathLike):
+            value = f"{file}.npz"
+            np.savez(value, images=options[name][0], labels=options[name][1])
         elif name == "labels":
             value = f"{file}.txt"
             text = "\n".join(map(str, options[name])) + "\n"

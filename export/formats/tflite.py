@@ -1,19 +1,19 @@
 """Write a `.tflite` file and prove it."""
 
-import pathlib
-import re
-import tempfile
+import dataclasses
+import shutil
 
 from ..errors import MissingDependency, ParityError, UnsupportedOperators
-from ..evaluation import check, runners
+from ..evaluation import check, runners, tensors
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..quantization import post_training
 from ..schemes import get_scheme
+from ..stages import stage
 from ..targets import form_for, get_target
 from . import metadata, on_tensorflow, tflite_metadata, trained
-
-CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
+from .budget import check_budget, fit_budget, open_budget
+from .converter import convert
 
 
 def to_tflite(
@@ -31,6 +31,9 @@ def to_tflite(
     description=None,
     licence=None,
     heads_apart=None,
+    min_sqnr=None,
+    accuracy_drop=None,
+    evaluation=None,
     enforce_parity=True,
 ) -> metadata.ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
@@ -62,6 +65,13 @@ def to_tflite(
         description, licence: of the model, kept in the file; its name is the model's.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
+        min_sqnr: for "int8", dB that the outputs must reach against the model's: the
+            fewest parts of the network are raised to int16, or to float where the
+            target has it.
+        accuracy_drop: the same with percentage points of top-1 accuracy that may be
+            lost on `evaluation`.
+        evaluation: labelled images: a folder of class folders, a `.npz` file with
+            `images` and `labels`, or a pair of such arrays.
         enforce_parity: refuse a file below its scheme's parity threshold.
 
     Returns:
@@ -70,7 +80,8 @@ def to_tflite(
     Raises:
         ValueError: an argument is unknown, missing or does not fit the model.
         UnsupportedOperators: the model needs operators that are not builtin.
-        ParityError: the file's outputs are too far from the model's.
+        ParityError: the file's outputs are too far from the model's, or no file meets
+            `min_sqnr` or `accuracy_drop`.
         FileNotFoundError: no such folder or calibration.
         MissingDependency: the extra "export" is not installed.
     """
@@ -79,6 +90,7 @@ def to_tflite(
     input_dtypes, output_dtypes = _ends(rules, scheme, target)
     _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
     _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
+    wanted = check_budget(min_sqnr, accuracy_drop, evaluation, scheme, target)
     is_trained = trained.is_trained(model)
     if rules.needs_calibration and calibration is None and not is_trained:
         raise ValueError(
@@ -98,6 +110,9 @@ def to_tflite(
         "description": description,
         "licence": licence,
         "heads_apart": heads_apart,
+        "min_sqnr": min_sqnr,
+        "accuracy_drop": accuracy_drop,
+        "evaluation": evaluation,
         "enforce_parity": enforce_parity,
     }
     if not on_tensorflow.here():
@@ -110,42 +125,59 @@ def to_tflite(
     if is_trained:
         model = trained.opened(model)
         aware = model.quantized
-        trained.check_use(aware, scheme, target, heads_apart)
-    source = Source.open(model, preprocessing, labels, calibration, CALIBRATION_LIMIT)
+        trained.check_use(aware, scheme, target, heads_apart, wanted)
+    stage("reading the model and the images")
+    limit = images_of.CALIBRATION_LIMIT
+    source = Source.open(model, preprocessing, labels, calibration, limit)
     model, images = source.model, source.images
     # Without preprocessing inside, the file takes what the model takes: no pixels.
     pixels = source.preprocessing is not None
     input_dtype = input_dtype or (input_dtypes[0] if pixels else "float32")
     output_dtype = output_dtype or output_dtypes[0]
-    form = form_for(scheme, target, heads_apart)
+    precise = get_target(target).raised if target else "int16"
+    form = form_for(scheme, target, heads_apart, wanted and precise == "int16")
     threshold = min(rules.min_sqnr_db, form.reachable_db)
     measured = rules.needs_calibration and aware is None
     with metadata.staged(path) as staged:
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
+        stage("rewriting the graph")
         if aware is not None:
             graph = trained.trained_graph(aware)
         else:
             graph = inference_graph(model, source.preprocessing, images.pixels, form)
-        _convert(graph.function, model, staged, scheme, batch, entry)
+        stage("converting")
+        convert(graph.function, model, staged, scheme, batch, entry)
+        reference, choice = staged.with_name("float.tflite"), None
+        shutil.copyfile(staged, reference)  # to say where an error begins
         if rules.recipe is not None:
+            stage("quantising the weights")
             content = post_training.weights_only(staged, rules.recipe)
             staged.write_bytes(content)
         elif rules.needs_calibration:
-            weights = []
+            stage(f"measuring ranges on {len(images.pixels)} images")
             if aware is not None:
                 ranges = trained_ranges(staged, aware, images.pixels)
-                weights = trained.weight_rules(staged)
             else:
                 ranges = images_of.measure_ranges(staged, images.pixels, pixels)
-            only = get_target(target).int8_only if target and scheme == "int8" else None
-            content = post_training.static(
-                staged, ranges, input_dtype, output_dtype, rules.wide, only, weights
-            )
-            staged.write_bytes(content)
+            special = _rules(rules, scheme, target)
+            if aware is not None:
+                special += trained.weight_rules(staged)
+            ends = (input_dtype, output_dtype)
+            if wanted:
+                budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
+                choice = fit_budget(
+                    *(staged, ranges, budget, ends, special, target, precise)
+                )
+            else:
+                stage("quantising")
+                content = post_training.static(staged, ranges, *ends, special)
+                staged.write_bytes(content)
         tflite_metadata.embed(staged, source, description, licence)
 
+        stage(f"asking the tool of target {target or 'cpu'}")
         inspected, unproven = _inspect(staged, target or "cpu")
+        stage("comparing with the model")
         runner = runners.load(staged)
         parity_images = images.pixels[: images_of.PARITY_LIMIT]
         parity = compare(
@@ -157,9 +189,10 @@ def to_tflite(
             raise ParityError(
                 f"{path} was not written: scheme {scheme!r} needs an SQNR of "
                 f"{threshold:g} dB ({rules.reason}). Measured: {parity}, on "
-                f"{images.source}",
+                f"{images.source}{_where(reference, staged, images.pixels, threshold)}",
                 parity,
             )
+        notes = () if choice is None else (str(choice),)
         report = metadata.ExportReport(
             path=str(path),
             format="tflite",
@@ -172,13 +205,33 @@ def to_tflite(
             parity=parity,
             calibration=images.summary() if measured else None,
             rewrites=graph.rewrites,
+            form=dataclasses.asdict(form),
+            mixed=None if choice is None else dataclasses.asdict(choice),
             checked_by=inspected.tool,
             facts=inspected.facts,
             runtime=inspected.runtime,
-            **source.describe((*graph.notes, *unproven)),
+            **source.describe((*graph.notes, *unproven, *notes)),
         )
         tflite_metadata.record(staged, report)
         return metadata.publish(staged, path, report)
+
+
+def _rules(rules, scheme, target):
+    """What of a scheme is not int8: operators left in float, or in int16."""
+    place = get_target(target) if target else None
+    found = []
+    if place and place.int8_only and scheme == "int8":
+        found += post_training.only(place.int8_only)
+    return found + [post_training.Rule(name, activations=16) for name in rules.wide]
+
+
+def _where(reference, path, images, threshold):
+    """The first tensor that went wrong, for an error's message."""
+    errors = tensors.tensor_errors(reference, path, images)
+    wrong = tensors.first_wrong(errors, threshold)
+    if wrong is None:
+        return ""
+    return f"; the first tensor below is {wrong.name} ({wrong.sqnr_db:.1f} dB)"
 
 
 def _ends(rules, scheme, target):
@@ -226,41 +279,4 @@ def _check_choice(name, value, valid, scheme):
         raise ValueError(
             f"`{name}` must be one of {', '.join(valid)} for scheme={scheme!r}. "
             f"Received: {name}={value!r}"
-        )
-
-
-def _convert(function, model, path, scheme, batch, input_dtype):
-    """Trace with a fixed batch and convert to a float `.tflite` file."""
-    import keras
-    import tensorflow as tf
-
-    def serve(images):
-        return {"output": function(tf.cast(images, "float32"))}
-
-    shape = (batch, *model.input_shape[1:])
-    spec = tf.TensorSpec(shape, tf.as_dtype(input_dtype), name="images")
-    # An unknown batch would leave shape arithmetic in the file that delegates refuse.
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", serve, input_signature=[spec])
-    with tempfile.TemporaryDirectory() as folder:
-        on_tensorflow.quietly(archive.write_out, folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if scheme == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        try:
-            content = on_tensorflow.quietly(converter.convert)
-        except Exception as error:  # ConverterError is private, a bare Exception
-            refused = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
-            if not refused:
-                raise
-            raise UnsupportedOperators(
-                "the model needs operators that are not builtin in TFLite: "
-                f"{', '.join(refused)}"
-            ) from error
-    pathlib.Path(path).write_bytes(content)
-    leftover = {op.name for op in check.operators(path)} & set(check.STATEFUL)
-    if leftover:
-        raise UnsupportedOperators(
-            f"the file keeps state: {', '.join(sorted(leftover))}"
         )

@@ -9,6 +9,7 @@ import pathlib
 import zipfile
 from typing import Any
 
+from .. import packing
 from ..evaluation.model_metadata import ENTRY, RECORD
 from .metadata import ExportReport, versions
 
@@ -29,16 +30,15 @@ def embed(path, source, description=None, licence=None):
         ValueError: a label is more than one line.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
     from ..evaluation.metadata_schema import pack
 
     path = pathlib.Path(path)
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    model = packing.unpack(path.read_bytes())
     model.buffers.append(schema.BufferT(data=pack(_say(source, description, licence))))
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    path.write_bytes(packing.pack(model))
     if source.labels is not None:
         broken = [
             label for label in source.labels if "".join(label.splitlines()) != label

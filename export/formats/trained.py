@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from ..quantization.post_training import WeightRule
+from ..quantization.post_training import Rule
 from ..targets import form_for, get_target
 
 CLASS = "QuantizedModel"
@@ -37,12 +37,18 @@ def opened(model):
     return model
 
 
-def check_use(layer, scheme, target, heads_apart):
+def check_use(layer, scheme, target, heads_apart, raised=False):
     """Refuse another artefact than the one that was trained.
 
     Raises:
-        ValueError: the scheme is not "int8", or the target wants another graph.
+        ValueError: the scheme is not "int8", the target wants another graph, or parts
+            are to be raised above what was trained.
     """
+    if raised:
+        raise ValueError(
+            "`min_sqnr` and `accuracy_drop` are for quantisation after training; a "
+            "model of quantize_aware is written as it was trained"
+        )
     if scheme != "int8":
         raise ValueError(
             "`scheme` must be 'int8' for a model of quantize_aware; its `to_float()` "
@@ -71,15 +77,15 @@ def trained_graph(layer):
     return Graph(inference, ("quantize_aware",), (note,))
 
 
-def weight_rules(path) -> list[WeightRule]:
+def weight_rules(path) -> list[Rule]:
     """How the file must hold weights so that what training made of them lasts: those on
     a grid of int4 as int4, clustered ones with one scale.
 
     Arguments:
         path: a float32 `.tflite` file.
     """
+    from ..evaluation.tensors import open_preserving
     from ..graph.kept import VALUES
-    from ..quantization.calibration import open_preserving
 
     interpreter, _, tensors = open_preserving(path)
     found = []
@@ -87,11 +93,11 @@ def weight_rules(path) -> list[WeightRule]:
         if op["op_name"] not in INT4_OPERATORS:
             continue
         weights = interpreter.get_tensor(int(op["inputs"][1])).astype("float64")
-        outputs = f"^{re.escape(tensors[int(op['outputs'][0])]['name'])}"
+        outputs = f"^{re.escape(tensors[int(op['outputs'][0])]['name'])};?$"
         peaks = np.abs(weights).max(1, keepdims=True)
         levels = weights / np.where(peaks, peaks, 1) * GRID
         if np.abs(levels - np.round(levels)).max() < 1e-3:  # float32 has 1e-6
-            found.append(WeightRule(op["op_name"], outputs, bits=4))
+            found.append(Rule(op["op_name"], outputs, weights=4))
         elif len(np.unique(weights)) <= min(VALUES, weights.size // 4):
-            found.append(WeightRule(op["op_name"], outputs, granularity="TENSORWISE"))
+            found.append(Rule(op["op_name"], outputs, granularity="TENSORWISE"))
     return found

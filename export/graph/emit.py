@@ -93,14 +93,18 @@ class InferenceViT(keras.layers.Layer):
     def call(self, images, training=None, mask=None):
         # The last two are what a model around it passes to the ViT it replaces.
         w = self.held()
-        x = self._embed(self.activation(images), w)
+        with keras.name_scope("embedding"):
+            x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
         wanted = rows_read(w)
-        for block in w.blocks[:-1]:
-            x = self._block(x, block)
-        x = self._block(x, w.blocks[-1], wanted)
-        return self._top(x, w)
+        for index, block in enumerate(w.blocks):
+            last = index == len(w.blocks) - 1
+            # Scopes name the tensors of the file, by which a diagnosis speaks of them.
+            with keras.name_scope(f"encoderblock_{index}"):
+                x = self._block(x, block, wanted if last else None)
+        with keras.name_scope("top"):
+            return self._top(x, w)
 
     def _embed(self, images, w):
         config, a = w.config, self.activation
@@ -138,10 +142,12 @@ class InferenceViT(keras.layers.Layer):
         query = normed
         if rows is not None and rows < x.shape[1]:
             query, x = normed[:, :rows], x[:, :rows]
-        y = self._attention(query, normed, block.attention)
+        with keras.name_scope("attention"):
+            y = self._attention(query, normed, block.attention)
         x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
         normed = self.norm(x, block.norm2)
-        y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+        with keras.name_scope("mlp"):
+            y = self._mlp(normed, block.dense1, block.dense2, block.activation)
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
     def _attention(self, query, source, attention: Attention):
@@ -227,6 +233,10 @@ class InferenceViT(keras.layers.Layer):
 
     def norm(self, x, n: Norm):
         """Layer norm, or RMS norm, over the last axis."""
+        with keras.name_scope("norm"):
+            return self._norm(x, n)
+
+    def _norm(self, x, n):
         a = self.activation
         if n.centred:
             x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from ..evaluation import runners
+from ..evaluation.tensors import open_preserving
 
 # Operators whose outputs are their inputs' values in another shape or place. Their
 # tensors must share one scale, or the quantiser has to convert between them.
@@ -66,6 +66,7 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
     return images
 
 
+CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
 PARITY_LIMIT = 32  # images that parity is measured on
 
 
@@ -210,28 +211,6 @@ def measure_ranges(path, images, pixels=True) -> dict[str, tuple[float, float]]:
         for index, tensor in tensors.items()
         if math.isfinite(low[index])
     }
-
-
-def open_preserving(path):
-    """An interpreter that keeps every tensor, the input's details, and those of all
-    float tensors by index."""
-    from ai_edge_litert.interpreter import OpResolverType
-
-    with warnings.catch_warnings():  # keeping all tensors is what we want here
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = runners.new_interpreter(
-            path,
-            # A delegate would hide the tensors inside it.
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-    (entry,) = interpreter.get_input_details()
-    details = interpreter.get_tensor_details()
-    return (
-        interpreter,
-        entry,
-        {t["index"]: t for t in details if t["dtype"] == np.float32},
-    )
 
 
 def same_scale_groups(interpreter, indices):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import missing
 from ..op_versions import needed
+from ..packing import pack, unpack
 
 
 def _library():
@@ -73,34 +74,37 @@ def weights_only(path, recipe_name) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightRule:
-    """How the weights of some operators are held.
+class Rule:
+    """How some operators are computed where it is not all in int8.
 
     Arguments:
-        operator: its name.
+        operator: its name; "ALL_SUPPORTED" for every one.
         outputs: regular expression of the names of the outputs.
-        bits: 8 or 4.
-        granularity: "CHANNELWISE" or "TENSORWISE", what has a scale.
+        activations: bits, 8 or 16; 32 leaves the operator in float.
+        weights: bits, 8 or 4.
+        granularity: "CHANNELWISE" or "TENSORWISE", what has a scale of the weights.
     """
 
     operator: str
-    outputs: str
-    bits: int = 8
+    outputs: str = ".*"
+    activations: int = 8
+    weights: int = 8
     granularity: str = "CHANNELWISE"
 
 
-def static(
-    path, ranges, input_dtype, output_dtype, wide=(), only=None, weights=()
-) -> bytes:
-    """int8 weights, int8 or int16 activations: integers from input to output.
+def only(operators) -> list[Rule]:
+    """Rules that leave all others in float."""
+    return [Rule("ALL_SUPPORTED", activations=32), *map(Rule, operators)]
+
+
+def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
+    """int8 weights, int8 activations: integers from input to output.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
         ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
         input_dtype, output_dtype: "uint8", "int8" or "float32".
-        wide: operators whose activations are int16; "ALL_SUPPORTED" for all.
-        only: operators to quantise, the others stay in float; None for all.
-        weights: what is special about those of some operators, a `WeightRule` each.
+        rules: for operators that differ, a `Rule` each; later ones prevail.
 
     Returns:
         The quantised file.
@@ -110,19 +114,17 @@ def static(
 
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
-    if only is not None:
-        quantizer.update_quantization_recipe(
-            regex=".*", operation_name=operators.ALL_SUPPORTED, algorithm_key=skip
-        )
-        for name in only:
-            quantizer.add_static_config(".*", operators[name], 8, 8)
-    for name in wide:
-        quantizer.add_static_config(".*", operators[name], 16, 8)
-    for rule in weights:
-        quantizer.add_static_config(
-            *(rule.outputs, operators[rule.operator], 8, rule.bits),
-            qtyping.QuantGranularity(rule.granularity),
-        )
+    for rule in rules:
+        operator = operators[STAND_INS.get(rule.operator, rule.operator)]
+        if rule.activations == 32:
+            quantizer.update_quantization_recipe(
+                regex=rule.outputs, operation_name=operator, algorithm_key=skip
+            )
+        else:
+            quantizer.add_static_config(
+                *(rule.outputs, operator, rule.activations, rule.weights),
+                qtyping.QuantGranularity(rule.granularity),
+            )
     # Float at both ends, so that the last step can give each end the wanted type.
     for end in (operators.INPUT, operators.OUTPUT):
         quantizer.update_quantization_recipe(
@@ -161,9 +163,8 @@ def _swap(content, names, version=None):
         ValueError: the file holds both, and they could not be told apart afterwards.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     held = {code.builtinCode: code for code in model.operatorCodes}
     found = False
     for old, new in names.items():
@@ -179,7 +180,7 @@ def _swap(content, names, version=None):
             held[old_code].version = version or 1
     if not found:
         return content
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)
 
 
 def _signature(path):
@@ -200,9 +201,8 @@ def _tidy(content):
     a concatenation where both sides have the same type, scale and zero point.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = unpack(content)
     (graph,) = model.subgraphs
     quantize = schema.BuiltinOperator.QUANTIZE
 
@@ -220,15 +220,14 @@ def _tidy(content):
     graph.operators = [op for op in graph.operators if not idle(op)]
     for op in graph.operators:
         op.inputs = [source.get(index, index) for index in op.inputs]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)
 
 
 def _complete(content):
     """Operator codes as the types of a file need them, for readers of every age."""
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     (graph,) = model.subgraphs
     types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
@@ -239,7 +238,7 @@ def _complete(content):
         inputs = [types[graph.tensors[i].type] for i in op.inputs if i >= 0]
         version, _ = needed(names[code.builtinCode], inputs) or (1, "")
         code.version = max(code.version, version)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)
 
 
 def _set_ends(content, input_dtype, output_dtype):

@@ -6,7 +6,7 @@ import pytest
 
 import export
 from export.evaluation import flatbuffer
-from export.quantization.calibration import open_preserving
+from export.evaluation.tensors import open_preserving
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 

@@ -7,7 +7,8 @@ tensor.
 
 import numpy as np
 
-from ..calibration import open_preserving, same_scale_groups
+from ...evaluation.tensors import open_preserving
+from ..calibration import same_scale_groups
 
 PROBES = 2  # images; each gives four numbers that must agree
 # Of the largest number. Float32 in another order gives 1e-5; different tensors are
