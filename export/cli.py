@@ -22,7 +22,7 @@ import typer  # noqa: E402
 
 import export  # noqa: E402
 
-from . import compression_cli, serving_cli  # noqa: E402
+from . import compression_cli, serving_cli, tables  # noqa: E402
 from .arguments import (  # noqa: E402
     Calibration,
     Labels,
@@ -105,12 +105,12 @@ def tflite(
             evaluation=evaluation,
             enforce_parity=enforce_parity,
         )
-    print(report)
-    if report.mixed is not None:
-        table = rich.table.Table("parts raised", "measured")
-        for count, value in report.mixed["curve"]:
-            table.add_row(str(count), f"{value:.2f}")
-        rich.print(table)
+    tables.summary(report)
+    tables.next_commands(
+        f"verify {model} {out} --data {calibration or 'IMAGES'}",
+        f"check {out} --target {target or 'all'}",
+        f"benchmark {out}",
+    )
 
 
 @app.command()
@@ -183,25 +183,7 @@ def check(
         return
     with status("asking every compiler"):
         reports = check_all(artefact, runtime)
-    table = rich.table.Table("target", "verdict", "by", "what it says")
-    for name, report in reports.items():
-        if isinstance(report, export.MissingDependency):
-            table.add_row(name, "not asked", "", str(report))
-            continue
-        facts = [f"{key}: {value}" for key, value in report.facts.items() if value]
-        table.add_row(
-            name,
-            _verdict(report),
-            report.tool,
-            "\n".join(report.problems or facts),
-        )
-    rich.print(table)
-
-
-def _verdict(report):
-    if not report.passed:
-        return "refuses"
-    return "does not refuse" if report.tool.startswith("by list") else "takes it"
+    tables.targets(artefact, reports)
 
 
 @app.command()

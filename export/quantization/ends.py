@@ -51,7 +51,7 @@ def _take(content, dtype):
             end.tensorIndex = graph.inputs[0]
     code, op = schema.OperatorCodeT(), schema.OperatorT()
     code.builtinCode = code.deprecatedBuiltinCode = codes.DEQUANTIZE
-    code.version = 2
+    code.version = 2 if dtype == "int8" else 1
     op.opcodeIndex, op.inputs = len(model.operatorCodes), graph.inputs
     op.outputs = [entry]
     model.operatorCodes.append(code)
