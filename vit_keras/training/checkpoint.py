@@ -41,10 +41,15 @@ def check_writable(out: pathlib.Path) -> None:
     Raises:
         OSError: it can not be made or written to.
     """
-    out.mkdir(parents=True, exist_ok=True)
     probe = out / ".probe"
-    probe.write_bytes(b"x")
-    probe.unlink()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"`out` must be a folder that can be written to: {error}"
+        ) from error
     for part in leftovers(out):
         part.unlink()
 
@@ -61,8 +66,8 @@ def check_room(out: pathlib.Path, model) -> None:
     free = shutil.disk_usage(out).free
     if free < needed:
         raise OSError(
-            f"`out` must have room for checkpoints: '{out}' has {free / 1e6:,.0f} MB "
-            f"free, {needed / 1e6:,.0f} MB are needed"
+            f"`out` must have room for checkpoints: '{out}' has {free / 1e6:,.1f} MB "
+            f"free, {needed / 1e6:,.1f} MB are needed"
         )
 
 

@@ -21,11 +21,12 @@ def new_bar(console: Console | None = None, **options) -> Progress:
     """A bar with count, remaining time and a free text at its end."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),  # what the others leave
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
         console=console,
+        expand=True,
         **options,
     )
 
@@ -67,7 +68,7 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.done = epoch + 1
         if logs and "val_accuracy" in logs:
-            self.validation = f"  validation {logs['val_accuracy']:.1%}"
+            self.validation = f"  val {logs['val_accuracy']:.1%}"
         if self.bar.console.is_terminal or time.monotonic() < self.said + SILENCE:
             return
         row, self.said = self._row(), time.monotonic()

@@ -63,11 +63,11 @@ def test_bar_counts_steps_and_prints_where_it_can_not_draw(monkeypatch):
         callback.on_epoch_end(2, {"val_accuracy": 0.25})
         callback.on_train_batch_end(0, {"loss": 1.25})
         assert task.completed == 16
-        assert task.fields["text"].startswith("loss 1.250  validation 25.0%")
+        assert task.fields["text"].startswith("loss 1.250  val 25.0%")
         assert task.fields["text"].endswith("images/s")
     said = console.file.getvalue()
     assert "step 15 of 20, 0:00:0" in said and "left: loss 3.500" in said
-    assert "validation 25.0%" in said
+    assert "val 25.0%" in said
 
 
 def checkpointing(folder, epochs, seconds, monkeypatch):
