@@ -22,6 +22,8 @@ class Form:
         merged: queries, keys and values in one product.
         convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
             which take no integer products of another rank.
+        rows: linear layers as products of two matrices, the tokens of all images as
+            rows: of an unknown number of images the sizes are not computed each time.
     """
 
     split_softmax: bool = False
@@ -29,6 +31,7 @@ class Form:
     heads_apart: bool = False
     merged: bool = False
     convolutions: bool = False
+    rows: bool = False
 
     def __post_init__(self):
         if self.gelu not in GELUS:

@@ -90,11 +90,12 @@ class Decoder:
     limits: Limits = Limits()
     exif: bool = True
 
-    def __call__(self, items, read=None):
+    def batch(self, items, decode=None, read=None):
         """Decode a batch.
 
         Arguments:
             items: string tensor (N,).
+            decode: `self.decode`, or a graph of it that several batches share.
             read: function from one item to the encoded image in it, or None.
 
         Returns:
@@ -103,11 +104,12 @@ class Decoder:
         """
         import tensorflow as tf
 
+        decode = decode or self.decode
         shape = (*self.image_size, len(self.preprocessing.mean))
         count = tf.size(items, tf.int64)
 
         def one(index, item):
-            return index, self.decode(item if read is None else read(item))
+            return index, decode(item if read is None else read(item))
 
         # `ignore_errors` is the only way a graph can catch an exception. What is lost
         # is missing among the indices; the entry at the end keeps the batch from being

@@ -3,7 +3,7 @@
     python in_c_api.py DIRECTORY FEED FETCHES < items > outputs
 
 FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64
-string each. No module of TensorFlow or Keras is imported.
+string each, or nested lists of pixels. No module of TensorFlow or Keras is imported.
 """
 
 import base64
@@ -63,16 +63,29 @@ class Session:
             raise KeyError(name)
         return Output(found, int(index or 0))
 
-    def run(self, feed, items, fetches):
-        c, number = self.c, len(items)
-        size = ctypes.c_size_t(STRING_BYTES * number)
-        shape = (ctypes.c_int64 * 1)(number)
-        tensor = c.TF_AllocateTensor(STRING, shape, 1, size)
-        start = c.TF_TensorData(P(tensor))
-        for i, item in enumerate(items):
+    def tensor(self, value):
+        """A list of bytes, or an array, as a tensor."""
+        c = self.c
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value)
+            (kind,) = (k for k, dtype in DTYPES.items() if dtype == value.dtype)
+            shape, size = value.shape, value.nbytes
+        else:
+            kind, shape, size = STRING, (len(value),), STRING_BYTES * len(value)
+        dims = (ctypes.c_int64 * len(shape))(*shape)
+        made = c.TF_AllocateTensor(kind, dims, len(shape), ctypes.c_size_t(size))
+        start = c.TF_TensorData(P(made))
+        if kind != STRING:
+            ctypes.memmove(start, value.ctypes.data, size)
+            return made
+        for i, item in enumerate(value):
             place = P(start + STRING_BYTES * i)
             c.TF_StringInit(place)
             c.TF_StringCopy(place, item, ctypes.c_size_t(len(item)))
+        return made
+
+    def run(self, feed, value, fetches):
+        c, tensor = self.c, self.tensor(value)
         inputs = (Output * 1)(self.output(feed))
         outputs = (Output * len(fetches))(*map(self.output, fetches))
         values = (P * len(fetches))()
@@ -80,8 +93,12 @@ class Session:
             *(P(self.session), None, inputs, (P * 1)(tensor), 1),
             *(outputs, values, len(fetches), None, 0, None, P(self.status)),
         )
+        c.TF_DeleteTensor(P(tensor))
         self.check()
-        return [self.array(value) for value in values]
+        found = [self.array(value) for value in values]
+        for value in values:
+            c.TF_DeleteTensor(P(value))
+        return found
 
     def array(self, tensor):
         c = self.c
@@ -100,9 +117,12 @@ class Session:
 
 
 def main(path, feed, fetches):
-    names = json.loads(fetches)
-    items = [base64.b64decode(item) for item in json.load(sys.stdin)]
-    arrays = Session(path).run(feed, items, list(names.values()))
+    names, items = json.loads(fetches), json.load(sys.stdin)
+    if items and isinstance(items[0], str):
+        value = [base64.b64decode(item) for item in items]
+    else:
+        value = np.array(items, "uint8")
+    arrays = Session(path).run(feed, value, list(names.values()))
     if {"tensorflow", "keras"} & set(sys.modules):
         raise RuntimeError("Python code of the model was loaded")
     found = {key: array.tolist() for key, array in zip(names, arrays, strict=True)}

@@ -24,10 +24,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from export.evaluation.servable_records import records
+from export.evaluation.servable_requests import WARMUP, records
 from export.formats import serving_client
 from export.formats.serving_files import BATCHES, write_serving_files
-from export.formats.warmup import FILE
 from tests.export.server import serving
 
 LABELS = [f"class {i}" for i in range(10)]
@@ -83,8 +82,8 @@ def test_contract_finds_what_is_wrong(servable, tmp_path):
 
     archive.add_endpoint("serving_default", normalised, [spec])
     archive.write_out(str(path), verbose=False)
-    (path / FILE).parent.mkdir(exist_ok=True)
-    shutil.copy(servable / FILE, path / FILE)
+    (path / WARMUP).parent.mkdir(exist_ok=True)
+    shutil.copy(servable / WARMUP, path / WARMUP)
     report = export.check(path, "tf-serving")
     text = str(report)
     assert not report.passed and "version number" in text and "stored twice" in text
@@ -102,11 +101,11 @@ def test_target_and_artefact_must_fit(servable, tmp_path):
 
 
 def test_warmup_file_is_small_and_complete(servable):
-    found = {(name, len(value)) for name, _, value in records(servable / FILE, tf)}
+    found = {(name, len(value)) for name, _, value in records(servable / WARMUP, tf)}
     names = ("serving_default", "predict_bytes", "classify")
     assert found == {(name, size) for name in names for size in BATCHES}
     # An image of zeros would be 3 KB, and fifteen of them are in a set of batches.
-    assert (servable / FILE).stat().st_size < 60_000
+    assert (servable / WARMUP).stat().st_size < 60_000
 
 
 def test_client_by_rest_and_grpc(server, answers):
@@ -239,7 +238,7 @@ def test_command_line_writes_all(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "deploy" / "README.md").is_file() and (out / FILE).is_file()
+    assert (tmp_path / "deploy" / "README.md").is_file() and (out / WARMUP).is_file()
     done = subprocess.run(
         [*run, "check", out, "--target", "tf-serving"],
         cwd=root,
