@@ -57,7 +57,8 @@ def random_crop(pixels, image_size, smallest, draws):
         uint8 array (height, width, C).
     """
     (height, width), channels = image_size, pixels.shape[-1]
-    box = random_box(*pixels.shape[:2], (smallest, 1.0), (3 / 4, 4 / 3), draws)
+    areas, ratios = (smallest, 1.0), (3 / 4, 4 / 3)
+    box = random_box(pixels.shape[0], pixels.shape[1], areas, ratios, draws)
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).reshape(height, width, channels)

@@ -61,8 +61,8 @@ class ProgressBar(keras.callbacks.Callback):
         # Threads may come in another order than the steps.
         completed = max(self.done * self.steps + batch + 1, self._row().completed)
         text = f"loss {(logs or {}).get('loss', float('nan')):.3f}{self.validation}"
-        if self._row().speed:
-            text += f"  {self._row().speed * self.images:,.0f} images/s"
+        if speed := self._row().speed:
+            text += f"  {speed * self.images:,.0f} images/s"
         self.bar.update(self.task, completed=completed, text=text)
 
     def on_epoch_end(self, epoch, logs=None):
