@@ -1,9 +1,11 @@
 """Run a SavedModel by TensorFlow's C API, the loader of TF Serving, without its Python.
 
-    python in_c_api.py DIRECTORY FEED FETCHES < items > outputs
+    python in_c_api.py DIRECTORY < requests > answers
 
-FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64
-string each, or nested lists of pixels. No module of TensorFlow or Keras is imported.
+A request is [the name of the tensor to feed, what to feed, {name: tensor to fetch}]; to
+feed are base64 strings or nested lists of pixels. An answer is {name: value} or
+{"error": message}. Both come as one JSON list. No module of TensorFlow or Keras is
+imported.
 """
 
 import base64
@@ -116,17 +118,24 @@ class Session:
         return np.array([text.decode() for text in texts]).reshape(shape)
 
 
-def main(path, feed, fetches):
-    names, items = json.loads(fetches), json.load(sys.stdin)
-    if items and isinstance(items[0], str):
+def answer(session, feed, items, names):
+    if isinstance(items[0], str):
         value = [base64.b64decode(item) for item in items]
     else:
         value = np.array(items, "uint8")
-    arrays = Session(path).run(feed, value, list(names.values()))
+    try:
+        arrays = session.run(feed, value, list(names.values()))
+    except RuntimeError as error:
+        return {"error": str(error)}
+    return {key: array.tolist() for key, array in zip(names, arrays, strict=True)}
+
+
+def main(path):
+    session = Session(path)
+    answers = [answer(session, *request) for request in json.load(sys.stdin)]
     if {"tensorflow", "keras"} & set(sys.modules):
         raise RuntimeError("Python code of the model was loaded")
-    found = {key: array.tolist() for key, array in zip(names, arrays, strict=True)}
-    json.dump(found, sys.stdout)
+    json.dump(answers, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc as service
 
 from export.evaluation.servable import Servable
+from export.evaluation.servable_requests import WARMUP, records
 
 UNLIMITED = [
     ("grpc.max_receive_message_length", -1),
@@ -121,6 +122,8 @@ def handler(name, servable):
 def serving(path, name):
     """(REST address, gRPC address) of a server of one SavedModel."""
     servable = Servable(path)
+    for signature, key, value in records(servable.path / WARMUP, tf):  # as it starts
+        servable.run(signature, {key: value})
     threads = concurrent.futures.ThreadPoolExecutor(8)
     rpc = grpc.server(threads, options=UNLIMITED)
     service.add_PredictionServiceServicer_to_server(Service(name, servable), rpc)
