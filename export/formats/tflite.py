@@ -8,6 +8,7 @@ from ..evaluation import check, runners, tensors
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..quantization import post_training
+from ..quantization.ranges import RANGES
 from ..schemes import get_scheme
 from ..stages import stage
 from ..targets import form_for, get_target
@@ -23,6 +24,7 @@ def to_tflite(
     scheme="float32",
     target=None,
     calibration=None,
+    calibration_method="min_max",
     batch=1,
     input_dtype=None,
     output_dtype=None,
@@ -50,8 +52,12 @@ def to_tflite(
         target: a name in `TARGETS`: the graph is written as it suits that place, and
             its compiler or runtime must accept the file. None for a file for LiteRT.
         calibration: pixels for ranges and parity: an array (N, H, W, C) with values
-            0..255, a `.npy` file, or a folder of images. Needed by "int8"; of more
-            than 128 images, 128 are drawn.
+            0..255, a `.npy` file, a folder of images, or a `tf.data.Dataset` or other
+            iterable of batches (N, H, W, C), alone or with labels. Needed by "int8";
+            of more than 128 images, 128 are drawn, of a data set the first ones used.
+        calibration_method: how "int8" gets ranges from the values on these images:
+            "min_max"; or, clipping outliers, "mse" (least squared error) or
+            "percentile" (99.99 %). Pre-trained ViTs need their outliers.
         batch: number of images per run, fixed in the file.
         input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
             uint8, or float32 for a model without preprocessing. A float32 input takes
@@ -90,6 +96,8 @@ def to_tflite(
     input_dtypes, output_dtypes = _ends(rules, scheme, target)
     _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
     _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
+    methods = tuple(RANGES) if scheme == "int8" else ("min_max",)
+    _check_choice("calibration_method", calibration_method, methods, scheme)
     wanted = check_budget(min_sqnr, accuracy_drop, evaluation, scheme, target)
     is_trained = trained.is_trained(model)
     if rules.needs_calibration and calibration is None and not is_trained:
@@ -102,6 +110,7 @@ def to_tflite(
         "scheme": scheme,
         "target": target,
         "calibration": calibration,
+        "calibration_method": calibration_method,
         "batch": batch,
         "input_dtype": input_dtype,
         "output_dtype": output_dtype,
@@ -125,7 +134,8 @@ def to_tflite(
     if is_trained:
         model = trained.opened(model)
         aware = model.quantized
-        trained.check_use(aware, scheme, target, heads_apart, wanted)
+        clipped = calibration_method != "min_max"
+        trained.check_use(aware, scheme, target, heads_apart, wanted or clipped)
     stage("reading the model and the images")
     limit = images_of.CALIBRATION_LIMIT
     source = Source.open(model, preprocessing, labels, calibration, limit)
@@ -159,7 +169,9 @@ def to_tflite(
             if aware is not None:
                 ranges = trained_ranges(staged, aware, images.pixels)
             else:
-                ranges = images_of.measure_ranges(staged, images.pixels, pixels)
+                ranges = images_of.measure_ranges(
+                    *(staged, images.pixels, pixels, calibration_method)
+                )
             special = _rules(rules, scheme, target)
             if aware is not None:
                 special += trained.weight_rules(staged)
@@ -203,7 +215,9 @@ def to_tflite(
             output=f"{runner.output_dtype} {runner.output_shape}",
             operators=inspected.operators,
             parity=parity,
-            calibration=images.summary() if measured else None,
+            calibration={**images.summary(), "method": calibration_method}
+            if measured
+            else None,
             rewrites=graph.rewrites,
             form=dataclasses.asdict(form),
             mixed=None if choice is None else dataclasses.asdict(choice),

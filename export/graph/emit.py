@@ -45,6 +45,7 @@ class InferenceViT(keras.layers.Layer):
         self.frozen = frozen
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
+        self.visit = None  # a function of each linear layer and its input, beforehand
         self.weights_held = weights
         self._held = map_arrays(weights, self._hold)
 
@@ -250,6 +251,8 @@ class InferenceViT(keras.layers.Layer):
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""
         x, kernel = self.operand(x), dense.kernel
+        if self.visit is not None:
+            self.visit(dense, x)
         if not self.form.convolutions or len(x.shape) != 3:
             return self.result(ops.matmul(x, kernel) + dense.bias)
         inner, outer = kernel.shape
