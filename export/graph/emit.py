@@ -122,10 +122,12 @@ class InferenceViT(keras.layers.Layer):
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
+            images = self.operand(images)
+            if self.visit is not None:
+                self.visit(w.embedding, images)
             kernel = ops.reshape(
                 w.embedding.kernel, (height, width, config.channels, inner)
             )
-            images = self.operand(images)
             x = ops.conv(images, kernel, config.patch_size, "valid", "channels_last")
             # Before the reshape, so that it becomes the convolution's own bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))

@@ -120,20 +120,21 @@ def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
     assert (narrower > 20) == (method != "min_max")
 
 
-def test_method_reaches_the_file(model, pixels, tmp_path):
-    options = {"scheme": "int8", "calibration": pixels}
-    contents = {}
-    for method in (None, *ranges.RANGES):
-        chosen = {} if method is None else {"calibration_method": method}
-        path = tmp_path / f"{method}.tflite"
-        report = export.to_tflite(
-            *(model, path), **options, **chosen, enforce_parity=False
+def test_method_and_data_set_reach_the_file(model, pixels, tmp_path):
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(pixels).batch(7)
+    plain, other = (
+        export.to_tflite(
+            *(model, tmp_path / f"{method}.tflite"),
+            **{"scheme": "int8", "calibration": source, "calibration_method": method},
         )
-        contents[method] = _scales(path)
-        assert report.calibration is not None
-        assert report.calibration["method"] == method or "min_max"
-    assert contents[None] == contents["min_max"]
-    assert len({tuple(v) for v in contents.values()}) == 3
+        for source, method in ((pixels, "min_max"), (dataset, "mse"))
+    )
+    assert plain.calibration["sha256"] == other.calibration["sha256"]
+    assert plain.calibration["method"] == "min_max"
+    assert other.calibration["method"] == "mse"
+    assert _scales(tmp_path / "min_max.tflite") != _scales(tmp_path / "mse.tflite")
 
 
 def _scales(path):
@@ -199,18 +200,3 @@ def test_bad_data_sets(model, batches, message, tmp_path):
             **{"scheme": "int8", "calibration": iter(batches)},
         )
     assert list(tmp_path.iterdir()) == []
-
-
-def test_data_set_calibrates_as_the_array_does(model, pixels, tmp_path):
-    import tensorflow as tf
-
-    dataset = tf.data.Dataset.from_tensor_slices(pixels).batch(7)
-    reports = [
-        export.to_tflite(
-            *(model, tmp_path / f"{i}.tflite"),
-            **{"scheme": "int8", "calibration": source},
-        )
-        for i, source in enumerate([pixels, dataset])
-    ]
-    assert reports[0].calibration["sha256"] == reports[1].calibration["sha256"]
-    assert _scales(tmp_path / "0.tflite") == _scales(tmp_path / "1.tflite")
