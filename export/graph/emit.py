@@ -47,6 +47,7 @@ class InferenceViT(keras.layers.Layer):
         self.frozen = frozen
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
+        self.visit = None  # a function of each linear layer and its input, beforehand
         self.weights_held = weights if keep else None
         self._held = map_arrays(weights, self._hold, consume=not keep)
 
@@ -123,10 +124,12 @@ class InferenceViT(keras.layers.Layer):
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
+            images = self.operand(images)
+            if self.visit is not None:
+                self.visit(w.embedding, images)
             kernel = ops.reshape(
                 w.embedding.kernel, (height, width, config.channels, inner)
             )
-            images = self.operand(images)
             x = ops.conv(images, kernel, config.patch_size, "valid", "channels_last")
             # Before the reshape, so that it becomes the convolution's own bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
@@ -252,6 +255,8 @@ class InferenceViT(keras.layers.Layer):
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""
         x, kernel = self.operand(x), dense.kernel
+        if self.visit is not None:
+            self.visit(dense, x)
         (inner, outer), form = kernel.shape, self.form
         if len(x.shape) != 3 or not (form.convolutions or form.rows):
             return self.result(ops.matmul(x, kernel) + dense.bias)
