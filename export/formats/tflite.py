@@ -176,6 +176,8 @@ def to_tflite(
             special = special_rules(scheme, target)
             if aware is not None:
                 special += trained.weight_rules(staged)
+            elif target and get_target(target).by_row and scheme == "int8":
+                special = post_training.by_row(staged, get_target(target).int8_only)
             ends = (input_dtype, output_dtype)
             if wanted:
                 budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
