@@ -2,17 +2,25 @@
 
     python benchmarks/serving.py --preset vit_ti16 --out results/serving.csv
 
-Throughput: images/s of raw pixels through TensorFlow's session, which TF Serving runs
-on, over that of `keras.Model.predict` on the same machine, medians of interleaved
-rounds; the share of decoding and resizing is that of `predict_bytes` on 480x640 JPEGs.
-Size and peak memory are compared with the bytes of the parameters; memory is that of a
-process which only exports.
+Memory: of a process that exports, on Linux. A first use of TensorFlow costs the same
+for every model; so a small model is exported first. Then the peak while the large one
+is exported, over what the process holds with it loaded, plus the parameters themselves;
+and the same over what it held with nothing but the imports, first use included.
+
+Throughput: `serving_default` on raw pixels, through the C API in a process without
+Python code of TensorFlow, and `keras.Model.predict` on as many images, by turns;
+medians. Ratios above 1 are in favour of the SavedModel: of wall time, and of CPU time,
+which other work on the machine disturbs less. The share of decoding and resizing is
+what `predict_bytes` on 640x480 JPEGs takes longer.
 """
 
 import argparse
 import csv
+import gc
 import importlib.metadata
 import io
+import json
+import os
 import pathlib
 import platform
 import statistics
@@ -25,29 +33,40 @@ import numpy as np
 
 FIELDS = ("preset", "image_size", "measure", "batch", "value", "machine", "versions")
 PACKAGES = ("keras", "tensorflow")
+WARM = 2  # rounds before those that count
 
 
-def peak_bytes():
-    """Greatest resident memory of this process."""
+def resident(what):
+    """Bytes of this process: VmRSS now, VmHWM the most since `forget_peak`."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM: this needs Linux")
+    raise RuntimeError(f"no {what}: this needs Linux")
 
 
-def export_alone(options, path):
-    """In its own process: bytes of the parameters, peak bytes before and after."""
+def forget_peak():
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def export_alone(options):
+    """In its own process: bytes of the parameters, and in memory before and at most."""
     import export
     import vit_keras
+    from export import memory
 
+    imported = resident("VmRSS")
+    with tempfile.TemporaryDirectory() as folder:
+        small = vit_keras.create_model("vit_ti16", image_size=32, num_layers=1)
+        export.to_saved_model(small, f"{folder}/small/1")
     model = vit_keras.create_model(options.preset, image_size=options.image_size)
-    pixels = np.random.default_rng(0).integers(0, 255, (2, *model.input_shape[1:]))
-    model.predict(pixels[:1] / 127.5 - 1, verbose=0)
-    before = peak_bytes()
-    export.to_saved_model(model, path, calibration=pixels.astype("uint8"))
-    parameters = 4 * model.count_params()
+    gc.collect()
+    memory.give_back()
+    loaded = resident("VmRSS")
+    forget_peak()
+    export.to_saved_model(model, options.export_alone)
+    peak = resident("VmHWM")
     model.save(options.keras)
-    print(parameters, before, peak_bytes(), flush=True)
+    print(4 * model.count_params(), imported, loaded, peak, flush=True)
 
 
 def photographs(number):
@@ -61,19 +80,105 @@ def photographs(number):
             file, "JPEG", quality=90
         )
         found.append(file.getvalue())
-    return np.array(found, object)
+    return found
 
 
-def median_seconds(functions, rounds):
-    """Median of each function, interleaved."""
-    times = {name: [] for name in functions}
-    for number in range(rounds + 2):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if number >= 2:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def timed(function, *args, **kwargs):
+    """(wall, CPU) seconds of a call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function(*args, **kwargs)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def serve(path):
+    """In its own process: run what is asked, one JSON line each, and time it."""
+    sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests" / "export"))
+    from in_c_api import Session
+
+    session = Session(path)
+    for line in sys.stdin:
+        feed, fetches, shape = json.loads(line)
+        if len(shape) == 1:
+            value = photographs(shape[0])
+        else:
+            value = np.random.default_rng(0).integers(0, 255, shape, "uint8")
+        print(json.dumps(timed(session.run, feed, value, fetches)), flush=True)
+
+
+class Server:
+    """A process that answers by the C API, seen from here."""
+
+    def __init__(self, path):
+        from tensorflow.core.protobuf import saved_model_pb2 as pb
+
+        found = pb.SavedModel.FromString(
+            pathlib.Path(path, "saved_model.pb").read_bytes()
+        )
+        self.signatures = found.meta_graphs[0].signature_def
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name, shape):
+        """(wall, CPU) seconds of a signature on a batch."""
+        signature = self.signatures[name]
+        (feed,) = (info.name for info in signature.inputs.values())
+        fetches = [info.name for info in signature.outputs.values()]
+        self.process.stdin.write(json.dumps([feed, fetches, shape]) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def speed(path, keras_file, options):
+    """Rows of throughput."""
+    import keras
+
+    import vit_keras  # noqa: F401 (registers the layers)
+
+    server, rows = Server(path), []
+    model = keras.models.load_model(keras_file)
+    for batch in options.batches:
+        shape = (batch, *model.input_shape[1:])
+        images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+        asked = {
+            "session": lambda s=shape: server.run("serving_default", s),
+            "bytes": lambda n=batch: server.run("predict_bytes", [n]),
+            "keras": lambda x=images: timed(model.predict, x, len(x), verbose=0),
+        }
+        times = {name: [] for name in asked}
+        for number in range(options.rounds + WARM):
+            for name, function in asked.items():
+                found = function()
+                if number >= WARM:
+                    times[name].append(found)
+        wall, cpu = (
+            {
+                name: statistics.median(t[i] for t in found)
+                for name, found in times.items()
+            }
+            for i in (0, 1)
+        )
+        rows += [
+            ("images/s of the SavedModel", batch, batch / wall["session"]),
+            ("images/s of keras predict", batch, batch / wall["keras"]),
+            ("SavedModel / keras predict", batch, wall["keras"] / wall["session"]),
+            ("the same in CPU time", batch, cpu["keras"] / cpu["session"]),
+            (
+                *("share of decoding and resizing", batch),
+                1 - wall["session"] / wall["bytes"],
+            ),
+        ]
+        for row in rows[-5:]:
+            print(*row, flush=True)
+    server.close()
+    return rows
 
 
 def main():
@@ -84,11 +189,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file, appended to")
     parser.add_argument("--keras", help=argparse.SUPPRESS)
-    parser.add_argument("--export-alone", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--export-alone", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.export_alone:
-        export_alone(options, options.export_alone)
-        return
+        export_alone(options)
+    elif options.serve:
+        serve(options.serve)
+    else:
+        measure(options)
+
+
+def measure(options):
     with tempfile.TemporaryDirectory() as folder:
         path, keras_file = f"{folder}/vit/1", f"{folder}/model.keras"
         done = subprocess.run(
@@ -101,61 +213,32 @@ def main():
             stdout=subprocess.PIPE,
             text=True,
         )
-        parameters, before, after = map(int, done.stdout.split()[-3:])
-        size = sum(f.stat().st_size for f in pathlib.Path(path).rglob("*.*"))
-        weights = sum(f.stat().st_size for f in pathlib.Path(path).rglob("*.data*"))
+        parameters, imported, loaded, peak = map(int, done.stdout.split()[-4:])
+        files = [f for f in pathlib.Path(path).rglob("*") if f.is_file()]
+        size = sum(file.stat().st_size for file in files)
         rows = [
-            ("bytes on disk / bytes of parameters", "", size / parameters),
-            ("bytes of variables / bytes of parameters", "", weights / parameters),
-            ("peak memory of the export / parameters", "", after / parameters),
-            ("the same over the loaded model", "", (after - before) / parameters),
+            ("bytes on disk / parameters", "", size / parameters),
+            ("memory / parameters", "", (peak - loaded) / parameters + 1),
+            (
+                "memory over the imports / parameters",
+                "",
+                (peak - imported) / parameters,
+            ),
         ]
+        for row in rows:
+            print(*row, flush=True)
         rows += speed(path, keras_file, options)
     versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     if options.out is not None:
         new = not options.out.exists()
         with options.out.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(FIELDS)
-            for measure, batch, value in rows:
-                known = (options.preset, options.image_size, measure, batch)
-                writer.writerow((*known, f"{value:.3f}", platform.machine(), versions))
-
-
-def speed(path, keras_file, options):
-    """Rows of throughput."""
-    import keras
-    import tensorflow as tf
-
-    import vit_keras  # noqa: F401 (registers the layers)
-    from export.evaluation.servable import Servable
-
-    session = tf.compat.v1.Session(graph=tf.Graph())
-    graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
-    servable = Servable(session, graph.signature_def, tf)
-    model, rows = keras.models.load_model(keras_file), []
-    for batch in options.batches:
-        shape = (batch, *model.input_shape[1:])
-        pixels = np.random.default_rng(0).integers(0, 255, shape).astype("uint8")
-        images, items = pixels.astype("float32") / 127.5 - 1, photographs(batch)
-        seconds = median_seconds(
-            {
-                "session": lambda x=pixels: servable.run("serving_default", images=x),
-                "keras": lambda x=images, n=batch: model.predict(x, n, verbose=0),
-                "bytes": lambda x=items: servable.run("predict_bytes", image_bytes=x),
-            },
-            options.rounds,
-        )
-        decoding = 1 - seconds["session"] / seconds["bytes"]
-        rows += [
-            ("images/s of the session", batch, batch / seconds["session"]),
-            ("session / keras predict", batch, seconds["keras"] / seconds["session"]),
-            ("share of decoding and resizing", batch, decoding),
-        ]
-        for row in rows[-3:]:
-            print(*row, flush=True)
-    return rows
+            for name, batch, value in rows:
+                known = (options.preset, options.image_size, name, batch)
+                writer.writerow((*known, f"{value:.3f}", machine, versions))
 
 
 if __name__ == "__main__":

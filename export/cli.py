@@ -33,6 +33,7 @@ from .arguments import (  # noqa: E402
     status,
 )
 from .evaluation import tensors  # noqa: E402
+from .quantization.ranges import RANGES  # noqa: E402
 
 app = typer.Typer(
     help="From a trained Keras model to a proven artefact.",
@@ -54,6 +55,9 @@ def tflite(
     scheme: Annotated[str, typer.Option(help=SCHEME_HELP)] = "float32",
     target: Annotated[str | None, typer.Option(help=TARGET_HELP)] = None,
     calibration: Calibration = None,
+    calibration_method: Annotated[
+        str, typer.Option(help=f"Ranges of int8: {', '.join(RANGES)}.")
+    ] = "min_max",
     batch: Annotated[int, typer.Option(help="Images per run, fixed.")] = 1,
     input_dtype: Annotated[str | None, typer.Option()] = None,
     output_dtype: Annotated[str | None, typer.Option()] = None,
@@ -92,6 +96,7 @@ def tflite(
             scheme=scheme,
             target=target,
             calibration=calibration,
+            calibration_method=calibration_method,
             batch=batch,
             input_dtype=input_dtype,
             output_dtype=output_dtype,

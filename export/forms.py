@@ -25,6 +25,8 @@ class Form:
             patch's row being channels: integer kernels are slow on three channels.
         convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
             which take no integer products of another rank.
+        rows: linear layers as products of two matrices, the tokens of all images as
+            rows: of an unknown number of images the sizes are not computed each time.
     """
 
     split_softmax: bool = False
@@ -33,6 +35,7 @@ class Form:
     keys_as_rows: bool = False
     columns_as_channels: bool = False
     convolutions: bool = False
+    rows: bool = False
 
     def __post_init__(self):
         if self.gelu not in GELUS:

@@ -43,6 +43,7 @@ RANKS = {
         "errors": 0,
         "stages": 0,
         "packing": 0,
+        "memory": 0,
         "schemes": 0,
         "forms": 0,
         "op_versions": 0,

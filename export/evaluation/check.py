@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import MissingDependency
 from ..op_versions import order
 from ..targets import TARGETS, get_target
-from . import runners, servable, tools
+from . import runners, servable_contract, tools
 from .flatbuffer import Operator as Operator
 from .flatbuffer import minimum_runtime
 from .flatbuffer import operators as operators
@@ -82,7 +82,7 @@ def check(path, target="npu", runtime=None) -> CheckReport:
             f"else. Received: target={target!r}, path='{path}'"
         )
     if target == SERVING:
-        refused, facts = servable.contract(path)
+        refused, facts = servable_contract.contract(path)
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
         return CheckReport(target, tool, {}, refused, facts, "")
     get_target(target)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from ..errors import missing
+from .servable import Servable
 
 
 def load(path, num_threads=1):
@@ -89,7 +90,7 @@ class TFLiteRunner:
 
 
 class SavedModelRunner:
-    """A SavedModel directory in TensorFlow, through its `serving_default` signature.
+    """A SavedModel directory in TensorFlow's session, its signature `serving_default`.
 
     Attributes:
         input_shape, output_shape: None stands for any number of images.
@@ -97,39 +98,33 @@ class SavedModelRunner:
     """
 
     def __init__(self, path):
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise missing("tensorflow") from error
-        self._tf = tf
-        try:
-            self._model = tf.saved_model.load(str(path))
-            self._signature = self._model.signatures["serving_default"]
-        except (OSError, KeyError, ValueError) as error:
+        self._servable = Servable(path)
+        signature = self._servable.signatures.get("serving_default")
+        if signature is None:
             raise ValueError(
-                f"`path` must be a SavedModel with the signature serving_default. "
-                f"'{path}' is not: {error}"
-            ) from error
-        _, inputs = self._signature.structured_input_signature
-        outputs = self._signature.structured_outputs
+                "`path` must be a SavedModel with the signature serving_default. "
+                f"'{path}' has: {', '.join(self._servable.signatures) or 'none'}"
+            )
+        inputs, outputs = signature.inputs, signature.outputs
+        if "output" in outputs:  # what this package writes, perhaps beside others
+            outputs = {"output": outputs["output"]}
         _check_ends(path, inputs, outputs)
-        (self._name, spec), (self._output, result) = (
-            *inputs.items(),
-            *outputs.items(),
+        ((self._name, spec),) = inputs.items()
+        ((self._output, result),) = outputs.items()
+        dtype = self._servable.tf.as_dtype
+        self.input_shape, self.output_shape = _shape(spec), _shape(result)
+        self.input_dtype, self.output_dtype = (
+            dtype(info.dtype).name for info in (spec, result)
         )
-        self.input_shape = tuple(spec.shape)
-        self.output_shape = tuple(result.shape)
-        self.input_dtype = spec.dtype.name
-        self.output_dtype = result.dtype.name
 
     def __call__(self, images, batch_size=32):
         """Run images (N, H, W, C); float32 outputs (N, ...)."""
         images = check_images(images, self.input_shape).astype(self.input_dtype)
         outputs = []
         for start in range(0, len(images), batch_size):
-            chunk = self._tf.constant(images[start : start + batch_size])
-            result = self._signature(**{self._name: chunk})
-            outputs.append(result[self._output].numpy().astype("float32"))
+            inputs = {self._name: images[start : start + batch_size]}
+            found = self._servable.run("serving_default", inputs, [self._output])
+            outputs.append(found[self._output].astype("float32"))
         return np.concatenate(outputs)
 
 
@@ -151,6 +146,11 @@ def new_interpreter(path, **options):
         reason = re.sub(r"\s+", " ", str(error)).strip()
         raise ValueError(f"LiteRT can not run '{path}': {reason}") from error
     return interpreter
+
+
+def _shape(info):
+    """Of a TensorInfo: None for any number."""
+    return tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
 
 
 def _check_ends(path, inputs, outputs):

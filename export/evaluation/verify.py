@@ -1,6 +1,7 @@
 """Does the artefact say what the Keras model says?"""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -108,6 +109,8 @@ def predict(model, images, *, preprocessing=None, batch_size=32):
     Returns:
         float32 array (N, ...).
     """
+    import keras
+
     from vit_keras.preprocessing import normalize
 
     from ..graph import build
@@ -116,14 +119,16 @@ def predict(model, images, *, preprocessing=None, batch_size=32):
     preprocessing, outputs = preprocessing or build.find_preprocessing(model), []
     if not build.computes_in_float32(model):
         model = build.float32_copy(model)
+    run = model.predict_on_batch
+    if keras.backend.backend() == "tensorflow":  # compiling takes longer than this
+        run = functools.partial(model, training=False)
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
         # Filled up, so that the model is traced for one shape only.
         filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
         if preprocessing is not None:
             filled = normalize(filled, preprocessing)
-        output = np.asarray(model.predict_on_batch(filled), "float32")
-        outputs.append(output[: len(chunk)])
+        outputs.append(np.asarray(run(filled), "float32")[: len(chunk)])
     return np.concatenate(outputs)
 
 

@@ -1,7 +1,9 @@
 """Write a SavedModel directory for TensorFlow and TF Serving, and prove it."""
 
+import gc
 import pathlib
 
+from .. import memory
 from ..errors import ParityError
 from ..evaluation import runners
 from ..evaluation.verify import compare, predict
@@ -9,6 +11,9 @@ from ..quantization import calibration as images_of
 from ..schemes import get_scheme
 from . import metadata, on_tensorflow, serving
 from .serving_graph import Decoder
+from .warmup import check_batch_sizes, write_warmup
+
+BATCH = 1  # images at a time for parity: what is between the layers needs memory, too
 
 
 def to_saved_model(
@@ -16,7 +21,7 @@ def to_saved_model(
     path,
     *,
     labels=None,
-    signatures=("predict_bytes", "classify"),
+    signatures=None,
     top_k=5,
     exif=True,
     warmup=(),
@@ -27,18 +32,22 @@ def to_saved_model(
 
     Signatures, N any number of images:
 
-    - `serving_default`, always there: `images`, uint8 (N, H, W, C), to `output`,
-      float32 (N, ...). Other image sizes are refused in the graph.
+    - `serving_default`, always there: `images`, uint8 (N, H, W, C), or float32 for a
+      model without preprocessing, to `output`, float32 (N, ...). Other image sizes are
+      refused in the graph.
     - `predict_bytes`: `image_bytes` (N,), encoded JPEG, PNG, WebP, BMP or GIF, decoded
       and resized as evaluation does, to `logits`, `probabilities` (N, classes),
       `top_ids` int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An
-      item that can not be read has `valid` false, 0, -1 and "", and harms no other. Of
-      outputs per pixel it gives `masks` int64.
+      item that can not be read has `valid` false, 0, -1 and "", and harms no other.
     - `classify`: TF Serving's classification API: `inputs` (N,), a tf.Example each with
       the image as `image/encoded`, to `classes` and `scores` (N, top_k).
     - `features`: `image_bytes` to `tokens` (N, T, D), those of the last norm, `pooled`
       (N, D), what the head reads, and `valid`.
     - `attention`: `image_bytes` to `attention` (N, L, heads, T, T) and `valid`.
+
+    A model of classes per pixel, (N, H, W, classes), gives `masks` (N, H, W) in the
+    first two: the class of each pixel, uint8, or int32 for more than 255 classes. Those
+    of an item that can not be read are 255, or -1.
 
     Each weight is stored once. `<path>.json` beside the directory holds the report.
 
@@ -48,8 +57,9 @@ def to_saved_model(
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
         labels: class names, an asset of the directory.
-        signatures: which of the above; those of encoded images need a model with
-            preprocessing.
+        signatures: which of the above; None for `predict_bytes` and, of a model with
+            one vector of classes, `classify`. All but `serving_default` need a model
+            with preprocessing.
         top_k: classes that are named.
         exif: turn encoded images as their EXIF orientation says, as evaluation does.
         warmup: batch sizes that the server shall run before it takes requests, written
@@ -74,12 +84,13 @@ def to_saved_model(
             f"Received: path='{path}'"
         )
     names = serving.check_names(signatures, top_k)
+    warmup = check_batch_sizes(warmup)
     options = {
         "labels": labels,
         "signatures": names,
         "top_k": top_k,
         "exif": exif,
-        "warmup": tuple(warmup),
+        "warmup": warmup,
         "calibration": calibration,
         "preprocessing": preprocessing,
     }
@@ -88,12 +99,11 @@ def to_saved_model(
     import tensorflow as tf
 
     from .source import Source
-    from .warmup import write_warmup
 
     limit = images_of.PARITY_LIMIT
     source = Source.open(model, preprocessing, labels, calibration, limit)
-    model, images = source.model, source.images
-    rules = get_scheme("float32")
+    model, pixels = source.model, source.images.pixels
+    names = _check_signatures(names, source)
     path.parent.mkdir(parents=True, exist_ok=True)
     with metadata.staged(path) as staged:
         server, rewrites, notes = _server(source, names, top_k, exif)
@@ -103,12 +113,14 @@ def to_saved_model(
             raise OSError(f"'{path.parent}' can not be written: {error}") from error
         if warmup:
             write_warmup(staged, path.parent.name, names, warmup, server)
+        del server  # and with it the weights, before they are read again
+        gc.collect()
+        memory.give_back()
+        rules = source.preprocessing
+        expected = predict(model, pixels, preprocessing=rules, batch_size=BATCH)
         runner = runners.load(staged)
-        parity = compare(
-            predict(model, images.pixels, preprocessing=source.preprocessing),
-            runner(images.pixels),
-            rules.min_sqnr_db,
-        )
+        outputs = runner(pixels, batch_size=BATCH)
+        parity = compare(expected, outputs, get_scheme("float32").min_sqnr_db)
         if not parity.passed:
             raise ParityError(f"{path} was not written: {parity}", parity)
         report = metadata.ExportReport(
@@ -127,25 +139,35 @@ def to_saved_model(
         return metadata.publish(staged, path, report)
 
 
-def _server(source, names, top_k, exif):
-    """What writes the directory, and what a report says of the network."""
-    from .serving_body import serving_body
-
-    shape, rules = tuple(source.model.input_shape[1:]), source.preprocessing
-    if rules is None and any(serving.SIGNATURES[name].encoded for name in names):
+def _check_signatures(names, source):
+    """Names of the signatures to write."""
+    output, labelled = source.model.output_shape, ("classify",)
+    vector = len(output) == 2
+    if names is None:
+        names = ("serving_default", "predict_bytes", *(labelled if vector else ()))
+    if "classify" in names and not vector:
+        raise ValueError(
+            "`signatures` can hold classify only for a model with one vector of "
+            f"classes per image. Received: output shape {output}"
+        )
+    if source.preprocessing is None and names != ("serving_default",):
         raise ValueError(
             "`preprocessing` must be given for a model that carries none, or "
             "`signatures` be ('serving_default',): how encoded images are to be "
             "resized is not known"
         )
-    outputs = dict.fromkeys(o for n in names for o in serving.SIGNATURES[n].outputs)
-    if "classify" in names and len(source.model.output_shape) != 2:
-        raise ValueError(
-            "`signatures` can hold classify only for a model with one vector of "
-            f"classes per image. Received: output shape {source.model.output_shape}"
-        )
+    return names
+
+
+def _server(source, names, top_k, exif):
+    """What writes the directory, and what a report says of the network."""
+    from .serving_body import serving_body
+
+    model, rules = source.model, source.preprocessing
+    shape = tuple(model.input_shape[1:])
+    wanted = dict.fromkeys(o for n in names for o in serving.SIGNATURES[n].outputs)
     body, rewrites, notes = serving_body(
-        source.model, rules, source.images.pixels, tuple(outputs)
+        model, rules, source.images.pixels, tuple(wanted)
     )
     server = serving.Server(
         body,
@@ -154,12 +176,15 @@ def _server(source, names, top_k, exif):
         decoder=None if rules is None else Decoder(shape[:2], rules, exif=exif),
         top_k=top_k,
         labels=source.labels,
-        probabilities=_gives_probabilities(source.model),
+        probabilities=_gives_probabilities(model),
     )
     return server, rewrites, notes
 
 
 def _gives_probabilities(model):
-    last = model.layers[-1] if isinstance(model.layers, list) else None
-    activation = getattr(last, "activation", None)
-    return getattr(activation, "__name__", "") in ("softmax", "sigmoid")
+    """Whether the last thing that a model does is a softmax or a sigmoid."""
+    last = model.outputs[0]._keras_history.operation
+    if hasattr(last, "outputs") and hasattr(last, "layers"):  # a model in the model
+        return _gives_probabilities(last)
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    return bool({type(last).__name__.lower(), activation} & {"softmax", "sigmoid"})

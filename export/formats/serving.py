@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-EXAMPLE_KEY = "image/encoded"  # of a tf.Example, as ImageNet's TFRecords have it
+from ..evaluation.servable_requests import EXAMPLE_KEY
+
+NO_CLASS = 255  # in a mask of bytes, as the field's data sets have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +72,14 @@ class Server:
         import keras
         import tensorflow as tf
 
-        spec = tf.TensorSpec((None, *self.shape), "float32")
-        core = tf.function(self.body, [spec], autograph=False).get_concrete_function()
+        def traced(function, spec):
+            graph = tf.function(function, [spec], autograph=False)
+            return graph.get_concrete_function()
+
+        core = traced(self.body, tf.TensorSpec((None, *self.shape), "float32"))
+        decode = None
+        if self.decoder is not None:
+            decode = traced(self.decoder.decode, tf.TensorSpec((), tf.string))
         archive = keras.export.ExportArchive()
         with tempfile.TemporaryDirectory() as folder:
             table = self._table(folder)
@@ -79,10 +87,12 @@ class Server:
                 archive.track(table)
             for name in names:
                 kind = SIGNATURES[name]
-                endpoint = getattr(self, f"_{name}")(core, table)
-                shape = (None,) if kind.encoded else (None, *self.shape)
-                dtype = tf.string if kind.encoded else tf.as_dtype(self.dtype)
-                entry = tf.TensorSpec(shape, dtype, name=kind.input)
+                if kind.encoded:
+                    entry = tf.TensorSpec((None,), tf.string, kind.input)
+                    endpoint = self._encoded(name, core, decode, table)
+                else:
+                    entry = tf.TensorSpec((None, *self.shape), self.dtype, kind.input)
+                    endpoint = self._pixels(core)
                 # Without `track(model)`, which would store every weight a second time.
                 archive.add_endpoint(name, endpoint, input_signature=[entry])
             archive.write_out(str(path), verbose=False)
@@ -102,70 +112,53 @@ class Server:
         )
         return tf.lookup.StaticHashTable(source, "")
 
-    def _serving_default(self, core, table):
+    def _pixels(self, core):
+        """The endpoint that takes images as arrays."""
         import tensorflow as tf
 
         def endpoint(images):
             # TensorFlow's C++ loader does not enforce the signature's shape; a
             # slightly larger image would be cropped without a word.
             images = tf.ensure_shape(images, (None, *self.shape))
-            return {"output": core(tf.cast(images, "float32"))["output"]}
+            output = core(tf.cast(images, "float32"))["output"]
+            return {"output": output, **_masks(output)}
 
         return endpoint
 
-    def _predict_bytes(self, core, table):
-        def endpoint(image_bytes):
-            pixels, valid = self.decoder(image_bytes)
-            found = self._answers(core(pixels)["output"], table)
-            return {**_neutral(found, valid), "valid": valid}
+    def _encoded(self, name, core, decode, table):
+        """An endpoint that takes encoded images."""
+        read = _image_in_example if name == "classify" else None
+
+        def endpoint(items):
+            pixels, valid = self.decoder.batch(items, decode, read)
+            found = _neutral(self._reply(name, core(pixels), table), valid)
+            return found if name == "classify" else {**found, "valid": valid}
 
         return endpoint
 
-    def _classify(self, core, table):
+    def _reply(self, name, found, table):
+        """What a signature answers, from the body's outputs."""
         import tensorflow as tf
 
-        def encoded(example):
-            feature = tf.io.FixedLenFeature([], tf.string)
-            return tf.io.parse_single_example(example, {EXAMPLE_KEY: feature})[
-                EXAMPLE_KEY
-            ]
-
-        def endpoint(inputs):
-            pixels, valid = self.decoder(inputs, encoded)
-            found = self._answers(core(pixels)["output"], table)
-            classes = found.get("top_labels", tf.strings.as_string(found["top_ids"]))
-            found = {"classes": classes, "scores": found["top_scores"]}
-            return _neutral(found, valid)
-
-        return endpoint
-
-    def _features(self, core, table):
-        def endpoint(image_bytes):
-            pixels, valid = self.decoder(image_bytes)
-            found = core(pixels)
-            found = {name: found[name] for name in ("tokens", "pooled")}
-            return {**_neutral(found, valid), "valid": valid}
-
-        return endpoint
-
-    def _attention(self, core, table):
-        def endpoint(image_bytes):
-            pixels, valid = self.decoder(image_bytes)
-            found = {"attention": core(pixels)["attention"]}
-            return {**_neutral(found, valid), "valid": valid}
-
-        return endpoint
+        if name in ("features", "attention"):
+            return {output: found[output] for output in SIGNATURES[name].outputs}
+        answers = self._answers(found["output"], table)
+        if name == "predict_bytes":
+            return answers
+        ids = tf.strings.as_string(answers["top_ids"])
+        classes = answers.get("top_labels", ids)
+        return {"classes": classes, "scores": answers["top_scores"]}
 
     def _answers(self, output, table):
         """What clients want to know of an output (N, classes), or (N, ...)."""
         import tensorflow as tf
 
         if len(output.shape) != 2:
-            if len(output.shape) == 4:  # classes of pixels
-                return {"masks": tf.argmax(output, -1)}
-            return {"output": output}
-        shares = output if self.probabilities else tf.nn.softmax(output)
-        scores, ids = tf.math.top_k(shares, min(self.top_k, output.shape[-1]))
+            return _masks(output) or {"output": output}
+        classes, shares = output.shape[-1], output
+        if not self.probabilities:  # one logit is for or against its class
+            shares = tf.nn.softmax(output) if classes > 1 else tf.sigmoid(output)
+        scores, ids = tf.math.top_k(shares, min(self.top_k, classes))
         ids = tf.cast(ids, tf.int64)
         found = {"logits": output} if not self.probabilities else {}
         found |= {"probabilities": shares, "top_ids": ids, "top_scores": scores}
@@ -174,12 +167,31 @@ class Server:
         return found
 
 
-def _neutral(outputs, valid):
-    """Rows of images that could not be read as 0, -1 or "": finite, since JSON has no
-    NaN."""
+def _masks(output):
+    """{"masks": class of each pixel} of an output (N, H, W, classes), else nothing."""
     import tensorflow as tf
 
-    nothing = {tf.string: "", tf.int64: -1}
+    if len(output.shape) != 4 or output.shape[-1] < 2:
+        return {}
+    small = output.shape[-1] <= NO_CLASS
+    dtype = tf.uint8 if small else tf.int32
+    return {"masks": tf.cast(tf.argmax(output, -1, tf.int32), dtype)}
+
+
+def _image_in_example(item):
+    """The encoded image in a tf.Example; raises in the graph if there is none."""
+    import tensorflow as tf
+
+    feature = {EXAMPLE_KEY: tf.io.FixedLenFeature([], tf.string)}
+    return tf.io.parse_single_example(item, feature)[EXAMPLE_KEY]
+
+
+def _neutral(outputs, valid):
+    """Rows of images that could not be read as 0, "" or no class: finite, because JSON
+    has no NaN."""
+    import tensorflow as tf
+
+    nothing = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.uint8: NO_CLASS}
     found = {}
     for name, value in outputs.items():
         there = tf.reshape(valid, (-1, *[1] * (len(value.shape) - 1)))
@@ -202,11 +214,16 @@ def _name_methods(path, names):
 
 
 def check_names(signatures, top_k):
-    """Names of the wanted signatures, `serving_default` always among them.
+    """Names of the wanted signatures, `serving_default` always among them; None if
+    there is no wish.
 
     Raises:
         ValueError: an unknown name, or `top_k` below 1.
     """
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"`top_k` must be an integer >= 1. Received: {top_k!r}")
+    if signatures is None:
+        return None
     names = (signatures,) if isinstance(signatures, str) else tuple(signatures)
     unknown = sorted(set(names) - set(SIGNATURES))
     if unknown:
@@ -214,6 +231,4 @@ def check_names(signatures, top_k):
             f"`signatures` must be of {', '.join(SIGNATURES)}. "
             f"Received: {', '.join(unknown)}"
         )
-    if not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"`top_k` must be an integer >= 1. Received: {top_k!r}")
     return tuple(name for name in SIGNATURES if name in {"serving_default", *names})

@@ -1,6 +1,9 @@
 """The network of a SavedModel: one function of pixels to all that signatures need."""
 
+from ..forms import Form
 from ..graph.build import find_vit, float32_copy, inference_graph
+
+SERVED = Form(rows=True)
 
 
 def serving_body(model, preprocessing, images, outputs):
@@ -19,7 +22,7 @@ def serving_body(model, preprocessing, images, outputs):
         ValueError: only a classifying ViT has what is wanted.
     """
     if set(outputs) <= {"output"}:
-        graph = inference_graph(model, preprocessing, images)
+        graph = inference_graph(model, preprocessing, images, SERVED, integers=False)
         return (
             lambda pixels: {"output": graph.function(pixels)},
             graph.rewrites,

@@ -9,6 +9,7 @@ saves a quarter of the bytes. An image that the server can not read has `valid` 
 
 import argparse
 import base64
+import collections
 import json
 import pathlib
 import sys
@@ -83,11 +84,18 @@ def by_grpc(address, model, images, timeout=60):
 
 
 def describe(answer):
-    """An answer in a line."""
+    """An answer in a line: classes with their scores, or with their share of a mask."""
     if not answer["valid"]:
         return "can not be read as an image"
-    names = answer.get("top_labels", answer["top_ids"])
-    pairs = zip(names, answer["top_scores"], strict=True)
+    if "masks" in answer:
+        pixels = [number for row in answer["masks"] for number in row]
+        counts = collections.Counter(pixels).most_common()
+        pairs = [(f"class {c}", count / len(pixels)) for c, count in counts]
+    elif "top_scores" in answer:
+        names = answer.get("top_labels", answer["top_ids"])
+        pairs = zip(names, answer["top_scores"], strict=True)
+    else:
+        return f"outputs {', '.join(answer)}"
     return ", ".join(f"{name} {score:.1%}" for name, score in pairs)
 
 

@@ -8,6 +8,16 @@ read never fails the others of its batch.
 import dataclasses
 from typing import Any
 
+from .serving_headers import (
+    DEEP_GREY,
+    IS_JPEG,
+    OTHER,
+    PALETTE,
+    kind_of,
+    orientation,
+    palette_of,
+    size_of,
+)
 from .serving_resize import fit
 
 PARALLEL = 8  # images that are decoded at a time
@@ -37,44 +47,6 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
-    """Where a format has its size.
-
-    Arguments:
-        at, magic: what stands at the start, and where.
-        width, height: places of their bytes, the least significant first.
-        shift: bits to drop from the height.
-        bits: how many count.
-        plus: added to both.
-    """
-
-    at: int
-    magic: bytes
-    width: tuple[int, ...]
-    height: tuple[int, ...]
-    shift: int = 0
-    bits: int = 32
-    plus: int = 0
-
-
-# JPEG has its size behind a chain of segments; TensorFlow reads it.
-JPEG = b"\xff\xd8\xff"
-HEADERS = (
-    Header(0, b"\x89PNG\r\n\x1a\n", (19, 18, 17, 16), (23, 22, 21, 20)),
-    Header(0, b"GIF8", (6, 7), (8, 9)),
-    Header(0, b"BM", (18, 19, 20, 21), (22, 23, 24, 25)),
-    Header(12, b"VP8 ", (26, 27), (28, 29), bits=14),
-    Header(12, b"VP8L", (21, 22, 23, 24), (21, 22, 23, 24), shift=14, bits=14, plus=1),
-    Header(12, b"VP8X", (24, 25, 26), (27, 28, 29), bits=24, plus=1),
-)
-HEADER_BYTES = 32
-
-# What comes right before the TIFF structure with the orientation.
-EXIF_MARKS = (b"Exif\x00\x00", b"eXIf")  # JPEG and WebP, PNG
-ORIENTATION = 0x0112
-
-
-@dataclasses.dataclass(frozen=True)
 class Decoder:
     """Encoded images as the model's raw pixels.
 
@@ -90,11 +62,12 @@ class Decoder:
     limits: Limits = Limits()
     exif: bool = True
 
-    def __call__(self, items, read=None):
+    def batch(self, items, decode=None, read=None):
         """Decode a batch.
 
         Arguments:
             items: string tensor (N,).
+            decode: `self.decode`, or a graph of it that several batches share.
             read: function from one item to the encoded image in it, or None.
 
         Returns:
@@ -103,11 +76,12 @@ class Decoder:
         """
         import tensorflow as tf
 
+        decode = decode or self.decode
         shape = (*self.image_size, len(self.preprocessing.mean))
         count = tf.size(items, tf.int64)
 
         def one(index, item):
-            return index, self.decode(item if read is None else read(item))
+            return index, decode(item if read is None else read(item))
 
         # `ignore_errors` is the only way a graph can catch an exception. What is lost
         # is missing among the indices; the entry at the end keeps the batch from being
@@ -130,15 +104,17 @@ class Decoder:
         graph."""
         import tensorflow as tf
 
-        jpeg = tf.strings.substr(item, 0, len(JPEG)) == JPEG
-        with tf.control_dependencies([self._check(item, jpeg)]):
+        kind = kind_of(item)
+        with tf.control_dependencies([self._check(item, kind)]):
             item = tf.identity(item)
-        # As Pillow: the accurate transform, not TensorFlow's fast one.
-        pixels = tf.cond(
-            jpeg,
-            lambda: tf.io.decode_jpeg(item, 3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_image(item, 3, expand_animations=False),
-        )
+        decoders = {
+            OTHER: lambda: tf.io.decode_image(item, 3, expand_animations=False),
+            # As Pillow: the accurate transform, not TensorFlow's fast one.
+            IS_JPEG: lambda: tf.io.decode_jpeg(item, 3, dct_method="INTEGER_ACCURATE"),
+            DEEP_GREY: lambda: _rounded(tf.io.decode_png(item, 1, tf.uint16)),
+            PALETTE: lambda: _coloured(tf.io.decode_bmp(item), palette_of(item)),
+        }
+        pixels = tf.switch_case(kind, decoders)
         pixels = tf.ensure_shape(pixels, (None, None, 3))
         if len(self.preprocessing.mean) == 1:
             pixels = luma(pixels)
@@ -146,12 +122,12 @@ class Decoder:
             pixels = turn(pixels, orientation(item))
         return fit(pixels, self.image_size, self.preprocessing)
 
-    def _check(self, item, jpeg):
+    def _check(self, item, kind):
         """An operation that raises if an image is over a limit."""
         import tensorflow as tf
 
         height, width = tf.cond(
-            jpeg,
+            kind == IS_JPEG,
             lambda: tf.unstack(tf.io.extract_jpeg_shape(item, tf.int64)[:2], num=2),
             lambda: list(size_of(item)),
         )
@@ -162,60 +138,6 @@ class Decoder:
         longest, shortest = tf.maximum(height, width), tf.minimum(height, width)
         good &= longest <= shortest * limits.max_aspect
         return tf.debugging.assert_equal(good, True, "the image is over a limit")
-
-
-def size_of(item):
-    """(height, width), int64 scalars, from the header of an image other than JPEG;
-    (0, 0) for what is none of them."""
-    import tensorflow as tf
-
-    start = tf.strings.substr(item, 0, HEADER_BYTES)
-    padded = tf.strings.join([start, b"\x00" * HEADER_BYTES])
-    raw = tf.io.decode_raw(tf.strings.substr(padded, 0, HEADER_BYTES), tf.uint8)
-    raw = tf.cast(raw, tf.int64)
-    height = width = tf.constant(0, tf.int64)
-    for row in HEADERS:
-
-        def number(places, shift, row=row):
-            value = sum(raw[place] * 256**i for i, place in enumerate(places))
-            value = (value // 2**shift) % 2**row.bits + row.plus
-            # A BMP whose rows go down has a negative height.
-            return tf.minimum(value, 2**32 - value)
-
-        here = tf.strings.substr(padded, row.at, len(row.magic)) == row.magic
-        height = tf.where(here, number(row.height, row.shift), height)
-        width = tf.where(here, number(row.width, 0), width)
-    return height, width
-
-
-def orientation(item):
-    """The EXIF orientation of an encoded image, int64 scalar 1..8; 1 if it has none."""
-    import tensorflow as tf
-
-    tail = tf.constant(b"")
-    for mark in EXIF_MARKS:
-        parts = tf.strings.split(item, mark, maxsplit=1)
-        tail = tf.cond(tf.size(parts) > 1, lambda p=parts: p[1], lambda t=tail: t)
-    start = tf.strings.join([tf.strings.substr(tail, 0, 2**16), b"\x00" * 16])
-    raw = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int64)
-    little = raw[0] == ord("I")
-
-    def number(two):  # (..., 2) bytes
-        low, high = two[..., 0], two[..., 1]
-        return tf.where(little, low + 256 * high, 256 * low + high)
-
-    words = number(tf.reshape(raw[4:8], (2, 2)))
-    at = words[0] + 2**16 * words[1]
-    at = tf.where(little, at, words[1] + 2**16 * words[0])
-    at = tf.minimum(at, tf.size(raw, tf.int64) - 2)
-    count = number(raw[at : at + 2])
-    table = raw[at + 2 : at + 2 + 12 * count]
-    table = tf.reshape(table[: tf.size(table) // 12 * 12], (-1, 12))
-    mine = tf.boolean_mask(table, number(table[:, :2]) == ORIENTATION)
-    value = tf.concat([number(mine[:, 8:10]), [1]], 0)[0]
-    known = tf.strings.substr(tail, 0, 2)
-    good = ((known == b"II") | (known == b"MM")) & (value >= 1) & (value <= 8)
-    return tf.where(good, value, 1)
 
 
 def turn(pixels, value):
@@ -242,3 +164,18 @@ def luma(pixels):
     shares = tf.constant((19595, 38470, 7471), tf.int32)
     total = tf.reduce_sum(tf.cast(pixels, tf.int32) * shares, -1, keepdims=True)
     return tf.cast((total + 2**15) // 2**16, tf.uint8)
+
+
+def _rounded(grey):
+    """uint16 (H, W, 1) to the nearest of 8 bits, as three equal channels."""
+    import tensorflow as tf
+
+    grey = (tf.cast(grey, tf.int32) + 128) // 257
+    return tf.repeat(tf.cast(grey, tf.uint8), 3, -1)
+
+
+def _coloured(indices, palette):
+    """uint8 (H, W, 1) places in a palette (n, 3) to (H, W, 3)."""
+    import tensorflow as tf
+
+    return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))

@@ -37,17 +37,17 @@ def opened(model):
     return model
 
 
-def check_use(layer, scheme, target, heads_apart, raised=False):
+def check_use(layer, scheme, target, heads_apart, otherwise=False):
     """Refuse another artefact than the one that was trained.
 
     Raises:
-        ValueError: the scheme is not "int8", the target wants another graph, or parts
-            are to be raised above what was trained.
+        ValueError: the scheme is not "int8", the target wants another graph, or ranges
+            or bits are to be others than those that were trained.
     """
-    if raised:
+    if otherwise:
         raise ValueError(
-            "`min_sqnr` and `accuracy_drop` are for quantisation after training; a "
-            "model of quantize_aware is written as it was trained"
+            "`calibration_method`, `min_sqnr` and `accuracy_drop` are for quantisation "
+            "after training; a model of quantize_aware is written as it was trained"
         )
     if scheme != "int8":
         raise ValueError(

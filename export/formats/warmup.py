@@ -4,16 +4,31 @@ The first run of each batch size plans memory and compiles kernels, which takes 
 """
 
 import pathlib
-from typing import Any
 
-from ..errors import missing
-from .serving import EXAMPLE_KEY, SIGNATURES
+from ..evaluation.servable_requests import EXAMPLE_KEY, WARMUP, new_log
+from .serving import SIGNATURES
 
-FILE = "assets.extra/tf_serving_warmup_requests"
 MOST = 1000  # records, more and the server does not load the model
 
 
-def write_warmup(path, model_name, names, batch_sizes, server):
+def check_batch_sizes(sizes) -> tuple[int, ...]:
+    """The batch sizes in order, each once.
+
+    Raises:
+        ValueError: one is no integer >= 1, or they would make too many requests.
+    """
+    sizes = tuple(sizes)
+    if any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise ValueError(f"`warmup` must be integers >= 1. Received: {sizes}")
+    if len(set(sizes)) > MOST // len(SIGNATURES):
+        raise ValueError(
+            f"`warmup` must have at most {MOST // len(SIGNATURES)} sizes. "
+            f"Received: {len(set(sizes))}"
+        )
+    return tuple(sorted(set(sizes)))
+
+
+def write_warmup(path, model_name, names, sizes, server):
     """Write the file into a SavedModel directory: one record for each signature and
     batch size.
 
@@ -21,33 +36,22 @@ def write_warmup(path, model_name, names, batch_sizes, server):
         path: the directory.
         model_name: under which it is served.
         names: of its signatures.
-        batch_sizes: integers >= 1.
+        sizes: what `check_batch_sizes` gave.
         server: a `serving.Server`.
 
     Raises:
-        ValueError: a batch size is no such number, or there are too many.
         MissingDependency: tensorflow-serving-api is not installed.
     """
-    sizes = sorted(set(batch_sizes))
-    if any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise ValueError(f"`warmup` must be integers >= 1. Received: {batch_sizes}")
-    if len(sizes) * len(names) > MOST:
-        raise ValueError(f"`warmup` must make at most {MOST} requests")
     import tensorflow as tf
 
-    try:
-        from tensorflow_serving.apis import prediction_log_pb2 as logs
-    except ImportError as error:
-        raise missing("tensorflow-serving-api", "serving") from error
-    new: Any = getattr(logs, "PredictionLog")  # noqa: B009 (made at import)
     grey = tf.fill((*server.shape[:2], 3), tf.constant(128, tf.uint8))
     image = tf.io.encode_jpeg(grey).numpy()
-    file = pathlib.Path(path) / FILE
+    file = pathlib.Path(path) / WARMUP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for name in names:
             for size in sizes:
-                log = new()
+                log = new_log()
                 if name == "classify":
                     request = log.classify_log.request
                     for _ in range(size):

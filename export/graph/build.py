@@ -15,7 +15,7 @@ from ..forms import Form
 from .emit import InferenceViT
 from .flat import Flat, find_flat
 from .kept import harmful
-from .rewrites import REWRITES, SHIFTS
+from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
 from .weights import read
 
 
@@ -135,11 +135,14 @@ class Graph:
             are its own: the model is not changed.
         rewrites: names of those that were applied, in order.
         notes: what was not possible, and why, one line each.
+        layer: the `InferenceViT` in it, whose weights may be rounded in any way; None
+            if there is none, or its zeros and shared values must last.
     """
 
     function: Callable[[Any], Any]
     rewrites: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    layer: Any = None
 
 
 # Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
@@ -149,7 +152,9 @@ NEAR = 1e-2  # where the form approximates GELU
 MEASURED_ON = 32  # images for the means of keys and values
 
 
-def inference_graph(model, preprocessing, images, form: Form | None = None) -> Graph:
+def inference_graph(
+    model, preprocessing, images, form: Form | None = None, integers=True
+) -> Graph:
     """The graph of an artefact.
 
     The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
@@ -160,6 +165,8 @@ def inference_graph(model, preprocessing, images, form: Form | None = None) -> G
         preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
         images: (N, H, W, C), what the artefact takes, to measure and compare on.
         form: how the ViT is written; None for the common one.
+        integers: whether it may be quantised; else what only helps integers is left
+            out, and the weights are in memory once beside the model's.
     """
     vit: Any = find_vit(model) or find_flat(model)
     if vit is None:
@@ -170,9 +177,10 @@ def inference_graph(model, preprocessing, images, form: Form | None = None) -> G
     except ValueError as error:
         return Graph(as_it_is(model, preprocessing), notes=(str(error),))
     undo, compressed = harmful(weights)
+    undo += () if integers else FOR_INTEGERS
     allowed = {name: r for name, r in REWRITES.items() if name not in undo}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
-    layer = InferenceViT(weights, form, name=vit.name)
+    layer = InferenceViT(weights, form, keep=integers, name=vit.name)
     function: Any = layer
     if isinstance(vit, Flat):
         function = _around(layer, vit)
@@ -182,20 +190,21 @@ def inference_graph(model, preprocessing, images, form: Form | None = None) -> G
     if not _reads_pixels(model, vit):
         function = _normalised(function, preprocessing)
     chosen = np.asarray(images[:MEASURED_ON], "float32")
-    expected = as_it_is(model, preprocessing)
-    done += _shift(layer, function, chosen)
+    if integers:
+        done += _shift(layer, function, chosen)
     reference, rewritten = (
         np.concatenate([np.asarray(f(image[None])) for image in chosen[:4]])
-        for f in (expected, function)
+        for f in (_as_trained(model, preprocessing), function)
     )
     tolerance = EQUAL if layer.form.gelu == "builtin" else NEAR
     if np.abs(reference - rewritten).max() > tolerance * max(np.ptp(reference), 1e-6):
         note = "the ViT computes something else than its configuration says: its graph"
-        return Graph(expected, notes=(f"{note} is converted as it is",))
+        unchanged = as_it_is(model, preprocessing)
+        return Graph(unchanged, notes=(f"{note} is converted as it is",))
     left_out = set(allowed) - set(done) - {"fold_layer_scale"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
     notes += (compressed,) if compressed else ()
-    return Graph(function, tuple(done), notes)
+    return Graph(function, tuple(done), notes, None if undo else layer)
 
 
 def _shift(layer, function, images):
@@ -244,6 +253,12 @@ def _normalised(function, preprocessing):
         return function
     scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())
     return lambda images: function(images * scale + offset)
+
+
+def _as_trained(model, preprocessing):
+    """What a model says of pixels; by the model itself if it computes in float32."""
+    model = model if computes_in_float32(model) else float32_copy(model)
+    return _normalised(lambda images: model(images, training=False), preprocessing)
 
 
 def as_it_is(model, preprocessing):

@@ -21,6 +21,7 @@ class InferenceViT(keras.layers.Layer):
         form: how to write what can be written in several ways.
         trainable: whether the weights can be trained.
         frozen: places of those that can not, such as "positions".
+        keep: keep `weights` beside the variables, for `update`; else they are used up.
 
     Call arguments:
         images: float32 (N, H, W, C).
@@ -39,22 +40,24 @@ class InferenceViT(keras.layers.Layer):
         form: Form | None = None,
         trainable=False,
         frozen=(),
+        keep=True,
         **kwargs,
     ):
         super().__init__(trainable=trainable, dtype="float32", **kwargs)
         self.frozen = frozen
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
-        self.weights_held = weights
-        self._held = map_arrays(weights, self._hold)
+        self.visit = None  # a function of each linear layer and its input, beforehand
+        self.weights_held = weights if keep else None
+        self._held = map_arrays(weights, self._hold, consume=not keep)
 
     def _hold(self, path, array):
         # One variable each, so that every format stores it once.
-        weight = self.add_weight(
-            shape=array.shape, initializer="zeros", trainable=path not in self.frozen
+        return self.add_weight(
+            shape=array.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(array, dtype),
+            trainable=path not in self.frozen,
         )
-        weight.assign(array.astype("float32"))
-        return weight
 
     def update(self):
         """Take over a change of `weights_held`."""
@@ -122,6 +125,8 @@ class InferenceViT(keras.layers.Layer):
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
             images, channels = self.operand(images), config.channels
+            if self.visit is not None:
+                self.visit(w.embedding, images)
             if self.form.columns_as_channels:
                 width, channels = 1, width * channels
                 images = ops.reshape(images, (-1, rows * height, columns, channels))
@@ -237,14 +242,19 @@ class InferenceViT(keras.layers.Layer):
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""
         x, kernel = self.operand(x), dense.kernel
-        if not self.form.convolutions or len(x.shape) != 3:
+        if self.visit is not None:
+            self.visit(dense, x)
+        (inner, outer), form = kernel.shape, self.form
+        if len(x.shape) != 3 or not (form.convolutions or form.rows):
             return self.result(ops.matmul(x, kernel) + dense.bias)
-        inner, outer = kernel.shape
-        y = ops.conv(
-            ops.reshape(x, (-1, x.shape[1], 1, inner)),
-            ops.reshape(kernel, (1, 1, inner, outer)),
-            data_format="channels_last",
-        )
+        if form.rows:
+            y = ops.matmul(ops.reshape(x, (-1, inner)), kernel)
+        else:
+            y = ops.conv(
+                ops.reshape(x, (-1, x.shape[1], 1, inner)),
+                ops.reshape(kernel, (1, 1, inner, outer)),
+                data_format="channels_last",
+            )
         return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))
 
     def _top(self, x, w):

@@ -3,31 +3,37 @@
 import dataclasses
 from typing import Any
 
+from .. import memory
 from . import weights as classes
 
 
-def map_arrays(value, function, path=""):
+def map_arrays(value, function, path="", consume=False):
     """The same structure with every array, variable or tensor replaced.
 
     Arguments:
         value: a `Weights` or a part of one.
         function: from the place, such as "blocks.0.dense1.kernel", and what is there,
             to what takes its place.
+        consume: leave None where a dataclass held an array, and give back its memory,
+            once `function` is done with it.
     """
     if hasattr(value, "shape"):
         return function(path, value)
     if isinstance(value, list | tuple):
         return type(value)(
-            map_arrays(item, function, _join(path, i)) for i, item in enumerate(value)
+            map_arrays(item, function, _join(path, i), consume)
+            for i, item in enumerate(value)
         )
     if type(value).__module__ != classes.__name__:
         return value  # numbers, and the configuration
-    changed = {
-        field.name: map_arrays(
-            getattr(value, field.name), function, _join(path, field.name)
-        )
-        for field in dataclasses.fields(value)
-    }
+    changed = {}
+    for name in (field.name for field in dataclasses.fields(value)):
+        place, held = _join(path, name), getattr(value, name)
+        changed[name] = map_arrays(held, function, place, consume)
+        if consume and hasattr(held, "shape"):
+            del held
+            setattr(value, name, None)
+            memory.give_back()
     return dataclasses.replace(value, **changed)
 
 

@@ -82,7 +82,7 @@ def centre_writers(weights: Weights) -> bool:
         return False
 
     def centred(array):
-        return array - array.mean(-1, keepdims=True)
+        return array - array.mean(-1, keepdims=True, dtype="float64")
 
     _write(weights, centred)
     for norm in norms(weights):
@@ -162,6 +162,8 @@ REWRITES = {
     "rotate_stream": rotate_stream,
     "rotate_heads": rotate_heads,
 }
+# Integers gain from them, floats only lose time and a little precision.
+FOR_INTEGERS = ("rotate_stream", "rotate_heads")
 # They need the means of keys and values on images, and come after the others.
 SHIFTS = {"shift_keys": shift_keys, "shift_values": shift_values}
 

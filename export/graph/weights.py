@@ -1,4 +1,4 @@
-"""A Vision Transformer as plain float64 arrays, which rewrites change and `emit` runs.
+"""A Vision Transformer as plain arrays, which rewrites change and `emit` runs.
 
 Letters: T tokens, P of them patches, D width, H heads, d width of a head, M MLP width.
 The residual stream is written to by `embedding`, `prefix`, `positions` and each block's
@@ -14,15 +14,24 @@ import numpy as np
 
 @dataclasses.dataclass
 class Linear:
-    """`x @ kernel + bias`: kernel (I, O), bias (O,)."""
+    """`x @ kernel + bias`: kernel (I, O), bias (O,).
+
+    Kernels, nearly all of a model's memory, are kept in float32, as they were trained;
+    all other arrays are float64, so that a product with any of them is computed so.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
 
+    def __setattr__(self, name, value):
+        if name == "kernel" and isinstance(value, np.ndarray):
+            value = value.astype("float32", copy=False)
+        super().__setattr__(name, value)
+
     @classmethod
     def of(cls, dense) -> "Linear":
         """Of a Keras Dense layer; a missing bias is zero."""
-        kernel = _array(dense.kernel)
+        kernel = np.asarray(dense.kernel, "float32")
         bias = np.zeros(kernel.shape[-1])
         return cls(kernel, bias if dense.bias is None else _array(dense.bias))
 

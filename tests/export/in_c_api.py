@@ -1,9 +1,11 @@
 """Run a SavedModel by TensorFlow's C API, the loader of TF Serving, without its Python.
 
-    python in_c_api.py DIRECTORY FEED FETCHES < items > outputs
+    python in_c_api.py DIRECTORY < requests > answers
 
-FEED is a tensor's name, FETCHES a JSON object of names; items are JSON, one base64
-string each. No module of TensorFlow or Keras is imported.
+A request is [the name of the tensor to feed, what to feed, {name: tensor to fetch}]; to
+feed are base64 strings or nested lists of pixels. An answer is {name: value} or
+{"error": message}. Both come as one JSON list. No module of TensorFlow or Keras is
+imported.
 """
 
 import base64
@@ -63,16 +65,29 @@ class Session:
             raise KeyError(name)
         return Output(found, int(index or 0))
 
-    def run(self, feed, items, fetches):
-        c, number = self.c, len(items)
-        size = ctypes.c_size_t(STRING_BYTES * number)
-        shape = (ctypes.c_int64 * 1)(number)
-        tensor = c.TF_AllocateTensor(STRING, shape, 1, size)
-        start = c.TF_TensorData(P(tensor))
-        for i, item in enumerate(items):
+    def tensor(self, value):
+        """A list of bytes, or an array, as a tensor."""
+        c = self.c
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value)
+            (kind,) = (k for k, dtype in DTYPES.items() if dtype == value.dtype)
+            shape, size = value.shape, value.nbytes
+        else:
+            kind, shape, size = STRING, (len(value),), STRING_BYTES * len(value)
+        dims = (ctypes.c_int64 * len(shape))(*shape)
+        made = c.TF_AllocateTensor(kind, dims, len(shape), ctypes.c_size_t(size))
+        start = c.TF_TensorData(P(made))
+        if kind != STRING:
+            ctypes.memmove(start, value.ctypes.data, size)
+            return made
+        for i, item in enumerate(value):
             place = P(start + STRING_BYTES * i)
             c.TF_StringInit(place)
             c.TF_StringCopy(place, item, ctypes.c_size_t(len(item)))
+        return made
+
+    def run(self, feed, value, fetches):
+        c, tensor = self.c, self.tensor(value)
         inputs = (Output * 1)(self.output(feed))
         outputs = (Output * len(fetches))(*map(self.output, fetches))
         values = (P * len(fetches))()
@@ -80,8 +95,12 @@ class Session:
             *(P(self.session), None, inputs, (P * 1)(tensor), 1),
             *(outputs, values, len(fetches), None, 0, None, P(self.status)),
         )
+        c.TF_DeleteTensor(P(tensor))
         self.check()
-        return [self.array(value) for value in values]
+        found = [self.array(value) for value in values]
+        for value in values:
+            c.TF_DeleteTensor(P(value))
+        return found
 
     def array(self, tensor):
         c = self.c
@@ -99,14 +118,24 @@ class Session:
         return np.array([text.decode() for text in texts]).reshape(shape)
 
 
-def main(path, feed, fetches):
-    names = json.loads(fetches)
-    items = [base64.b64decode(item) for item in json.load(sys.stdin)]
-    arrays = Session(path).run(feed, items, list(names.values()))
+def answer(session, feed, items, names):
+    if isinstance(items[0], str):
+        value = [base64.b64decode(item) for item in items]
+    else:
+        value = np.array(items, "uint8")
+    try:
+        arrays = session.run(feed, value, list(names.values()))
+    except RuntimeError as error:
+        return {"error": str(error)}
+    return {key: array.tolist() for key, array in zip(names, arrays, strict=True)}
+
+
+def main(path):
+    session = Session(path)
+    answers = [answer(session, *request) for request in json.load(sys.stdin)]
     if {"tensorflow", "keras"} & set(sys.modules):
         raise RuntimeError("Python code of the model was loaded")
-    found = {key: array.tolist() for key, array in zip(names, arrays, strict=True)}
-    json.dump(found, sys.stdout)
+    json.dump(answers, sys.stdout)
 
 
 if __name__ == "__main__":

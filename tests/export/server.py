@@ -16,17 +16,12 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc as service
 
 from export.evaluation.servable import Servable
+from export.evaluation.servable_requests import WARMUP, records
 
 UNLIMITED = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 ]
-
-
-def open_servable(path):
-    session = tf.compat.v1.Session(graph=tf.Graph())
-    graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
-    return Servable(session, graph.signature_def, tf)
 
 
 class Service(service.PredictionServiceServicer):
@@ -49,7 +44,7 @@ class Service(service.PredictionServiceServicer):
         signature = self._check(request, context)
         inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
         try:
-            outputs = self.servable.run(signature, **inputs)
+            outputs = self.servable.run(signature, inputs)
         except (tf.errors.OpError, ValueError, KeyError) as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         response = predict_pb2.PredictResponse()
@@ -61,7 +56,7 @@ class Service(service.PredictionServiceServicer):
     def Classify(self, request, context):
         signature = self._check(request, context)
         examples = [e.SerializeToString() for e in request.input.example_list.examples]
-        outputs = self.servable.run(signature, inputs=np.array(examples, object))
+        outputs = self.servable.run(signature, {"inputs": np.array(examples, object)})
         response = classification_pb2.ClassificationResponse()
         rows = zip(outputs["classes"], outputs["scores"], strict=True)
         for classes, scores in rows:
@@ -111,7 +106,7 @@ def handler(name, servable):
             ((key, _),) = servable.signatures[signature].inputs.items()
             instances = [instance[key] for instance in request["instances"]]
             items = [base64.b64decode(item["b64"], validate=True) for item in instances]
-            outputs = servable.run(signature, **{key: np.array(items, object)})
+            outputs = servable.run(signature, {key: np.array(items, object)})
             rows = {key: plain(key, value) for key, value in outputs.items()}
             return 200, {
                 "predictions": [
@@ -126,7 +121,9 @@ def handler(name, servable):
 @contextlib.contextmanager
 def serving(path, name):
     """(REST address, gRPC address) of a server of one SavedModel."""
-    servable = open_servable(path)
+    servable = Servable(path)
+    for signature, key, value in records(servable.path / WARMUP, tf):  # as it starts
+        servable.run(signature, {key: value})
     threads = concurrent.futures.ThreadPoolExecutor(8)
     rpc = grpc.server(threads, options=UNLIMITED)
     service.add_PredictionServiceServicer_to_server(Service(name, servable), rpc)

@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import io
-import json
-import pathlib
 import random
 import shutil
 import subprocess
@@ -22,12 +20,10 @@ if keras.backend.backend() != "tensorflow":
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
-from tensorflow_serving.config import model_server_config_pb2
 
-from export.evaluation.servable_records import records
+from export.evaluation.servable_requests import WARMUP, records
 from export.formats import serving_client
 from export.formats.serving_files import BATCHES, write_serving_files
-from export.formats.warmup import FILE
 from tests.export.server import serving
 
 LABELS = [f"class {i}" for i in range(10)]
@@ -82,13 +78,23 @@ def test_contract_finds_what_is_wrong(servable, tmp_path):
         return {"output": model(images - tf.reduce_mean(images))}
 
     archive.add_endpoint("serving_default", normalised, [spec])
+    archive.add_endpoint("ids", lambda images: {"top_ids": model(images)}, [spec])
     archive.write_out(str(path), verbose=False)
-    (path / FILE).parent.mkdir(exist_ok=True)
-    shutil.copy(servable / FILE, path / FILE)
+    (path / WARMUP).parent.mkdir(exist_ok=True)
+    shutil.copy(servable / WARMUP, path / WARMUP)
     report = export.check(path, "tf-serving")
     text = str(report)
     assert not report.passed and "version number" in text and "stored twice" in text
     assert "depends on the other images" in text and "warm-up record" in text
+    assert "output top_ids must be int64. Received: float32" in text
+
+
+def test_contract_misses_labels(servable, tmp_path):
+    path = tmp_path / "1"
+    shutil.copytree(servable, path)
+    (path / "assets" / "labels.txt").write_text("one\ntwo\n")
+    report = export.check(path, "tf-serving")
+    assert "no file in assets has the labels of its 10 classes" in str(report)
 
 
 def test_target_and_artefact_must_fit(servable, tmp_path):
@@ -102,11 +108,11 @@ def test_target_and_artefact_must_fit(servable, tmp_path):
 
 
 def test_warmup_file_is_small_and_complete(servable):
-    found = {(name, len(value)) for name, _, value in records(servable / FILE, tf)}
+    found = {(name, len(value)) for name, _, value in records(servable / WARMUP, tf)}
     names = ("serving_default", "predict_bytes", "classify")
     assert found == {(name, size) for name in names for size in BATCHES}
     # An image of zeros would be 3 KB, and fifteen of them are in a set of batches.
-    assert (servable / FILE).stat().st_size < 60_000
+    assert (servable / WARMUP).stat().st_size < 60_000
 
 
 def test_client_by_rest_and_grpc(server, answers):
@@ -171,27 +177,6 @@ def test_a_thousand_requests_of_eight_clients(server, answers):
             assert answer["top_ids"] == ([-1] * 5 if broken else ids)
 
 
-def test_files_for_the_server(servable, tmp_path):
-    from google.protobuf import text_format
-
-    folder = tmp_path / "deploy"
-    write_serving_files(servable, folder)
-    text = (folder / "models.config").read_text()
-    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    (model,) = config.model_config_list.config
-    assert model.name == "vit" and model.base_path == "/models/vit"
-    batching = (folder / "batching_parameters.txt").read_text()
-    # The server demands that the last allowed size is the largest.
-    assert "max_batch_size { value: 8 }" in batching
-    assert batching.strip().endswith("allowed_batch_sizes: 8")
-    compose = (folder / "docker-compose.yml").read_text()
-    volume = compose.partition("volumes:\n      - ")[2].partition(":/models")[0]
-    assert (folder / volume / "1" / "saved_model.pb").is_file()
-    assert "tensorflow/serving:2." in compose and "127.0.0.1:8501" in compose
-    with pytest.raises(ValueError, match="NAME/VERSION"):
-        write_serving_files(tmp_path / "latest", folder)
-
-
 def test_written_client_stands_alone(servable, server, answers, tmp_path):
     write_serving_files(servable, tmp_path)
     (tmp_path / "a.jpg").write_bytes(answers[0][0])
@@ -222,32 +207,6 @@ def test_two_versions_compared(servable, tmp_path, pixels):
     changed = export.compare(servable, other, pixels[:8], runs=2)
     assert same.parity.agreement == 1 and changed.parity.agreement < 1
     assert same.old_ms > 0 and "instead of" in str(changed)
-
-
-def test_command_line_writes_all(tmp_path):
-    exported().save(tmp_path / "model.keras")
-    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
-    run = [sys.executable, "-m", "export"]
-    out, root = tmp_path / "vit" / "1", pathlib.Path(__file__).parents[2]
-    done = subprocess.run(
-        [
-            *(*run, "saved-model", tmp_path / "model.keras", out),
-            *("--serving-dir", tmp_path / "deploy"),
-        ],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "deploy" / "README.md").is_file() and (out / FILE).is_file()
-    done = subprocess.run(
-        [*run, "check", out, "--target", "tf-serving"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "vit" / "1.json").read_text())["labels"] == LABELS
 
 
 def test_openvino_reads_the_directory(tmp_path, pixels):

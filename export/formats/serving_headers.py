@@ -1,0 +1,126 @@
+"""What the first bytes of an encoded image say, in a TensorFlow graph."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """Where a format has its size.
+
+    Arguments:
+        at, magic: what stands at the start, and where.
+        width, height: places of their bytes, the least significant first.
+        shift: bits to drop from the height.
+        bits: how many count.
+        plus: added to both.
+    """
+
+    at: int
+    magic: bytes
+    width: tuple[int, ...]
+    height: tuple[int, ...]
+    shift: int = 0
+    bits: int = 32
+    plus: int = 0
+
+
+# JPEG has its size behind a chain of segments; TensorFlow reads it.
+JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+HEADERS = (
+    Header(0, PNG, (19, 18, 17, 16), (23, 22, 21, 20)),
+    Header(0, b"GIF8", (6, 7), (8, 9)),
+    Header(0, BMP, (18, 19, 20, 21), (22, 23, 24, 25)),
+    Header(12, b"VP8 ", (26, 27), (28, 29), bits=14),
+    Header(12, b"VP8L", (21, 22, 23, 24), (21, 22, 23, 24), shift=14, bits=14, plus=1),
+    Header(12, b"VP8X", (24, 25, 26), (27, 28, 29), bits=24, plus=1),
+)
+HEADER_BYTES = 32
+
+# What comes right before the TIFF structure with the orientation.
+EXIF_MARKS = (b"Exif\x00\x00", b"eXIf")  # JPEG and WebP, PNG
+ORIENTATION = 0x0112
+
+# What a decoder of TensorFlow's has to be told apart.
+OTHER, IS_JPEG, DEEP_GREY, PALETTE = range(4)
+
+
+def kind_of(item):
+    """Which of the four an encoded image is, int32 scalar."""
+    import tensorflow as tf
+
+    def has(at, text):
+        return tf.strings.substr(item, at, len(text)) == text
+
+    kind = tf.where(has(0, JPEG), IS_JPEG, OTHER)
+    # 16 bits of one channel; 8 bits of each pixel.
+    kind = tf.where(has(0, PNG) & has(24, b"\x10\x00"), DEEP_GREY, kind)
+    return tf.where(has(0, BMP) & has(28, b"\x08\x00"), PALETTE, kind)
+
+
+def palette_of(item):
+    """Colours of a BMP of 8 bits, uint8 (n, 3); raises in the graph if its pixels are
+    packed, which TensorFlow does not see."""
+    import tensorflow as tf
+
+    def number(at):
+        return tf.io.decode_raw(tf.strings.substr(item, at, 4), tf.int32)[0]
+
+    packed = tf.debugging.assert_equal(number(30), 0, "the pixels are packed")
+    with tf.control_dependencies([packed]):
+        raw = tf.strings.substr(item, 14 + number(14), 4 * 256)
+    raw = tf.io.decode_raw(raw, tf.uint8)
+    return tf.reshape(raw[: tf.size(raw) // 4 * 4], (-1, 4))[:, 2::-1]
+
+
+def size_of(item):
+    """(height, width), int64 scalars, from the header of an image other than JPEG;
+    (0, 0) for what is none of them."""
+    import tensorflow as tf
+
+    start = tf.strings.substr(item, 0, HEADER_BYTES)
+    padded = tf.strings.join([start, b"\x00" * HEADER_BYTES])
+    raw = tf.io.decode_raw(tf.strings.substr(padded, 0, HEADER_BYTES), tf.uint8)
+    raw = tf.cast(raw, tf.int64)
+    height = width = tf.constant(0, tf.int64)
+    for row in HEADERS:
+
+        def number(places, shift, row=row):
+            value = sum(raw[place] * 256**i for i, place in enumerate(places))
+            value = (value // 2**shift) % 2**row.bits + row.plus
+            # A BMP whose rows go down has a negative height.
+            return tf.minimum(value, 2**32 - value)
+
+        here = tf.strings.substr(padded, row.at, len(row.magic)) == row.magic
+        height = tf.where(here, number(row.height, row.shift), height)
+        width = tf.where(here, number(row.width, 0), width)
+    return height, width
+
+
+def orientation(item):
+    """The EXIF orientation of an encoded image, int64 scalar 1..8; 1 if it has none."""
+    import tensorflow as tf
+
+    tail = tf.constant(b"")
+    for mark in EXIF_MARKS:
+        parts = tf.strings.split(item, mark, maxsplit=1)
+        tail = tf.cond(tf.size(parts) > 1, lambda p=parts: p[1], lambda t=tail: t)
+    start = tf.strings.join([tf.strings.substr(tail, 0, 2**16), b"\x00" * 16])
+    raw = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int64)
+    little = raw[0] == ord("I")
+
+    def number(two):  # (..., 2) bytes
+        low, high = two[..., 0], two[..., 1]
+        return tf.where(little, low + 256 * high, 256 * low + high)
+
+    words = number(tf.reshape(raw[4:8], (2, 2)))
+    at = words[0] + 2**16 * words[1]
+    at = tf.where(little, at, words[1] + 2**16 * words[0])
+    at = tf.minimum(at, tf.size(raw, tf.int64) - 2)
+    count = number(raw[at : at + 2])
+    table = raw[at + 2 : at + 2 + 12 * count]
+    table = tf.reshape(table[: tf.size(table) // 12 * 12], (-1, 12))
+    mine = tf.boolean_mask(table, number(table[:, :2]) == ORIENTATION)
+    value = tf.concat([number(mine[:, 8:10]), [1]], 0)[0]
+    known = tf.strings.substr(tail, 0, 2)
+    good = ((known == b"II") | (known == b"MM")) & (value >= 1) & (value <= 8)
+    return tf.where(good, value, 1)

@@ -1,0 +1,141 @@
+"""What `vit-export saved-model` writes for a server, of a model made on JAX, too."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import export
+from tests.export.pictures import oriented
+from tests.models import EXPORTED, exported
+from vit_keras.preprocessing import fit
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("runs on TensorFlow alone", allow_module_level=True)
+import tensorflow as tf
+from tensorflow_serving.config import model_server_config_pb2
+
+from export.evaluation.servable_requests import WARMUP, records
+from export.formats.serving_files import BATCHES, write_serving_files
+
+ROOT = pathlib.Path(__file__).parents[2]
+LABELS = [f"class {i}" for i in range(10)]
+FROM_JAX = """
+import sys
+import keras, numpy as np
+import export
+from tests.models import exported
+from vit_keras.preprocessing import normalize
+folder, labels = sys.argv[1], sys.argv[2:]
+model = exported()
+assert keras.backend.backend() == "jax"
+model.save(folder + "/model.keras")
+pixels = np.load(folder + "/pixels.npy")
+images = normalize(pixels, model.config.preprocessing)
+np.save(folder + "/outputs.npy", model.predict(images, verbose=0))
+report = export.to_saved_model(
+    model, folder + "/vit/1", labels=labels, top_k=2, exif=False, warmup=[1, 3],
+    signatures=["predict_bytes", "features"],
+)
+assert report.parity.passed and report.labels == labels, report
+assert export.verify(model, folder + "/vit/1", pixels).passed
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pixels):
+    """With a model made and exported by a process on JAX."""
+    pytest.importorskip("jax")
+    folder = tmp_path_factory.mktemp("jax")
+    np.save(folder / "pixels.npy", pixels[:4])
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_JAX, folder, *LABELS],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def check_options(folder, path, sizes):
+    """All that both ways asked for is there."""
+    signatures = tf.saved_model.load(str(path)).signatures
+    assert set(signatures) == {"serving_default", "predict_bytes", "features"}
+    images = tf.constant(np.load(folder / "pixels.npy"))
+    outputs = signatures["serving_default"](images=images)["output"]
+    np.testing.assert_allclose(outputs, np.load(folder / "outputs.npy"), atol=5e-5)
+    item = oriented(6)
+    found = signatures["predict_bytes"](image_bytes=tf.constant([item]))
+    ids = np.argsort(-found["logits"].numpy(), 1)[0, :2]
+    assert found["top_labels"].numpy()[0].tolist() == [LABELS[i].encode() for i in ids]
+    stored = np.asarray(Image.open(io.BytesIO(item)))
+    unturned = fit(stored, (32, 32), EXPORTED.preprocessing)[None]
+    outputs = signatures["serving_default"](images=tf.constant(unturned))["output"]
+    np.testing.assert_allclose(found["logits"], outputs, atol=5e-5)
+    assert {len(value) for _, _, value in records(path / WARMUP, tf)} == set(sizes)
+
+
+def test_model_of_jax(folder):
+    check_options(folder, folder / "vit" / "1", (1, 3))
+
+
+def test_command_line_writes_all(folder):
+    out, deploy = folder / "vit" / "2", folder / "deploy"
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "export", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+
+    done = run(
+        *("saved-model", folder / "model.keras", out, "--serving-dir", deploy),
+        *("--top-k", "2", "--no-exif", "--labels", folder / "labels.txt"),
+        *("--signatures", "predict_bytes", "--signatures", "features"),
+    )
+    assert done.returncode == 0, done.stderr
+    check_options(folder, out, BATCHES)
+    assert (deploy / "README.md").is_file()
+    assert json.loads((folder / "vit" / "2.json").read_text())["labels"] == LABELS
+    done = run("check", out, "--target", "tf-serving")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def servable(tmp_path_factory):
+    path = tmp_path_factory.mktemp("served") / "vit" / "1"
+    export.to_saved_model(exported(), path, signatures=["predict_bytes"])
+    return path
+
+
+def test_files_for_the_server(servable, tmp_path):
+    from google.protobuf import text_format
+
+    folder = tmp_path / "deploy"
+    write_serving_files(servable, folder)
+    text = (folder / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert model.name == "vit" and model.base_path == "/models/vit"
+    batching = (folder / "batching_parameters.txt").read_text()
+    # The server demands that the last allowed size is the largest.
+    assert "max_batch_size { value: 8 }" in batching
+    assert batching.strip().endswith("allowed_batch_sizes: 8")
+    compose = (folder / "docker-compose.yml").read_text()
+    volume = compose.partition("volumes:\n      - ")[2].partition(":/models")[0]
+    assert (folder / volume / "1" / "saved_model.pb").is_file()
+    assert "tensorflow/serving:2." in compose and "127.0.0.1:8501" in compose
+    with pytest.raises(ValueError, match="NAME/VERSION"):
+        write_serving_files(tmp_path / "latest", folder)

@@ -1,0 +1,94 @@
+"""Encoded images in the graph: the pixels of evaluation, and what is refused."""
+
+import importlib.resources
+
+import keras
+import numpy as np
+import pytest
+
+from export.formats.serving_graph import Decoder, Limits
+from tests.export.pictures import (
+    bad_items,
+    encoded,
+    evaluated,
+    good_items,
+    oriented,
+    picture,
+)
+from vit_keras import Preprocessing
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("runs on TensorFlow alone", allow_module_level=True)
+import tensorflow as tf
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest"])
+def test_pixels_are_those_of_evaluation(interpolation):
+    rules = Preprocessing(interpolation=interpolation, crop=0.9)
+    items = good_items()
+    pixels, valid = Decoder((32, 48), rules).batch(tf.constant(list(items.values())))
+    assert valid.numpy().all()
+    for name, item, got in zip(items, items.values(), pixels.numpy(), strict=True):
+        wanted = evaluated(item, (32, 48), rules)
+        assert np.abs(got - wanted.astype("float32")).max() <= 1, name
+
+
+def test_grey_models_get_grey_images():
+    rules = Preprocessing(mean=(0.5,), std=(0.5,))
+    item = good_items()["jpeg"]
+    pixels, _ = Decoder((28, 28), rules).batch(tf.constant([item]))
+    wanted = evaluated(item, (28, 28), rules)
+    assert np.abs(pixels[0].numpy() - wanted).max() <= 1
+
+
+def test_orientation_can_be_left_alone():
+    rules = Preprocessing()
+    upright, as_stored = (
+        Decoder((32, 32), rules, exif=exif).batch(tf.constant([oriented(6)]))[0].numpy()
+        for exif in (True, False)
+    )
+    assert np.abs(upright - as_stored).max() > 50
+
+
+def test_limits_are_checked_before_decoding():
+    item = tf.constant([encoded(picture(200, 100))])
+    for limits in (
+        Limits(max_pixels=19_999),
+        Limits(max_bytes=1000),
+        Limits(max_aspect=1),
+    ):
+        _, valid = Decoder((32, 32), Preprocessing(), limits).batch(item)
+        assert not valid.numpy().any(), limits
+    assert Decoder((32, 32), Preprocessing(), Limits(max_pixels=20_000)).batch(item)[1][
+        0
+    ]
+    with pytest.raises(ValueError, match="`max_aspect` must be at least 1"):
+        Limits(max_aspect=0)
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_photographs(name):
+    """The two that scikit-learn brings, 640x427."""
+    pytest.importorskip("sklearn")
+    folder = importlib.resources.files("sklearn.datasets.images")
+    item = folder.joinpath(name).read_bytes()
+    for size, interpolation, crop in (
+        ((224, 224), "bicubic", 1.0),
+        ((224, 224), "bilinear", 0.875),
+        ((160, 256), "lanczos", 1.0),
+        ((518, 518), "bicubic", 0.9),  # larger than the photograph
+        ((32, 32), "nearest", 1.0),
+    ):
+        rules = Preprocessing(interpolation=interpolation, crop=crop)
+        pixels, valid = Decoder(size, rules).batch(tf.constant([item]))
+        wanted = evaluated(item, size, rules).astype("float32")
+        assert valid[0] and np.abs(pixels[0].numpy() - wanted).max() <= 1
+
+
+def test_what_evaluation_can_not_read_is_bad():
+    """Of the formats that are served; others may be readable to Pillow."""
+    others = ("tiff", "avif", "animated webp", "strip", "packed bmp", "large jpeg")
+    for name, item in bad_items().items():
+        if name not in others:
+            with pytest.raises(ValueError, match="can not read"):
+                evaluated(item, (32, 32), Preprocessing())

@@ -1,0 +1,110 @@
+"""SavedModels of other tasks than one class of many."""
+
+import keras
+import numpy as np
+import pytest
+
+import export
+from export.formats import serving_client
+from tests.export.pictures import encoded, evaluated, picture
+from tests.models import EXPORTED, exported
+from vit_keras import create_model
+from vit_keras.preprocessing import normalize
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("runs on TensorFlow alone", allow_module_level=True)
+import tensorflow as tf
+
+CLASSES = ["road", "sky", "tree"]
+
+
+def segmenter(nested):
+    """A linear head of classes on the patch tokens, as wide as the image."""
+    keras.utils.set_random_seed(0)
+    config = EXPORTED.replace(class_token=False, pooling=None, include_top=False)
+    vit = create_model(config, task="features")
+    inputs = keras.Input((32, 32, 3)) if nested else vit.input
+    x = vit(inputs) if nested else vit.output
+    x = keras.layers.Reshape((4, 4, 32))(x)
+    x = keras.layers.Dense(len(CLASSES))(x)
+    x = keras.layers.UpSampling2D(8, interpolation="bilinear")(x)
+    return keras.Model(inputs, x), vit.config.preprocessing
+
+
+def asked(path, items):
+    """What `predict_bytes` answers, arrays by name."""
+    predict = tf.saved_model.load(str(path)).signatures["predict_bytes"]
+    found = predict(image_bytes=tf.constant(items))
+    return {name: value.numpy() for name, value in found.items()}
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_masks_of_a_segmentation_model(nested, tmp_path, pixels):
+    model, rules = segmenter(nested)
+    path = tmp_path / "roads" / "1"
+    # A model around the layers of a ViT carries no preprocessing.
+    options = {} if nested else {"preprocessing": rules}
+    report = export.to_saved_model(model, path, labels=CLASSES, warmup=[1], **options)
+    assert report.parity.passed and report.rewrites
+    items = [encoded(picture(seed=i)) for i in range(3)]
+    images = normalize(np.stack([evaluated(i, (32, 32), rules) for i in items]), rules)
+    logits = model.predict(images, verbose=0)
+    found = asked(path, [items[0], b"no image", *items[1:]])
+    assert set(found) == {"masks", "valid"} and found["masks"].dtype == "uint8"
+    assert found["valid"].tolist() == [True, False, True, True]
+    np.testing.assert_array_equal(found["masks"][[0, 2, 3]], logits.argmax(-1))
+    assert (found["masks"][1] == 255).all()
+    default = tf.saved_model.load(str(path)).signatures["serving_default"]
+    whole = default(images=tf.constant(pixels[:2]))
+    np.testing.assert_array_equal(whole["masks"], whole["output"].numpy().argmax(-1))
+    assert (path / "assets" / "labels.txt").read_text().split() == CLASSES
+    assert export.load(path).output_shape == (None, 32, 32, 3)
+    assert export.verify(model, path, pixels[:4]).passed or not nested
+    assert export.check(path, "tf-serving").passed
+    share = np.mean(found["masks"][0] == np.bincount(found["masks"][0].flat).argmax())
+    answer = {name: value[0].tolist() for name, value in found.items()}
+    assert f"{share:.1%}" in serving_client.describe(answer)
+
+
+def test_classify_is_for_one_vector_of_classes(tmp_path):
+    model, _ = segmenter(nested=True)
+    with pytest.raises(ValueError, match="classify only for a model with one vector"):
+        export.to_saved_model(model, tmp_path / "1", signatures=["classify"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_tokens_are_an_output_as_they_are(tmp_path):
+    model, item = exported(task="features"), encoded(picture())
+    export.to_saved_model(model, tmp_path / "1")
+    found = asked(tmp_path / "1", [item, b""])
+    assert set(found) == {"output", "valid"} and not found["output"][1].any()
+    rules = model.config.preprocessing
+    tokens = model.predict(normalize(evaluated(item, (32, 32), rules)[None], rules))
+    np.testing.assert_allclose(found["output"][:1], tokens, atol=1e-4)
+
+
+def test_one_logit_is_for_or_against(tmp_path):
+    export.to_saved_model(exported(classes=1), tmp_path / "1", labels=["cat"])
+    found = asked(tmp_path / "1", [encoded(picture())])
+    expected = 1 / (1 + np.exp(-found["logits"]))
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
+    assert found["top_labels"].tolist() == [[b"cat"]]
+
+
+@pytest.mark.parametrize("how", ["head", "layer", "nested"])
+def test_probabilities_are_no_logits(how, tmp_path):
+    model = exported(activation="linear" if how == "layer" else "softmax")
+    if how == "layer":
+        outputs = keras.layers.Softmax()(model.output)
+        model = keras.Model(model.input, outputs)
+    elif how == "nested":
+        inputs = keras.Input((32, 32, 3))
+        model = keras.Model(inputs, model(inputs))
+    rules = EXPORTED.preprocessing
+    export.to_saved_model(model, tmp_path / "1", preprocessing=rules)
+    item = encoded(picture())
+    found = asked(tmp_path / "1", [item])
+    pixels = normalize(evaluated(item, (32, 32), rules)[None], rules)
+    shares = model.predict(pixels, verbose=0)
+    assert "logits" not in found
+    np.testing.assert_allclose(found["probabilities"], shares, atol=1e-5)
