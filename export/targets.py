@@ -202,8 +202,5 @@ def form_for(
     if heads_apart is not None:
         form = dataclasses.replace(form, heads_apart=heads_apart)
     able = place is None or (place.splits_softmax and place.int8_only is None)
-    rules = get_scheme(scheme)
-    split = rules.split_softmax and able and not wide
-    # One product has one scale, which queries, keys and values had to share.
-    merged = form.merged and not rules.needs_calibration
-    return dataclasses.replace(form, split_softmax=split, merged=merged)
+    split = get_scheme(scheme).split_softmax and able and not wide
+    return dataclasses.replace(form, split_softmax=split)
