@@ -11,7 +11,7 @@ Throughput: `serving_default` on raw pixels, through the C API in a process with
 Python code of TensorFlow, and `keras.Model.predict` on as many images, by turns;
 medians. Ratios above 1 are in favour of the SavedModel: of wall time, and of CPU time,
 which other work on the machine disturbs less. The share of decoding and resizing is
-what `predict_bytes` on 640x480 JPEGs takes longer.
+how much more CPU time `predict_bytes` takes, on 640x480 JPEGs.
 """
 
 import argparse
@@ -171,8 +171,8 @@ def speed(path, keras_file, options):
             ("SavedModel / keras predict", batch, wall["keras"] / wall["session"]),
             ("the same in CPU time", batch, cpu["keras"] / cpu["session"]),
             (
-                *("share of decoding and resizing", batch),
-                1 - wall["session"] / wall["bytes"],
+                *("decoding and resizing, share of CPU time", batch),
+                1 - cpu["session"] / cpu["bytes"],
             ),
         ]
         for row in rows[-5:]:

@@ -42,11 +42,12 @@ def saved_model(
     preprocessing: Rules = None,
 ):
     """Write a SavedModel directory, run it in TensorFlow and compare it."""
-    from .formats.serving_files import BATCHES, write_serving_files
+    from .formats.serving_files import BATCHES, check_version, write_serving_files
 
     options = {"signatures": tuple(signatures)} if signatures else {}
-    if serving_dir is not None and not warmup:
-        warmup = list(BATCHES)
+    if serving_dir is not None:
+        check_version(out)
+        warmup = warmup or list(BATCHES)
     with status("exporting"):
         report = export.to_saved_model(
             model,

@@ -4,7 +4,7 @@ import dataclasses
 
 from . import runners
 from .benchmark import benchmark
-from .verify import Parity
+from .verify import Parity, read_sidecar
 from .verify import compare as parity_of
 
 
@@ -15,17 +15,21 @@ class Canary:
     Attributes:
         parity: of the new version's outputs with the old one's.
         old_ms, new_ms: median time of one image, both timed in one run.
+        same_labels: whether the reports beside both name the same classes, in the same
+            order; true if one of them names none.
     """
 
     parity: Parity
     old_ms: float
     new_ms: float
+    same_labels: bool = True
 
     def __str__(self):
         ratio = self.new_ms / self.old_ms
         return (
             f"{self.parity}; {self.new_ms:.2f} ms instead of {self.old_ms:.2f} ms "
             f"({ratio:.2f}x)"
+            + ("" if self.same_labels else "; the labels differ, so outputs do, too")
         )
 
 
@@ -42,5 +46,7 @@ def compare(old, new, images, *, runs=30) -> Canary:
         FileNotFoundError: there is no such artefact.
     """
     outputs = [runners.load(path)(images) for path in (old, new)]
-    times = benchmark([old, new], runs=runs)
-    return Canary(parity_of(*outputs), times[0].latency_ms, times[1].latency_ms)
+    times = [row.latency_ms for row in benchmark([old, new], runs=runs)]
+    labels = [read_sidecar(path).get("labels") for path in (old, new)]
+    same = labels[0] == labels[1] or None in labels
+    return Canary(parity_of(*outputs), *times, same_labels=same)

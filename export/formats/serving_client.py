@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 
 SIGNATURE = "predict_bytes"
+MOST = 8  # images in a request: the server's max_batch_size
 
 
 def by_rest(url, model, images, timeout=60):
@@ -106,12 +107,17 @@ def main():
     parser.add_argument("--rest", default="http://127.0.0.1:8501", help="URL")
     parser.add_argument("--grpc", help="host:port, instead of REST")
     options = parser.parse_args()
-    items = [path.read_bytes() for path in options.images]
     try:
-        if options.grpc:
-            answers = by_grpc(options.grpc, options.model, items)
-        else:
-            answers = by_rest(options.rest, options.model, items)
+        items = [path.read_bytes() for path in options.images]
+    except OSError as error:
+        sys.exit(f"no such image: {error}")
+    ask, server = by_rest, options.rest
+    if options.grpc:
+        ask, server = by_grpc, options.grpc
+    answers = []
+    try:
+        for start in range(0, len(items), MOST):
+            answers += ask(server, options.model, items[start : start + MOST])
     except (RuntimeError, OSError) as error:
         sys.exit(f"the server did not answer: {error}")
     for path, answer in zip(options.images, answers, strict=True):

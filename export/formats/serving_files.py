@@ -11,8 +11,10 @@ import shutil
 from ..errors import missing
 from . import metadata, serving_client
 
-IMAGE = "tensorflow/serving:2.20.0"
-BATCHES = (1, 2, 4, 8)  # the last is the largest that requests are gathered to
+INSIDE = "2.20.0"  # the release of TensorFlow in the image
+IMAGE = f"tensorflow/serving:{INSIDE}"
+# Sizes that requests are gathered to; the last is the most that one may have.
+BATCHES = (1, 2, 4, serving_client.MOST)
 
 MODELS = """\
 model_config_list {{
@@ -64,20 +66,39 @@ README = """\
 |---|---|
 | `docker-compose.yml` | {image} on this machine's ports 8500 (gRPC) and 8501 (REST) |
 | `models.config` | versions of `{name}` that are served: the latest two |
-| `batching_parameters.txt` | requests wait 2 ms to be run together, up to {largest} |
+| `batching_parameters.txt` | requests wait 2 ms to be run at once, {largest} at most |
 | `monitoring.config` | metrics at `:8501/monitoring/prometheus/metrics` |
-| `client.py` | how to ask, by REST and by gRPC |
+| `client.py` | how to ask, by REST and by gRPC, {largest} images at a time |
 
 Proven where this was written: the SavedModel by TensorFlow's own loader,
 `models.config` by TF Serving's message definition, the client against a server that
-speaks the same protocol. Not run there: the container and the server itself. The
-model was written by TensorFlow {tensorflow}; a server of an earlier release may lack
-an operator.
+speaks the same protocol. Not run there: the container and the server itself.
+
+The image is pinned, so that the server changes when you say so, to the newest release
+when this was written. It holds TensorFlow {inside}; the model is from {tensorflow}.
+TensorFlow promises that a later release reads what an earlier one wrote, not the
+reverse. The C loader of {inside} was tried: its answers to every signature were those
+of 2.21.0. If the server misses an operator, take a newer image.
 
 A new version goes beside the old one, as `{parent}/2`; compare them first:
 
     vit-export compare {parent}/{version} {parent}/2 --data PHOTOS
 """
+
+
+def check_version(saved_model):
+    """A SavedModel's directory as a path.
+
+    Raises:
+        ValueError: its name is no version number.
+    """
+    path = pathlib.Path(saved_model)
+    if not path.name.isdigit():
+        raise ValueError(
+            "the SavedModel must be named NAME/VERSION, with a number as version. "
+            f"Received: '{saved_model}'"
+        )
+    return path
 
 
 def write_serving_files(saved_model, folder):
@@ -92,12 +113,7 @@ def write_serving_files(saved_model, folder):
         ValueError: the directory's name is no version number.
         OSError: a file can not be written.
     """
-    saved_model, folder = pathlib.Path(saved_model), pathlib.Path(folder)
-    if not saved_model.name.isdigit():
-        raise ValueError(
-            "the SavedModel must be named NAME/VERSION, with a number as version. "
-            f"Received: '{saved_model}'"
-        )
+    saved_model, folder = check_version(saved_model), pathlib.Path(folder)
     versions = metadata.versions()
     if "tensorflow" not in versions:
         raise missing("tensorflow")
@@ -109,6 +125,7 @@ def write_serving_files(saved_model, folder):
         "parent": parent,
         "models": parent if parent.startswith(".") else f"./{parent}",
         "image": IMAGE,
+        "inside": INSIDE,
         "largest": BATCHES[-1],
         "allowed": "\n".join(f"allowed_batch_sizes: {size}" for size in BATCHES),
         "tensorflow": versions["tensorflow"],

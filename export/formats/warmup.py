@@ -16,8 +16,11 @@ def check_batch_sizes(sizes) -> tuple[int, ...]:
 
     Raises:
         ValueError: one is no integer >= 1, or they would make too many requests.
+        MissingDependency: tensorflow-serving-api is not installed.
     """
     sizes = tuple(sizes)
+    if sizes:
+        new_log()
     if any(not isinstance(size, int) or size < 1 for size in sizes):
         raise ValueError(f"`warmup` must be integers >= 1. Received: {sizes}")
     if len(set(sizes)) > MOST // len(SIGNATURES):
@@ -38,9 +41,6 @@ def write_warmup(path, model_name, names, sizes, server):
         names: of its signatures.
         sizes: what `check_batch_sizes` gave.
         server: a `serving.Server`.
-
-    Raises:
-        MissingDependency: tensorflow-serving-api is not installed.
     """
     import tensorflow as tf
 

@@ -207,6 +207,10 @@ def test_two_versions_compared(servable, tmp_path, pixels):
     changed = export.compare(servable, other, pixels[:8], runs=2)
     assert same.parity.agreement == 1 and changed.parity.agreement < 1
     assert same.old_ms > 0 and "instead of" in str(changed)
+    assert changed.same_labels and "labels" not in str(changed)  # `other` has none
+    export.to_saved_model(exported(), tmp_path / "3", labels=LABELS[::-1])
+    turned = export.compare(servable, tmp_path / "3", pixels[:8], runs=1)
+    assert turned.parity.agreement == 1 and "the labels differ" in str(turned)
 
 
 def test_openvino_reads_the_directory(tmp_path, pixels):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -114,7 +115,12 @@ def test_features_and_attention(model, signatures):
     assert not found[1].numpy().any()
 
 
-def test_c_loader_answers_without_python(model, servable):
+# More than one to see that another release of TensorFlow reads what this one wrote.
+PYTHONS = [sys.executable, *os.environ.get("OTHER_PYTHONS", "").split()]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_c_loader_answers_without_python(model, servable, python):
     found = Servable(servable).signatures
 
     def request(name, items):
@@ -129,7 +135,7 @@ def test_c_loader_answers_without_python(model, servable):
     requests = [request("predict_bytes", texts)]
     requests += [request("serving_default", images) for images in sizes]
     done = subprocess.run(
-        [sys.executable, HERE / "in_c_api.py", servable],
+        [python, HERE / "in_c_api.py", servable],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
