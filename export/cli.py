@@ -112,7 +112,7 @@ def tflite(
         )
     print(report)
     if report.mixed is not None:
-        table = rich.table.Table("parts raised", "measured")
+        table = rich.table.Table("parts raised", report.mixed["unit"])
         for count, value in report.mixed["curve"]:
             table.add_row(str(count), f"{value:.2f}")
         rich.print(table)
