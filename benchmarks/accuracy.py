@@ -3,8 +3,9 @@
     python benchmarks/accuracy.py examples/models/cifar10 CIFAR10/test --out x.csv
 
 The first column of a row is SCHEME, SCHEME@TARGET or SCHEME+METHOD of calibration.
-Images to calibrate on come from `--calibration`, by default from the same folder. Two files with the same model differ
-by chance by about sqrt(2 n) images, where n are those on which they disagree.
+Images to calibrate on come from `--calibration`, by default from the same folder. Two
+files with the same model differ by chance by about sqrt(2 n) images, where n are those
+on which they disagree.
 """
 
 import argparse

@@ -28,7 +28,8 @@ def summary(report):
         "note": "\n".join(report.notes),
     }
     if report.mixed is not None:
-        curve = (f"{count}: {value:.2f}" for count, value in report.mixed["curve"])
+        unit = report.mixed["unit"]
+        curve = (f"{n}: {value:.2f} {unit}" for n, value in report.mixed["curve"])
         rows["parts raised"] = "\n".join(curve)
     for name, value in rows.items():
         if value:

@@ -139,6 +139,9 @@ def to_tflite(
     source = Source.open(model, preprocessing, labels, calibration, limit)
     model, images = source.model, source.images
     check_size(model, scheme)
+    budget = None
+    if wanted:
+        budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
     # Without preprocessing inside, the file takes what the model takes: no pixels.
     pixels = source.preprocessing is not None
     input_dtype = input_dtype or (input_dtypes[0] if pixels else "float32")
@@ -179,8 +182,7 @@ def to_tflite(
             elif target and get_target(target).by_row and scheme == "int8":
                 special = post_training.by_row(staged, get_target(target).int8_only)
             ends = (input_dtype, output_dtype)
-            if wanted:
-                budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
+            if budget is not None:
                 choice = fit_budget(
                     *(staged, ranges, budget, ends, special, target, precise)
                 )

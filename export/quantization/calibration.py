@@ -55,7 +55,10 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
             raise ValueError(
                 f"Images must be an array, a .npy file or a folder. Received: '{path}'"
             )
-        source = np.load(path, allow_pickle=False)
+        try:
+            source = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"'{path}' is no whole .npy file: {error}") from error
     images = as_array(source, limit)
     channels = len(preprocessing.mean) if preprocessing is not None else None
     expected = (*image_size, channels or images.shape[-1])
@@ -224,9 +227,11 @@ def measure_ranges(
     """
     interpreter, entry, tensors = open_preserving(path)
     batch = int(entry["shape"][0])
-    # Kernels' own scratch tensors have no name, and hold anything.
-    named = [index for index, tensor in tensors.items() if tensor["name"]]
-    seen = {index: Seen(counted=method != "min_max") for index in named}
+    # Kernels' own scratch tensors are nobody's input or output, and hold anything.
+    operators = interpreter._get_ops_details()
+    used = {int(i) for op in operators for i in (*op["inputs"], *op["outputs"])}
+    counted = method != "min_max"
+    seen = {index: Seen(counted) for index in tensors if index in used}
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))

@@ -54,7 +54,8 @@ def round_weights(graph, images, grid: Grid):
 
     Arguments:
         graph: a `Graph` with a `layer`; the variables of that are changed.
-        images: (N, H, W, C), what the graph takes; the first are used.
+        images: (N, H, W, C), what the graph takes; the last are used, since parity
+            is measured on the first.
         grid: a value of `GRIDS`.
     """
     layer, known = graph.layer, {}
@@ -76,7 +77,7 @@ def round_weights(graph, images, grid: Grid):
 
     layer.seen, layer.visit = [], visit  # the first keeps queries, keys, values apart
     try:
-        graph.function(np.asarray(images[: grid.images], "float32"))
+        graph.function(np.asarray(images[-grid.images :], "float32"))
     finally:
         layer.seen = layer.visit = None
 
