@@ -191,11 +191,12 @@ def fit_budget(path, ranges, budget: Budget, ends, base, target, precise) -> Any
     if place and place.int8_only:
         kinds = place.int8_only
     candidates = mixed.parts(path, precise, kinds)
+    entry, exit_ = ends
     trial, contents = path.with_name("trial.tflite"), {}
 
     def measure(raised):
         rules = [r for part in raised for r in part.rules(mixed.BITS[precise])]
-        contents[len(raised)] = static(*(path, ranges, *ends), [*base, *rules])
+        contents[len(raised)] = static(path, ranges, entry, exit_, [*base, *rules])
         trial.write_bytes(contents[len(raised)])
         return budget.measure(trial)
 

@@ -162,7 +162,8 @@ def to_tflite(
             rounding = _round(graph, images, rules.weights)
         stage("converting")
         convert(graph.function, model, staged, scheme, batch, entry)
-        reference, choice = staged.with_name("float.tflite"), None
+        reference = staged.with_name(f"{staged.name}.float")  # another than its own
+        choice = None
         shutil.copyfile(staged, reference)  # to say where an error begins
         if rules.recipe is not None:
             stage("quantising the weights")
@@ -178,7 +179,7 @@ def to_tflite(
                 )
             special = special_rules(scheme, target)
             if aware is not None:
-                special += trained.weight_rules(staged)
+                special += trained.weight_rules(staged, aware)
             elif target and get_target(target).by_row and scheme == "int8":
                 special = post_training.by_row(staged, get_target(target).int8_only)
             ends = (input_dtype, output_dtype)

@@ -116,7 +116,7 @@ def parts(path, precision: str, kinds=None) -> list[Part]:
         name = tensors[output]["name"]
         found.setdefault(_scope(name), []).append((kind, name, shares))
     return [
-        Part(name, tuple(op[:2] for op in held), *sum(op[2] for op in held))
+        Part(name, tuple(op[:2] for op in held), *np.sum([op[2] for op in held], 0))
         for name, held in found.items()
     ]
 

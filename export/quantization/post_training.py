@@ -148,7 +148,7 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
 
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
-    for rule in rules:
+    for rule in _one_scale(rules):
         operator = operators[STAND_INS.get(rule.operator, rule.operator)]
         if rule.activations == 32:
             quantizer.update_quantization_recipe(
@@ -196,6 +196,18 @@ def _centre(path, ranges, rules):
             peak = max(map(abs, ranges[right]))
             ranges[right] = (-peak * 128 / 127, peak)
     return ranges
+
+
+def _one_scale(rules):
+    """The same rules, where a product of two activations has one scale for either even
+    if one of them is constant: LiteRT's kernel reads no more than the first scale."""
+    yield Rule("BATCH_MATMUL", granularity="TENSORWISE")
+    for rule in rules:
+        yield rule
+        if rule.operator in ("BATCH_MATMUL", "ALL_SUPPORTED") and rule.activations < 32:
+            yield dataclasses.replace(
+                rule, operator="BATCH_MATMUL", granularity="TENSORWISE"
+            )
 
 
 # LiteRT computes these in int8, but litert-quantizer does not know them. It treats the

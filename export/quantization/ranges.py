@@ -5,6 +5,7 @@ choose; every range holds zero, which integers must give exactly.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Seen:
 
     def __init__(self, counted=True):
         self.low, self.high = math.inf, -math.inf
-        self.counts = np.zeros(2 * BINS, "int64") if counted else None
+        self.counts: Any = np.zeros(2 * BINS, "int64") if counted else None
         self.width = np.finfo("float32").tiny
 
     def add(self, values):
@@ -91,7 +92,7 @@ def percentile(seen: Seen) -> tuple[float, float]:
     last = np.searchsorted(shares, 1 - cut)
     low = max((first - BINS) * seen.width, seen.low)
     high = min((last + 1 - BINS) * seen.width, seen.high)
-    return min(low, 0.0), max(high, 0.0)
+    return float(min(low, 0.0)), float(max(high, 0.0))
 
 
 RANGES = {"min_max": min_max, "mse": mse, "percentile": percentile}
