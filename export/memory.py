@@ -7,8 +7,16 @@ had; the next step would take as much again.
 import contextlib
 import ctypes
 
+WORTH = 2**20  # bytes; giving back takes a millisecond
 
-def give_back():
-    """Give back the pages that hold nothing any more. Only glibc can."""
+
+def give_back(freed=WORTH):
+    """Give back the pages that hold nothing any more. Only glibc can.
+
+    Arguments:
+        freed: bytes; nothing is done for few.
+    """
+    if freed < WORTH:
+        return
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

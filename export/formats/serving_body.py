@@ -42,29 +42,29 @@ def _inside(model, preprocessing, outputs):
     from keras import ops
 
     copy = float32_copy(model)
-    names = [layer.name for layer in copy.layers]
+    layers = {layer.name: layer for layer in copy.layers}
     blocks = [
-        copy.get_layer(name) for name in names if name.startswith("encoderblock_")
+        layer for name, layer in layers.items() if name.startswith("encoderblock")
     ]
-    last = copy.get_layer("encoder_norm") if "encoder_norm" in names else blocks[-1]
-    wanted = {"output": copy.output, "tokens": last.output, "pooled": copy.output}
-    if "head" in names:
-        wanted["pooled"] = copy.get_layer("head").input
-    for i, block in enumerate(blocks):
-        wanted[f"block_{i}"] = block.input
-    probe = keras.Model(copy.input, wanted)
+    top = {"output": copy.output}
+    if "head" in layers:
+        top["pooled"] = layers["head"].input
+    if "encoder_norm" in layers:  # else the norm is after the pooling
+        top["tokens"] = layers["encoder_norm"].output
+    front = keras.Model(copy.input, blocks[0].input)
+    tail = keras.Model(blocks[-1].output, top)
 
     def function(pixels):
         if preprocessing is not None:
             scale, offset = preprocessing.scale_and_offset()
             pixels = pixels * scale.astype("float32") + offset.astype("float32")
-        found = probe(pixels, training=False)
-        if "attention" in outputs:
-            scores = [
-                block(found[f"block_{i}"], training=False, return_attention_scores=True)
-                for i, block in enumerate(blocks)
-            ]
-            found["attention"] = ops.stack([score for _, score in scores], 1)
+        x, scores = front(pixels, training=False), []
+        for block in blocks:
+            x, score = block(x, training=False, return_attention_scores=True)
+            scores.append(score)
+        found = tail(x, training=False)
+        found = {"tokens": x, "pooled": found["output"], **found}
+        found["attention"] = ops.stack(scores, 1)
         return {name: found[name] for name in ("output", *outputs)}
 
     return function

@@ -31,9 +31,10 @@ def map_arrays(value, function, path="", consume=False):
         place, held = _join(path, name), getattr(value, name)
         changed[name] = map_arrays(held, function, place, consume)
         if consume and hasattr(held, "shape"):
+            freed = getattr(held, "nbytes", 0)
             del held
             setattr(value, name, None)
-            memory.give_back()
+            memory.give_back(freed)
     return dataclasses.replace(value, **changed)
 
 

@@ -7,6 +7,9 @@ import pytest
 
 import export
 from export.evaluation.benchmark import size_bytes
+from export.graph.emit import InferenceViT
+from export.graph.rewrites import FOR_INTEGERS, SHIFTS
+from export.graph.weights import read
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -49,6 +52,20 @@ def test_weights_are_stored_once(model, servable):
     variables = size_bytes(servable / "variables")
     # Variables and a small index: less than 10 % over the weights' own bytes.
     assert variables < 1.1 * 4 * model.count_params()
+
+
+def test_weights_are_in_memory_once(model, servable):
+    """Arrays are given up as their variables are made; what helps only integers, and
+    would cost a float its last digits, is left out."""
+    given, kept = read(model, None), read(model, None)
+    lean, whole = InferenceViT(given, keep=False), InferenceViT(kept)
+    assert lean.weights_held is None and given.blocks[1].dense2.kernel is None
+    assert kept.blocks[1].dense2.kernel.dtype == "float32"
+    assert kept.blocks[1].dense2.bias.dtype == "float64"
+    for one, other in zip(lean.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    rewrites = json.loads((servable.parent / "1.json").read_text())["rewrites"]
+    assert "fold_norms" in rewrites and not {*FOR_INTEGERS, *SHIFTS} & {*rewrites}
 
 
 def test_labels_report_and_verify(model, servable, pixels):

@@ -83,6 +83,23 @@ def test_tokens_are_an_output_as_they_are(tmp_path):
     np.testing.assert_allclose(found["output"][:1], tokens, atol=1e-4)
 
 
+def test_features_where_the_norm_is_last(tmp_path):
+    """No `encoder_norm` to read the tokens from, no head to read its input from."""
+    model, item = (
+        exported(fc_norm=True, pooling="gap", include_top=False),
+        encoded(picture()),
+    )
+    export.to_saved_model(model, tmp_path / "1", signatures=["features"])
+    features = tf.saved_model.load(str(tmp_path / "1")).signatures["features"]
+    found = features(image_bytes=tf.constant([item]))
+    rules = model.config.preprocessing
+    images = normalize(evaluated(item, (32, 32), rules)[None], rules)
+    np.testing.assert_allclose(found["pooled"], model(images), atol=1e-5)
+    block = model.get_layer("encoderblock_1").output
+    tokens = keras.Model(model.input, block)(images)
+    np.testing.assert_allclose(found["tokens"], tokens, atol=1e-5)
+
+
 def test_one_logit_is_for_or_against(tmp_path):
     export.to_saved_model(exported(classes=1), tmp_path / "1", labels=["cat"])
     found = asked(tmp_path / "1", [encoded(picture())])
