@@ -249,8 +249,7 @@ def _round(graph, images, weights):
         needed = "with `calibration` they would lose less"
         return (f"weights rounded to the nearest {weights}: {needed}",)
     stage(f"rounding weights to {weights}")
-    round_weights(graph, images.pixels, grid)
-    count = min(len(images.pixels), grid.images)
+    count = round_weights(graph, images.pixels, grid)
     return (f"weights ({grid.layers}) rounded by GPTQ on {count} images",)
 
 

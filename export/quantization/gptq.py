@@ -7,6 +7,7 @@ images. What is left lies on the grid that the quantiser finds again by itself.
 
 import dataclasses
 
+import einops
 import numpy as np
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper
@@ -22,13 +23,13 @@ class Grid:
         last: the greatest integer, 7 of int4; the least is its negative.
         block: how many inputs share a scale, for each output; None for all.
         layers: "convolution", the patch projection, or "linear", the others.
-        images: how many are enough.
+        patches: how many are enough to see which inputs go together.
     """
 
     last: int
     block: int | None
     layers: str
-    images: int
+    patches: int
 
     def scale(self, peaks):
         """Of blocks whose greatest absolute weights these are, as stored."""
@@ -44,12 +45,12 @@ class Grid:
 # all other layers together: neighbouring pixels are alike, so its errors add up. With
 # int4 it stays in float.
 GRIDS = {
-    "int8": Grid(last=127, block=None, layers="convolution", images=16),
-    "int4 in blocks of 32": Grid(last=7, block=32, layers="linear", images=64),
+    "int8": Grid(last=127, block=None, layers="convolution", patches=4096),
+    "int4 in blocks of 32": Grid(last=7, block=32, layers="linear", patches=16384),
 }
 
 
-def round_weights(graph, images, grid: Grid):
+def round_weights(graph, images, grid: Grid) -> int:
     """Round layers of a graph's ViT, each seeing what the rounded ones before it give.
 
     Arguments:
@@ -57,38 +58,35 @@ def round_weights(graph, images, grid: Grid):
         images: (N, H, W, C), what the graph takes; the last are used, since parity
             is measured on the first.
         grid: a value of `GRIDS`.
+
+    Returns:
+        How many images were used.
     """
     layer, known = graph.layer, {}
     embedding, config = layer.held().embedding, layer.held().config
+    rows, columns = config.grid
+    pattern, sizes = "... i -> (...) i", {}
+    if grid.layers == "convolution":
+        pattern, sizes = "n (r h) (c w) k -> (n r c) (h w k)", {"r": rows, "c": columns}
 
     def visit(linear, x):
-        kind = "linear" if linear is not embedding else "embedding"
-        if kind == "embedding" and len(x.shape) == 4:
-            kind = "convolution"  # else the converter folds a norm into it
-        if kind != grid.layers:
+        layers = "convolution" if len(x.shape) == 4 else "linear"
+        # A linear patch projection gets a norm folded into it by the converter.
+        if layers != grid.layers or (linear is embedding) != (layers == "convolution"):
             return
         if known.get("input") is not x:  # queries, keys and values have the same
-            rows = np.asarray(x)
-            rows = _patches(rows, config) if kind == "convolution" else rows
-            gram = second_moment(rows.reshape(-1, rows.shape[-1]))
+            gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
         linear.kernel.assign(rounded(kernel, known["gram"], known["factor"], grid))
 
+    chosen = images[-max(1, grid.patches // (rows * columns)) :]
     layer.seen, layer.visit = [], visit  # the first keeps queries, keys, values apart
     try:
-        graph.function(np.asarray(images[-grid.images :], "float32"))
+        graph.function(np.asarray(chosen, "float32"))
     finally:
         layer.seen = layer.visit = None
-
-
-def _patches(images, config):
-    """(N, rows, columns, p*q*C) of (N, H, W, C)."""
-    (height, width), (rows, columns) = config.patch_size, config.grid
-    images = images[:, : rows * height, : columns * width]
-    parts = images.reshape(len(images), rows, height, columns, width, -1)
-    parts = parts.transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(len(images), rows, columns, -1)
+    return len(chosen)
 
 
 def second_moment(x):

@@ -151,7 +151,7 @@ def test_file_holds_what_was_rounded(grid, recipe, variant, pixels, tmp_path):
     model, path = exported(**variant), tmp_path / "m.tflite"
     graph = inference_graph(model, Preprocessing(), pixels)
     before = [np.array(v) for v in graph.layer.variables]
-    gptq.round_weights(graph, pixels, grid)
+    assert gptq.round_weights(graph, pixels, grid) == 48
     after = [np.array(v) for v in graph.layer.variables]
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     convert(graph.function, model, path, "float32", 1, "float32")
