@@ -224,9 +224,7 @@ def measure_ranges(
     """
     interpreter, entry, tensors = open_preserving(path)
     batch = int(entry["shape"][0])
-    # Kernels' own scratch tensors have no name, and hold anything.
-    named = [index for index, tensor in tensors.items() if tensor["name"]]
-    seen = {index: Seen(counted=method != "min_max") for index in named}
+    seen = {index: Seen(counted=method != "min_max") for index in tensors}
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))
