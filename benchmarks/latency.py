@@ -85,12 +85,11 @@ def stock_int8(stock):
     return stock_dynamic(stock, samples)
 
 
-def write_files(name, folder):
+def write_files(name, folder, onnx=True):
     """All files of one size: {contestant: (runtime, path)}."""
     import keras
     import numpy as np
     from keras import ops
-    from onnxruntime.quantization import quantize_dynamic
 
     import export
     import vit_keras
@@ -124,6 +123,10 @@ def write_files(name, folder):
         found[f"stock LiteRT {kind}"] = ("litert", path)
     found["stock OpenVINO full int8"] = ("openvino", folder / "full int8.tflite")
     found["stock OpenVINO float32"] = ("openvino", folder / "stock.tflite")
+    if not onnx:
+        return found
+    from onnxruntime.quantization import quantize_dynamic
+
     path = folder / "stock.onnx"
     # The way to ONNX knows no Erfc, which Keras writes its GELU with.
     twin = build_stock(
@@ -241,13 +244,19 @@ def main():
     parser.add_argument("--models", nargs="+", choices=SIZES, default=["ti16"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--onnx",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="exporting b16 to ONNX takes 16 GB",
+    )
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
     options = parser.parse_args()
     versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
     rows = []
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
-            found = write_files(model, pathlib.Path(folder))
+            found = write_files(model, pathlib.Path(folder), options.onnx)
             for threads in options.threads:
                 seen = measure(found, threads, options.rounds)
                 base = statistics.median(t[0] for t in seen["stock LiteRT float32"])

@@ -70,7 +70,7 @@ def targets(path, reports):
 
 def _verdict(report, kinds):
     refused = {refusal.operator for refusal in report.refusals}
-    word = "does not refuse" if report.tool.startswith("by list") else "takes"
+    word = "may take" if report.tool.startswith("by list") else "takes"
     if "" in refused:
         return "refuses the file"
     if not refused:

@@ -31,7 +31,7 @@ class TensorError:
 
 def open_preserving(path):
     """An interpreter that keeps every tensor, the input's details, and those of all
-    float tensors by index. Kernels' own scratch has no name: it may hold anything."""
+    float tensors by index. Kernels' own scratch is left out: it may hold anything."""
     from ai_edge_litert.interpreter import OpResolverType
 
     with warnings.catch_warnings():  # keeping all tensors is what we want here
@@ -43,12 +43,12 @@ def open_preserving(path):
             experimental_preserve_all_tensors=True,
         )
     (entry,) = interpreter.get_input_details()
+    used = {entry["index"]}
+    for op in interpreter._get_ops_details():
+        used |= {int(index) for index in (*op["inputs"], *op["outputs"])}
     details = interpreter.get_tensor_details()
-    return (
-        interpreter,
-        entry,
-        {t["index"]: t for t in details if t["dtype"] == np.float32 and t["name"]},
-    )
+    floats = [t for t in details if t["dtype"] == np.float32 and t["index"] in used]
+    return interpreter, entry, {tensor["index"]: tensor for tensor in floats}
 
 
 def tensor_errors(reference, path, images) -> list[TensorError]:

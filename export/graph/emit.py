@@ -195,20 +195,18 @@ class InferenceViT(keras.layers.Layer):
         a = self.activation
         if scale != 1.0:
             q = a(q * scale)
-        scores = a(self._scores(q, k))
+        if self.form.keys_as_rows:
+            import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
+
+            scores = a(tf.matmul(q, k, transpose_b=True))
+        else:
+            scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
         if not self.form.split_softmax:
             return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
         root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
         return a(a(ops.matmul(a(shares * root), v)) * root)
-
-    def _scores(self, q, k):
-        if not self.form.keys_as_rows:
-            return ops.matmul(q, ops.swapaxes(k, -1, -2))
-        import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
-
-        return tf.matmul(q, k, transpose_b=True)
 
     def _mlp(self, x, dense1, dense2, activation):
         hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")

@@ -227,11 +227,7 @@ def measure_ranges(
     """
     interpreter, entry, tensors = open_preserving(path)
     batch = int(entry["shape"][0])
-    # Kernels' own scratch tensors are nobody's input or output, and hold anything.
-    operators = interpreter._get_ops_details()
-    used = {int(i) for op in operators for i in (*op["inputs"], *op["outputs"])}
-    counted = method != "min_max"
-    seen = {index: Seen(counted) for index in tensors if index in used}
+    seen = {index: Seen(counted=method != "min_max") for index in tensors}
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))

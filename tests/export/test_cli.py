@@ -48,6 +48,8 @@ def test_the_whole_way(folder, tmp_path):
     done = run("tflite", folder / "model.keras", file, *options, KERAS_BACKEND="jax")
     assert done.returncode == 0, done.stderr
     assert "SQNR" in done.stdout and "int8" in done.stdout
+    assert " s  converting" in done.stderr  # stages, with their time
+    assert f"next: vit-export verify {folder / 'model.keras'} {file}" in done.stdout
     assert '"labels": [\n    "a",' in (tmp_path / "m.tflite.json").read_text()
 
     done = run("verify", folder / "model.keras", file, "--data", images)

@@ -1,0 +1,35 @@
+"""What `vit-export` prints of a check for all targets."""
+
+import export
+from export import tables
+from export.evaluation.check import CheckReport
+from export.evaluation.tools import Refusal
+
+
+def test_every_target_has_a_verdict_with_reason_and_cure(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    kinds = {"ADD": 3, "NEG": 1}
+
+    def report(name, tool, refusals=(), facts=None):
+        return CheckReport(name, tool, kinds, refusals, facts or {}, "2.12")
+
+    neg = Refusal("NEG", 1, "only int8 is supported", "vit_keras layers have none")
+    tables.targets(
+        "m.tflite",
+        {
+            "cpu": report("cpu", "LiteRT", facts={"partitions": 1}),
+            "ethos_u55": report("ethos_u55", "Vela 5", (neg,)),
+            "web": report("web", "rules", (Refusal("", 0, "its input is int8"),)),
+            "mediatek": report("mediatek", "by list of 2026"),
+            "micro": export.MissingDependency("pip install 'vit-keras-edge[edge]'"),
+        },
+    )
+    shown = capsys.readouterr().out
+    lines = {name: line for line in shown.splitlines() for name in line.split()[1:2]}
+    assert "4 operators of 2 kinds; opens in TensorFlow Lite 2.12 and later" in shown
+    assert "takes all 2 kinds" in lines["cpu"] and "partitions: 1" in lines["cpu"]
+    assert "refuses 1 of 2 kinds" in lines["ethos_u55"]
+    assert str(neg) in lines["ethos_u55"]
+    assert "refuses the file" in lines["web"] and "its input is" in lines["web"]
+    assert "may take all 2 kinds" in lines["mediatek"]
+    assert "not asked" in lines["micro"] and "[edge]" in lines["micro"]
