@@ -118,7 +118,7 @@ def to_saved_model(
         memory.give_back()
         rules = source.preprocessing
         expected = predict(model, pixels, preprocessing=rules, batch_size=BATCH)
-        runner = runners.load(staged)
+        runner = runners.SavedModelRunner(staged)
         outputs = runner(pixels, batch_size=BATCH)
         parity = compare(expected, outputs, get_scheme("float32").min_sqnr_db)
         if not parity.passed:
