@@ -2,9 +2,10 @@
 
     python benchmarks/accuracy.py examples/models/cifar10 CIFAR10/test --out x.csv
 
-The first column of a row is SCHEME or SCHEME@TARGET. Images to calibrate on come from
-`--calibration`, by default from the same folder. Two files with the same model differ
-by chance by about sqrt(2 n) images, where n are those on which they disagree.
+The first column of a row is SCHEME, SCHEME@TARGET or SCHEME+METHOD of calibration.
+Images to calibrate on come from `--calibration`, by default from the same folder. Two
+files with the same model differ by chance by about sqrt(2 n) images, where n are those
+on which they disagree.
 """
 
 import argparse
@@ -56,6 +57,7 @@ def main():
     versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
     for scheme in options.schemes:
         name, _, target = scheme.partition("@")
+        name, _, method = name.partition("+")
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "model.tflite"
             report = export.to_tflite(
@@ -63,6 +65,7 @@ def main():
                 scheme=name,
                 target=target or None,
                 calibration=calibration,
+                calibration_method=method or "min_max",
                 enforce_parity=False,
             )
             outputs = export.load(path)(pixels)

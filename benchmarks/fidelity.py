@@ -6,7 +6,8 @@ Of the photographs, drawn once, half calibrate and the other half are measured. 
 the signal to noise ratio of the class token and of the patch tokens after the last
 norm, against the Keras model in float32, through the LiteRT interpreter. `stock` is the
 full int8 file that TensorFlow's own converter makes of the same model as it was
-trained, with the same calibration images; `int8@cpu` is int8 for the target cpu.
+trained, with the same calibration images; `int8@cpu` is int8 for the target cpu, and
+`int8+mse` int8 with another calibration method.
 """
 
 import argparse
@@ -79,11 +80,13 @@ def main():
                 stock_int8(model, path, calibration)
             else:
                 name, _, target = scheme.partition("@")
+                name, _, method = name.partition("+")
                 export.to_tflite(
                     *(model, path),
                     scheme=name,
                     target=target or None,
                     calibration=calibration,
+                    calibration_method=method or "min_max",
                     enforce_parity=False,
                 )
             seconds, size = time.process_time() - start, path.stat().st_size

@@ -176,9 +176,12 @@ def open_onnx(path, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options)
-    image = np.full((1, IMAGE, IMAGE, 3), 1, "float32")
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: image})
+    # The image with an open batch; Keras hands over the positions as one more input.
+    feeds = {
+        entry.name: np.ones([n if isinstance(n, int) else 1 for n in entry.shape], "f4")
+        for entry in session.get_inputs()
+    }
+    return lambda: session.run(None, feeds)
 
 
 OPEN = {"litert": open_litert, "openvino": open_openvino, "onnx": open_onnx}

@@ -1,39 +1,51 @@
-"""Training images/s of our ViT beside others, in one call, interleaved.
+"""Training images/s of our ViT beside timm's and stock Keras', in one call.
 
-    python benchmarks/train_throughput.py --backend jax --models s16 b16 --out x.csv
+    python benchmarks/train_throughput.py --models ti16 s16 b16 l16 --out FOLDER
 
-Contestants, each in a process of its own, again and again in turn: `ours`; `stock`, the
-same architecture of stock Keras layers (`MultiHeadAttention`, `LayerNormalization`);
-`timm` with `torch.compile`, where timm is installed. Before anything is timed each must
-learn: a few steps on one batch have to lower its loss. Synthetic images, AdamW, in
-bfloat16 on a GPU and float32 on a CPU. A row of the CSV is the median of the rounds;
-on a CPU the seconds are those of the process on all cores, which a busy machine leaves
-alone. `ours` is compiled as `vit_keras.training` does it, the others by their defaults.
+writes `FOLDER/train_throughput_BACKEND-DEVICE.csv`. Each contestant (`--contestants`,
+see `train_contestants.py`) runs in a process of its own, again and again in turn; a row
+is the median of all windows of `--steps` steps, without the first one of each process.
+Synthetic images that lie on the device, AdamW; bfloat16 and wall-clock time on a GPU,
+float32 and CPU time on a CPU, which a busy machine leaves alone. All whose architecture
+is timm's start from timm's weights, and their first losses must be timm's; the others
+must learn. Contestants besides `ours` and `timm` are changes to `ours` that show what
+limits it; `--trace FOLDER` writes what the device did, for Perfetto.
+
+On a machine with a GPU, PyTorch, timm and JAX, but no network and no TensorFlow:
+
+    pip download --no-deps -d wheels keras==3.15.1 namex optree  # for its Python
+    pip install --no-index --no-deps --target site wheels/*.whl  # there
+    PYTHONPATH=site:. python benchmarks/train_throughput.py --models ti16 s16 b16 l16 \\
+        --contestants ours fused scan graphs timm --out benchmarks/results
+
+A proof without a GPU that all of it works:
+
+    python benchmarks/train_throughput.py --models toy --image-size 32 --batch-size 8 \\
+        --contestants all --steps 2 --rounds 1 --out benchmarks/results
 """
 
 import argparse
 import csv
-import importlib.util
 import json
+import math
 import os
 import pathlib
-import platform
+import re
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 
-SIZES = {  # width, depth, heads, MLP width, patch
-    "ti16": (192, 12, 3, 768, 16),
-    "s16": (384, 12, 6, 1536, 16),
-    "b16": (768, 12, 12, 3072, 16),
-    "l16": (1024, 24, 16, 4096, 16),
-    "toy": (64, 2, 4, 128, 16),
-}
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 FLOP/s
+from train_contestants import CONTESTANTS, SIZES
+
+HERE = pathlib.Path(__file__).parent
+# Dense bfloat16 FLOP/s by a part of the device's name, from NVIDIA's data sheets.
+PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 FIELDS = ("contestant", "model", "image_size", "batch_size", "images_per_second")
-FIELDS += ("ratio_to_ours", "mfu", "peak_memory_mb", "backend", "precision")
-FIELDS += ("device", "versions")
+FIELDS += ("ratio_to_ours", "ratio_to_timm", "mfu", "peak_memory_mb", "compile_seconds")
+FIELDS += ("windows", "precision", "device", "versions")
+DEFAULT = ("ours", "fused", "stock", "timm")
+NUMBERS = ("image_size", "batch_size", "steps", "windows")
 
 
 def flops_of(name, image_size):
@@ -44,208 +56,131 @@ def flops_of(name, image_size):
     return 6 * (depth * block + tokens * width * patch * patch * 3)
 
 
-def build_ours(name, image_size):
-    import vit_keras
-
-    width, depth, heads, mlp, patch = SIZES[name]
-    config = vit_keras.ViTConfig(
-        image_size=image_size,
-        patch_size=patch,
-        hidden_size=width,
-        num_layers=depth,
-        num_heads=heads,
-        mlp_dim=mlp,
-    )
-    return vit_keras.create_model(config)
-
-
-def build_stock(name, image_size):
-    """The textbook ViT of Keras' own layers, without a class token: mean pooling."""
-    import keras
-    from keras import layers
-
-    width, depth, heads, mlp, patch = SIZES[name]
-    images = keras.Input((image_size, image_size, 3))
-    x = layers.Conv2D(width, patch, patch)(images)
-    x = layers.Reshape((-1, width))(x)
-    places = keras.ops.arange(x.shape[1])[None]
-    x = x + layers.Embedding(x.shape[1], width)(places)
-    for _ in range(depth):
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = x + layers.MultiHeadAttention(heads, width // heads)(y, y)
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.Dense(mlp, activation="gelu")(y)
-        x = x + layers.Dense(width)(y)
-    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
-    return keras.Model(images, layers.Dense(1000, dtype="float32")(x))
+def run(options, model, name, weights):
+    """What one contestant measured in a process of its own, or None if it failed."""
+    numbers = [f"--{n.replace('_', '-')}={getattr(options, n)}" for n in NUMBERS]
+    trace = f"--trace={options.trace / f'{model}-{name}'}" if options.trace else ""
+    given = (f"--contestant={name}", f"--model={model}", f"--weights={weights}", trace)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {CONTESTANTS[name].flags}".strip()
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": options.backend,
+        "XLA_FLAGS": flags,
+        # A later round need not compile again.
+        "JAX_COMPILATION_CACHE_DIR": str(weights.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, HERE / "train_contestants.py", *filter(None, given)]
+    command += numbers
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{name} {model} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure_keras(build, options):
-    """Images/s of `fit`, and the loss of the first steps."""
-    import keras
-    import numpy as np
+def check_losses(name, losses, precision, expected):
+    """That the first steps are timm's, or at least learn.
 
-    from vit_keras.training.devices import jit_compile, on_accelerator
-
-    clock = time.perf_counter if on_accelerator() else time.process_time
-    gpu = on_accelerator()
-    keras.config.set_dtype_policy("mixed_bfloat16" if gpu else "float32")
-    keras.utils.set_random_seed(0)
-    model = build(options.model, options.image_size)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    jit = jit_compile() if build is build_ours else "auto"
-    model.compile(keras.optimizers.AdamW(1e-4), loss, jit_compile=jit)
-    x, y = batch_of(options)
-    losses = [float(model.train_on_batch(x, y)) for _ in range(4)]
-    many = np.concatenate([x] * options.steps), np.concatenate([y] * options.steps)
-    fit = {"batch_size": options.batch_size, "verbose": 0, "shuffle": False}
-    model.fit(*many, **fit)
-    start = clock()
-    model.fit(*many, **fit)
-    seconds = clock() - start
-    return losses, seconds, keras.config.dtype_policy().name, versions("keras")
-
-
-def measure_timm(options):
-    """The same of timm, compiled."""
-    import timm
-    import torch
-
-    width, depth, heads, mlp, patch = SIZES[options.model]
-    gpu = torch.cuda.is_available()
-    device = "cuda" if gpu else "cpu"
-    torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
-    model = timm.models.vision_transformer.VisionTransformer(
-        img_size=options.image_size,
-        patch_size=patch,
-        embed_dim=width,
-        depth=depth,
-        num_heads=heads,
-        mlp_ratio=mlp / width,
-    ).to(device)
-    step_model = torch.compile(model) if gpu else model
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=gpu)
-    x, y = batch_of(options)
-    x = torch.from_numpy(x.transpose(0, 3, 1, 2)).to(device)
-    y = torch.from_numpy(y).long().to(device)
-
-    def step():
-        with torch.autocast(device, torch.bfloat16, enabled=gpu):
-            loss = torch.nn.functional.cross_entropy(step_model(x), y)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss
-
-    losses = [float(step()) for _ in range(4)]
-    clock = time.perf_counter if gpu else time.process_time
-    start = clock()
-    for _ in range(options.steps):
-        last = step()
-    float(last)  # waits for the device
-    seconds = clock() - start
-    return losses, seconds, "bfloat16" if gpu else "float32", versions("timm", "torch")
-
-
-def batch_of(options):
-    import numpy as np
-
-    draws = np.random.default_rng(0)
-    shape = (options.batch_size, options.image_size, options.image_size, 3)
-    x = draws.standard_normal(shape).astype("float32")
-    return x, draws.integers(0, 1000, options.batch_size)
-
-
-def versions(*packages):
-    import importlib.metadata
-
-    return " ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
-
-
-def child(options):
-    """One measurement, as JSON on the last line."""
-    if options.step == "timm":
-        result = measure_timm(options)
-    else:
-        build = build_ours if options.step == "ours" else build_stock
-        result = measure_keras(build, options)
-    losses, seconds, precision, packages = result
+    Raises:
+        SystemExit: they are not, and no speed is worth anything.
+    """
     if not losses[-1] < losses[0]:
-        raise SystemExit(f"{options.step} does not learn: losses {losses}")
-    import resource
+        raise SystemExit(f"{name} does not learn: losses {losses}")
+    # Of a loss near 7: float32 in another order, or bfloat16 with its 8 bits.
+    tolerance = 1e-3 if precision == "float32" else 3e-2
+    if expected is not None:
+        for one, other in zip(losses, expected, strict=True):
+            if not math.isclose(one, other, rel_tol=tolerance):
+                raise SystemExit(f"{name}: losses {losses}, those of timm {expected}")
 
-    device, peak = platform.machine(), None
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
-        cuda = sys.modules["torch"].cuda
-        device, peak = cuda.get_device_name(), cuda.max_memory_allocated()
-    elif "jax" in sys.modules:
-        first = sys.modules["jax"].devices()[0]
-        device = first.device_kind
-        peak = (first.memory_stats() or {}).get("peak_bytes_in_use")
-    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    speed = options.batch_size * options.steps / seconds
-    print(json.dumps([speed, precision, packages, device, peak / 1e6]))
+
+def measure(options, model, folder):
+    """The rows of one model size, and whether one of its contestants failed."""
+    weights, results = folder / f"{model}.safetensors", {}
+    # timm first: it leaves the weights that the others start from.
+    names = sorted(options.contestants, key=lambda n: CONTESTANTS[n].library != "timm")
+    for _ in range(options.rounds):
+        for name in names:  # in turn, so that a busy machine is so for all
+            if result := run(options, model, name, weights):
+                results.setdefault(name, []).append(result)
+    timm = results.get("timm") or results.get("timm_eager")
+    for name, rounds in results.items():
+        same = timm and CONTESTANTS[name].comparable
+        expected = timm[0]["losses"] if same else None
+        check_losses(name, rounds[0]["losses"], rounds[0]["precision"], expected)
+    times = {n: [s for r in rs for s in r["seconds"]] for n, rs in results.items()}
+    work = options.batch_size * options.steps
+    speeds = {name: work / statistics.median(values) for name, values in times.items()}
+    return [
+        row_of(options, model, name, speeds, len(times[name]), results[name][0])
+        for name in options.contestants
+        if name in results
+    ], len(results) < len(names)
+
+
+def row_of(options, model, name, speeds, number, result):
+    """A row of the table."""
+    speed, device = speeds[name], result["device"]
+    used = speed * flops_of(model, options.image_size)
+    peak = next((flops for part, flops in PEAKS.items() if part in device), None)
+    against = [speeds.get(other) for other in ("ours", "timm")]
+    values = (name, model, options.image_size, options.batch_size, f"{speed:.1f}")
+    values += tuple(f"{speed / other:.3f}" if other else "" for other in against)
+    values += (f"{used / peak:.3f}" if peak else "", f"{result['peak'] / 1e6:.0f}")
+    values += (f"{result['compile_seconds']:.0f}", number)
+    values += (result["precision"], device, result["versions"])
+    return dict(zip(FIELDS, values, strict=True))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default="jax", help="of Keras")
     parser.add_argument("--models", nargs="+", default=["s16", "b16"], choices=SIZES)
-    parser.add_argument("--contestants", nargs="+", default=["ours", "stock", "timm"])
+    parser.add_argument("--contestants", nargs="+", default=DEFAULT)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
-    parser.add_argument("--step", help=argparse.SUPPRESS)
-    parser.add_argument("--model", help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=20, help="in a window")
+    parser.add_argument("--windows", type=int, default=3, help="of a process")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each")
+    parser.add_argument("--trace", type=pathlib.Path, help="a folder, for Perfetto")
+    parser.add_argument("--out", type=pathlib.Path, help="a folder for the CSV file")
     options = parser.parse_args()
-    if options.step:
-        return child(options)
-    contestants = list(options.contestants)
-    needed = ("timm", "torch", "torchvision")
-    if "timm" in contestants and not all(map(importlib.util.find_spec, needed)):
-        contestants.remove("timm")
-    rows = []
-    for model in options.models:
-        results = {name: [] for name in contestants}
-        for _ in range(options.rounds):
-            for name in contestants:  # in turn, so that a busy machine is so for all
-                results[name].append(run_child(options, name, model))
-        speeds = {n: statistics.median(r[0] for r in rs) for n, rs in results.items()}
-        for name, (_, precision, packages, device, memory) in (
-            (n, rs[-1]) for n, rs in results.items()
-        ):
-            flops = speeds[name] * flops_of(model, options.image_size)
-            peak = next((p for k, p in PEAKS.items() if k in device), None)
-            ours = speeds.get("ours", speeds[name])
-            values = (name, model, options.image_size, options.batch_size)
-            values += (f"{speeds[name]:.1f}", f"{speeds[name] / ours:.3f}")
-            values += (f"{flops / peak:.3f}" if peak else "", f"{memory:.0f}")
-            backend = "torch" if name == "timm" else options.backend
-            values += (backend, precision, device, packages)
-            rows.append(dict(zip(FIELDS, values, strict=True)))
-            print(rows[-1])
-    if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
-    return None
+    if options.contestants == ["all"]:
+        options.contestants = list(CONTESTANTS)
+    for name in options.contestants:
+        if name not in CONTESTANTS:
+            what = "".join(f"\n  {n}: {c.what}" for n, c in CONTESTANTS.items())
+            parser.error(f"--contestants must be all or some of{what}")
+    rows, failed = [], False
+    with tempfile.TemporaryDirectory() as folder:
+        for model in options.models:
+            more, missing = measure(options, model, pathlib.Path(folder))
+            failed |= missing
+            rows += more
+            for row in more:
+                print(row, flush=True)
+            if (
+                options.out and rows
+            ):  # after each size: a cut-off call leaves the others
+                write(options.out / file_name(options, rows), rows)
+    return int(failed)
 
 
-def run_child(options, name, model):
-    """Measure one contestant in a process of its own."""
-    sizes = ("image_size", "batch_size", "steps")
-    numbers = [f"--{n.replace('_', '-')}={getattr(options, n)}" for n in sizes]
-    command = [sys.executable, __file__, "--step", name, "--model", model, *numbers]
-    environment = {**os.environ, "KERAS_BACKEND": options.backend}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name} {model} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def file_name(options, rows):
+    """Named after the device, and a toy after what it is."""
+    devices = [row["device"] for row in rows if row["contestant"][:4] != "timm"]
+    device = re.sub(r"[^A-Za-z0-9]+", "-", (devices or [rows[0]["device"]])[0])
+    toy = "toy-" if "toy" in options.models else ""
+    return f"train_throughput_{toy}{options.backend}-{device}.csv"
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import time
 from typing import Annotated
 
 import rich.console
@@ -45,7 +46,34 @@ def read_rules(path):
 
 @contextlib.contextmanager
 def status(text):
-    """A spinner on stderr with the stage of the work; nothing without a terminal."""
-    with rich.console.Console(stderr=True).status(text) as spinner:
-        with told_to(lambda stage: spinner.update(f"{text}: {stage}")):
+    """Say on stderr what the work is at, and how long each stage took: a spinner on a
+    terminal, plain lines elsewhere."""
+    console, done = rich.console.Console(stderr=True, highlight=False), Stages()
+    with console.status(text) as spinner:
+
+        def begin(stage):
+            if (line := done.end()) is not None:
+                console.print(line, style="dim")
+            done.begin(stage)
+            spinner.update(f"{text}: {stage}")
+
+        with told_to(begin):
             yield spinner
+        if (line := done.end()) is not None:
+            console.print(line, style="dim")
+
+
+class Stages:
+    """The stage that runs, and since when."""
+
+    def __init__(self):
+        self.name, self.since = None, 0.0
+
+    def begin(self, name):
+        self.name, self.since = name, time.monotonic()
+
+    def end(self) -> str | None:
+        """A line for what has run; None if there was nothing."""
+        if self.name is None:
+            return None
+        return f"{time.monotonic() - self.since:6.1f} s  {self.name}"

@@ -22,7 +22,7 @@ import typer  # noqa: E402
 
 import export  # noqa: E402
 
-from . import compression_cli, serving_cli  # noqa: E402
+from . import compression_cli, serving_cli, tables  # noqa: E402
 from .arguments import (  # noqa: E402
     Calibration,
     Labels,
@@ -33,6 +33,7 @@ from .arguments import (  # noqa: E402
     status,
 )
 from .evaluation import tensors  # noqa: E402
+from .quantization.ranges import RANGES  # noqa: E402
 
 app = typer.Typer(
     help="From a trained Keras model to a proven artefact.",
@@ -54,6 +55,9 @@ def tflite(
     scheme: Annotated[str, typer.Option(help=SCHEME_HELP)] = "float32",
     target: Annotated[str | None, typer.Option(help=TARGET_HELP)] = None,
     calibration: Calibration = None,
+    calibration_method: Annotated[
+        str, typer.Option(help=f"Ranges of int8: {', '.join(RANGES)}.")
+    ] = "min_max",
     batch: Annotated[int, typer.Option(help="Images per run, fixed.")] = 1,
     input_dtype: Annotated[str | None, typer.Option()] = None,
     output_dtype: Annotated[str | None, typer.Option()] = None,
@@ -92,6 +96,7 @@ def tflite(
             scheme=scheme,
             target=target,
             calibration=calibration,
+            calibration_method=calibration_method,
             batch=batch,
             input_dtype=input_dtype,
             output_dtype=output_dtype,
@@ -105,12 +110,12 @@ def tflite(
             evaluation=evaluation,
             enforce_parity=enforce_parity,
         )
-    print(report)
-    if report.mixed is not None:
-        table = rich.table.Table("parts raised", "measured")
-        for count, value in report.mixed["curve"]:
-            table.add_row(str(count), f"{value:.2f}")
-        rich.print(table)
+    tables.summary(report)
+    tables.next_commands(
+        f"verify {model} {out} --data {calibration or 'IMAGES'}",
+        f"check {out} --target {target or 'all'}",
+        f"benchmark {out}",
+    )
 
 
 @app.command()
@@ -183,25 +188,7 @@ def check(
         return
     with status("asking every compiler"):
         reports = check_all(artefact, runtime)
-    table = rich.table.Table("target", "verdict", "by", "what it says")
-    for name, report in reports.items():
-        if isinstance(report, export.MissingDependency):
-            table.add_row(name, "not asked", "", str(report))
-            continue
-        facts = [f"{key}: {value}" for key, value in report.facts.items() if value]
-        table.add_row(
-            name,
-            _verdict(report),
-            report.tool,
-            "\n".join(report.problems or facts),
-        )
-    rich.print(table)
-
-
-def _verdict(report):
-    if not report.passed:
-        return "refuses"
-    return "does not refuse" if report.tool.startswith("by list") else "takes it"
+    tables.targets(artefact, reports)
 
 
 @app.command()

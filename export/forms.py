@@ -19,7 +19,10 @@ class Form:
             it: about 74 dB for models with the exact one.
         heads_apart: every head by itself, in rank 3: one head's scores at a time need
             less memory than all.
-        merged: queries, keys and values in one product.
+        keys_as_rows: keys are moved as values are, and read transposed by the product
+            with the queries, which the runtime does faster than a transposition.
+        columns_as_channels: patches as a convolution over rows only, the pixels of a
+            patch's row being channels: integer kernels are slow on three channels.
         convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
             which take no integer products of another rank.
         rows: linear layers as products of two matrices, the tokens of all images as
@@ -29,7 +32,8 @@ class Form:
     split_softmax: bool = False
     gelu: str = "builtin"
     heads_apart: bool = False
-    merged: bool = False
+    keys_as_rows: bool = False
+    columns_as_channels: bool = False
     convolutions: bool = False
     rows: bool = False
 

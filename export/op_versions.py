@@ -18,7 +18,12 @@ VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
         "INT8": (3, "1.14"),
         "INT16": (4, "2.3"),
     },
-    "DEQUANTIZE": {"INT8": (2, "1.14"), "INT16": (3, "1.15"), "FLOAT16": (3, "1.15")},
+    "DEQUANTIZE": {
+        "UINT8": (1, "1.5"),
+        "INT8": (2, "1.14"),
+        "INT16": (3, "1.15"),
+        "FLOAT16": (3, "1.15"),
+    },
     "EXP": {"FLOAT32": (1, "1.7"), "INT8": (2, "2.12"), "INT16": (2, "2.12")},
     "FULLY_CONNECTED": {
         "FLOAT32": (5, "2.0"),  # keeps the leading axes

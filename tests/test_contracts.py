@@ -54,6 +54,7 @@ RANKS = {
         "quantization": 4,
         "formats": 5,
         "arguments": 6,
+        "tables": 6,
         "compression_cli": 7,
         "serving_cli": 7,
         "cli": 8,

@@ -5,6 +5,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+PREFIX = ".partial-"
+
 
 @contextlib.contextmanager
 def staged(path) -> Iterator[pathlib.Path]:
@@ -14,9 +16,14 @@ def staged(path) -> Iterator[pathlib.Path]:
     and what was at `path` before is untouched.
     """
     path = pathlib.Path(path)
-    beside = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    beside = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
     try:
         yield beside
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def leftovers(folder) -> list[pathlib.Path]:
+    """Files in a folder that a killed process did not get to finish."""
+    return sorted(pathlib.Path(folder).glob(f"{PREFIX}*"))

@@ -1,6 +1,7 @@
 """The command line `vit-keras`: presets, train, evaluate, predict, weights.
 
-Exit status: 0 good, 2 wrong usage or bad input with one clear line on stderr.
+Exit status: 0 good, 2 wrong usage or bad input with one clear line on stderr, 130
+stopped by Ctrl-C.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from .model import open_model
 from .presets import PRESETS
 from .sources import open_source
 from .training import RECIPES, Recipe, train
+from .training.checkpoint import find_last
 from .training.evaluate import evaluate as evaluate_model
 from .training.evaluate import log_probabilities
 from .training.processes import process
@@ -122,14 +124,21 @@ def train_command(
         else:
             given[name] = value
     base = base.replace(**{"model": model, **given})
-    train(
-        *(data, base, out),
-        strict=strict,
-        overwrite=overwrite,
-        devices=devices,
-        model_parallel=model_parallel,
-        tensorboard=tensorboard,
-    )
+    try:
+        train(
+            *(data, base, out),
+            strict=strict,
+            overwrite=overwrite,
+            devices=devices,
+            model_parallel=model_parallel,
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        kept = "the same command goes on from the last checkpoint"
+        if find_last(out) is None:
+            kept = "there was no checkpoint yet"
+        print(f"vit-keras: stopped; {kept}", file=sys.stderr)
+        raise typer.Exit(130) from None  # as a shell says it
     if process()[0] == 0:  # the one that writes
         rich.print(f"wrote {out}/model.keras")
 

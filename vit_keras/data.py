@@ -286,5 +286,12 @@ class Batches(keras.utils.PyDataset):
             images = np.stack(
                 [_pixels(f, self.image_size, self.preprocessing) for f in found]
             )
-        labels = np.eye(len(self.dataset.classes), dtype="float32")[batch.labels]
+        labels = one_hot(batch.labels, len(self.dataset.classes))
         return pp.normalize(images, self.preprocessing), labels
+
+
+def one_hot(labels, classes: int) -> np.ndarray:
+    """Numbers of classes (N,) as float32 (N, classes)."""
+    rows = np.zeros((len(labels), classes), "float32")
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows

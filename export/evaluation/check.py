@@ -98,7 +98,11 @@ def check(path, target="npu", runtime=None) -> CheckReport:
         refusals.append(tools.Refusal("", 0, str(error)))
     first = minimum_runtime(found)
     if runtime is not None and order(_release(runtime)) < order(first):
+        late = sorted(
+            {o.name for o in found if order(minimum_runtime([o])) == order(first)}
+        )
         reason = f"it needs TensorFlow Lite {first}, later than {runtime}"
+        reason += f", for {', '.join(late)}"
         refusals.append(tools.Refusal("", 0, reason))
     verdict = tools.Verdict("LiteRT")
     if not refusals:  # a tool may crash on what is refused already

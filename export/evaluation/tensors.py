@@ -31,7 +31,7 @@ class TensorError:
 
 def open_preserving(path):
     """An interpreter that keeps every tensor, the input's details, and those of all
-    float tensors by index."""
+    float tensors by index. Kernels' own scratch has no name: it may hold anything."""
     from ai_edge_litert.interpreter import OpResolverType
 
     with warnings.catch_warnings():  # keeping all tensors is what we want here
@@ -47,7 +47,7 @@ def open_preserving(path):
     return (
         interpreter,
         entry,
-        {t["index"]: t for t in details if t["dtype"] == np.float32},
+        {t["index"]: t for t in details if t["dtype"] == np.float32 and t["name"]},
     )
 
 

@@ -51,6 +51,11 @@ class Budget:
     def _accuracy(self, outputs):
         return float(np.mean(outputs.argmax(axis=-1) == self.labels))
 
+    @property
+    def unit(self) -> str:
+        """Of what is measured."""
+        return "dB" if self.accuracy_drop is None else "points"
+
     def __str__(self):
         count = f"on {len(self.images)} images"
         if self.accuracy_drop is None:
@@ -144,7 +149,12 @@ def _labelled(evaluation, model, rules, names):
 def _of_folder(path, size, rules, names):
     from vit_keras import data, preprocessing
 
-    dataset = data.folder(path)
+    try:
+        dataset = data.folder(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"`evaluation` must be a folder of class folders: {error}"
+        ) from error
     labels = dataset.labels
     if names is not None:  # a folder may lack some classes
         unknown = sorted(set(dataset.classes) - set(names))
@@ -186,7 +196,7 @@ def fit_budget(path, ranges, budget: Budget, ends, base, target, precise) -> Any
 
     def measure(raised):
         rules = [r for part in raised for r in part.rules(mixed.BITS[precise])]
-        contents[len(raised)] = static(*(path, ranges, entry, exit_), [*base, *rules])
+        contents[len(raised)] = static(path, ranges, entry, exit_, [*base, *rules])
         trial.write_bytes(contents[len(raised)])
         return budget.measure(trial)
 
@@ -207,9 +217,15 @@ def fit_budget(path, ranges, budget: Budget, ends, base, target, precise) -> Any
     names = tuple(part.name for part in raised)
     return mixed.Choice(
         demand=str(budget),
+        unit=budget.unit,
         precision=precise,
         raised=names,
         total=len(candidates),
+        cost={
+            "bytes": len(contents[len(raised)]) - len(contents[0]),
+            "macs": float(sum(part.macs for part in raised)),
+            "values": float(sum(part.values for part in raised)),
+        },
         sensitivity=mixed.finite(errors),
         curve=tuple(sorted(curve.items())),
     )

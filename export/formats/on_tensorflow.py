@@ -18,6 +18,7 @@ import tempfile
 import numpy as np
 
 from ..errors import ParityError, missing
+from ..quantization.calibration import CALIBRATION_LIMIT, as_array
 from .metadata import read_report
 
 # exit status of the child -> the error to raise here
@@ -73,7 +74,7 @@ def _as_flags(options, folder):
         file = os.path.join(folder, name)
         if name == "calibration" and not isinstance(value, str | os.PathLike):
             value = f"{file}.npy"
-            np.save(value, np.asarray(options[name]))
+            np.save(value, as_array(options[name], CALIBRATION_LIMIT))
         elif name == "evaluation" and not isinstance(value, str | os.PathLike):
             value = f"{file}.npz"
             np.savez(value, images=options[name][0], labels=options[name][1])

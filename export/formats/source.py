@@ -4,6 +4,9 @@ import dataclasses
 import os
 from typing import Any
 
+import keras
+import numpy as np
+
 from ..graph import build
 from ..quantization.calibration import Images, load_parity_images
 
@@ -42,6 +45,7 @@ class Source:
         if isinstance(model, str | os.PathLike):
             model = open_model(model)
         model = build.check_model(model)
+        _check_finite(model)
         labels = _check_labels(model, labels)
         preprocessing = preprocessing or build.find_preprocessing(model)
         images = load_parity_images(
@@ -70,6 +74,21 @@ class Source:
             "labels": self.labels,
             "notes": (*self.notes(), *notes),
         }
+
+
+def _check_finite(model):
+    """Refuse a model that training has broken.
+
+    Raises:
+        ValueError: a weight is infinite or no number.
+    """
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if "float" in values.dtype.name and not np.isfinite(values).all():
+            raise ValueError(
+                "`model` must have finite weights. Received: NaN or infinity in "
+                f"'{weight.path}'"
+            )
 
 
 def _check_labels(model, labels):

@@ -8,12 +8,14 @@ from ..evaluation import check, runners, tensors
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..quantization import post_training
+from ..quantization.gptq import GRIDS, round_weights
 from ..schemes import get_scheme
 from ..stages import stage
 from ..targets import form_for, get_target
 from . import metadata, on_tensorflow, tflite_metadata, trained
 from .budget import check_budget, fit_budget, open_budget
 from .converter import convert
+from .options import check_options, check_size, special_rules
 
 
 def to_tflite(
@@ -23,6 +25,7 @@ def to_tflite(
     scheme="float32",
     target=None,
     calibration=None,
+    calibration_method="min_max",
     batch=1,
     input_dtype=None,
     output_dtype=None,
@@ -50,8 +53,12 @@ def to_tflite(
         target: a name in `TARGETS`: the graph is written as it suits that place, and
             its compiler or runtime must accept the file. None for a file for LiteRT.
         calibration: pixels for ranges and parity: an array (N, H, W, C) with values
-            0..255, a `.npy` file, or a folder of images. Needed by "int8"; of more
-            than 128 images, 128 are drawn.
+            0..255, a `.npy` file, a folder of images, or a `tf.data.Dataset` or other
+            iterable of batches (N, H, W, C), alone or with labels. Needed by "int8";
+            of more than 128 images, 128 are drawn, of a data set the first ones used.
+        calibration_method: how "int8" gets ranges from the values on these images:
+            "min_max"; or, clipping outliers, "mse" (least squared error) or
+            "percentile" (99.99 %). Pre-trained ViTs need their outliers.
         batch: number of images per run, fixed in the file.
         input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
             uint8, or float32 for a model without preprocessing. A float32 input takes
@@ -86,10 +93,9 @@ def to_tflite(
         MissingDependency: the extra "export" is not installed.
     """
     rules = get_scheme(scheme)
-    _check_arguments(scheme, target, batch)
-    input_dtypes, output_dtypes = _ends(rules, scheme, target)
-    _check_choice("input_dtype", input_dtype, input_dtypes, scheme)
-    _check_choice("output_dtype", output_dtype, output_dtypes, scheme)
+    input_dtypes, output_dtypes = check_options(
+        scheme, target, batch, input_dtype, output_dtype, calibration_method
+    )
     wanted = check_budget(min_sqnr, accuracy_drop, evaluation, scheme, target)
     is_trained = trained.is_trained(model)
     if rules.needs_calibration and calibration is None and not is_trained:
@@ -102,6 +108,7 @@ def to_tflite(
         "scheme": scheme,
         "target": target,
         "calibration": calibration,
+        "calibration_method": calibration_method,
         "batch": batch,
         "input_dtype": input_dtype,
         "output_dtype": output_dtype,
@@ -125,11 +132,16 @@ def to_tflite(
     if is_trained:
         model = trained.opened(model)
         aware = model.quantized
-        trained.check_use(aware, scheme, target, heads_apart, wanted)
+        clipped = calibration_method != "min_max"
+        trained.check_use(aware, scheme, target, heads_apart, wanted or clipped)
     stage("reading the model and the images")
     limit = images_of.CALIBRATION_LIMIT
     source = Source.open(model, preprocessing, labels, calibration, limit)
     model, images = source.model, source.images
+    check_size(model, scheme)
+    budget = None
+    if wanted:
+        budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
     # Without preprocessing inside, the file takes what the model takes: no pixels.
     pixels = source.preprocessing is not None
     input_dtype = input_dtype or (input_dtypes[0] if pixels else "float32")
@@ -142,13 +154,16 @@ def to_tflite(
         # A quantised input is exactly uint8 only if the float graph starts in float.
         entry = "float32" if rules.needs_calibration else input_dtype
         stage("rewriting the graph")
+        rounding = ()
         if aware is not None:
             graph = trained.trained_graph(aware)
         else:
             graph = inference_graph(model, source.preprocessing, images.pixels, form)
+            rounding = _round(graph, images, rules.weights)
         stage("converting")
         convert(graph.function, model, staged, scheme, batch, entry)
-        reference, choice = staged.with_name("float.tflite"), None
+        reference = staged.with_name(f"{staged.name}.float")  # another than its own
+        choice = None
         shutil.copyfile(staged, reference)  # to say where an error begins
         if rules.recipe is not None:
             stage("quantising the weights")
@@ -159,13 +174,16 @@ def to_tflite(
             if aware is not None:
                 ranges = trained_ranges(staged, aware, images.pixels)
             else:
-                ranges = images_of.measure_ranges(staged, images.pixels, pixels)
-            special = _rules(rules, scheme, target)
+                ranges = images_of.measure_ranges(
+                    *(staged, images.pixels, pixels, calibration_method)
+                )
+            special = special_rules(scheme, target)
             if aware is not None:
-                special += trained.weight_rules(staged)
+                special += trained.weight_rules(staged, aware)
+            elif target and get_target(target).by_row and scheme == "int8":
+                special = post_training.by_row(staged, get_target(target).int8_only)
             ends = (input_dtype, output_dtype)
-            if wanted:
-                budget = open_budget(min_sqnr, accuracy_drop, evaluation, source)
+            if budget is not None:
                 choice = fit_budget(
                     *(staged, ranges, budget, ends, special, target, precise)
                 )
@@ -192,7 +210,7 @@ def to_tflite(
                 f"{images.source}{_where(reference, staged, images.pixels, threshold)}",
                 parity,
             )
-        notes = () if choice is None else (str(choice),)
+        notes = rounding if choice is None else (*rounding, str(choice))
         report = metadata.ExportReport(
             path=str(path),
             format="tflite",
@@ -203,7 +221,9 @@ def to_tflite(
             output=f"{runner.output_dtype} {runner.output_shape}",
             operators=inspected.operators,
             parity=parity,
-            calibration=images.summary() if measured else None,
+            calibration={**images.summary(), "method": calibration_method}
+            if measured
+            else None,
             rewrites=graph.rewrites,
             form=dataclasses.asdict(form),
             mixed=None if choice is None else dataclasses.asdict(choice),
@@ -216,13 +236,22 @@ def to_tflite(
         return metadata.publish(staged, path, report)
 
 
-def _rules(rules, scheme, target):
-    """What of a scheme is not int8: operators left in float, or in int16."""
-    place = get_target(target) if target else None
-    found = []
-    if place and place.int8_only and scheme == "int8":
-        found += post_training.only(place.int8_only)
-    return found + [post_training.Rule(name, activations=16) for name in rules.wide]
+def _round(graph, images, weights):
+    """Round weights of a graph for a scheme that has such `weights`.
+
+    Returns:
+        Notes: what was done, or would need images.
+    """
+    grid = GRIDS.get(weights)
+    if grid is None or graph.layer is None:
+        return ()
+    if images.synthetic:
+        needed = "with `calibration` they would lose less"
+        return (f"weights rounded to the nearest {weights}: {needed}",)
+    stage(f"rounding weights to {weights}")
+    round_weights(graph, images.pixels, grid)
+    count = min(len(images.pixels), grid.images)
+    return (f"weights ({grid.layers}) rounded by GPTQ on {count} images",)
 
 
 def _where(reference, path, images, threshold):
@@ -232,19 +261,6 @@ def _where(reference, path, images, threshold):
     if wrong is None:
         return ""
     return f"; the first tensor below is {wrong.name} ({wrong.sqnr_db:.1f} dB)"
-
-
-def _ends(rules, scheme, target):
-    """The dtypes that input and output may have, the default first."""
-    place = get_target(target) if target else None
-    ends = [rules.input_dtypes, rules.output_dtypes]
-    if place and place.int8_only and scheme == "int8":
-        ends[1] = ("float32",)  # what follows the last product is float
-    if place and not place.casts and not rules.needs_calibration:
-        ends[0] = ("float32",)
-    if place and place.ends:
-        ends = [tuple(d for d in end if d in place.ends) for end in ends]
-    return ends
 
 
 def _inspect(path, target):
@@ -262,21 +278,3 @@ def _inspect(path, target):
     if not report.passed:
         raise UnsupportedOperators(f"target refuses the file: {report}")
     return report, notes
-
-
-def _check_arguments(scheme, target, batch):
-    if target is not None and scheme not in get_target(target).schemes:
-        raise ValueError(
-            f"`scheme` must be one of {', '.join(get_target(target).schemes)} for "
-            f"target={target!r}. Received: scheme={scheme!r}"
-        )
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
-
-
-def _check_choice(name, value, valid, scheme):
-    if value is not None and value not in valid:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(valid)} for scheme={scheme!r}. "
-            f"Received: {name}={value!r}"
-        )

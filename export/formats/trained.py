@@ -1,5 +1,6 @@
 """What `to_tflite` does with a model of `quantize_aware`."""
 
+import collections
 import json
 import os
 import re
@@ -37,17 +38,17 @@ def opened(model):
     return model
 
 
-def check_use(layer, scheme, target, heads_apart, raised=False):
+def check_use(layer, scheme, target, heads_apart, otherwise=False):
     """Refuse another artefact than the one that was trained.
 
     Raises:
-        ValueError: the scheme is not "int8", the target wants another graph, or parts
-            are to be raised above what was trained.
+        ValueError: the scheme is not "int8", the target wants another graph, or ranges
+            or bits are to be others than those that were trained.
     """
-    if raised:
+    if otherwise:
         raise ValueError(
-            "`min_sqnr` and `accuracy_drop` are for quantisation after training; a "
-            "model of quantize_aware is written as it was trained"
+            "`calibration_method`, `min_sqnr` and `accuracy_drop` are for quantisation "
+            "after training; a model of quantize_aware is written as it was trained"
         )
     if scheme != "int8":
         raise ValueError(
@@ -72,17 +73,28 @@ def trained_graph(layer):
 
     inference = InferenceViT(layer.arrays(), layer.form, name="vit")
     inference.update()
-    bits = sorted(set(layer.bits.values()))
-    note = f"trained as integers: weights of {' and '.join(map(str, bits))} bits"
-    return Graph(inference, ("quantize_aware",), (note,))
+    return Graph(inference, ("quantize_aware",), (_how_held(layer),))
 
 
-def weight_rules(path) -> list[Rule]:
+def _how_held(layer) -> str:
+    """What becomes of the kernels, for the report."""
+    kinds = collections.Counter(
+        (bits, "int4" if layer.is_int4(place) else "int8")
+        for place, bits in layer.bits.items()
+    )
+    parts = [f"{n} kernels of {bits} bits as {t}" for (bits, t), n in kinds.items()]
+    coarse = any(bits < 8 and held == "int8" for bits, held in kinds)
+    reason = f"; LiteRT has int4 kernels of {', '.join(INT4_OPERATORS)} alone"
+    return f"trained as integers: {', '.join(parts)}{reason if coarse else ''}"
+
+
+def weight_rules(path, layer) -> list[Rule]:
     """How the file must hold weights so that what training made of them lasts: those on
     a grid of int4 as int4, clustered ones with one scale.
 
     Arguments:
         path: a float32 `.tflite` file.
+        layer: the `QuantizedViT` that it is of.
     """
     from ..evaluation.tensors import open_preserving
     from ..graph.kept import VALUES
@@ -98,6 +110,6 @@ def weight_rules(path) -> list[Rule]:
         levels = weights / np.where(peaks, peaks, 1) * GRID
         if np.abs(levels - np.round(levels)).max() < 1e-3:  # float32 has 1e-6
             found.append(Rule(op["op_name"], outputs, weights=4))
-        elif len(np.unique(weights)) <= min(VALUES, weights.size // 4):
+        elif layer.values and len(np.unique(weights)) <= min(VALUES, weights.size // 4):
             found.append(Rule(op["op_name"], outputs, granularity="TENSORWISE"))
     return found

@@ -135,11 +135,14 @@ class Graph:
             are its own: the model is not changed.
         rewrites: names of those that were applied, in order.
         notes: what was not possible, and why, one line each.
+        layer: the `InferenceViT` in it, whose weights may be rounded in any way; None
+            if there is none, or its zeros and shared values must last.
     """
 
     function: Callable[[Any], Any]
     rewrites: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    layer: Any = None
 
 
 # Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
@@ -201,7 +204,7 @@ def inference_graph(
     left_out = set(allowed) - set(done) - {"fold_layer_scale"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
     notes += (compressed,) if compressed else ()
-    return Graph(function, tuple(done), notes)
+    return Graph(function, tuple(done), notes, None if undo else layer)
 
 
 def _shift(layer, function, images):

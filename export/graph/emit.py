@@ -47,6 +47,7 @@ class InferenceViT(keras.layers.Layer):
         self.frozen = frozen
         self.form = form or Form()
         self.seen = None  # a list, to which attention adds queries, keys, values
+        self.visit = None  # a function of each linear layer and its input, beforehand
         self.weights_held = weights if keep else None
         self._held = map_arrays(weights, self._hold, consume=not keep)
 
@@ -123,11 +124,14 @@ class InferenceViT(keras.layers.Layer):
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         else:
-            kernel = ops.reshape(
-                w.embedding.kernel, (height, width, config.channels, inner)
-            )
-            images = self.operand(images)
-            x = ops.conv(images, kernel, config.patch_size, "valid", "channels_last")
+            images, channels = self.operand(images), config.channels
+            if self.visit is not None:
+                self.visit(w.embedding, images)
+            if self.form.columns_as_channels:
+                width, channels = 1, width * channels
+                images = ops.reshape(images, (-1, rows * height, columns, channels))
+            kernel = ops.reshape(w.embedding.kernel, (height, width, channels, inner))
+            x = ops.conv(images, kernel, (height, width), "valid", "channels_last")
             # Before the reshape, so that it becomes the convolution's own bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
         x = a(x + w.positions)
@@ -166,10 +170,7 @@ class InferenceViT(keras.layers.Layer):
             y = self.activation(ops.concatenate(parts, axis=-1))
             return self.linear(y, attention.out)
 
-        if self.form.merged and query is source and self.seen is None:
-            q, k, v = self._merged(source, attention)
-        else:
-            q, k, v = (self._heads(*end, attention) for end in ends)
+        q, k, v = (self._heads(*end, attention) for end in ends)
         y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
         inner = attention.heads * attention.head_dim
         y = ops.reshape(y, (-1, query.shape[1], inner))
@@ -184,24 +185,6 @@ class InferenceViT(keras.layers.Layer):
             self.seen.append(x)
         return ops.transpose(x, (0, 2, 1, 3))
 
-    def _merged(self, x, attention):
-        """The same of all three, from one product."""
-        parts = (attention.query, attention.key, attention.value)
-        kernel, bias = (
-            ops.concatenate([getattr(part, name) for part in parts], axis=-1)
-            for name in ("kernel", "bias")
-        )
-        x = self.linear(x, Linear(kernel, bias))
-        count, size = attention.heads, attention.head_dim
-        x = ops.reshape(x, (-1, x.shape[1], 3 * count, size))
-        x = ops.transpose(x, (0, 2, 1, 3))
-        q, k, v = (x[:, i * count : (i + 1) * count] for i in range(3))
-        if attention.query_norm is not None:
-            q = self.norm(q, attention.query_norm)
-        if attention.key_norm is not None:
-            k = self.norm(k, attention.key_norm)
-        return q, k, v
-
     def _head(self, x, linear, own_norm, columns):
         """One head's queries, keys or values (N, T, d)."""
         x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
@@ -212,13 +195,20 @@ class InferenceViT(keras.layers.Layer):
         a = self.activation
         if scale != 1.0:
             q = a(q * scale)
-        scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        scores = a(self._scores(q, k))
         if not self.form.split_softmax:
             return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
         root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
         return a(a(ops.matmul(a(shares * root), v)) * root)
+
+    def _scores(self, q, k):
+        if not self.form.keys_as_rows:
+            return ops.matmul(q, ops.swapaxes(k, -1, -2))
+        import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
+
+        return tf.matmul(q, k, transpose_b=True)
 
     def _mlp(self, x, dense1, dense2, activation):
         hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")
@@ -252,6 +242,8 @@ class InferenceViT(keras.layers.Layer):
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""
         x, kernel = self.operand(x), dense.kernel
+        if self.visit is not None:
+            self.visit(dense, x)
         (inner, outer), form = kernel.shape, self.form
         if len(x.shape) != 3 or not (form.convolutions or form.rows):
             return self.result(ops.matmul(x, kernel) + dense.bias)

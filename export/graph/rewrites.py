@@ -58,6 +58,8 @@ def fold_norms(weights: Weights) -> bool:
         _fold(block.norm1, [attention.query, attention.key, attention.value])
         _fold(block.norm2, [block.dense1])
     _fold(weights.norm, readers(weights))
+    if weights.patch_norms is not None:
+        _fold(weights.patch_norms[0], [weights.embedding])
     if weights.pool is not None:
         _, _, norm, dense1, _, _ = weights.pool
         _fold(norm, [dense1])

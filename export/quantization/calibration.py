@@ -6,10 +6,12 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 
-from ..evaluation.tensors import open_preserving
+from ..evaluation.tensors import open_preserving, short_name
+from .ranges import RANGES, Seen
 
 # Operators whose outputs are their inputs' values in another shape or place. Their
 # tensors must share one scale, or the quantiser has to convert between them.
@@ -21,11 +23,14 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
 
     Arguments:
         source: an array (N, H, W, C) with pixels 0..255, a `.npy` file of one, or a
-            folder that is searched for image files, subfolders included.
+            folder that is searched for image files, subfolders included; or a
+            `tf.data.Dataset` or another iterable of batches of images, alone or first
+            in a tuple, as with labels.
         image_size: (height, width) that the model takes.
         preprocessing: how photographs are brought to this size; None for a model
             whose input is not pixels, which then takes arrays only.
-        limit: use at most this many images, drawn at random; None means all.
+        limit: use at most this many images, drawn at random, but the first ones of a
+            data set; None means all.
         seed: of this draw.
 
     Returns:
@@ -50,8 +55,11 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
             raise ValueError(
                 f"Images must be an array, a .npy file or a folder. Received: '{path}'"
             )
-        source = np.load(path, allow_pickle=False)
-    images = np.asarray(source)
+        try:
+            source = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"'{path}' is no whole .npy file: {error}") from error
+    images = as_array(source, limit)
     channels = len(preprocessing.mean) if preprocessing is not None else None
     expected = (*image_size, channels or images.shape[-1])
     if images.ndim != 4 or images.shape[1:] != expected or not len(images):
@@ -64,6 +72,32 @@ def load_images(source, image_size, preprocessing, limit=None, seed=0):
     if preprocessing is not None:
         images = _check_pixels(images)
     return images
+
+
+def as_array(source, limit=None) -> np.ndarray:
+    """An array of what is one, or of the first images of an iterable of batches.
+
+    Raises:
+        ValueError: the iterable gives something else.
+    """
+    array = hasattr(source, "__array__") or isinstance(source, list | tuple)
+    if array or not isinstance(source, Iterable):
+        return np.asarray(source)
+    batches, count = [], 0
+    for item in source:
+        batch = np.asarray(item[0] if isinstance(item, list | tuple) else item)
+        if batch.ndim != 4 or batch.shape[1:] != (batches or [batch])[0].shape[1:]:
+            raise ValueError(
+                "A data set of images must give batches (N, H, W, C) of one size, or "
+                f"(batch, labels). Received: shape={batch.shape}"
+            )
+        batches.append(batch)
+        count += len(batch)
+        if limit is not None and count >= limit:
+            break
+    if not batches:
+        raise ValueError("A data set of images must hold one at least. It is empty")
+    return np.concatenate(batches)[:limit]
 
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
@@ -170,47 +204,64 @@ def content_hash(images) -> str:
     return digest.hexdigest()
 
 
-def measure_ranges(path, images, pixels=True) -> dict[str, tuple[float, float]]:
-    """Least and greatest value of every float tensor of a float file.
+def measure_ranges(
+    path, images, pixels=True, method="min_max"
+) -> dict[str, tuple[float, float]]:
+    """The range of every float tensor of a float file.
 
-    Plain minimum and maximum: clipping outliers, which class and register tokens
-    carry on purpose, destroys a pre-trained ViT.
+    Plain minimum and maximum is the default: clipping outliers, which class and
+    register tokens carry on purpose, destroys a pre-trained ViT.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
         images: (N, H, W, C), what the file takes.
         pixels: whether these are pixels 0..255.
+        method: a name in `RANGES`.
 
     Returns:
-        tensor name -> (min, max). Tensors that share a scale share a range.
+        tensor name -> (min, max). Tensors that share a scale share a range: that which
+        holds the range of each.
+
+    Raises:
+        ValueError: a tensor is infinite or no number.
     """
     interpreter, entry, tensors = open_preserving(path)
     batch = int(entry["shape"][0])
-    low = dict.fromkeys(tensors, math.inf)
-    high = dict.fromkeys(tensors, -math.inf)
+    # Kernels' own scratch tensors are nobody's input or output, and hold anything.
+    operators = interpreter._get_ops_details()
+    used = {int(i) for op in operators for i in (*op["inputs"], *op["outputs"])}
+    counted = method != "min_max"
+    seen = {index: Seen(counted) for index in tensors if index in used}
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))
         interpreter.set_tensor(entry["index"], chunk)
         interpreter.invoke()
-        for index in low:
+        for index, held in seen.items():
             values = interpreter.get_tensor(index)
-            if values.size:
-                low[index] = min(low[index], float(values.min()))
-                high[index] = max(high[index], float(values.max()))
+            if not values.size:
+                continue
+            if not (math.isfinite(values.min()) and math.isfinite(values.max())):
+                name = short_name(tensors[index]["name"])
+                raise ValueError(
+                    "the model must give finite values on the calibration images. "
+                    f"{name} has infinite ones, or NaN"
+                )
+            held.add(values)
+    ranges = {
+        index: RANGES[method](held)
+        for index, held in seen.items()
+        if math.isfinite(held.low)  # not empty
+    }
     if pixels:
         # All values are possible, whichever these images happened to hold. With
         # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
-        low[entry["index"]], high[entry["index"]] = 0.0, 255.0
-    for group in same_scale_groups(interpreter, low):
-        least, most = min(low[i] for i in group), max(high[i] for i in group)
-        for index in group:
-            low[index], high[index] = least, most
-    return {
-        tensor["name"]: (low[index], high[index])
-        for index, tensor in tensors.items()
-        if math.isfinite(low[index])
-    }
+        ranges[entry["index"]] = (0.0, 255.0)
+    for group in same_scale_groups(interpreter, ranges):
+        low = min(ranges[index][0] for index in group)
+        high = max(ranges[index][1] for index in group)
+        ranges |= dict.fromkeys(group, (low, high))
+    return {tensors[index]["name"]: ends for index, ends in ranges.items()}
 
 
 def same_scale_groups(interpreter, indices):

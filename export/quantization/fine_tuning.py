@@ -4,8 +4,8 @@ import keras
 from rich.console import Console
 
 from vit_keras.data import Dataset
-from vit_keras.training.fit import plan
 from vit_keras.training.objective import compiled, open_teacher
+from vit_keras.training.plan import batch_size, plan
 from vit_keras.training.progress import ProgressBar, new_bar
 from vit_keras.training.recipe import Recipe
 from vit_keras.training.stream import Stream
@@ -38,14 +38,15 @@ def fine_tune(
         console: where the progress bar goes; None means the terminal.
 
     Returns:
-        What `fit` returns; an epoch of it is a segment of `training.fit.plan`.
+        What `fit` returns; an epoch of it is a segment of `training.plan.plan`.
 
     Raises:
         FloatingPointError: the loss is no longer a number.
     """
     steps, segments = plan(recipe, len(dataset))
     fitted = compiled(model, recipe, steps * segments // recipe.accumulate)
-    stream = Stream(dataset, model.config, recipe, teacher=open_teacher(recipe))
+    teacher = open_teacher(recipe, model.config)
+    stream = Stream(dataset, model.config, recipe, teacher=teacher)
     watch = StopOnNaN(steps)
     with new_bar(console or Console(stderr=True)) as bar:
         history = fitted.fit(
@@ -54,8 +55,12 @@ def fine_tune(
             shuffle=False,  # the stream has its own order
             epochs=segments,
             verbose=0,
-            callbacks=[watch, ProgressBar(bar), *callbacks],
+            callbacks=[
+                watch,
+                ProgressBar(bar, steps, batch_size(recipe, len(dataset))),
+                *callbacks,
+            ],
         )
     if watch.message:
-        raise FloatingPointError(watch.message.partition(". The last")[0])
+        raise FloatingPointError(watch.message)
     return history

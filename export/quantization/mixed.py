@@ -32,10 +32,14 @@ class Part:
     Attributes:
         name: of the scope they are in, such as "encoderblock_3/attention".
         operators: (operator, name of its output) each.
+        macs: share of the file's multiply-adds that they do.
+        values: share of the values that its operators compute.
     """
 
     name: str
     operators: tuple[tuple[str, str], ...]
+    macs: float = 0.0
+    values: float = 0.0
 
     def rules(self, bits) -> list[Rule]:
         """That compute these operators with this many bits."""
@@ -51,25 +55,33 @@ class Choice:
 
     Attributes:
         demand: in words.
+        unit: of what was measured, "dB" or "points".
         precision: of the raised parts, "int16" or "float32".
         raised: names of the parts, the worst first.
         total: number of parts there are.
+        cost: of raising them: `bytes` more, and the shares of all multiply-adds
+            (`macs`) and computed values (`values`) that now have more bits.
         sensitivity: part -> SQNR in dB of the output if this part alone is int8.
         curve: (number of parts raised, what was measured) of every file tried.
     """
 
     demand: str
+    unit: str
     precision: str
     raised: tuple[str, ...]
     total: int
+    cost: dict[str, float]
     sensitivity: dict[str, float]
     curve: tuple[tuple[int, float], ...]
 
     def __str__(self):
-        names = ", ".join(self.raised) or "nothing"
+        count, cost = f"{len(self.raised)} of {self.total} parts", self.cost
+        if not self.raised:
+            return f"{count} raised: int8 has {self.demand}"
         return (
-            f"{len(self.raised)} of {self.total} parts in {self.precision} for "
-            f"{self.demand}: {names}"
+            f"{count} in {self.precision} for {self.demand}; {cost['macs']:.0%} of the "
+            f"multiply-adds, {cost['values']:.0%} of the values, "
+            f"{cost['bytes'] / 1e3:+.0f} kB: {', '.join(self.raised)}"
         )
 
 
@@ -85,11 +97,14 @@ def parts(path, precision: str, kinds=None) -> list[Part]:
     ends = {interpreter.get_input_details()[0]["index"]}
     found: dict[str, list] = {}
     operators = interpreter._get_ops_details()
+    shapes = {t["index"]: t["shape"] for t in interpreter.get_tensor_details()}
+    work = np.array([_work(op, shapes) for op in operators])
+    work = work / np.maximum(work.sum(0), 1)
     last = {interpreter.get_output_details()[0]["index"]}
     for op in reversed(operators):  # what moves the output has its type
         if last & set(op["outputs"]) and op["op_name"] in SAME_SCALE:
             last |= {int(op["inputs"][0])}
-    for op in operators:
+    for op, shares in zip(operators, work, strict=True):
         kind, output = op["op_name"], int(op["outputs"][0])
         # Both ends of the file have types of their own.
         fixed = output in last or ends & set(map(int, op["inputs"]))
@@ -99,9 +114,29 @@ def parts(path, precision: str, kinds=None) -> list[Part]:
         if fixed or unable or output not in tensors:
             continue
         name = tensors[output]["name"]
-        scope = short_name(name).rpartition("/")[0] or "whole"
-        found.setdefault(scope, []).append((kind, name))
-    return [Part(name, tuple(held)) for name, held in found.items()]
+        found.setdefault(_scope(name), []).append((kind, name, shares))
+    return [
+        Part(name, tuple(op[:2] for op in held), *np.sum([op[2] for op in held], 0))
+        for name, held in found.items()
+    ]
+
+
+def _scope(name):
+    """Part of the model that a tensor is in: block and kind of layer."""
+    scopes = short_name(name).split("/")[:-1]
+    if len(scopes) == 1 and scopes[0].startswith("encoderblock_"):
+        return f"{scopes[0]}/residual"
+    return "/".join(scopes[:2]) or "whole"
+
+
+def _work(op, shapes):
+    """(multiply-adds, values computed) of an operator."""
+    inputs, values = op["inputs"], int(np.prod(shapes[int(op["outputs"][0])]))
+    if op["op_name"] == "BATCH_MATMUL":
+        return values * int(shapes[int(inputs[0])][-1]), values
+    if op["op_name"] in ("FULLY_CONNECTED", "CONV_2D"):
+        return values * int(np.prod(shapes[int(inputs[1])][1:])), values
+    return 0, values
 
 
 def sensitivity(path, ranges, images, candidates: Sequence[Part]) -> dict[str, float]:

@@ -9,13 +9,16 @@ import dataclasses
 import io
 import os
 import pathlib
+import re
 import warnings
 
 import numpy as np
 
 from ..errors import missing
+from ..evaluation.tensors import open_preserving
 from ..op_versions import needed
 from ..packing import pack, unpack
+from .ends import set_ends
 
 
 def _library():
@@ -80,9 +83,11 @@ class Rule:
     Arguments:
         operator: its name; "ALL_SUPPORTED" for every one.
         outputs: regular expression of the names of the outputs.
-        activations: bits, 8 or 16; 32 leaves the operator in float.
+        activations: bits, 8 or 16; 32 leaves the operator in float; 0 gives it floats,
+            which it quantises row by row as it runs.
         weights: bits, 8 or 4.
         granularity: "CHANNELWISE" or "TENSORWISE", what has a scale of the weights.
+        centred: the zero point of the right operand is 0.
     """
 
     operator: str
@@ -90,11 +95,40 @@ class Rule:
     activations: int = 8
     weights: int = 8
     granularity: str = "CHANNELWISE"
+    centred: bool = False
 
 
 def only(operators) -> list[Rule]:
     """Rules that leave all others in float."""
     return [Rule("ALL_SUPPORTED", activations=32), *map(Rule, operators)]
+
+
+def by_row(path, operators) -> list[Rule]:
+    """Rules for files with floats between the operators, for CPUs: these quantise their
+    inputs as they run; of the others only the scores of attention are in int8.
+
+    XNNPACK takes a product of two int8 tensors if the zero point of the right one is 0.
+
+    Arguments:
+        path: a float32 `.tflite` file.
+        operators: names of those with weights.
+    """
+    interpreter, _, tensors = open_preserving(path)
+    found = interpreter._get_ops_details()
+    read = {int(op["inputs"][0]) for op in found if op["op_name"] == "SOFTMAX"}
+    made = {int(output) for op in found for output in op["outputs"]}
+    scores = [
+        f"^{re.escape(tensors[int(op['outputs'][0])]['name'])};?$"
+        for op in found
+        if op["op_name"] == "BATCH_MATMUL"
+        and int(op["outputs"][0]) in read
+        and made.issuperset(map(int, op["inputs"]))  # no constant
+    ]
+    return [
+        Rule("ALL_SUPPORTED", activations=32),
+        *(Rule(name, activations=0) for name in operators),
+        *(Rule("BATCH_MATMUL", name, centred=True) for name in scores),
+    ]
 
 
 def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
@@ -114,12 +148,14 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
 
     known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
-    for rule in rules:
+    for rule in _one_scale(rules):
         operator = operators[STAND_INS.get(rule.operator, rule.operator)]
         if rule.activations == 32:
             quantizer.update_quantization_recipe(
                 regex=rule.outputs, operation_name=operator, algorithm_key=skip
             )
+        elif rule.activations == 0:
+            quantizer.add_dynamic_config(rule.outputs, operator, rule.weights)
         else:
             quantizer.add_static_config(
                 *(rule.outputs, operator, rule.activations, rule.weights),
@@ -135,6 +171,7 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
         signature, entry, shape = _signature(path)
         grey = np.full(shape, 127, "float32")
         statistics = quantizer.calibrate({signature: [{entry: grey}]})
+        ranges = _centre(path, ranges, rules)
         for name, values in statistics.items():
             if "min" in values:
                 low, high = ranges[name]
@@ -142,7 +179,35 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
                 values["max"] = np.full_like(values["max"], high)
         content = bytes(quantizer.quantize(statistics).quantized_model)
     content = _swap(_tidy(content), {b: a for a, b in STAND_INS.items()}, version=2)
-    return _complete(_set_ends(content, input_dtype, output_dtype))
+    return _complete(set_ends(content, input_dtype, output_dtype))
+
+
+def _centre(path, ranges, rules):
+    """Ranges with which `centred` operands have the zero point 0: from -128 to 127."""
+    patterns = [rule.outputs for rule in rules if rule.centred]
+    if not patterns:
+        return ranges
+    interpreter, _, tensors = open_preserving(path)
+    ranges, names = dict(ranges), {i: t["name"] for i, t in tensors.items()}
+    for op in interpreter._get_ops_details():
+        output = names.get(int(op["outputs"][0]), "")
+        if any(re.search(pattern, output) for pattern in patterns):
+            right = names[int(op["inputs"][1])]
+            peak = max(map(abs, ranges[right]))
+            ranges[right] = (-peak * 128 / 127, peak)
+    return ranges
+
+
+def _one_scale(rules):
+    """The same rules, where a product of two activations has one scale for either even
+    if one of them is constant: LiteRT's kernel reads no more than the first scale."""
+    yield Rule("BATCH_MATMUL", granularity="TENSORWISE")
+    for rule in rules:
+        yield rule
+        if rule.operator in ("BATCH_MATMUL", "ALL_SUPPORTED") and rule.activations < 32:
+            yield dataclasses.replace(
+                rule, operator="BATCH_MATMUL", granularity="TENSORWISE"
+            )
 
 
 # LiteRT computes these in int8, but litert-quantizer does not know them. It treats the
@@ -239,15 +304,3 @@ def _complete(content):
         version, _ = needed(names[code.builtinCode], inputs) or (1, "")
         code.version = max(code.version, version)
     return pack(model)
-
-
-def _set_ends(content, input_dtype, output_dtype):
-    """Replace the float input and output of a quantised file by integer ones."""
-    import tensorflow as tf
-    from tensorflow.lite.python.util import modify_model_io_type
-
-    return bytes(
-        modify_model_io_type(
-            content, tf.as_dtype(input_dtype), tf.as_dtype(output_dtype)
-        )
-    )

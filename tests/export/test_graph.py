@@ -99,7 +99,8 @@ def test_each_rewrite_is_exact(kind):
     assert shift_keys(weights, means) == (kind != "qk norm")
     assert shift_v(weights, means)
     same()
-    for option in ("split_softmax", "heads_apart", "merged", "convolutions"):
+    options = ("split_softmax", "heads_apart", "keys_as_rows", "columns_as_channels")
+    for option in (*options, "convolutions"):
         same(Form(**{option: True}))
     same(Form(split_softmax=True, heads_apart=True, convolutions=True))
     # The tanh form differs from the exact GELU by up to 5e-4.

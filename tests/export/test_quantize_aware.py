@@ -7,6 +7,7 @@ import pytest
 import export
 from export.evaluation import flatbuffer
 from export.evaluation.tensors import open_preserving
+from export.quantization.aware import kernels
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -103,9 +104,10 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     assert "quantize_aware" in report.rewrites and report.calibration is None
     outputs = export.load(path)(pixels)
     expected = aware.predict(normal(aware, pixels), verbose=0)
-    # One step of an activation here and there: the kernels round sums twice.
-    assert decibels(expected, outputs) > 25
-    assert (outputs.argmax(1) == expected.argmax(1)).mean() >= 0.95
+    # Most outputs are equal; in a few images one value lies between two steps so nearly
+    # that float32 kernels take the other. Rounding in float32 alone gives 27 dB.
+    assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
+    assert decibels(expected, outputs) > 35
 
 
 def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_path):
@@ -126,17 +128,54 @@ def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_pa
         export.open_quantized(tmp_path / "plain.keras")
 
 
-@pytest.mark.parametrize("bits", [4, 2])
-def test_coarse_weights_are_int4_in_the_file(bits, pixels, tmp_path):
+@pytest.mark.parametrize(("bits", "int4"), [(4, 6), (3, 0), (2, 6)])
+def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
-    export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
+    report = export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
     linear = [op for op in flatbuffer.operators(path) if op.name == "FULLY_CONNECTED"]
-    assert [op.inputs[1] for op in linear].count("INT4") == 6  # all of the block
+    assert [op.inputs[1] for op in linear].count("INT4") == int4  # all of the block
+    held = f"6 kernels of {bits} bits as {'int4' if int4 else 'int8'}"
+    assert any(held in note for note in report.notes)
     expected = aware.predict(normal(aware, pixels), verbose=0)
-    assert decibels(expected, export.load(path)(pixels)) > 25
+    assert decibels(expected, export.load(path)(pixels)) > 35
     for values in aware.quantized.arrays().blocks[0].dense1.kernel.T:
         assert len(np.unique(values.astype("float32"))) <= 2**bits - 1
+
+
+def test_products_are_rounded_as_litert_rounds_them():
+    """Against TensorFlow Lite's MultiplyByQuantizedMultiplier, in integers."""
+    rng = np.random.default_rng(0)
+    totals = rng.integers(-(2**17), 2**17, 20_000)
+    for ratio in (0.0017, 0.004, 0.4):
+        mantissa, exponent = np.frexp(ratio)
+        product = totals * round(mantissa * 2**31)
+        high = (product + np.where(product >= 0, 2**30, 1 - 2**30)) / 2**31
+        high = np.trunc(high).astype("int64")
+        right = -int(exponent)
+        rest, half = high & (2**right - 1), (2**right - 1) >> 1
+        expected = (high >> right) + (rest > half + (high < 0))
+        scale = 0.05
+        one, other = [
+            (np.float64(s), np.float64(3)) for s in (0.1, ratio * scale / 0.1)
+        ]
+        got = kernels.rounded_twice(totals * ratio * scale, scale, one, other)
+        np.testing.assert_allclose(got, expected * scale, atol=1e-9)
+        once = kernels.rounded(totals * ratio * scale, scale, 0.0)
+        assert ratio < 0.01 or (once != got).numpy().any()
+
+
+def test_structure_of_a_graph(aware):
+    structure = aware.quantized.structure
+    # The tokens of patches and those with the class token before them: one tensor.
+    assert structure.groups[2] == structure.groups[3] == {2, 3}
+    assert {len(group) for group in structure.groups} == {1, 2}
+    assert len(structure.factors) == 2 * 2
+    places = {place.rsplit(".", 1)[0] for place in structure.biases}
+    assert places == {
+        kernel.rsplit(".", 1)[0] for _, kernel in structure.biases.values()
+    }
+    assert len(places) == 1 + 2 * 6 + 1 and structure.biases["embedding.bias"][0] == 0
 
 
 def test_training_repairs_what_two_bits_break(pixels):
@@ -159,7 +198,7 @@ def test_products_alone_for_the_cpu(pixels, tmp_path):
     path = tmp_path / "m.tflite"
     export.to_tflite(aware, path, scheme="int8", target="cpu")
     expected = aware.predict(normal(aware, pixels), verbose=0)
-    assert decibels(expected, export.load(path)(pixels)) > 30
+    assert decibels(expected, export.load(path)(pixels)) > 60  # norms are in float32
     with pytest.raises(ValueError, match="target"):
         export.to_tflite(aware, path, scheme="int8")
 

@@ -1,24 +1,36 @@
-"""`vit-keras` as a user types it: a process, its output and its exit status."""
+"""`vit-keras` as a user types it: its output and its exit status."""
 
+import contextlib
 import csv
+import io
 import json
-import os
+import pathlib
 import subprocess
 import sys
 
+import keras
 import pytest
 from typer.testing import CliRunner
 
+from tests.vit_keras.training.runs import same
 from vit_keras import PRESETS, cli, data
 from vit_keras.training import RECIPES
 
-PROGRAM = [sys.executable, "-c", "from vit_keras.cli import main; main()"]
-
 
 def run(*arguments):
-    environment = {**os.environ, "COLUMNS": "160", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    """What `vit-keras ARGUMENTS` prints, and its exit status, in this process."""
+    out, errors, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vit-keras", *map(str, arguments)])
+        patch.setenv("COLUMNS", "160")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code or 0
+    return subprocess.CompletedProcess(
+        arguments, code, out.getvalue(), errors.getvalue()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +85,27 @@ def test_train_evaluate_predict(trained, photo):
 
 
 def test_recipe_repeats_the_run(trained, tmp_path):
-    recipe = trained / "recipe.json"
-    done = run("train", "--data", "digits", "--out", tmp_path, "--recipe", recipe)
+    """To the last bit: the same losses, the same weights."""
+    recipe, again = trained / "recipe.json", tmp_path / "again"
+    done = run("train", "--data", "digits", "--out", again, "--recipe", recipe)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "recipe.json").read_text() == recipe.read_text()
-    first, second = (p / "history.csv" for p in (trained, tmp_path))
+    assert (again / "recipe.json").read_text() == recipe.read_text()
+    first, second = (path / "history.csv" for path in (trained, again))
     with open(first) as one, open(second) as two:
-        (a, b) = (next(csv.DictReader(f)) for f in (one, two))
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        # Threads may sum in another order; one step of accuracy is 1 / 143.
-        assert float(a[name]) == pytest.approx(float(b[name]), abs=0.01)
+        a, b = (next(csv.DictReader(f)) for f in (one, two))
+    assert {k for k in a if a[k] != b[k]} <= {
+        *("images_per_second", "input_images_per_second")
+    }
+    for name in ("model.keras", "best.keras"):
+        models = [keras.models.load_model(p / name) for p in (trained, again)]
+        assert same(*models)
+
+
+def test_as_a_program(tmp_path):
+    """The one that pip installs: exit status, and one line in place of a traceback."""
+    program = pathlib.Path(sys.executable).with_name("vit-keras")
+    command = [program, "evaluate", tmp_path / "no", "--data", "digits"]
+    failed(subprocess.run(command, capture_output=True, text=True), "no model file")
 
 
 def parsed(monkeypatch, *arguments):
@@ -108,6 +131,23 @@ def test_recipe_by_name_and_settings(monkeypatch):
     assert parsed(monkeypatch, "--preset", "vit_b16").model == {}
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_stopped_by_the_user(monkeypatch, tmp_path, kept):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", stopped)
+    if kept:
+        folder = tmp_path / "checkpoint" / "000001"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+        (folder / "state.weights.h5").write_bytes(b"")
+    options = ["train", "--data", "digits", "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli.app, options)
+    assert result.exit_code == 130
+    assert ("goes on from the last checkpoint" in result.output) == kept
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
@@ -131,7 +171,6 @@ def test_recipes():
 
 
 def test_bad_input_is_one_clear_line(trained, photo, tmp_path):
-    failed(run("evaluate", tmp_path / "no", "--data", "digits"), "no model file")
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
     failed(run("evaluate", tmp_path, "--data", "digits"), "can not be opened")
     (tmp_path / "bad.json").write_text('{"epoch": 3}')

@@ -10,11 +10,12 @@ import json
 import os
 import pathlib
 import shutil
+import time
 
 import keras
 import numpy as np
 
-from ..atomic import staged
+from ..atomic import leftovers, staged
 from .processes import alone, process
 
 FOLDER = "checkpoint"
@@ -34,28 +35,47 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
     return None
 
 
-def check_room(out: pathlib.Path, model) -> None:
-    """Try to write to a folder, and compare its disk with what a run needs.
+def check_writable(out: pathlib.Path) -> None:
+    """Make the folder of a run, try to write to it, and clear what a kill left there.
 
     Raises:
-        OSError: the folder can not be written to, or its disk is too small.
+        OSError: it can not be made or written to.
     """
     probe = out / ".probe"
-    probe.write_bytes(b"x")
-    probe.unlink()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"`out` must be a folder that can be written to: {error}"
+        ) from error
+    for part in leftovers(out):
+        part.unlink()
+
+
+def check_room(out: pathlib.Path, model) -> None:
+    """Compare the disk of a run with what it needs.
+
+    Raises:
+        OSError: the disk is too small.
+    """
     # Weights, two moments and an average, twice while one replaces the other, and the
     # model itself.
     needed = model.count_params() * 4 * (2 * 4 + 2)
     free = shutil.disk_usage(out).free
     if free < needed:
         raise OSError(
-            f"`out` must have room for checkpoints: '{out}' has {free / 1e6:,.0f} MB "
-            f"free, {needed / 1e6:,.0f} MB are needed"
+            f"`out` must have room for checkpoints: '{out}' has {free / 1e6:,.1f} MB "
+            f"free, {needed / 1e6:,.1f} MB are needed"
         )
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the state after every segment, in process 0.
+    """Writes the state after a segment, in process 0.
+
+    After the first one and the last one, and between them after so many that writing
+    takes at most a tenth of the time: small models end a segment each second.
 
     Arguments:
         out: folder of the run.
@@ -66,15 +86,24 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, out, state, watch):
         super().__init__()
         self.out, self.state, self.watch = pathlib.Path(out), state, watch
+        self.due = 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         if self.watch.message or process()[0]:
             return
         row = {name: float(value) for name, value in (logs or {}).items()}
-        self.state["segment"] = epoch + 1
         self.state["history"].append({"segment": epoch, **row})
         write_csv(self.out / "history.csv", self.state["history"])
-        folder = self.out / FOLDER / f"{epoch + 1:06d}"
+        started = time.monotonic()
+        last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if last or started >= self.due:
+            self.write(epoch + 1)
+            self.due = time.monotonic() + 9 * (time.monotonic() - started)
+
+    def write(self, segment):
+        """The state after `segment` segments, in place of the one before."""
+        self.state["segment"] = segment
+        folder = self.out / FOLDER / f"{segment:06d}"
         beside = folder.with_name(f".{folder.name}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
@@ -90,8 +119,8 @@ class Checkpoint(keras.callbacks.Callback):
             os.replace(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        for older in folder.parent.glob("[0-9]*"):
-            if older != folder:
+        for older in folder.parent.iterdir():
+            if older != folder:  # also what a kill left half written
                 shutil.rmtree(older, ignore_errors=True)
 
 

@@ -75,6 +75,19 @@ def choose(devices: int | None, model_parallel: int, config) -> int | None:
     return devices
 
 
+@contextlib.contextmanager
+def precision(name: str):
+    """Keras' dtype policy for what is built inside."""
+    if name == "auto":
+        name = "mixed_bfloat16" if on_accelerator() else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def jit_compile() -> bool | str:
     """Whether XLA compiles the train step: as Keras chooses, but not on TensorFlow's
     CPU. There a step of a ViT-Ti/16 takes 5 % more with it, and a minute to compile."""
@@ -145,6 +158,34 @@ def spread(count: int | None, model_parallel: int = 1):
         yield
     finally:
         keras.distribution.set_distribution(before)
+
+
+def summed_first(optimizer):
+    """The optimizer as several devices of TensorFlow need it, else as it is.
+
+    Keras limits the gradient's norm on each device and then adds up what is left. This
+    one adds up first, so that the limit is on the gradient of the whole batch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return optimizer
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy():
+        return optimizer
+    kind = type(optimizer)
+
+    def apply(self, grads, trainable_variables):
+        pairs = list(zip(grads, trainable_variables, strict=True))
+        pairs = kind._all_reduce_sum_gradients(self, pairs)
+        grads = [gradient for gradient, _ in pairs]
+        kind._backend_apply_gradients(self, grads, trainable_variables)
+
+    changes = {
+        "_backend_apply_gradients": apply,
+        "_all_reduce_sum_gradients": lambda self, pairs: pairs,  # they are summed
+    }
+    optimizer.__class__ = type(kind.__name__, (kind,), changes)
+    return optimizer
 
 
 def feed(stream, start: int, devices: int | None):

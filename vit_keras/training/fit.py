@@ -1,6 +1,5 @@
 """The training run: data, recipe, `fit`, and what is left on disk."""
 
-import contextlib
 import json
 import pathlib
 import shutil
@@ -10,19 +9,28 @@ from rich.console import Console
 
 from .. import data as images
 from ..atomic import staged
-from ..config import ViTConfig
 from ..model import VisionTransformer, create_model
-from ..presets import get_config
 from ..sources import open_source
-from .checkpoint import FOLDER, Checkpoint, check_room, find_last, restore
-from .devices import choose, feed, on_accelerator, spread
+from .checkpoint import (
+    FOLDER,
+    Checkpoint,
+    check_room,
+    check_writable,
+    find_last,
+    restore,
+)
+from .devices import choose, feed, precision, spread
 from .evaluate import read
 from .objective import compiled, freeze, open_teacher
+from .plan import batch_size, check_devices, configure, plan
 from .processes import alone, process, start, wait
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
 from .stream import Stream
 from .watch import InputSpeed, StopOnNaN, TensorBoard, Validate
+
+# Weights with the best validation accuracy, until the end.
+BEST = "best.weights.h5"
 
 
 def train(
@@ -75,7 +83,9 @@ def train(
         raise FileExistsError(f"'{out}' holds a run already; choose another folder")
     dataset = open_source(data)
     config = configure(recipe, len(dataset.classes))
-    out.mkdir(parents=True, exist_ok=True)
+    devices = choose(devices, model_parallel, config)
+    if index == 0:
+        check_writable(out)
     more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
     last = None if overwrite else find_last(out)
     if last is not None and last[1]["recipe"] != json.loads(_json(recipe)):
@@ -83,81 +93,71 @@ def train(
             f"`out` must be another folder, or overwrite be set: '{out}' holds the "
             "checkpoint of another recipe"
         )
-    keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
-    dataset = read(dataset, config, strict, console, keep_pixels)
-    training, validation = dataset, None
-    if recipe.validation_split:
-        training, validation = images.split(
-            dataset, recipe.validation_split, recipe.seed
-        )
-    console.print(
-        f"{len(dataset)} images in {len(dataset.classes)} classes, "
-        f"{len(training)} to train on"
-    )
-    devices = choose(devices, model_parallel, config)
-    micro = min(recipe.batch_size // recipe.accumulate, len(training))
-    if devices and micro % (devices // model_parallel):
-        raise ValueError(
-            "`batch_size` / `accumulate` must be a multiple of `devices` / "
-            f"`model_parallel`. Received: batch_size={recipe.batch_size}, "
-            f"accumulate={recipe.accumulate}, devices={devices}, "
-            f"model_parallel={model_parallel}, {len(training)} images"
-        )
     with precision(recipe.precision), spread(devices, model_parallel):
+        # What can be wrong here is found before the images are read.
         keras.utils.set_random_seed(recipe.seed)
         model = create_model(config, name=recipe.preset, weights=recipe.weights)
         freeze(model, recipe.train_last)
         if index == 0:
             check_room(out, model)
-        _fit(
-            *(model, recipe, training, validation, out, last),
-            *(overwrite, devices, console, more),
-        )
+        with alone():  # threads ask it, which do not wait for those of other processes
+            teacher = open_teacher(recipe, config)
+        training, validation = _open(dataset, recipe, config, strict, console)
+        check_devices(recipe, len(training), devices, model_parallel)
+        if overwrite and index == 0:
+            shutil.rmtree(out / FOLDER, ignore_errors=True)
+            (out / BEST).unlink(missing_ok=True)
+        stream = Stream(training, config, recipe, teacher=teacher, shard=process())
+        _fit(model, stream, validation, out, last, devices, console, more)
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
-    _save(model, out / "model.keras")
     if (out / BEST).is_file():
         last_weights = model.get_weights()
         model.load_weights(out / BEST)
         _save(model, out / "best.keras")
         model.set_weights(last_weights)
-        wait()  # until all have read it
-        if index == 0:
-            (out / BEST).unlink()
+    _save(model, out / "model.keras")  # the last one: where it is, the run is over
+    wait()  # until all have read, and all is written
     if index == 0:
+        (out / BEST).unlink(missing_ok=True)
         shutil.rmtree(out / FOLDER, ignore_errors=True)
-    wait()  # until all is written
+    wait()
     return model
 
 
-BEST = "best.weights.h5"
+def _open(dataset, recipe, config, strict, console):
+    """The images to train on and those held out, or None; all of them are read once."""
+    keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
+    dataset = read(dataset, config, strict, console, keep_pixels)
+    training, validation = dataset, None
+    if recipe.validation_split:
+        parts = images.split(dataset, recipe.validation_split, recipe.seed)
+        training, validation = parts[0], parts[1] if len(parts[1]) else None
+    if recipe.patience is not None and validation is None:
+        raise ValueError(
+            "`patience` must be None: no image can be held out for it, because each "
+            f"class has one. Received: patience={recipe.patience}"
+        )
+    console.print(
+        f"{len(dataset)} images in {len(dataset.classes)} classes, "
+        f"{len(training)} to train on"
+    )
+    return training, validation
 
 
-def _fit(
-    model, recipe, training, validation, out, last, overwrite, devices, console, more
-):
+def _fit(model, stream, validation, out, last, devices, console, more):
     """`model.fit` in segments, from the last checkpoint if there is one."""
-    if overwrite and process()[0] == 0:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
-        (out / BEST).unlink(missing_ok=True)
-    steps, segments = plan(recipe, len(training))
-    micro = min(recipe.batch_size // recipe.accumulate, len(training))
+    recipe, number = stream.recipe, len(stream.dataset)
+    steps, segments = plan(recipe, number)
+    images_per_step = batch_size(recipe, number)
     fitted = compiled(model, recipe, steps * segments // recipe.accumulate)
     state = {"segment": 0, "history": [], "recipe": json.loads(_json(recipe))}
     if last is not None:
         folder, state = last
         restore(fitted, folder, state)
         console.print(f"going on after step {state['segment'] * steps}")
-    with alone():  # the threads of each process do not wait for those of others
-        stream = Stream(
-            training,
-            model.config,
-            recipe,
-            teacher=open_teacher(recipe),
-            shard=process(),
-        )
     held_out = _whole(validation, model.config) if validation else None
-    watch, best = StopOnNaN(steps), out / BEST
+    watch, best = StopOnNaN(steps, state), out / BEST
     if not state.get("finished"):
         with new_bar(console) as bar:
             fitted.fit(
@@ -169,9 +169,9 @@ def _fit(
                 verbose=0,
                 callbacks=[
                     watch,
-                    InputSpeed(stream, steps * micro, console.print),
+                    InputSpeed(stream, steps * images_per_step, console.print),
                     Validate(model, held_out, best, state, recipe.patience, watch),
-                    ProgressBar(bar, state["segment"]),
+                    ProgressBar(bar, steps, images_per_step, state["segment"]),
                     *more,
                     Checkpoint(out, state, watch),
                 ],
@@ -182,38 +182,6 @@ def _fit(
     if recipe.patience is not None and best.is_file():
         with alone():
             model.load_weights(best)
-
-
-def plan(recipe: Recipe, number: int) -> tuple[int, int]:
-    """Batches of a segment, and segments of the run.
-
-    A segment is what lies between two checkpoints: a pass over the data, or an equal
-    part of one that is longer than `checkpoint_steps`.
-    """
-    each = max(number // (recipe.batch_size // recipe.accumulate), 1)
-    parts = -(-each // (recipe.checkpoint_steps * recipe.accumulate))
-    total = (recipe.steps or 0) * recipe.accumulate or each * recipe.epochs
-    steps = min(-(-each // parts), total)
-    return steps, -(-total // steps)
-
-
-def configure(recipe: Recipe, classes: int) -> ViTConfig:
-    """The model of a recipe."""
-    given = {**recipe.model, "classes": classes, "activation": "linear"}
-    return get_config(recipe.preset).replace(**given)
-
-
-@contextlib.contextmanager
-def precision(name: str):
-    """Keras' dtype policy for what is built inside."""
-    if name == "auto":
-        name = "mixed_bfloat16" if on_accelerator() else "float32"
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _json(recipe):

@@ -5,9 +5,12 @@ import threading
 import keras
 import numpy as np
 
+from ..config import ViTConfig
+from ..data import one_hot
 from ..layers import EncoderBlock
 from ..model import open_model
 from .devices import jit_compile
+from .evaluate import log_probabilities
 from .optimizers import make_optimizer
 from .recipe import Recipe
 
@@ -77,20 +80,57 @@ def compiled(model, recipe: Recipe, total_steps: int):
     return fitted
 
 
-def open_teacher(recipe: Recipe):
-    """Function from images to what the student is to answer, or None."""
+def open_teacher(recipe: Recipe, config):
+    """Function from images to what the student is to answer, or None.
+
+    The teacher gets the images that the student gets; one of this package with another
+    normalisation gets them as that wants them.
+
+    Arguments:
+        recipe: its `teacher`, `distillation`, `temperature`.
+        config: `ViTConfig` of the student.
+
+    Raises:
+        ValueError: the teacher takes other images, or knows other classes.
+    """
     if recipe.teacher is None:
         return None
     teacher = open_model(recipe.teacher)
+    shapes = (*config.image_size, len(config.preprocessing.mean)), (config.classes,)
+    own = getattr(teacher, "input_shape", ()), getattr(teacher, "output_shape", ())
+    if tuple(tuple(shape[1:]) for shape in own) != shapes:
+        raise ValueError(
+            f"`teacher` must take images {shapes[0]} and give {shapes[1][0]} classes. "
+            f"Received: '{recipe.teacher}' of {own[0]} and {own[1]}"
+        )
+    softmax = (
+        getattr(teacher.layers[-1], "activation", None) == keras.activations.softmax
+    )
+    adapt = _renormalise(config, getattr(teacher, "config", None))
     lock = threading.Lock()  # threads ask it, and on JAX a model answers one at a time
 
     def answer(batch):
         with lock:
-            outputs = keras.ops.convert_to_numpy(teacher.predict_on_batch(batch))
+            outputs = teacher.predict_on_batch(adapt(batch))
+        outputs = keras.ops.convert_to_numpy(outputs).astype("float32")
         if recipe.distillation == "hard":
-            return np.eye(outputs.shape[-1], dtype="float32")[outputs.argmax(-1)]
-        scaled = outputs / recipe.temperature
-        shares = np.exp(scaled - scaled.max(-1, keepdims=True))
-        return (shares / shares.sum(-1, keepdims=True)).astype("float32")
+            return one_hot(outputs.argmax(-1), config.classes)
+        if softmax:
+            outputs = log_probabilities(outputs, "softmax")
+        shares = np.exp(log_probabilities(outputs / recipe.temperature, "linear"))
+        return shares.astype("float32")
 
     return answer
+
+
+def _renormalise(student, teacher):
+    """Function from a student's images to its teacher's."""
+    if not isinstance(teacher, ViTConfig):
+        return lambda images: images
+    scale, offset = student.preprocessing.scale_and_offset()
+    other_scale, other_offset = teacher.preprocessing.scale_and_offset()
+    if np.array_equal((scale, offset), (other_scale, other_offset)):
+        return lambda images: images
+    factor = other_scale / scale
+    shift = (other_offset - factor * offset).astype("float32")
+    return lambda images: images * factor.astype("float32") + shift

@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from .devices import summed_first
+
 # Vectors of norms and biases, and embeddings, are not matrices that weight decay
 # should shrink (as in the AugReg and DeiT code).
 NO_DECAY = ("bias", "gamma", "beta", "token", "embedding", "probe")
@@ -123,4 +125,4 @@ def make_optimizer(recipe, total_steps: int, model=None):
     # Keras asks TensorFlow's own variables, whose names end in ":0".
     names = [f"{name}(:0)?$" for name in NO_DECAY]
     optimizer.exclude_from_weight_decay(var_names=names)
-    return optimizer
+    return summed_first(optimizer)

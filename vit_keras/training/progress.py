@@ -1,5 +1,8 @@
 """A progress bar for `fit`, and for reading files."""
 
+import datetime
+import time
+
 import keras
 from rich.console import Console
 from rich.progress import (
@@ -10,47 +13,70 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+# Seconds between two lines where no bar can be drawn, such as in a log file.
+SILENCE = 30.0
+
 
 def new_bar(console: Console | None = None, **options) -> Progress:
     """A bar with count, remaining time and a free text at its end."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),  # what the others leave
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
         console=console,
+        expand=True,
         **options,
     )
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line for the whole run: epoch, remaining time, loss, accuracy, images/s.
+    """One line for the whole run: steps, remaining time, loss, accuracy, images/s.
+
+    Where there is no terminal to draw it on, a line is printed now and then.
 
     Arguments:
         bar: an open bar from `new_bar`; whoever opened it closes it, so that the
             terminal is whole again after an interrupt.
+        steps: in a segment.
+        images: in a step.
         done: segments that an earlier part of the run has done.
     """
 
-    def __init__(self, bar: Progress, done: int = 0):
+    async_safe = True  # see `StopOnNaN`
+
+    def __init__(self, bar: Progress, steps: int, images: int, done: int = 0):
         super().__init__()
-        self.bar = bar
-        self.done = done
+        self.bar, self.steps, self.images, self.done = bar, steps, images, done
+        self.validation, self.said = "", time.monotonic()
 
     def on_train_begin(self, logs=None):
+        total, done = (n * self.steps for n in (self.params["epochs"], self.done))
         self.task = self.bar.add_task(
-            "training",
-            total=self.params["epochs"],
-            completed=self.done,
-            text="compiling",
+            "training", total=total, completed=done, text="compiling"
         )
 
+    def on_train_batch_end(self, batch, logs=None):
+        # Threads may come in another order than the steps.
+        completed = max(self.done * self.steps + batch + 1, self._row().completed)
+        text = f"loss {(logs or {}).get('loss', float('nan')):.3f}{self.validation}"
+        if speed := self._row().speed:
+            text += f"  {speed * self.images:,.0f} images/s"
+        self.bar.update(self.task, completed=completed, text=text)
+
     def on_epoch_end(self, epoch, logs=None):
-        logs = logs or {}
-        text = [f"loss {logs.get('loss', float('nan')):.3f}"]
-        if "val_accuracy" in logs:
-            text.append(f"validation {logs['val_accuracy']:.1%}")
-        if "images_per_second" in logs:
-            text.append(f"{logs['images_per_second']:.0f} images/s")
-        self.bar.update(self.task, advance=1, text="  ".join(text))
+        self.done = epoch + 1
+        if logs and "val_accuracy" in logs:
+            self.validation = f"  val {logs['val_accuracy']:.1%}"
+        if self.bar.console.is_terminal or time.monotonic() < self.said + SILENCE:
+            return
+        row, self.said = self._row(), time.monotonic()
+        left = datetime.timedelta(seconds=round(row.time_remaining or 0))
+        self.bar.console.print(
+            f"step {row.completed:.0f} of {row.total:.0f}, {left} left: "
+            f"{row.fields['text']}{self.validation}"
+        )
+
+    def _row(self):
+        return next(row for row in self.bar.tasks if row.id == self.task)

@@ -49,8 +49,8 @@ class Recipe:
         warmup: share of all steps in which the rate rises from 0.
         weight_decay: decoupled, on kernels only.
         layer_decay: factor on the rate from each block to the one below it (BEiT,
-            arXiv 2106.08254).
-        beta2: second decay rate of AdamW.
+            arXiv 2106.08254); of AdamW only.
+        beta2: second decay rate of AdamW and LAMB, and of Muon's AdamW.
         clip_norm: limit of the global gradient norm, or None.
         ema: decay of an exponential moving average of the weights, which then is what
             the run leaves; None for none.
@@ -156,6 +156,11 @@ class Recipe:
             raise ValueError(
                 "`validation_split` must be above 0 when `patience` is set, which "
                 "watches the held-out images. Received: validation_split=0"
+            )
+        if self.layer_decay != 1 and self.optimizer != "adamw":
+            raise ValueError(
+                "`layer_decay` must be 1 but with the optimizer adamw. Received: "
+                f"layer_decay={self.layer_decay}, optimizer={self.optimizer!r}"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(

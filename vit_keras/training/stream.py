@@ -9,8 +9,11 @@ import time
 import numpy as np
 
 from .. import preprocessing as pp
-from ..data import Dataset, read_pixels
-from .augment import BatchAugment, augment_image, draws_for
+from ..data import Dataset, one_hot, read_pixels
+from .augment import CROP, augment, draws_for, mix, random_crop
+
+# Batches that are made before they are wanted take at most about this much memory.
+AHEAD_BYTES = 2**31
 
 
 class Stream:
@@ -44,8 +47,11 @@ class Stream:
     ):
         self.dataset, self.config, self.recipe = dataset, config, recipe
         self.workers = os.cpu_count() or 1
+        # Each batch is made by one thread, unless fewer fit into memory.
+        size = 4 * np.prod((*config.image_size, len(config.preprocessing.mean)))
+        size *= recipe.batch_size // recipe.accumulate
+        self.makers = int(np.clip(AHEAD_BYTES // (2 * size), 1, self.workers))
         self.teacher, self.shard = teacher, shard
-        self.batch_augment = BatchAugment(recipe)
         self.busy, self.made, self.lock = 0.0, 0, threading.Lock()
         self._order = (-1, np.array([], int))
 
@@ -54,13 +60,18 @@ class Stream:
 
         Threads, because Pillow and NumPy release the lock of the interpreter.
         """
-        with concurrent.futures.ThreadPoolExecutor(self.workers) as threads:
+        new = concurrent.futures.ThreadPoolExecutor
+        with new(self.workers) as readers, new(self.makers) as makers:
             ahead = collections.deque()
-            while True:
-                while len(ahead) < 2 * self.workers:
-                    ahead.append(threads.submit(self.__getitem__, start))
-                    start += 1
-                yield ahead.popleft().result()
+            try:
+                while True:
+                    while len(ahead) < 2 * self.makers:
+                        ahead.append(makers.submit(self.batch, start, readers.map))
+                        start += 1
+                    yield ahead.popleft().result()
+            finally:  # what nobody waits for any more
+                for waiting in ahead:
+                    waiting.cancel()
 
     def order(self, number):
         """Positions of the images in pass `number`."""
@@ -74,27 +85,28 @@ class Stream:
             return self._order[1]
 
     def __getitem__(self, step):
+        return self.batch(step, map)
+
+    def batch(self, step, each):
+        """Batch number `step`; its files are read by `each`, a kind of `map`."""
         started = time.perf_counter()
         size = self.recipe.batch_size // self.recipe.accumulate
         batches = max(len(self.dataset) // size, 1)
         part, of = self.shard
         order = self.order(step // batches)
         begin = (step % batches) * size
-        whole = range(begin, min(begin + size, len(order)))
-        mine = whole[len(whole) * part // of : len(whole) * (part + 1) // of]
-        # MixUp takes from other images of the batch, and erasing draws for all at once:
-        # for them each process makes the whole batch.
-        made = whole if self.batch_augment else mine
-        pixels = [self._image(order[at], step, at - begin) for at in made]
-        labels = self.dataset.labels[order[made.start : made.stop]]
-        labels = np.eye(len(self.dataset.classes), dtype="float32")[labels]
-        images = np.stack(pixels)
-        if self.batch_augment:
-            floats = images.astype("float32")
-            images, labels = self.batch_augment(floats, labels, step)
-            rows = slice(mine.start - begin, mine.stop - begin)
-            images, labels = images[rows], labels[rows]
+        order = order[begin : begin + size]
+        mine = range(len(order) * part // of, len(order) * (part + 1) // of)
+        # Mixing takes from other images: then each process makes the whole batch.
+        mixes = self.recipe.mixup or self.recipe.cutmix
+        made = range(len(order)) if mixes else mine
+        rows = order[made.start : made.stop]
+        images = augment(self._read(rows, step, made, each), self.recipe, step, made)
         images = pp.normalize(images, self.config.preprocessing)
+        labels = one_hot(self.dataset.labels[rows], len(self.dataset.classes))
+        if mixes:
+            images, labels = mix(images, labels, self.recipe, step)
+            images, labels = (x[mine.start : mine.stop] for x in (images, labels))
         with self.lock:
             self.busy += time.perf_counter() - started
             self.made += len(images) * of  # the other processes do the same
@@ -102,18 +114,26 @@ class Stream:
             return images, labels
         return images, {"label": labels, "teacher": self.teacher(images)}
 
-    def _image(self, at, step, position):
-        source, size = self.dataset.images[at], self.config.image_size
-        prep = self.config.preprocessing
-        source = read_pixels(source, len(prep.mean))
-        if self.recipe.crop is None and source.shape[:2] != tuple(size):
-            source = pp.fit(source, size, prep)
-        draws = draws_for(self.recipe.seed, step, position)
-        return augment_image(source, size, self.recipe, draws)
+    def _read(self, rows, step, positions, each):
+        """The pixels of some images, cropped at random or as they are evaluated."""
+        images, size = self.dataset.images, self.config.image_size
+        prep, smallest = self.config.preprocessing, self.recipe.crop
+        if isinstance(images, np.ndarray) and smallest is None:
+            if images.shape[1:] == (*size, len(prep.mean)):
+                return images[rows]
+
+        def read(row, position):
+            pixels = read_pixels(images[row], len(prep.mean))
+            if smallest is None:
+                return pp.fit(pixels, size, prep)
+            draws = draws_for(self.recipe.seed, step, position, CROP)
+            return random_crop(pixels, size, smallest, draws)
+
+        return np.stack(list(each(read, rows, positions)))
 
     def images_per_second(self) -> float:
         """What the threads could deliver since this was asked last."""
         with self.lock:
-            speed = self.made * self.workers / self.busy if self.busy else np.inf
+            speed = self.made * self.makers / self.busy if self.busy else np.inf
             self.busy, self.made = 0.0, 0
         return speed

@@ -13,28 +13,52 @@ from .processes import alone, process
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """End a run whose loss is no longer a number; `message` then says so."""
+    """End a run whose loss or weights are no longer numbers; `message` then says so.
 
-    message = ""
+    Arguments:
+        steps: in a segment.
+        state: of a run with checkpoints, its state: `segment` is that of the last one.
+    """
 
-    def __init__(self, steps):
+    # Keras asks it in a thread then, and no step waits for the loss of the one before.
+    async_safe = True
+
+    def __init__(self, steps, state=None):
         super().__init__()
-        self.steps = steps  # of a segment
-        self.segment = 0
+        self.steps, self.state = steps, state
+        self.segment, self.bad = 0, []
 
     def on_epoch_begin(self, epoch, logs=None):
         self.segment = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
-        if not np.isfinite(loss) and not self.message:
-            saved = self.segment * self.steps
-            self.message = (
-                f"the loss became {loss} at step {saved + batch + 1}: use a smaller "
-                "`learning_rate`, or more `warmup`. The last good checkpoint is that "
-                f"of step {saved}"
-            )
-            self.model.stop_training = True
+        if not np.isfinite(loss):
+            self._stop(batch + 1, f"the loss became {loss}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The last step may have spoilt them after its loss was computed.
+        if not self.bad and not all(
+            np.isfinite(keras.ops.convert_to_numpy(weight.value)).all()
+            for weight in self.model.trainable_variables
+        ):
+            self._stop(self.steps, "the weights became infinite or NaN")
+
+    def _stop(self, step, what):
+        self.bad.append((self.segment * self.steps + step, what))
+        self.model.stop_training = True
+
+    @property
+    def message(self):
+        if not self.bad:
+            return ""
+        step, what = min(self.bad)
+        text = f"{what} at step {step}: use a smaller `learning_rate`, or more `warmup`"
+        if self.state is None:
+            return text
+        saved = self.state["segment"] * self.steps
+        last = f"The last good checkpoint is that of step {saved}"
+        return f"{text}. {last if saved else 'There is no checkpoint yet'}"
 
 
 @contextlib.contextmanager

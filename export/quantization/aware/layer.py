@@ -2,43 +2,41 @@
 
 Every tensor that has a scale of its own in the integer file goes through a fake
 quantisation (arXiv 1712.05877) with a moving range, every kernel through one per output
-channel: TensorFlow Model Optimization's quantizers, given ranges as plain tensors.
+channel: TensorFlow Model Optimization's quantizers, given ranges as plain tensors. When
+it does not train, the layer rounds as LiteRT's kernels do.
 """
 
 import dataclasses
 import json
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ...forms import Form
-from ...graph.emit import InferenceViT
 from ...graph.outline import filled, map_arrays, outline
 from ...graph.weights import Weights
+from . import kernels
+from .activations import RangedViT, with_zero
 from .places import frozen, is_writer
 from .quantizers import kernel_quantizer, range_quantizer
 
-LEAST = 1e-6
-DECAY = 0.95  # of the moving ranges: 20 batches
 # Constants that are added or multiplied: 8 bits from their least to greatest value.
 OPERANDS = ("positions", "gamma", "beta", "scale", "scale1", "scale2", "offset")
-PIXELS = (0.0, 255.0)  # uint8 as it is
+INT8, INT4 = 127, 7  # steps in the file from zero to the greatest weight of a kernel
 CLIPS = np.linspace(0.3, 1.0, 29)  # shares of the largest weight that are tried
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
-class QuantizedViT(InferenceViT):
+class QuantizedViT(RangedViT):
     """What the integer file computes, trainable.
 
     Arguments:
         weights: a `Weights` after its rewrites, or its `outline` as JSON.
         form: as the file will be written; a `Form` or its fields.
         bits: {place of a kernel, such as "blocks.0.dense1.kernel": bits}.
-        products_only: quantise only what goes into and comes out of linear layers.
-        scale, offset: (C,), which made the model's inputs of pixels, or None if it
-            takes none.
+        products_only, scale, offset: see `RangedViT`.
         keep_zeros: weights that are zero stay zero.
         values: {place of a kernel: how many different values it has and keeps}. Such a
             kernel has one scale for all channels, so that they stay as few in int8.
@@ -46,8 +44,6 @@ class QuantizedViT(InferenceViT):
     Call arguments:
         images: float32 (N, H, W, C), what the float model takes.
         training: whether to move the ranges.
-
-    `low` and `high` (number of activations,) are the ranges.
     """
 
     def __init__(
@@ -67,29 +63,17 @@ class QuantizedViT(InferenceViT):
         form = form if isinstance(form, Form) else Form(**form)
         values = dict(values or {})
         kwargs = {"trainable": True, "frozen": frozen(weights, values), **kwargs}
-        super().__init__(weights, form, **kwargs)
-        self.bits, self.products_only, self.keep_zeros = bits, products_only, keep_zeros
-        self.scale: Any = scale
-        self.offset: Any = offset
+        super().__init__(weights, form, products_only, scale, offset, **kwargs)
+        self.bits, self.keep_zeros, self.values = bits, keep_zeros, values
         self.folds_input = scale is not None and weights.scale is None
-        self.direction = self._vector("direction", weights.config.hidden_size)
-        self.clips, self.values, self.shared = {}, values, {}
+        self.direction = self.vector("direction", weights.config.hidden_size)
+        self.clips, self.shared, self._variables = {}, {}, {}
+        self._snap = False  # kernels on their grids where nothing else is
         map_arrays(self._held, self._prepare)
-        self.exact = False  # no ranges
-        self._snap = False  # kernels on their grids nevertheless
-        self.record = None  # a list, to which every activation is added
-        self._running = []
-        number = self._count()
-        self.low = self._vector("low", number)
-        self.high = self._vector("high", number)
-        self._index, self._training = 0, False
-
-    def _vector(self, name, size):
-        return self.add_weight(
-            name=name, shape=(size,), initializer="zeros", trainable=False
-        )
+        self.add_ranges()
 
     def _prepare(self, place, variable):
+        self._variables[place] = variable
         if place in self.values:
             self.shared[place] = (
                 self.add_weight(shape=(self.values[place],), name="values"),
@@ -102,70 +86,60 @@ class QuantizedViT(InferenceViT):
                 ),
             )
         if self.bits.get(place, 8) < 8:
-            clip = self._vector("clip", variable.shape[-1])
+            clip = self.vector("clip", variable.shape[-1])
             clip.assign(np.ones(clip.shape))
             self.clips[place] = clip
 
-    def _count(self):
-        """How many activations have a range."""
-        config = self.weights_held.config
-        shape = (1, *config.image_size, config.channels)
-        self.exact, self.record = True, []
-        tf.function(lambda x: InferenceViT.call(self, x)).get_concrete_function(
-            tf.TensorSpec(shape)
-        )
-        number, self.exact, self.record = len(self.record), False, None
-        return number
-
-    def call(self, images, training=None):
-        if self.scale is not None:
-            images = (images - np.float32(self.offset)) / np.float32(self.scale)
-        self._index, self._training, self._running = 0, bool(training), []
-        outputs = super().call(images)
-        if training and not self.exact:
-            low, high = (tf.stack(ends) for ends in zip(*self._running, strict=True))
-            for variable, value in ((self.low, low), (self.high, high)):
-                variable.assign(DECAY * variable + (1 - DECAY) * value)
-        return outputs
-
-    def activation(self, x, fixed=None):
-        return x if self.products_only else self._quantized(x, fixed)
-
-    def rsqrt(self, x):
-        # On a grid x may be zero. Int8 kernels give their greatest value then, as this
-        # does after `activation`, and infinity would have no gradient.
-        return super().rsqrt(tf.maximum(x, LEAST))
-
-    def operand(self, x):
-        return self._quantized(x) if self.products_only else x
-
-    def result(self, x):
-        return self._quantized(x)
-
-    def _quantized(self, x, fixed=None):
-        if self.record is not None:
-            self.record.append((x, fixed))
-        if self.exact:
-            return x
-        index, self._index = self._index, self._index + 1
-        if index == 0 and self.scale is not None:
-            fixed = PIXELS
-        if self._training:
-            still = tf.stop_gradient(x)
-            self._running.append((tf.reduce_min(still), tf.reduce_max(still)))
-        ends = fixed or with_zero(self.low[index], self.high[index])
-        return range_quantizer()(x, *(tf.convert_to_tensor(end) for end in ends))
-
     def held(self) -> Weights:
-        return cast(Weights, map_arrays(self._held, self._snapped))
+        return cast(Weights, map_arrays(self._held, self._computed_with))
+
+    def _computed_with(self, place, variable):
+        if self.exact:
+            value = (self._snapped if self._snap else self._plain)(place, variable)
+            if self.places is not None:
+                self.places[value.ref()] = place
+            return value
+        value = self._snapped(place, variable)
+        if self.precise:
+            return self._stored(place, tf.cast(value, "float64"))
+        return range_quantizer()(value, *_ends(value)) if self._adds(place) else value
+
+    def _adds(self, place):
+        return place.endswith(OPERANDS) and not self.products_only
+
+    def _stored(self, place, value):
+        """A weight as the file will hold it."""
+        if place in self.bits:
+            return kernels.stored(value, self._scales(place, value))
+        if place in self.structure.biases:
+            index, kernel = self.structure.biases[place]
+            scales = self._scales(
+                kernel, self._snapped(kernel, self._variables[kernel])
+            )
+            return kernels.stored(value, self.grid(index)[0] * scales)
+        if self._adds(place):
+            return kernels.rounded(value, *kernels.grid(*_ends(value)))
+        return value
+
+    def _scales(self, place, kernel):
+        """Of a kernel in the file."""
+        steps = INT4 if self.is_int4(place) else INT8
+        peak = tf.reduce_max(tf.abs(tf.cast(kernel, "float32")), 0)
+        peak = tf.reduce_max(peak) if place in self.shared else peak
+        return tf.cast(peak / steps, "float64")
+
+    def is_int4(self, place) -> bool:
+        """Whether the file holds a kernel as int4: one whose grid that is, in an
+        operator that has it. Three bits are on no grid of a seventh of the peak."""
+        patches = place.startswith("embedding.") and not self.weights_held.patch_norms
+        linear = not (self.form.convolutions or patches)
+        return linear and self.bits[place] in (4, 2)
 
     def _snapped(self, place, variable):
+        """A weight, on its grid if it is a kernel."""
         value = self._plain(place, variable)
-        if self.exact and not self._snap:
-            return value
         if place not in self.bits:
-            whole = self.products_only or not place.endswith(OPERANDS)
-            return value if whole else range_quantizer()(value, *_ends(value))
+            return value
         peak = tf.reduce_max(tf.abs(tf.stop_gradient(value)), 0)
         if place in self.shared:
             peak = tf.fill(peak.shape, tf.reduce_max(peak))
@@ -204,7 +178,7 @@ class QuantizedViT(InferenceViT):
         return np.tile(self.scale, repeat), np.tile(self.offset, repeat)
 
     def arrays(self, snapped=True) -> Weights:
-        """The weights as float64 arrays, on their grids if `snapped`."""
+        """The weights as float64 arrays, kernels on their grids if `snapped`."""
         change = self._snapped if snapped else self._plain
         arrays = map_arrays(
             self._held, lambda place, v: np.asarray(change(place, v), "float64")
@@ -212,19 +186,10 @@ class QuantizedViT(InferenceViT):
         return cast(Weights, arrays)
 
     def activations(self, pixels, snapped=False):
-        """What has a range, computed without one.
-
-        Arguments:
-            pixels: (N, H, W, C), what the file will take.
-            snapped: with the kernels on their grids.
-
-        Returns:
-            [(tensor, fixed range or None)] in the order of `low` and `high`.
-        """
-        self.exact, self.record = True, []
+        """See `RangedViT`; with the kernels on their grids if `snapped`."""
         self._snap = snapped
-        InferenceViT.call(self, tf.cast(pixels, "float32"))
-        record, self.exact, self.record = self.record, False, None
+        record = super().activations(pixels)
+        self._snap = False
         return record
 
     def update(self):
@@ -248,28 +213,10 @@ class QuantizedViT(InferenceViT):
 
         map_arrays(self.weights_held, share)
 
-    def calibrate(self, pixels):
-        """Set the ranges to the least and greatest values on images.
-
-        Arguments:
-            pixels: (N, H, W, C), what the file will take.
-        """
-        low = high = None
-        for start in range(0, len(pixels), 16):
-            record = self.activations(pixels[start : start + 16])
-            ends = [(tf.reduce_min(x), tf.reduce_max(x)) for x, _ in record]
-            least, most = np.array(ends, "float32").T
-            low = least if low is None else np.minimum(low, least)
-            high = most if high is None else np.maximum(high, most)
-        self.low.assign(low)
-        self.high.assign(high)
-
     def fit_clips(self):
         """Choose where coarse kernels are clipped, per channel: least squared error."""
-        places = {}
-        map_arrays(self._held, lambda place, variable: places.update({place: variable}))
         for place, clip in self.clips.items():
-            value, clips = self._plain(place, places[place]), []
+            value, clips = self._plain(place, self._variables[place]), []
             peak = tf.reduce_max(tf.abs(value), 0)
             for share in CLIPS:
                 ends = (-peak * share, peak * share)
@@ -293,10 +240,5 @@ class QuantizedViT(InferenceViT):
 
 
 def _ends(x):
-    still = tf.stop_gradient(x)
+    still = tf.cast(tf.stop_gradient(x), "float32")
     return with_zero(tf.reduce_min(still), tf.reduce_max(still))
-
-
-def with_zero(low, high):
-    """A range that holds zero, as integer kernels need it."""
-    return tf.minimum(low, 0.0), tf.maximum(high, 0.0)

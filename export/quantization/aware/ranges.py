@@ -28,18 +28,10 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
     Raises:
         ValueError: too few of the file's tensors are the layer's.
     """
-    from .layer import PIXELS
-
     images = np.asarray(images[:PROBES], "float32")
     records = [layer.activations(image[None], snapped=True) for image in images]
     ours = np.stack([[_summary(x) for x, _ in record] for record in records], 1)
-    ends = np.stack([np.asarray(layer.low), np.asarray(layer.high)], 1)
-    for i, (_, fixed) in enumerate(records[0]):
-        if fixed is not None:
-            ends[i] = fixed
-    if layer.scale is not None:
-        ends[0] = PIXELS
-    ends[:, 0], ends[:, 1] = np.minimum(ends[:, 0], 0), np.maximum(ends[:, 1], 0)
+    ends = np.array([layer.ends(i) for i in range(len(ours))], "float32")
     interpreter, entry, tensors = open_preserving(path)
     theirs = {index: [] for index in tensors}
     for image in images:

@@ -1,85 +1,100 @@
-"""Two devices give the loss curve of one, on virtual devices of the CPU."""
-
-import json
-import os
-import pathlib
-import subprocess
-import sys
+"""Several devices and several processes train as one, on virtual devices of the CPU."""
 
 import keras
-import numpy as np
 import pytest
 
-from vit_keras.training.devices import spread
+from tests.vit_keras.training.runs import SHORT
+from tests.vit_keras.training.spread import run, same_run
+from vit_keras.presets import get_config
+from vit_keras.training import devices
+from vit_keras.training.plan import check_devices
 
-ROOT = pathlib.Path(__file__).parents[3]
-SCRIPT = """
-import io, json, sys
-import keras
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-    tf.config.experimental.enable_op_determinism()
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    parts = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, parts)
-from rich.console import Console
-from vit_keras.training import RECIPES, train
-# Keras clips on each device by itself, which is another computation.
-recipe = RECIPES["digits"].replace(
-    epochs=2, clip_norm=None, mixup=0.2, ema=0.9,
-    model={"image_size": 8, "patch_size": 4, "num_layers": 2, "hidden_size": 32,
-           "num_heads": 2, "mlp_dim": 32},
-)
-for devices in (None, 2):
-    out = f"{sys.argv[1]}/{devices}"
-    train("digits", recipe, out, devices=devices, console=Console(file=io.StringIO()))
-print(json.dumps(keras.distribution.distribution() is None))
-"""
-
-
-@pytest.mark.skipif(
+only_once = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="starts the backends itself"
 )
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_train_as_one(backend, tmp_path):
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": str(ROOT),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
+
+
+def all_as_one(folder, *names):
+    for name in names:
+        same_run(folder / "one", folder / name)
+
+
+@only_once
+def test_devices_of_tensorflow(tmp_path):
+    """Two of them, and one that goes on from their checkpoint."""
+    run(tmp_path, "one:1:1", "two-one:2:1!", "two-one:1:1", backend="tensorflow")
+    all_as_one(tmp_path, "two-one")
+
+
+@only_once
+@pytest.mark.slow
+def test_devices_of_tensorflow_the_other_way_round(tmp_path):
+    runs = ("one:1:1", "two:2:1", "one-two:1:1!", "one-two:2:1")
+    run(tmp_path, *runs, backend="tensorflow")
+    all_as_one(tmp_path, "two", "one-two")
+
+
+@only_once
+def test_devices_and_processes_of_jax(tmp_path):
+    """Two devices and one that goes on; a split model; two processes."""
+    runs = ("one:1:1", "two-one:2:1!", "two-one:1:1", "split:4:2")
+    printed = run(tmp_path, *runs, devices=4)
+    for line in (
+        "split encoderblock_1/attention/query/kernel P(None, 'model') (32, 32)",
+        "split encoderblock_1/mlp/dense2/kernel P('model', None) (32, 32)",
+        "split head/kernel P(None, None) (32, 10)",
+    ):
+        assert line in printed.splitlines()
+    run(tmp_path, "both:0:1", processes=2)
+    all_as_one(tmp_path, "two-one", "split", "both")
+
+
+@only_once
+@pytest.mark.slow
+def test_any_of_jax_takes_up_what_another_left(tmp_path):
+    """One device, two, a split model and two processes of two devices each."""
+    run(
+        *(tmp_path, "one:1:1", "two:2:1", "one-two:1:1!", "one-two:2:1"),
+        *("one-split:1:1!", "one-split:4:2", "split-one:4:2!", "split-one:1:1"),
+        "one-both:1:1!",
+        devices=4,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1])  # as it was before
-    one, two = (
-        np.genfromtxt(tmp_path / name / "history.csv", delimiter=",", names=True)
-        for name in ("None", "2")
-    )
-    assert len(one) == 2
-    # The sum over a batch in another order, through 40 steps of AdamW.
-    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-4)
-    np.testing.assert_allclose(two["val_loss"], one["val_loss"], rtol=1e-3)
-    # What two devices leave opens on one.
-    models = [
-        keras.models.load_model(tmp_path / n / "model.keras") for n in ("None", "2")
-    ]
-    for a, b in zip(*(m.get_weights() for m in models), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-3)
+    run(tmp_path, "one-both:0:1", "both-one:0:1!", processes=2, devices=2)
+    run(tmp_path, "both-one:1:1")
+    all_as_one(tmp_path, "two", "one-two", "one-split", "split-one")
+    all_as_one(tmp_path, "one-both", "both-one")
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(ValueError, match="`devices` must be"), spread(999):
+    with pytest.raises(ValueError, match="`devices` must be"), devices.spread(999):
         pass
 
 
 def test_one_device_changes_nothing():
     before = keras.distribution.distribution()
-    with spread(1):
+    with devices.spread(1):
         assert keras.distribution.distribution() is before
+
+
+def test_devices_must_share_a_batch_evenly():
+    with pytest.raises(ValueError, match="`batch_size` / `accumulate` must be a mul"):
+        check_devices(SHORT, 1000, 3, 1)
+    check_devices(SHORT, 1000, 6, 3)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others can")
+def test_devices_of_tensorflow_do_not_accumulate():
+    with pytest.raises(ValueError, match="`accumulate` must be 1.*=2, devices=2"):
+        check_devices(SHORT.replace(accumulate=2), 1000, 2, 1)
+    check_devices(SHORT.replace(accumulate=2), 1000, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "count, parts, name",
+    [(3, 2, "devices"), (None, 2, "devices"), (2, 2, "num_heads"), (5, 5, "num_heads")],
+)
+def test_parts_must_fit(monkeypatch, count, parts, name):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # splits there only
+    monkeypatch.setattr(devices, "process", lambda: (0, 1))
+    with pytest.raises(ValueError, match=f"divisor of `{name}`"):  # it has 3 heads
+        devices.choose(count, parts, get_config("vit_ti16"))

@@ -14,8 +14,7 @@ from vit_keras import create_model, data
 from vit_keras.preprocessing import normalize
 from vit_keras.training import Recipe, checkpoint, train
 from vit_keras.training.evaluate import evaluate, log_probabilities
-from vit_keras.training.fit import configure
-from vit_keras.training.objective import freeze
+from vit_keras.training.plan import configure
 
 
 @pytest.fixture(scope="module")
@@ -108,42 +107,19 @@ def test_no_room_is_found_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", no_training)
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match="`out` must have room.*0 MB free.*needed"):
+    with pytest.raises(OSError, match="`out` must have room.*0.0 MB free.*needed"):
         train(few(), SHORT, tmp_path, console=quiet())
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="`out` must be a folder that can be .*file/run"):
         train(few(), SHORT, tmp_path / "file" / "run", console=quiet())
 
 
 def test_nan_loss_ends_the_run(tmp_path):
     recipe = SHORT.replace(learning_rate=1e30, clip_norm=None)
-    with pytest.raises(FloatingPointError, match="at step .*checkpoint is that of"):
+    with pytest.raises(FloatingPointError, match="at step 2: .*no checkpoint yet"):
         train(few(), recipe, tmp_path, console=quiet())
     assert list(tmp_path.iterdir()) == []  # no file, and no best weights either
-
-
-@pytest.mark.parametrize(
-    ("last", "frozen"),
-    [
-        (None, ()),
-        (0, ("embedding", "class_token", "encoderblock", "encoder_norm", "posembed")),
-        (1, ("embedding", "class_token", "encoderblock_0", "posembed")),
-        (2, ("embedding", "class_token", "posembed")),
-    ],
-)
-def test_freeze(last, frozen):
-    model = create_model(configure(SHORT, 10))
-    freeze(model, last)
-    paths = {w.path for w in model.trainable_weights}
-    assert paths == {w.path for w in model.weights if not w.path.startswith(frozen)}
-    if last == 0:
-        assert paths == {"head/kernel", "head/bias"}
-
-
-def test_freeze_more_than_there_are():
-    with pytest.raises(ValueError, match="`train_last` must be at most 2.*=3"):
-        freeze(create_model(configure(SHORT, 10)), 3)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +185,13 @@ def test_best_weights_beside_the_last(tmp_path):
         if value.tag == "val_accuracy"
     ]
     np.testing.assert_array_equal(written, np.float32(seen))
+
+
+def test_patience_needs_held_out_images(tmp_path):
+    images = few(400)
+    first = [np.flatnonzero(images.labels == label)[0] for label in range(10)]
+    with pytest.raises(ValueError, match="`patience` must be None: no image can be"):
+        train(images.take(first), SHORT.replace(patience=2), tmp_path, console=quiet())
 
 
 def test_mixed_precision(tmp_path):

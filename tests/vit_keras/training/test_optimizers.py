@@ -46,8 +46,10 @@ def test_schedule_rises_and_falls():
     assert float(steady(0)) == 0.5
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lamb", "sgd"])
-@pytest.mark.parametrize("layer_decay", [1.0, 0.999999])
+@pytest.mark.parametrize(
+    ("optimizer", "layer_decay"),
+    [("adamw", 1.0), ("adamw", 0.999999), ("lamb", 1.0), ("muon", 1.0), ("sgd", 1.0)],
+)
 def test_weight_decay_spares_vectors_and_embeddings(optimizer, layer_decay):
     recipe = PLAIN.replace(optimizer=optimizer, layer_decay=layer_decay)
     sizes = {"num_register_tokens": 1, "layer_scale_init_value": 0.1}
@@ -123,6 +125,7 @@ def test_average_is_that_of_the_formula(accumulate):
         ("adamw", keras.optimizers.AdamW),
         ("sgd", keras.optimizers.SGD),
         ("lamb", keras.optimizers.Lamb),
+        ("muon", keras.optimizers.Muon),
     ],
 )
 def test_each_optimizer_moves_all_weights(name, kind):
@@ -132,6 +135,8 @@ def test_each_optimizer_moves_all_weights(name, kind):
     assert model.optimizer.global_clipnorm == 0.5
     if name == "sgd":
         assert model.optimizer.momentum == 0.9
+    elif name == "muon":
+        assert model.optimizer.adam_beta_2 == 0.99
     else:
         assert model.optimizer.beta_2 == 0.99
     first = model.evaluate(*labelled(), verbose=0)
@@ -148,8 +153,10 @@ def test_the_rate_counts_optimizer_steps():
     assert int(model.optimizer.iterations) == 3
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("layer_decay", [1.0, 0.7])
+@pytest.mark.parametrize(
+    ("optimizer", "layer_decay"),
+    [("adamw", 1.0), ("adamw", 0.7), ("muon", 1.0), ("sgd", 1.0)],
+)
 def test_two_halves_equal_a_whole(optimizer, layer_decay):
     # Adam divides by the root of the gradient's square: where the gradient is zero but
     # for rounding (the keys' bias), its sign decides. A large epsilon is not a field

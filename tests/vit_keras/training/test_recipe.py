@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vit_keras.training import RECIPES, Promise, Recipe
-from vit_keras.training.fit import configure, plan
+from vit_keras.training.plan import configure, plan
 
 IMAGENET = 1_281_167
 
@@ -61,6 +61,13 @@ def test_bad_value_is_named(name, value):
 def test_batch_must_divide():
     with pytest.raises(ValueError, match="multiple of `accumulate`.*64, accumulate=3"):
         Recipe(accumulate=3)
+
+
+def test_what_does_not_go_together():
+    with pytest.raises(ValueError, match="`layer_decay` must be 1.*=0.8, .*'muon'"):
+        Recipe(layer_decay=0.8, optimizer="muon")
+    with pytest.raises(ValueError, match="`validation_split` must be above 0"):
+        Recipe(patience=2, validation_split=0)
 
 
 def test_none_where_it_means_something():

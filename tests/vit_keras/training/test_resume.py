@@ -19,7 +19,7 @@ from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last
 
 # All that draws or remembers.
 EVERYTHING = SHORT.replace(
-    model={**SIZES, "dropout": 0.2, "drop_path_rate": 0.2},
+    model={**SIZES, "num_layers": 2, "dropout": 0.2, "drop_path_rate": 0.2},
     epochs=8,
     precision="float32",
     validation_split=0.2,

@@ -1,0 +1,79 @@
+"""How the activations of the graph hang together: what needs more than its own range.
+
+Read from a trace of the graph, so that no form of it needs a rule of its own.
+"""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+# What puts values in another shape or place, and so keeps their scale.
+MOVES = ("Reshape", "Transpose", "StridedSlice", "ConcatV2")
+LINEAR = ("MatMul", "Conv2D")
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Activations by their numbers, in the order in which they are computed.
+
+    Attributes:
+        fixed: of each, the range that does not depend on the values, or None.
+        groups: of each, the numbers of those that share one scale with it.
+        constants: numbers of those that do not depend on the images.
+        factors: {number of a product of two activations: their numbers}.
+        biases: {place of a bias: (number of what its layer reads, place of the
+            kernel)}.
+    """
+
+    fixed: list[Any]
+    groups: list[set[int]]
+    constants: set[int]
+    factors: dict[int, tuple[int, int]]
+    biases: dict[str, tuple[int, str]]
+
+
+def traced(function, shape, record, places) -> Structure:
+    """The structure of a function.
+
+    Arguments:
+        function: of a tensor of `shape`; when called, it fills the other two.
+        record: a list of (activation, fixed range or None).
+        places: {reference of a tensor: place of the weight that it holds}.
+    """
+    tf.function(function).get_concrete_function(tf.TensorSpec(shape))
+    numbers = {x.ref(): i for i, (x, _) in enumerate(record)}
+    groups = [{i} for i in range(len(record))]
+    constants, factors, biases = set(), {}, {}
+    for i, (x, _) in enumerate(record):
+        for j in _moved(x, numbers):
+            groups[i] |= groups[j]
+            for k in groups[i]:
+                groups[k] = groups[i]
+        if x.op.type == "BatchMatMulV2":
+            factors[i] = tuple(_origins(end, numbers)[0] for end in x.op.inputs)
+        if x.op.type in ("AddV2", "BiasAdd"):
+            product, bias = x.op.inputs
+            while product.op.type in MOVES and product.ref() not in numbers:
+                product = product.op.inputs[0]
+            if product.op.type in LINEAR:
+                read = _origins(product.op.inputs[0], numbers)
+                kernels = _origins(product.op.inputs[1], places)
+                for place, kernel in zip(_origins(bias, places), kernels, strict=True):
+                    biases |= {place: (read[0], kernel)} if read else {}
+                constants |= set() if read else {i}
+    fixed = [ends for _, ends in record]
+    return Structure(fixed, groups, constants, factors, biases)
+
+
+def _origins(x, known) -> list:
+    """Of what known tensors a tensor is made, if by moves alone."""
+    return [known[x.ref()]] if x.ref() in known else _moved(x, known)
+
+
+def _moved(x, known) -> list:
+    """The same of a tensor that is known itself."""
+    if x.op.type not in MOVES:
+        return []
+    sources = x.op.inputs[:-1] if x.op.type == "ConcatV2" else x.op.inputs[:1]
+    return [origin for source in sources for origin in _origins(source, known)]

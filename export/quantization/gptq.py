@@ -1,0 +1,163 @@
+"""Weights rounded so that the errors of a layer's outputs cancel.
+
+GPTQ (arXiv 2210.17323): the weights of one input after the other are rounded, and those
+of the inputs to come make up for the error, as far as these inputs go together on real
+images. What is left lies on the grid that the quantiser finds again by itself.
+"""
+
+import dataclasses
+
+import numpy as np
+
+DAMPING = 0.01  # of the mean diagonal, as in the paper
+SHARES = np.linspace(1, 0.7, 13)  # of the greatest weight, tried as the last step
+SPAN = 32  # inputs, after which the others make up for their errors together
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """How the weights of a scheme are stored, and which of them to round here.
+
+    Arguments:
+        last: the greatest integer, 7 of int4; the least is its negative.
+        block: how many inputs share a scale, for each output; None for all.
+        layers: "convolution", the patch projection, or "linear", the others.
+        images: how many are enough.
+    """
+
+    last: int
+    block: int | None
+    layers: str
+    images: int
+
+    def scale(self, peaks):
+        """Of blocks whose greatest absolute weights these are, as stored."""
+        scale = np.asarray(peaks / self.last, "float32")
+        if self.block is not None:  # in float16, with the mantissa of bfloat16
+            import ml_dtypes
+
+            scale = scale.astype(ml_dtypes.bfloat16).astype("float16")
+        return np.where(scale > 0, scale, 1).astype("float64")
+
+
+# Name of the weights in `SCHEMES` -> grid. In int8 the patch projection loses more than
+# all other layers together: neighbouring pixels are alike, so its errors add up. With
+# int4 it stays in float.
+GRIDS = {
+    "int8": Grid(last=127, block=None, layers="convolution", images=16),
+    "int4 in blocks of 32": Grid(last=7, block=32, layers="linear", images=64),
+}
+
+
+def round_weights(graph, images, grid: Grid):
+    """Round layers of a graph's ViT, each seeing what the rounded ones before it give.
+
+    Arguments:
+        graph: a `Graph` with a `layer`; the variables of that are changed.
+        images: (N, H, W, C), what the graph takes; the last are used, since parity
+            is measured on the first.
+        grid: a value of `GRIDS`.
+    """
+    layer, known = graph.layer, {}
+    embedding, config = layer.held().embedding, layer.held().config
+
+    def visit(linear, x):
+        kind = "linear" if linear is not embedding else "embedding"
+        if kind == "embedding" and len(x.shape) == 4:
+            kind = "convolution"  # else the converter folds a norm into it
+        if kind != grid.layers:
+            return
+        if known.get("input") is not x:  # queries, keys and values have the same
+            rows = np.asarray(x)
+            rows = _patches(rows, config) if kind == "convolution" else rows
+            gram = second_moment(rows.reshape(-1, rows.shape[-1]))
+            known.update(input=x, gram=gram, factor=upper_factor(gram))
+        kernel = np.asarray(linear.kernel, "float64")
+        linear.kernel.assign(rounded(kernel, known["gram"], known["factor"], grid))
+
+    layer.seen, layer.visit = [], visit  # the first keeps queries, keys, values apart
+    try:
+        graph.function(np.asarray(images[-grid.images :], "float32"))
+    finally:
+        layer.seen = layer.visit = None
+
+
+def _patches(images, config):
+    """(N, rows, columns, p*q*C) of (N, H, W, C)."""
+    (height, width), (rows, columns) = config.patch_size, config.grid
+    images = images[:, : rows * height, : columns * width]
+    parts = images.reshape(len(images), rows, height, columns, width, -1)
+    parts = parts.transpose(0, 1, 3, 2, 4, 5)
+    return parts.reshape(len(images), rows, columns, -1)
+
+
+def second_moment(x):
+    """`x^T x / rows` of x (rows, I), float64, with damping."""
+    gram = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, len(x), 1024):
+        part = x[start : start + 1024]
+        gram += part.T @ part
+    gram /= len(x)
+    damping = DAMPING * np.trace(gram) / len(gram)
+    return gram + max(damping, 1e-12) * np.eye(len(gram))
+
+
+def upper_factor(gram):
+    """`U` (I, I), upper triangular, with `U^T U = gram^-1`: row i tells how the inputs
+    after i make up for an error at i."""
+    from scipy.linalg import solve_triangular
+
+    # From the last input to the first, this is the inverse of a Cholesky factor.
+    lower = np.linalg.cholesky(gram[::-1, ::-1])
+    inverse = solve_triangular(lower, np.eye(len(gram)), lower=True)
+    return np.ascontiguousarray(inverse[::-1, ::-1])
+
+
+def rounded(kernel, gram, factor, grid: Grid):
+    """A kernel on its grid.
+
+    Arguments:
+        kernel: (I, O), float64.
+        gram: (I, I), of `second_moment`.
+        factor: (I, I), of `upper_factor`.
+        grid: of the result.
+
+    Returns:
+        (I, O). In each block the greatest weight is on the last step, so that whoever
+        divides by it finds the same scale.
+    """
+    left, result = kernel.copy(), np.empty_like(kernel)
+    squares, count = np.diag(gram), len(kernel)
+    span = grid.block or SPAN
+    scale = peak = sign = np.empty(0)
+    for start in range(0, count, span):
+        stop = min(start + span, count)
+        if grid.block is not None or start == 0:
+            block = left[start : start + (grid.block or count)]
+            scale = _best_scale(block, squares[start : start + len(block)], grid)
+            peak = start + np.abs(block).argmax(0)
+            sign = np.sign(np.take_along_axis(left, peak[None], 0)[0])
+        errors = np.empty_like(left[start:stop])
+        for i in range(start, stop):
+            levels = np.clip(np.round(left[i] / scale), -grid.last, grid.last)
+            levels = np.where(peak == i, sign * grid.last, levels)
+            result[i] = levels * scale
+            error = (left[i] - result[i]) / factor[i, i]
+            left[i + 1 : stop] -= np.outer(factor[i, i + 1 : stop], error)
+            errors[i - start] = error
+        left[stop:] -= factor[start:stop, stop:].T @ errors
+    return result
+
+
+def _best_scale(block, squares, grid):
+    """(O,): of the scales at or below that of the greatest weight, those with the least
+    error of plain rounding."""
+    peaks = np.abs(block).max(0)
+    scales = [grid.scale(peaks * share) for share in SHARES]
+    best, least = scales[0], np.full(len(peaks), np.inf)
+    for scale in scales:
+        levels = np.clip(np.round(block / scale), -grid.last, grid.last)
+        error = squares @ (levels * scale - block) ** 2
+        best = np.where(error < least, scale, best)
+        least = np.minimum(error, least)
+    return best

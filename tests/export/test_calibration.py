@@ -1,0 +1,202 @@
+"""Ranges from values, and the images that they are measured on."""
+
+import numpy as np
+import pytest
+
+import export
+from export.evaluation.runners import new_interpreter
+from export.quantization import ranges
+from export.quantization.calibration import load_images, measure_ranges
+from vit_keras import Preprocessing
+
+STEPS = 255
+
+
+def seen(values, parts=7):
+    """As it comes: in parts, of which the first is the narrowest."""
+    held = ranges.Seen()
+    order = np.argsort(np.abs(values))
+    for part in np.array_split(values[order], parts):
+        held.add(part)
+    return held
+
+
+def quantised(values, low, high):
+    step = (high - low) / STEPS
+    zero = round(-low / step)
+    return (np.clip(np.round(values / step) + zero, 0, STEPS) - zero) * step
+
+
+DRAWS = np.random.default_rng(0)
+VALUES = {
+    "normal": DRAWS.normal(0, 2, 50_000),
+    "heavy": DRAWS.standard_t(3, 50_000),
+    "one-sided": np.abs(DRAWS.normal(0, 1, 50_000)),
+    "gelu": (lambda x: x / (1 + np.exp(-1.7 * x)))(DRAWS.normal(0, 2, 50_000)),
+    "outlier": np.append(DRAWS.normal(0, 1, 50_000), 60.0),
+    "far from zero": DRAWS.uniform(5, 6, 50_000),
+    "tiny": DRAWS.normal(0, 1e-6, 50_000),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_ranges_are_those_of_the_values_themselves(name):
+    values = VALUES[name].astype("float32")
+    held = seen(values)
+    bin_width = 2 * float(np.abs(values).max()) / ranges.BINS  # at most
+    assert ranges.min_max(held) == (values.min(), values.max())
+
+    cut = 100 - ranges.PERCENTILE
+    ends = np.percentile(values, [cut / 2, 100 - cut / 2], method="inverted_cdf")
+    expected = min(ends[0], 0), max(ends[1], 0)
+    assert ranges.percentile(held) == pytest.approx(expected, abs=bin_width)
+
+    # The best pair of ends by brute force on the values, of the same candidates.
+    low, high = min(values.min(), 0), max(values.max(), 0)
+    errors = {
+        (a, b): np.mean((values - quantised(values, a, b)) ** 2)
+        for a in ranges.SHARES[::5] * low
+        for b in ranges.SHARES[::5] * high
+        if b > a
+    }
+    found = np.mean((values - quantised(values, *ranges.mse(held))) ** 2)
+    # End after end, not all pairs, and on bins: 5 % is 0.2 dB.
+    assert found <= 1.05 * min(errors.values())
+
+
+def test_outliers_are_clipped_by_those_that_clip():
+    held = seen(VALUES["outlier"])
+    assert ranges.min_max(held)[1] == 60
+    assert ranges.percentile(held)[1] < 5
+    # Clipping it to 60 c costs (60 - 60 c)^2, rounding the others 50,000 (60 c / 255)^2
+    # / 12 and a little for their own range: the sum is least at c = 0.94.
+    assert ranges.mse(held)[1] == pytest.approx(0.94 * 60, abs=0.6)
+
+
+def test_bins_are_merged_exactly():
+    values = DRAWS.normal(0, 1, 1000)
+    held = ranges.Seen()
+    held.add(values[:10] * 1e-8)
+    held.add(values)
+    edges = (np.arange(2 * ranges.BINS + 1) - ranges.BINS) * held.width
+    together = np.concatenate([values[:10] * 1e-8, values])
+    np.testing.assert_array_equal(held.counts, np.histogram(together, edges)[0])
+    assert ranges.BINS / 2 <= np.abs(values).max() / held.width <= ranges.BINS
+
+
+def test_constants_and_zeros_have_a_range():
+    for value in (0.0, 3.0, -3.0):
+        for method, choose in ranges.RANGES.items():
+            low, high = choose(seen(np.full(10, value), 2))
+            if method == "min_max":
+                assert low == high == value
+            else:
+                assert low <= min(value, 0) <= max(value, 0) <= high + 1e-3
+
+
+@pytest.fixture(scope="module")
+def float_file(model, pixels, tmp_path_factory):
+    path = tmp_path_factory.mktemp("float") / "m.tflite"
+    export.to_tflite(model, path, input_dtype="float32", calibration=pixels)
+    return path
+
+
+@pytest.mark.parametrize("method", ranges.RANGES)
+def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
+    # Of a few thousand values, 99.99 % are all.
+    monkeypatch.setattr(ranges, "PERCENTILE", 99)
+    plain = measure_ranges(float_file, pixels[:16])
+    found = measure_ranges(float_file, pixels[:16], True, method)
+    assert found.keys() == plain.keys()
+    name = new_interpreter(float_file).get_input_details()[0]["name"]
+    assert found[name] == (0, 255)
+    narrower = 0
+    for key, (low, high) in found.items():
+        least, most = plain[key]
+        # At most a bin, of 1/4096, beyond a constant's value.
+        slack = 1e-3 * max(abs(least), abs(most))
+        assert min(least, 0) - slack <= low <= high <= max(most, 0) + slack
+        narrower += low - slack > least or high + slack < most
+    assert (narrower > 20) == (method != "min_max")
+
+
+def test_method_and_data_set_reach_the_file(model, pixels, tmp_path):
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(pixels).batch(7)
+    plain, other = (
+        export.to_tflite(
+            *(model, tmp_path / f"{method}.tflite"),
+            **{"scheme": "int8", "calibration": source, "calibration_method": method},
+        )
+        for source, method in ((pixels, "min_max"), (dataset, "mse"))
+    )
+    assert plain.calibration["sha256"] == other.calibration["sha256"]
+    assert plain.calibration["method"] == "min_max"
+    assert other.calibration["method"] == "mse"
+    assert _scales(tmp_path / "min_max.tflite") != _scales(tmp_path / "mse.tflite")
+
+
+def _scales(path):
+    details = new_interpreter(path).get_tensor_details()
+    return [float(t["quantization"][0]) for t in details]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calibration_method": "kl"}, "one of min_max, mse, percentile for scheme="),
+        ({"scheme": "int16x8", "calibration_method": "mse"}, "must be one of min_max"),
+    ],
+)
+def test_unknown_method(model, pixels, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.to_tflite(
+            *(model, tmp_path / "m.tflite"),
+            **{"scheme": "int8", "calibration": pixels, **options},
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- data sets of batches ----
+
+SIZE, RULES = (32, 32), Preprocessing()
+
+
+def test_data_sets_give_their_first_images(pixels):
+    import tensorflow as tf
+
+    labels = np.zeros(len(pixels), "int32")
+    sets = {
+        "tf.data": tf.data.Dataset.from_tensor_slices(pixels).batch(10),
+        "with labels": tf.data.Dataset.from_tensor_slices((pixels, labels)).batch(10),
+        "without end": tf.data.Dataset.from_tensor_slices(pixels).batch(10).repeat(),
+        "generator": (pixels[i : i + 10] for i in range(0, 48, 10)),
+        "lists": ([pixels[i : i + 10], labels[:10]] for i in range(0, 48, 10)),
+    }
+    for name, source in sets.items():
+        found = load_images(source, SIZE, RULES, limit=25)
+        np.testing.assert_array_equal(found, pixels[:25], err_msg=name)
+    whole = load_images(sets["tf.data"], SIZE, RULES)
+    np.testing.assert_array_equal(whole, pixels)
+    np.testing.assert_array_equal(load_images(list(pixels), SIZE, RULES), pixels)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "hold one at least"),
+        ([np.zeros((32, 32, 3), "uint8")], "batches .N, H, W, C. of one size"),
+        ([np.zeros((2, 32, 32, 3)), np.zeros((2, 16, 16, 3))], "of one size"),
+        ([np.zeros((2, 16, 16, 3), "uint8")], "must have the shape .N, 32, 32, 3."),
+        ([np.zeros((2, 32, 32, 1), "uint8")], "must have the shape .N, 32, 32, 3."),
+        ([np.full((2, 32, 32, 3), -0.5)], "normalised already"),
+    ],
+)
+def test_bad_data_sets(model, batches, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.to_tflite(
+            *(model, tmp_path / "m.tflite"),
+            **{"scheme": "int8", "calibration": iter(batches)},
+        )
+    assert list(tmp_path.iterdir()) == []
