@@ -7,6 +7,7 @@ import typer
 
 import export
 
+from . import tables
 from .arguments import (
     Calibration,
     Labels,
@@ -60,10 +61,15 @@ def saved_model(
             preprocessing=read_rules(preprocessing),
             **options,
         )
-    print(report)
+    tables.summary(report)
+    tables.next_commands(
+        f"verify {model} {out} --data {calibration or 'IMAGES'}",
+        f"check {out} --target tf-serving",
+        f"benchmark {out}",
+    )
     if serving_dir is not None:
         write_serving_files(out, serving_dir)
-        print(f"next: {serving_dir / 'README.md'}")
+        print(f"how to serve it: {serving_dir / 'README.md'}")
 
 
 def compare(

@@ -2,7 +2,6 @@
 
 import gc
 import pathlib
-from typing import Any
 
 from .. import memory
 from ..errors import ParityError
@@ -10,6 +9,7 @@ from ..evaluation import runners
 from ..evaluation.verify import compare, predict
 from ..quantization import calibration as images_of
 from ..schemes import get_scheme
+from ..stages import stage
 from . import metadata, on_tensorflow, serving
 from .serving_graph import Decoder
 from .warmup import check_batch_sizes, write_warmup
@@ -101,13 +101,16 @@ def to_saved_model(
 
     from .source import Source
 
+    stage("reading the model and the images")
     limit = images_of.PARITY_LIMIT
     source = Source.open(model, preprocessing, labels, calibration, limit)
     model, pixels = source.model, source.images.pixels
     names = _check_signatures(names, source)
     path.parent.mkdir(parents=True, exist_ok=True)
     with metadata.staged(path) as staged:
+        stage("rewriting the graph")
         server, rewrites, notes = _server(source, names, top_k, exif)
+        stage(f"writing {', '.join(names)}")
         try:
             on_tensorflow.quietly(server.write, staged, names)
         except tf.errors.OpError as error:  # a full or unwritable disk
@@ -117,9 +120,10 @@ def to_saved_model(
         del server  # and with it the weights, before they are read again
         gc.collect()
         memory.give_back()
+        stage("comparing with the model")
         rules = source.preprocessing
         expected = predict(model, pixels, preprocessing=rules, batch_size=BATCH)
-        runner: Any = runners.load(staged)
+        runner = runners.SavedModelRunner(staged)
         outputs = runner(pixels, batch_size=BATCH)
         parity = compare(expected, outputs, get_scheme("float32").min_sqnr_db)
         if not parity.passed:
