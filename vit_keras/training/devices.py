@@ -183,6 +183,7 @@ def summed_first(optimizer):
     changes = {
         "_backend_apply_gradients": apply,
         "_all_reduce_sum_gradients": lambda self, pairs: pairs,  # they are summed
+        "__module__": kind.__module__,  # a saved model names Keras' own class
     }
     optimizer.__class__ = type(kind.__name__, (kind,), changes)
     return optimizer
