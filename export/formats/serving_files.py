@@ -77,9 +77,9 @@ speaks the same protocol. Not run there: the container and the server itself.
 The image is pinned, so that the server changes when you say so, to the newest release
 when this was written. It holds TensorFlow {inside}; the model is from {tensorflow}.
 TensorFlow promises that a later release reads what an earlier one wrote, not the
-reverse. The C loader of {inside} was tried on all signatures but `classify`: its ids and
-labels were those of 2.21.0, its values within 8e-7. If the server misses an operator,
-take a newer image.
+reverse. The C loader of {inside} was tried on all signatures but `classify`: its ids
+and labels were those of 2.21.0, its values within 8e-7. If the server misses an
+operator, take a newer image.
 
 A new version goes beside the old one, as `{parent}/2`; compare them first:
 
