@@ -235,7 +235,8 @@ class InferenceViT(keras.layers.Layer):
         if n.gamma_first:
             return a(a(a(x * n.gamma) * root) + n.beta)
         y = a(x * root)
-        return y if n.gamma is None else a(a(y * n.gamma) + n.beta)
+        y = y if n.gamma is None else a(y * n.gamma)
+        return y if n.beta is None else a(y + n.beta)
 
     def linear(self, x, dense: Linear):
         """(..., I) to (..., O)."""

@@ -11,9 +11,16 @@ from .weights import Attention, Linear, Norm, Weights
 
 def fold_input(weights: Weights) -> bool:
     """Pixels' scale and offset into the patch projection: `W' = scale * W`,
-    `b' = b + offset @ W`; not over a norm of the patches."""
-    if weights.scale is None or weights.offset is None or weights.patch_norms:
+    `b' = b + offset @ W`. A norm of the patches takes them away itself if they are the
+    same for all channels: `LN(s x + o, eps) = LN(x, eps / s^2)`."""
+    if weights.scale is None or weights.offset is None:
         return False
+    if weights.patch_norms is not None:
+        if np.ptp(weights.scale) or np.ptp(weights.offset):
+            return False
+        weights.patch_norms[0].epsilon /= float(weights.scale[0]) ** 2
+        weights.scale = weights.offset = None
+        return True
     linear = weights.embedding
     repeat = len(linear.kernel) // len(weights.scale)  # channels are innermost
     scale, offset = (np.tile(v, repeat) for v in (weights.scale, weights.offset))
@@ -52,14 +59,17 @@ def fold_attention_scale(weights: Weights) -> bool:
 
 
 def fold_norms(weights: Weights) -> bool:
-    """`(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`."""
+    """`(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the
+    offset of a norm that writes patches, into the positions that are added."""
     for block in weights.blocks:
         attention = block.attention
         _fold(block.norm1, [attention.query, attention.key, attention.value])
         _fold(block.norm2, [block.dense1])
     _fold(weights.norm, readers(weights))
     if weights.patch_norms is not None:
-        _fold(weights.patch_norms[0], [weights.embedding])
+        before, after = weights.patch_norms
+        _fold(before, [weights.embedding])
+        weights.positions, after.beta = weights.positions + after.beta, None
     if weights.pool is not None:
         _, _, norm, dense1, _, _ = weights.pool
         _fold(norm, [dense1])

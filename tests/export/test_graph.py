@@ -12,7 +12,7 @@ from export.graph.emit import InferenceViT
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
 from export.graph.weights import read
-from vit_keras.preprocessing import normalize
+from vit_keras.preprocessing import Preprocessing, normalize
 
 SMALL = {
     "image_size": 16,
@@ -36,6 +36,10 @@ KINDS = {
     "qk norm": ({"qk_norm": True}, ("drop_key_bias",)),
     "patch norm": (
         {"patch_norm": True},
+        ("centre_writers", "rotate_stream"),
+    ),
+    "patch norm, channels apart": (
+        {"patch_norm": True, "preprocessing": Preprocessing((0.4, 0.5, 0.6))},
         ("fold_input", "centre_writers", "rotate_stream"),
     ),
     "pre norm": ({"pre_norm": True}, ("centre_writers", "rotate_stream")),

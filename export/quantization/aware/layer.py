@@ -65,7 +65,8 @@ class QuantizedViT(RangedViT):
         kwargs = {"trainable": True, "frozen": frozen(weights, values), **kwargs}
         super().__init__(weights, form, products_only, scale, offset, **kwargs)
         self.bits, self.keep_zeros, self.values = bits, keep_zeros, values
-        self.folds_input = scale is not None and weights.scale is None
+        projects = weights.patch_norms is None  # else the norm takes scale and offset
+        self.folds_input = scale is not None and weights.scale is None and projects
         self.direction = self.vector("direction", weights.config.hidden_size)
         self.clips, self.shared, self._variables = {}, {}, {}
         self._snap = False  # kernels on their grids where nothing else is

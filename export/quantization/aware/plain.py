@@ -35,7 +35,7 @@ def plain_model(layer):
 
 def _put_entry(w, layers, turn, scale, offset):
     kernel, bias = w.embedding.kernel @ turn, w.embedding.bias @ turn
-    if w.scale is None and scale is not None:
+    if w.scale is None and scale is not None and w.patch_norms is None:
         repeat = len(kernel) // len(scale)
         kernel = kernel / np.tile(scale, repeat)[:, None]
         bias = bias - np.tile(offset, repeat) @ kernel
@@ -119,12 +119,10 @@ def _put_exit(w, layers, turn):
 
 
 def _put_norm(layer, norm, factor=1.0):
-    if norm.gamma is None:
-        layer.gamma.assign(np.full(layer.gamma.shape, factor))
-        layer.beta.assign(np.zeros(layer.beta.shape))
-    else:
-        layer.gamma.assign(norm.gamma * factor)
-        layer.beta.assign(norm.beta * factor)
+    size = layer.gamma.shape
+    gamma = np.ones(size) if norm.gamma is None else norm.gamma
+    layer.gamma.assign(gamma * factor)
+    layer.beta.assign((np.zeros(size) if norm.beta is None else norm.beta) * factor)
 
 
 def _put(layer, kernel, bias):
