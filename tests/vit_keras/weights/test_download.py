@@ -293,9 +293,11 @@ def test_missing_package_is_named(monkeypatch, package):
 
 
 def start_process(url):
-    """`fetch` in a process of its own, without the rest of the package."""
+    """`fetch` in a process of its own, without the rest of the package. A shell starts
+    background jobs, and these tests perhaps, with SIGINT ignored."""
     code = f"""
-import dataclasses, sys, types
+import dataclasses, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("vit_keras", "vit_keras.weights"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [{str(ROOT)!r} + "/" + name.replace(".", "/")]
