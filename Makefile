@@ -16,11 +16,15 @@ help:
 demo: .venv/export
 	$(RUN) examples/demo.py
 
+# In the order of the folders: xdist would begin with the files of most tests, and end with
+# one core idle beside the longest file, which has few.
+PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/dev .venv/mediapipe/installed
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: .venv/dev .venv/mediapipe/installed
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 peers: .venv/peers
 
