@@ -184,6 +184,11 @@ def test_structure_of_a_graph(aware):
     assert structure.groups[2] == structure.groups[3] == {2, 3}
     assert {len(group) for group in structure.groups} == {1, 2}
     assert len(structure.factors) == 2 * 2
+    # What is added to the mean square of each norm: two of a block, and the last one.
+    constants = [constant for _, constant in structure.shifts.values()]
+    assert constants == pytest.approx([1e-6] * 5)
+    for index, (addend, _) in structure.shifts.items():
+        assert aware.quantized.ends(index)[1] > aware.quantized.ends(addend)[1]
     places = {place.rsplit(".", 1)[0] for place in structure.biases}
     assert places == {
         kernel.rsplit(".", 1)[0] for _, kernel in structure.biases.values()

@@ -120,6 +120,9 @@ class RangedViT(InferenceViT):
 
     def ends(self, index):
         """The range with which an activation is held."""
+        if index in self.structure.shifts:
+            addend, constant = self.structure.shifts[index]
+            return with_zero(*(end + constant for end in self.ends(addend)))
         if (fixed := self.structure.fixed[index]) is not None:
             return [tf.constant(end, "float32") for end in fixed]
         group = sorted(self.structure.groups[index])

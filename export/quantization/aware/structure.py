@@ -24,6 +24,9 @@ class Structure:
         factors: {number of a product of two activations: their numbers}.
         biases: {place of a bias: (number of what its layer reads, place of the
             kernel)}.
+        shifts: {number of a sum with a constant: (number of the other addend,
+            constant)}. A range of its own would clip what the addend's does not, and
+            `x + epsilon` could not be told from `x` by its values.
     """
 
     fixed: list[Any]
@@ -31,6 +34,7 @@ class Structure:
     constants: set[int]
     factors: dict[int, tuple[int, int]]
     biases: dict[str, tuple[int, str]]
+    shifts: dict[int, tuple[int, float]]
 
 
 def traced(function, shape, record, places) -> Structure:
@@ -44,7 +48,7 @@ def traced(function, shape, record, places) -> Structure:
     tf.function(function).get_concrete_function(tf.TensorSpec(shape))
     numbers = {x.ref(): i for i, (x, _) in enumerate(record)}
     groups = [{i} for i in range(len(record))]
-    constants, factors, biases = set(), {}, {}
+    constants, factors, biases, shifts = set(), {}, {}, {}
     for i, (x, _) in enumerate(record):
         for j in _moved(x, numbers):
             groups[i] |= groups[j]
@@ -52,6 +56,10 @@ def traced(function, shape, record, places) -> Structure:
                 groups[k] = groups[i]
         if x.op.type == "BatchMatMulV2":
             factors[i] = tuple(_origins(end, numbers)[0] for end in x.op.inputs)
+        if x.op.type == "AddV2" and x.op.inputs[0].ref() in numbers:
+            constant = tf.get_static_value(x.op.inputs[1])
+            if constant is not None and constant.ndim == 0:
+                shifts[i] = numbers[x.op.inputs[0].ref()], float(constant)
         if x.op.type in ("AddV2", "BiasAdd"):
             product, bias = x.op.inputs
             while product.op.type in MOVES and product.ref() not in numbers:
@@ -63,7 +71,7 @@ def traced(function, shape, record, places) -> Structure:
                     biases |= {place: (read[0], kernel)} if read else {}
                 constants |= set() if read else {i}
     fixed = [ends for _, ends in record]
-    return Structure(fixed, groups, constants, factors, biases)
+    return Structure(fixed, groups, constants, factors, biases, shifts)
 
 
 def _origins(x, known) -> list:
