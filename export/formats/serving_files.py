@@ -82,8 +82,8 @@ and labels were those of 2.21.0, its values within 8e-7. If the server misses an
 operator, take a newer image.
 
 `predict_bytes` reads JPEG, PNG, WebP, BMP and GIF. Of an animated GIF or PNG it takes
-the first picture; transparent pixels of a GIF are black. Animated WebP, BMP of less than
-8 bits and everything else are `valid` false.
+the first picture; transparent pixels of a GIF are black. Animated WebP, BMP of less
+than 8 bits and everything else are `valid` false.
 
 A new version goes beside the old one, as `{parent}/2`; compare them first:
 

@@ -117,7 +117,7 @@ def test_file_of_another_kind_is_what_was_trained(name, pixels, tmp_path):
     export.to_tflite(aware, tmp_path / "m.tflite", **options)
     outputs = export.load(tmp_path / "m.tflite")(pixels)
     expected = aware.predict(normal(aware, pixels), verbose=0)
-    # As above. Where the file adds two constants at once and the layer does not, not one
+    # As above. Where the file adds two constants at once and the layer does not, no
     # output is equal and 22 dB are left.
     assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
     assert decibels(expected, outputs) > 30
