@@ -85,6 +85,7 @@ def trained(variant, options, train, test):
         recipe = RECIPE.replace(
             steps=steps,
             optimizer="muon",  # as the model was trained
+            shift=0.125,
             label_smoothing=0.0,
             distillation_weight=0.5,
             batch_size=options.batch_size,
