@@ -88,8 +88,8 @@ def qat(
     weight_bits: Annotated[int, typer.Option(help="8, 4, 3 or 2.")] = 8,
     epochs: Epochs = 1,
     learning_rate: Annotated[
-        float, typer.Option(help="Peak; raise it for coarse weights.")
-    ] = 3e-5,
+        float, typer.Option(help="Peak; 1e-4 suits 4 bits, 1e-3 suits 2.")
+    ] = 1e-5,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
