@@ -140,7 +140,7 @@ def new_interpreter(path, **options):
     except ImportError as error:
         raise missing("ai-edge-litert") from error
     try:
-        interpreter = Interpreter(str(path), **options)
+        interpreter = Interpreter(path and str(path), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = re.sub(r"\s+", " ", str(error)).strip()

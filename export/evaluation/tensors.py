@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import pathlib
 import warnings
 
 import numpy as np
 
 from ..errors import missing
+from ..packing import pack, unpack
 from . import runners
 
 IMAGES = 8  # errors are averages over thousands of values of each already
@@ -49,6 +51,16 @@ def open_preserving(path):
     details = interpreter.get_tensor_details()
     floats = [t for t in details if t["dtype"] == np.float32 and t["index"] in used]
     return interpreter, entry, {tensor["index"]: tensor for tensor in floats}
+
+
+def open_with_outputs(path, indices):
+    """An interpreter with some tensors as outputs of the file, and so with the kernels
+    of every day: values as of `open_preserving` but for rounding, in a fifth of the
+    time."""
+    model = unpack(pathlib.Path(path).read_bytes())
+    (graph,) = model.subgraphs
+    graph.outputs = [*graph.outputs, *(i for i in indices if i not in graph.outputs)]
+    return runners.new_interpreter(None, model_content=pack(model))
 
 
 def tensor_errors(reference, path, images) -> list[TensorError]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..evaluation.tensors import open_preserving, short_name
+from ..evaluation.tensors import open_preserving, open_with_outputs, short_name
 from .ranges import RANGES, Seen
 
 # Operators whose outputs are their inputs' values in another shape or place. Their
@@ -225,25 +225,22 @@ def measure_ranges(
     Raises:
         ValueError: a tensor is infinite or no number.
     """
-    interpreter, entry, tensors = open_preserving(path)
-    batch = int(entry["shape"][0])
+    kept, entry, tensors = open_preserving(path)
+    groups, made = same_scale_groups(kept, tensors), outputs_of(kept)
+    batch, still = int(entry["shape"][0]), set(tensors) - made - {entry["index"]}
     seen = {index: Seen(counted=method != "min_max") for index in tensors}
+    for index in still:  # weights, the same for all images
+        _add(seen[index], kept.get_tensor(index), tensors[index]["name"])
+    del kept
+    moving = [index for index in tensors if index in made]
+    interpreter = open_with_outputs(path, moving)
     for start in range(0, len(images), batch):
         chunk = np.asarray(images[start : start + batch], "float32")
         chunk = np.resize(chunk, (batch, *chunk.shape[1:]))
         interpreter.set_tensor(entry["index"], chunk)
         interpreter.invoke()
-        for index, held in seen.items():
-            values = interpreter.get_tensor(index)
-            if not values.size:
-                continue
-            if not (math.isfinite(values.min()) and math.isfinite(values.max())):
-                name = short_name(tensors[index]["name"])
-                raise ValueError(
-                    "the model must give finite values on the calibration images. "
-                    f"{name} has infinite ones, or NaN"
-                )
-            held.add(values)
+        for index in (entry["index"], *moving):
+            _add(seen[index], interpreter.get_tensor(index), tensors[index]["name"])
     ranges = {
         index: RANGES[method](held)
         for index, held in seen.items()
@@ -253,11 +250,29 @@ def measure_ranges(
         # All values are possible, whichever these images happened to hold. With
         # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
         ranges[entry["index"]] = (0.0, 255.0)
-    for group in same_scale_groups(interpreter, ranges):
-        low = min(ranges[index][0] for index in group)
-        high = max(ranges[index][1] for index in group)
-        ranges |= dict.fromkeys(group, (low, high))
+    for group in groups:
+        held = [index for index in group if index in ranges]
+        low = min((ranges[index][0] for index in held), default=0.0)
+        high = max((ranges[index][1] for index in held), default=0.0)
+        ranges |= dict.fromkeys(held, (low, high))
     return {tensors[index]["name"]: ends for index, ends in ranges.items()}
+
+
+def _add(seen, values, name):
+    if not values.size:
+        return
+    if not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise ValueError(
+            "the model must give finite values on the calibration images. "
+            f"{short_name(name)} has infinite ones, or NaN"
+        )
+    seen.add(values)
+
+
+def outputs_of(interpreter):
+    """Indices of the tensors that operators give."""
+    ops = interpreter._get_ops_details()
+    return {int(index) for op in ops for index in op["outputs"]}
 
 
 def same_scale_groups(interpreter, indices):

@@ -5,8 +5,13 @@ import pytest
 
 import export
 from export.evaluation.runners import new_interpreter
+from export.evaluation.tensors import open_preserving
 from export.quantization import ranges
-from export.quantization.calibration import load_images, measure_ranges
+from export.quantization.calibration import (
+    load_images,
+    measure_ranges,
+    same_scale_groups,
+)
 from vit_keras import Preprocessing
 
 STEPS = 255
@@ -118,6 +123,25 @@ def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
         assert min(least, 0) - slack <= low <= high <= max(most, 0) + slack
         narrower += low - slack > least or high + slack < most
     assert (narrower > 20) == (method != "min_max")
+
+
+def test_ranges_are_those_of_every_tensor_without_a_delegate(float_file, pixels):
+    interpreter, entry, kept = open_preserving(float_file)
+    values = {index: [] for index in kept}
+    for image in pixels[:4]:
+        interpreter.set_tensor(entry["index"], image[None].astype("float32"))
+        interpreter.invoke()
+        for index, held in values.items():
+            held.append(interpreter.get_tensor(index))
+    found = measure_ranges(float_file, pixels[:4], False)
+    assert len(found) == len(kept) > 50
+    for group in same_scale_groups(interpreter, kept):
+        arrays = np.concatenate([np.ravel(values[index]) for index in group])
+        expected = arrays.min(), arrays.max()
+        for index in group:  # float32 in another order
+            name = kept[index]["name"]
+            close = np.allclose(found[name], expected, atol=1e-5 * np.ptp(arrays))
+            assert close, (name, found[name], expected)
 
 
 def test_method_and_data_set_reach_the_file(model, pixels, tmp_path):
