@@ -128,8 +128,13 @@ class SavedModelRunner:
         return np.concatenate(outputs)
 
 
-def new_interpreter(path, **options):
+def new_interpreter(path, content=None, **options):
     """A LiteRT interpreter with its tensors allocated.
+
+    Arguments:
+        path: of the file.
+        content: bytes to open instead, made of that file.
+        **options: of LiteRT's `Interpreter`.
 
     Raises:
         MissingDependency: ai-edge-litert is not installed.
@@ -140,7 +145,8 @@ def new_interpreter(path, **options):
     except ImportError as error:
         raise missing("ai-edge-litert") from error
     try:
-        interpreter = Interpreter(path and str(path), **options)
+        source = {"model_content": content} if content else {"model_path": str(path)}
+        interpreter = Interpreter(**source, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = re.sub(r"\s+", " ", str(error)).strip()

@@ -251,22 +251,23 @@ def measure_ranges(
         # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
         ranges[entry["index"]] = (0.0, 255.0)
     for group in groups:
-        held = [index for index in group if index in ranges]
-        low = min((ranges[index][0] for index in held), default=0.0)
-        high = max((ranges[index][1] for index in held), default=0.0)
-        ranges |= dict.fromkeys(held, (low, high))
+        held = group & ranges.keys()
+        if held:
+            lows, highs = zip(*(ranges[index] for index in held), strict=True)
+            ranges |= dict.fromkeys(held, (min(lows), max(highs)))
     return {tensors[index]["name"]: ends for index, ends in ranges.items()}
 
 
 def _add(seen, values, name):
     if not values.size:
         return
-    if not (math.isfinite(values.min()) and math.isfinite(values.max())):
+    try:
+        seen.add(values)
+    except ValueError as error:
         raise ValueError(
             "the model must give finite values on the calibration images. "
-            f"{short_name(name)} has infinite ones, or NaN"
-        )
-    seen.add(values)
+            f"{short_name(name)} has {error}"
+        ) from error
 
 
 def outputs_of(interpreter):

@@ -36,8 +36,14 @@ class Seen:
         self.width = np.finfo("float32").tiny
 
     def add(self, values):
-        """Take note of float values, one at least and all of them finite."""
+        """Take note of float values, one at least.
+
+        Raises:
+            ValueError: one is not finite.
+        """
         low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("infinite ones, or NaN")
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.counts is None:
             return

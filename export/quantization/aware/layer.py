@@ -174,6 +174,18 @@ class QuantizedViT(RangedViT):
             return kernel * tf.cast(scale[:, None], "float32")
         return bias + tf.linalg.matvec(kernel, tf.cast(offset, "float32"), True)
 
+    def unfolded(self, linear):
+        """Kernel and bias of the patch projection as it reads normalised images.
+
+        Arguments:
+            linear: as it reads what the graph takes.
+        """
+        if not self.folds_input:
+            return linear.kernel, linear.bias
+        scale, offset = self._tiled()
+        kernel = linear.kernel / scale[:, None]
+        return kernel, linear.bias - offset @ kernel
+
     def _tiled(self):
         repeat = self.weights_held.embedding.kernel.shape[0] // len(self.scale)
         return np.tile(self.scale, repeat), np.tile(self.offset, repeat)
@@ -195,12 +207,10 @@ class QuantizedViT(RangedViT):
 
     def update(self):
         super().update()
-        if self.folds_input:  # undone here, and done again for each use
-            scale, offset = self._tiled()
-            held = self.weights_held.embedding
-            kernel = held.kernel / scale[:, None]
-            self._held.embedding.kernel.assign(kernel)
-            self._held.embedding.bias.assign(held.bias - offset @ kernel)
+        # Undone here, and done again for each use.
+        kernel, bias = self.unfolded(self.weights_held.embedding)
+        self._held.embedding.kernel.assign(kernel)
+        self._held.embedding.bias.assign(bias)
 
         def share(place, array):
             if place in self.shared:

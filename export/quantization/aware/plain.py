@@ -26,19 +26,15 @@ def plain_model(layer):
     width = w.config.hidden_size
     turn = np.eye(width) if w.norm.centred else orthogonal(width).T
     layers = {item.name: item for item in model.layers}
-    _put_entry(w, layers, turn, layer.scale, layer.offset)
+    _put_entry(w, layers, turn, layer.unfolded(w.embedding))
     for i, block in enumerate(w.blocks):
         _put_block(layers[f"encoderblock_{i}"], block, turn)
     _put_exit(w, layers, turn)
     return model
 
 
-def _put_entry(w, layers, turn, scale, offset):
-    kernel, bias = w.embedding.kernel @ turn, w.embedding.bias @ turn
-    if w.scale is None and scale is not None and w.patch_norms is None:
-        repeat = len(kernel) // len(scale)
-        kernel = kernel / np.tile(scale, repeat)[:, None]
-        bias = bias - np.tile(offset, repeat) @ kernel
+def _put_entry(w, layers, turn, projection):
+    kernel, bias = (array @ turn for array in projection)
     first = layers["embedding"]
     _put(first, kernel.reshape(first.kernel.shape), bias)
     if w.patch_norms is not None:
