@@ -41,7 +41,8 @@ def normal(model, pixels):
 
 
 def decibels(expected, got):
-    return 10 * np.log10((expected**2).sum() / ((expected - got) ** 2).sum())
+    noise = ((expected - got) ** 2).sum()
+    return 10 * np.log10((expected**2).sum() / noise) if noise else np.inf
 
 
 def trained(model, pixels, epochs=2, **options):

