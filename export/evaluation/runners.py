@@ -1,5 +1,6 @@
 """An artefact as a callable: `load(path)(images) -> outputs`."""
 
+import os
 import pathlib
 import re
 
@@ -7,6 +8,14 @@ import numpy as np
 
 from ..errors import missing
 from .servable import Servable
+
+
+def threads() -> int:
+    """Threads for work whose time is not measured: the cores that are ours, up to 4."""
+    try:
+        return min(len(os.sched_getaffinity(0)), 4)
+    except AttributeError:  # not on macOS and Windows
+        return min(os.cpu_count() or 1, 4)
 
 
 def load(path, num_threads=1):

@@ -60,7 +60,8 @@ def open_with_outputs(path, indices):
     model = unpack(pathlib.Path(path).read_bytes())
     (graph,) = model.subgraphs
     graph.outputs = [*graph.outputs, *(i for i in indices if i not in graph.outputs)]
-    return runners.new_interpreter(path, content=pack(model))
+    threads = runners.threads()
+    return runners.new_interpreter(path, content=pack(model), num_threads=threads)
 
 
 def tensor_errors(reference, path, images) -> list[TensorError]:

@@ -196,7 +196,7 @@ def to_tflite(
         stage(f"asking the tool of target {target or 'cpu'}")
         inspected, unproven = _inspect(staged, target or "cpu")
         stage("comparing with the model")
-        runner = runners.load(staged)
+        runner = runners.load(staged, runners.threads())
         parity_images = images.pixels[: images_of.PARITY_LIMIT]
         parity = compare(
             predict(model, parity_images, preprocessing=source.preprocessing),

@@ -79,14 +79,22 @@ def round_weights(graph, images, grid: Grid) -> int:
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
         linear.kernel.assign(rounded(kernel, known["gram"], known["factor"], grid))
+        if layers == "convolution":
+            raise _Rounded
 
     chosen = images[-max(1, grid.patches // (rows * columns)) :]
     layer.seen, layer.visit = [], visit  # the first keeps queries, keys, values apart
     try:
         graph.function(np.asarray(chosen, "float32"))
+    except _Rounded:
+        pass
     finally:
         layer.seen = layer.visit = None
     return len(chosen)
+
+
+class _Rounded(Exception):
+    """There is nothing more to round: the network behind need not be computed."""
 
 
 def second_moment(x):
