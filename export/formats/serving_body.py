@@ -51,6 +51,7 @@ def _inside(model, preprocessing, outputs):
         top["pooled"] = layers["head"].input
     if "encoder_norm" in layers:  # else the norm is after the pooling
         top["tokens"] = layers["encoder_norm"].output
+    scored = "attention" in outputs
     front = keras.Model(copy.input, blocks[0].input)
     tail = keras.Model(blocks[-1].output, top)
 
@@ -60,11 +61,14 @@ def _inside(model, preprocessing, outputs):
             pixels = pixels * scale.astype("float32") + offset.astype("float32")
         x, scores = front(pixels, training=False), []
         for block in blocks:
-            x, score = block(x, training=False, return_attention_scores=True)
-            scores.append(score)
+            x = block(x, training=False, return_attention_scores=scored)
+            if scored:  # they cost memory, and take a slower way
+                x, score = x
+                scores.append(score)
         found = tail(x, training=False)
         found = {"tokens": x, "pooled": found["output"], **found}
-        found["attention"] = ops.stack(scores, 1)
+        if scored:
+            found["attention"] = ops.stack(scores, 1)
         return {name: found[name] for name in ("output", *outputs)}
 
     return function
