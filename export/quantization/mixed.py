@@ -19,7 +19,8 @@ from ..evaluation.tensors import open_preserving, short_name
 from ..evaluation.verify import compare
 from ..stages import stage
 from .calibration import SAME_SCALE
-from .post_training import STAND_INS, Rule, only, static
+from .mending import STAND_INS
+from .post_training import Rule, only, static
 
 BITS = {"int16": 16, "float32": 32}
 IMAGES = 16  # for the order; the demand is measured on all

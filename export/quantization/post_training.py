@@ -16,9 +16,8 @@ import numpy as np
 
 from ..errors import missing
 from ..evaluation.tensors import open_preserving
-from ..op_versions import needed
-from ..packing import pack, unpack
 from .ends import set_ends
+from .mending import STAND_INS, complete, swap, tidy
 
 
 def _library():
@@ -73,7 +72,7 @@ def weights_only(path, recipe_name) -> bytes:
             "`scheme` with weights in blocks needs layers whose inputs are a multiple "
             f"of the block. {error}"
         ) from error
-    return _complete(_tidy(content))
+    return complete(tidy(content))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +145,7 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
     new_quantizer, recipe, operators, skip = _library()
     from litert_quantizer import qtyping
 
-    known = _swap(pathlib.Path(path).read_bytes(), STAND_INS)
+    known = swap(pathlib.Path(path).read_bytes(), STAND_INS)
     quantizer = new_quantizer(bytearray(known), recipe.static_wi8_ai8())
     for rule in _one_scale(rules):
         operator = operators[STAND_INS.get(rule.operator, rule.operator)]
@@ -178,8 +177,8 @@ def static(path, ranges, input_dtype, output_dtype, rules=()) -> bytes:
                 values["min"] = np.full_like(values["min"], low)
                 values["max"] = np.full_like(values["max"], high)
         content = bytes(quantizer.quantize(statistics).quantized_model)
-    content = _swap(_tidy(content), {b: a for a, b in STAND_INS.items()}, version=2)
-    return _complete(set_ends(content, input_dtype, output_dtype))
+    content = swap(tidy(content), {b: a for a, b in STAND_INS.items()}, version=2)
+    return complete(set_ends(content, input_dtype, output_dtype))
 
 
 def _centre(path, ranges, rules):
@@ -210,44 +209,6 @@ def _one_scale(rules):
             )
 
 
-# LiteRT computes these in int8, but litert-quantizer does not know them. It treats the
-# operator on the right as the one on the left must be: EXP is a table from any scale to
-# any scale, and a maximum has the scale of its input.
-STAND_INS = {"EXP": "HARD_SWISH", "REDUCE_MAX": "REDUCE_MIN"}
-
-
-def _swap(content, names, version=None):
-    """Replace operators by others of the same inputs and outputs.
-
-    Arguments:
-        content: of a file.
-        names: {operator: what takes its place}.
-        version: of the new operators, or None to keep it; 2 is int8.
-
-    Raises:
-        ValueError: the file holds both, and they could not be told apart afterwards.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = unpack(content)
-    held = {code.builtinCode: code for code in model.operatorCodes}
-    found = False
-    for old, new in names.items():
-        old_code, new_code = (getattr(schema.BuiltinOperator, n) for n in (old, new))
-        if new_code in held and (old_code in held or version is None):
-            raise ValueError(
-                f"the model must not hold {new}, which stands in for {old}"
-            )
-        if old_code in held:
-            found = True
-            held[old_code].builtinCode = new_code
-            held[old_code].deprecatedBuiltinCode = min(new_code, 127)
-            held[old_code].version = version or 1
-    if not found:
-        return content
-    return pack(model)
-
-
 def _signature(path):
     """Name of the signature, of its input, and the input's shape."""
     from ..evaluation.runners import new_interpreter
@@ -256,51 +217,3 @@ def _signature(path):
     ((name, ends),) = interpreter.get_signature_list().items()
     shape = interpreter.get_input_details()[0]["shape"]
     return name, ends["inputs"][0], tuple(int(n) for n in shape)
-
-
-def _tidy(content):
-    """A file that every reader understands, without operators that change nothing.
-
-    litert-quantizer appends the weights of larger models behind the flatbuffer, where
-    only LiteRT looks for them; here they go back inside. It also puts a QUANTIZE before
-    a concatenation where both sides have the same type, scale and zero point.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = unpack(content)
-    (graph,) = model.subgraphs
-    quantize = schema.BuiltinOperator.QUANTIZE
-
-    def idle(op):
-        if model.operatorCodes[op.opcodeIndex].builtinCode != quantize:
-            return False
-        a, b = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-        return (
-            a.type == b.type
-            and np.array_equal(a.quantization.scale, b.quantization.scale)
-            and np.array_equal(a.quantization.zeroPoint, b.quantization.zeroPoint)
-        )
-
-    source = {op.outputs[0]: op.inputs[0] for op in graph.operators if idle(op)}
-    graph.operators = [op for op in graph.operators if not idle(op)]
-    for op in graph.operators:
-        op.inputs = [source.get(index, index) for index in op.inputs]
-    return pack(model)
-
-
-def _complete(content):
-    """Operator codes as the types of a file need them, for readers of every age."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = unpack(content)
-    (graph,) = model.subgraphs
-    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
-    for code in model.operatorCodes:  # where readers of before 2021 look, and OpenVINO
-        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    for op in graph.operators:  # the library leaves the versions of the float file
-        code = model.operatorCodes[op.opcodeIndex]
-        inputs = [types[graph.tensors[i].type] for i in op.inputs if i >= 0]
-        version, _ = needed(names[code.builtinCode], inputs) or (1, "")
-        code.version = max(code.version, version)
-    return pack(model)
