@@ -142,7 +142,8 @@ def test_backend_equals_reference(backend, folder):
         np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
-REPEATED = ("corrupt_file", "nan_loss", "full_disk", "no_room", "patience", "overwrite")
+REPEATED = ("corrupt_file", "nan_loss", "full_disk", "no_room", "patience")
+REPEATED += ("overwrite", "best_weights")
 
 
 @pytest.mark.skipif(
