@@ -12,10 +12,10 @@ import argparse
 import csv
 import importlib.metadata
 import pathlib
-import platform
 import tempfile
 
 import numpy as np
+from machine import machine
 
 import export
 import vit_keras
@@ -74,7 +74,7 @@ def main():
         values = (scheme, f"{found:.4f}", f"{100 * (right - found):.2f}")
         values += (f"{parity.agreement:.4f}", f"{parity.sqnr_db:.1f}")
         values += (f"{report.size_bytes / 1e6:.2f}", len(labels), len(calibration))
-        values += (platform.machine(), versions)
+        values += (machine(), versions)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:6], flush=True)
     if options.out is not None:

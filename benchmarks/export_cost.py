@@ -16,12 +16,13 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
+
+from machine import machine
 
 WAYS = ("keras float32", "int8", "int8@cpu", "dynamic_int8@cpu")
 FIELDS = ("model", "way", "wall_s", "cpu_s", "peak_mb", "file_mb", "stages", "images")
@@ -90,7 +91,7 @@ def main():
             megabytes = path.stat().st_size / 1e6
         values = (options.model, way, f"{cost['wall_s']:.1f}", f"{cost['cpu_s']:.1f}")
         values += (f"{cost['peak_mb']:.0f}", f"{megabytes:.1f}", cost["stages"])
-        values += (options.images, os.cpu_count(), platform.machine(), versions)
+        values += (options.images, os.cpu_count(), machine(), versions)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:-3], sep="  ", flush=True)
         if options.out is not None:

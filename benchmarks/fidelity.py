@@ -14,11 +14,11 @@ import argparse
 import csv
 import importlib.metadata
 import pathlib
-import platform
 import tempfile
 import time
 
 import numpy as np
+from machine import machine
 
 import export
 import vit_keras
@@ -96,7 +96,7 @@ def main():
         values = (scheme, f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}")
         values += (f"{token.cosine:.4f}", f"{size / 1e6:.2f}", f"{seconds:.0f}")
         versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
-        values += (len(test), options.seed, platform.machine(), versions)
+        values += (len(test), options.seed, machine(), versions)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(rows[-1], flush=True)
         if options.out is not None:  # after each, since some take long

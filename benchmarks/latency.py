@@ -18,13 +18,14 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from machine import machine
 
 SIZES = {"ti16": (192, 12, 3), "s16": (384, 12, 6), "b16": (768, 12, 12)}
 SIZES["toy"] = (64, 2, 4)  # to try the script
@@ -270,7 +271,7 @@ def main():
                     size = os.path.getsize(found[name][1]) / 1e6
                     values = (model, name, threads, f"{1000 * cpu:.2f}")
                     values += (f"{1000 * wall:.2f}", f"{peak:.0f}", f"{size:.2f}")
-                    values += (f"{cpu / base:.3f}", len(times), platform.machine())
+                    values += (f"{cpu / base:.3f}", len(times), machine())
                     rows.append(dict(zip(FIELDS, (*values, versions), strict=True)))
                     print(*values, flush=True)
         if options.out is not None:

@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from machine import machine
+
 FIELDS = (
     *("task", "preset", "layout", "file_bytes", "extra_bytes", "extra_per_file"),
     *("seconds", "backend", "keras", "python", "machine"),
@@ -75,7 +77,7 @@ def measure(task, preset, layout, path):
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
     }
 
 

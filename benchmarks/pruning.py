@@ -21,12 +21,12 @@ import gzip
 import importlib.metadata
 import json
 import pathlib
-import platform
 import tempfile
 import time
 
 import keras
 import numpy as np
+from machine import machine
 
 import export
 import vit_keras
@@ -195,7 +195,7 @@ def _time(rows, files, runs):
         row["accuracy"] = f"{row['accuracy']:.4f}"
         row["cpu_ms"] = f"{timing.cpu_ms:.3f}"
         row["faster"] = f"{timings[0].cpu_ms / timing.cpu_ms:.3f}"
-        row |= {"machine": platform.machine(), "versions": versions}
+        row |= {"machine": machine(), "versions": versions}
 
 
 def _read(dataset, config, limit):

@@ -16,12 +16,12 @@ import argparse
 import csv
 import importlib.metadata
 import pathlib
-import platform
 import tempfile
 import time
 
 import keras
 import numpy as np
+from machine import machine
 
 import export
 import vit_keras
@@ -130,7 +130,7 @@ class Measure:
             "batch_size": options.batch_size,
             "test_images": len(self.test),
             "keras_images": len(chosen),
-            "machine": platform.machine(),
+            "machine": machine(),
             "versions": " ".join(
                 f"{p} {importlib.metadata.version(p)}" for p in PACKAGES
             ),

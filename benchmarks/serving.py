@@ -20,9 +20,7 @@ import gc
 import importlib.metadata
 import io
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +28,7 @@ import tempfile
 import time
 
 import numpy as np
+from machine import machine
 
 FIELDS = ("preset", "image_size", "measure", "batch", "value", "machine", "versions")
 PACKAGES = ("keras", "tensorflow")
@@ -229,7 +228,6 @@ def measure(options):
             print(*row, flush=True)
         rows += speed(path, keras_file, options)
     versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     if options.out is not None:
         new = not options.out.exists()
         with options.out.open("a", newline="") as file:
@@ -238,7 +236,7 @@ def measure(options):
                 writer.writerow(FIELDS)
             for name, batch, value in rows:
                 known = (options.preset, options.image_size, name, batch)
-                writer.writerow((*known, f"{value:.3f}", machine, versions))
+                writer.writerow((*known, f"{value:.3f}", machine(), versions))
 
 
 if __name__ == "__main__":

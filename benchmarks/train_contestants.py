@@ -7,12 +7,12 @@ import itertools
 import json
 import os
 import pathlib
-import platform
 import resource
 import sys
 import time
 
 import numpy as np
+from machine import machine
 
 SIZES = {  # width, depth, heads, MLP width, patch
     "ti16": (192, 12, 3, 768, 16),
@@ -262,7 +262,7 @@ def device_and_peak():
         first = sys.modules["jax"].devices()[0]
         if first.platform != "cpu":
             return first.device_kind, first.memory_stats()["peak_bytes_in_use"]
-    return f"cpu {platform.machine()}", peak
+    return f"cpu {machine()}", peak
 
 
 def main():

@@ -12,12 +12,12 @@ import argparse
 import csv
 import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
 
 import numpy as np
+from machine import machine
 from PIL import Image
 
 from vit_keras.data import Dataset
@@ -82,8 +82,7 @@ def main():
     for name, values in found.items():
         medians = [round(statistics.median(v)) for v in zip(*values, strict=True)]
         size = streams[name].recipe.batch_size
-        machine = f"{platform.machine()} {platform.system()}"
-        row = (name, kinds[name], size, *medians, os.cpu_count(), machine)
+        row = (name, kinds[name], size, *medians, os.cpu_count(), machine())
         rows.append(dict(zip(FIELDS, row, strict=True)))
         print(rows[-1])
     if options.out is not None:
