@@ -96,7 +96,8 @@ def trained(variant, options, train, test):
             teacher=str(folder / "teacher.keras"),
             seed=options.seed,
         )
-        fine_tune(model, train, recipe, [callback] if callback else [])
+        done = fine_tune(model, train, recipe, [callback] if callback else [])
+        steps = done.params["steps"] * len(done.epoch)
     model = callback.strip() if callback else model
     known["keras_after"] = f"{accuracy(predicted(model, test), test.labels):.4f}"
     known |= {"steps": steps, "seed": options.seed}

@@ -43,10 +43,12 @@ def plan(recipe: Recipe, number: int) -> tuple[int, int]:
     """Batches of a segment, and segments of the run.
 
     A segment is what lies between two checkpoints: a pass over the data, or an equal
-    part of one that is longer than `checkpoint_steps`.
+    part of one that is longer than `checkpoint_steps`; shorter where `steps` is no
+    multiple of that, so that all have one length and hardly more than `steps` are done.
     """
     each = max(number // (recipe.batch_size // recipe.accumulate), 1)
     parts = -(-each // (recipe.checkpoint_steps * recipe.accumulate))
     total = (recipe.steps or 0) * recipe.accumulate or each * recipe.epochs
     steps = min(-(-each // parts), total)
-    return steps, -(-total // steps)
+    segments = -(-total // steps)
+    return -(-total // segments), segments

@@ -95,7 +95,7 @@ def test_row(name):
     steps, segments = plan(recipe, IMAGENET)
     assert steps <= recipe.checkpoint_steps * recipe.accumulate
     wanted = recipe.steps or recipe.epochs * (IMAGENET // recipe.batch_size)
-    # The last segment is as long as the others.
+    # All segments are of one length.
     assert wanted <= steps * segments < wanted + recipe.epochs * steps
 
 
@@ -104,5 +104,11 @@ def test_row(name):
 )
 def test_steps_are_those_of_the_source(name, steps):
     each, segments = plan(RECIPES[name], IMAGENET)
-    # A whole number of segments, the last of which may be longer than needed.
-    assert steps <= each * segments < steps + each
+    assert steps <= each * segments < steps + segments  # all of one length
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(250, (84, 3)), (100, (100, 1)), (40, (40, 1))]
+)
+def test_few_steps_are_not_filled_up_to_whole_passes(steps, expected):
+    assert plan(Recipe(steps=steps, batch_size=10), 1000) == expected
