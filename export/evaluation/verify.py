@@ -42,10 +42,12 @@ class Parity:
         return self.sqnr_db >= self.threshold_db
 
     def to_dict(self):
-        """Plain data; an infinite ratio, which JSON can not hold, becomes None."""
+        """Plain data; what is infinite or no number, which JSON can not hold, becomes
+        None."""
         data = {**dataclasses.asdict(self), "passed": self.passed}
-        if not math.isfinite(self.sqnr_db):
-            data["sqnr_db"] = None
+        for name, value in data.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                data[name] = None
         return data
 
     def __str__(self):
@@ -80,7 +82,8 @@ def compare(reference, outputs, threshold_db=None) -> Parity:
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
     a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
+    with np.errstate(invalid="ignore"):  # of infinite values it is no number
+        cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
     if reference.ndim == 2 and reference.shape[1] > 1:
         agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))

@@ -98,9 +98,10 @@ def read_report(path) -> ExportReport:
     """The report in the JSON beside an artefact."""
     data = json.loads(sidecar(path).read_text())
     parity = data["parity"]
-    parity.pop("passed")
-    if parity["sqnr_db"] is None:
-        parity["sqnr_db"] = float("inf")
+    # JSON holds neither: equal outputs have an infinite ratio, broken ones no number.
+    lost = float("inf") if parity.pop("passed") else float("nan")
+    for name in ("sqnr_db", "max_abs", "cosine"):
+        parity[name] = lost if parity[name] is None else parity[name]
     data["notes"] = tuple(data["notes"])
     return ExportReport(**{**data, "parity": Parity(**parity)})
 

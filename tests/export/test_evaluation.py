@@ -1,5 +1,6 @@
 """Metrics against hand-computed values; runners, check and benchmark on bad files."""
 
+import json
 import math
 import sys
 
@@ -32,6 +33,8 @@ def test_compare_equal_and_nan():
     assert compare(values, values).to_dict()["sqnr_db"] is None
     assert not compare(values, values * np.nan, 0).passed
     assert not compare(values * np.nan, values).passed
+    json.dumps(compare(values * np.nan, values).to_dict(), allow_nan=False)
+    json.dumps(compare(values, values * np.inf).to_dict(), allow_nan=False)
     assert not compare(values * 0, values, 0).passed  # no signal, only noise
 
 
