@@ -71,8 +71,9 @@ def build_ours(options, contestant):
     sizes = {"hidden_size": width, "num_layers": depth, "num_heads": heads}
     sizes |= {"image_size": options.image_size, "patch_size": patch, "mlp_dim": mlp}
     model = vit_keras.create_model(vit_keras.ViTConfig(**sizes, **contestant.model))
-    if contestant.comparable and options.weights:
-        vit_keras.load_weights(model, options.weights)
+    left = pathlib.Path(options.weights or "")  # by timm, if it runs, too
+    if contestant.comparable and left.is_file():
+        vit_keras.load_weights(model, left)
     for layer in model.layers:
         if contestant.fused is not None and hasattr(layer, "attention"):
             layer.attention.fused = contestant.fused

@@ -152,6 +152,8 @@ def main():
         if name not in CONTESTANTS:
             what = "".join(f"\n  {n}: {c.what}" for n, c in CONTESTANTS.items())
             parser.error(f"--contestants must be all or some of{what}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)  # not found out at the end
     rows, failed = [], False
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
@@ -160,9 +162,7 @@ def main():
             rows += more
             for row in more:
                 print(row, flush=True)
-            if (
-                options.out and rows
-            ):  # after each size: a cut-off call leaves the others
+            if options.out and rows:  # so that a cut-off call leaves the sizes before
                 write(options.out / file_name(options, rows), rows)
     return int(failed)
 
