@@ -16,17 +16,17 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 import time
 
+from latency import peak_mb
 from machine import machine
 
 WAYS = ("keras float32", "int8", "int8@cpu", "dynamic_int8@cpu")
 FIELDS = ("model", "way", "wall_s", "cpu_s", "peak_mb", "file_mb", "stages", "images")
-FIELDS += ("cores", "machine", "versions")
+FIELDS += ("machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer")
 
 
@@ -60,10 +60,8 @@ def child(name, way, images, path):
         f"{text} {finish - begin:.0f}"
         for (text, begin), finish in zip(stages, ends, strict=True)
     ]
-    status = pathlib.Path("/proc/self/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     cost = {"wall_s": end - start[0], "cpu_s": time.process_time() - start[1]}
-    print(json.dumps({**cost, "peak_mb": peak, "stages": "; ".join(spent)}))
+    print(json.dumps({**cost, "peak_mb": peak_mb(), "stages": "; ".join(spent)}))
 
 
 def main():
@@ -91,9 +89,9 @@ def main():
             megabytes = path.stat().st_size / 1e6
         values = (options.model, way, f"{cost['wall_s']:.1f}", f"{cost['cpu_s']:.1f}")
         values += (f"{cost['peak_mb']:.0f}", f"{megabytes:.1f}", cost["stages"])
-        values += (options.images, os.cpu_count(), machine(), versions)
+        values += (options.images, machine(), versions)
         rows.append(dict(zip(FIELDS, values, strict=True)))
-        print(*values[:-3], sep="  ", flush=True)
+        print(*values[:-2], sep="  ", flush=True)
         if options.out is not None:
             with options.out.open("w", newline="") as file:
                 writer = csv.DictWriter(file, FIELDS)

@@ -100,8 +100,8 @@ def trained(variant, options, train, test):
         steps = done.params["steps"] * len(done.epoch)
     model = callback.strip() if callback else model
     known["keras_after"] = f"{accuracy(predicted(model, test), test.labels):.4f}"
-    known |= {"steps": steps, "seed": options.seed}
-    known["learning_rate"] = options.learning_rate if steps else ""
+    rate = options.learning_rate if steps else ""
+    known |= {"steps": steps, "learning_rate": rate, "seed": options.seed}
     known["train_seconds"] = f"{time.perf_counter() - start:.0f}"
     model.save(file)
     note.write_text(json.dumps(known))

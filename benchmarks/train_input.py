@@ -10,7 +10,6 @@ all cores add up to, and per second with a thread for each core.
 
 import argparse
 import csv
-import os
 import pathlib
 import statistics
 import tempfile
@@ -25,8 +24,7 @@ from vit_keras.training import RECIPES
 from vit_keras.training.plan import configure
 from vit_keras.training.stream import Stream
 
-FIELDS = ("recipe", "images", "batch_size", "per_cpu_second", "per_second", "cores")
-FIELDS += ("machine",)
+FIELDS = ("recipe", "images", "batch_size", "per_cpu_second", "per_second", "machine")
 
 
 def images_for(config, folder):
@@ -82,7 +80,7 @@ def main():
     for name, values in found.items():
         medians = [round(statistics.median(v)) for v in zip(*values, strict=True)]
         size = streams[name].recipe.batch_size
-        row = (name, kinds[name], size, *medians, os.cpu_count(), machine())
+        row = (name, kinds[name], size, *medians, machine())
         rows.append(dict(zip(FIELDS, row, strict=True)))
         print(rows[-1])
     if options.out is not None:
