@@ -38,7 +38,7 @@ def child(name, way, images, path):
 
     import export
     import vit_keras
-    from export.stages import told_to
+    from export.progress import told_to
 
     keras.utils.set_random_seed(0)
     model = vit_keras.create_model(name)

@@ -19,7 +19,7 @@ import numpy as np
 
 import export
 import vit_keras
-from export.evaluation.flatbuffer import operators
+from export.flatbuffer.operators import operators
 
 TARGETS = ("ethos_u55", "ethos_u65", "ethos_u85")
 FIELDS = ("model", "file", "target", "accelerator", "operators", "refused")

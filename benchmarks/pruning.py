@@ -30,8 +30,8 @@ from machine import machine
 
 import export
 import vit_keras
-from export.quantization.compression.structure import macs
-from export.quantization.fine_tuning import RECIPE, fine_tune
+from export.compression.fine_tuning import RECIPE, fine_tune
+from export.compression.shrinking import macs
 from vit_keras import data
 
 FIELDS = ("variant", "scheme", "heads", "mlp_dim", "macs_ratio", "zeros")

@@ -25,7 +25,7 @@ from machine import machine
 
 import export
 import vit_keras
-from export.quantization.fine_tuning import RECIPE, fine_tune
+from export.compression.fine_tuning import RECIPE, fine_tune
 from vit_keras import data
 from vit_keras.preprocessing import normalize
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from vit_keras.data import Dataset
 from vit_keras.training import RECIPES
-from vit_keras.training.plan import configure
+from vit_keras.training.steps import configure
 from vit_keras.training.stream import Stream
 
 FIELDS = ("recipe", "images", "batch_size", "per_cpu_second", "per_second", "machine")

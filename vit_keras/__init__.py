@@ -14,9 +14,7 @@ except ModuleNotFoundError as error:
         f"the environment variable KERAS_BACKEND. {error}"
     ) from error
 
-from . import layers as layers
-from . import preprocessing as preprocessing
-from . import vit as vit
+from . import layers, preprocessing, vit
 from .attention_maps import attention_rollout as attention_rollout
 from .attention_maps import attention_scores as attention_scores
 from .config import ViTConfig as ViTConfig

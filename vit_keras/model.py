@@ -9,9 +9,9 @@ from . import layers
 from .config import ViTConfig
 from .presets import get_config
 from .weights.describe import describe, tells_heads
-from .weights.entry import CheckpointError
+from .weights.entries import CheckpointError
+from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
-from .weights.own import is_own
 from .weights.recognise import recognise
 
 TASKS = ("classify", "features")

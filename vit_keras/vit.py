@@ -13,7 +13,7 @@ from .config import ViTConfig
 from .model import create_model
 from .preprocessing import Preprocessing, normalize
 from .weights import download
-from .weights.files import open_checkpoint
+from .weights.formats import open_checkpoint
 from .weights.loader import apply
 from .weights.recognise import recognise
 

@@ -7,12 +7,13 @@ import os
 from typing import Any
 
 from ..errors import MissingDependency
-from ..op_versions import order
+from ..flatbuffer.op_versions import order
+from ..flatbuffer.operators import Operator as Operator
+from ..flatbuffer.operators import minimum_runtime
+from ..flatbuffer.operators import operators as operators
 from ..targets import TARGETS, get_target
-from . import runners, servable_contract, tools
-from .flatbuffer import Operator as Operator
-from .flatbuffer import minimum_runtime
-from .flatbuffer import operators as operators
+from . import runners, tools
+from .tools import tf_serving
 
 SERVING = "tf-serving"  # the target of SavedModel directories
 # Operators that keep state or leave the builtin set: a file must not hold them.
@@ -82,7 +83,7 @@ def check(path, target="npu", runtime=None) -> CheckReport:
             f"else. Received: target={target!r}, path='{path}'"
         )
     if target == SERVING:
-        refused, facts = servable_contract.contract(path)
+        refused, facts = tf_serving.contract(path)
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
         return CheckReport(target, tool, {}, refused, facts, "")
     get_target(target)

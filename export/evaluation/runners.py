@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from ..errors import missing
-from .servable import Servable
+from .saved_model_session import Servable
 
 
 def threads() -> int:

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 
 from ..forms import Form
-from .emit import InferenceViT
-from .flat import Flat, find_flat
-from .kept import harmful
+from .from_layers import Flat, find_flat
+from .inference_layer import InferenceViT
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
-from .weights import read
+from .sparsity import harmful
+from .vit_weights import read
 
 
 def find_vit(model):

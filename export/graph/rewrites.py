@@ -6,7 +6,7 @@ applied. What it computes stays the same but for rounding; `REWRITES` is their o
 
 import numpy as np
 
-from .weights import Attention, Linear, Norm, Weights
+from .vit_weights import Attention, Linear, Norm, Weights
 
 
 def fold_input(weights: Weights) -> bool:

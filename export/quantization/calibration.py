@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..evaluation.tensors import open_preserving, open_with_outputs, short_name
-from .ranges import RANGES, Seen
+from ..evaluation.tensor_errors import open_preserving, open_with_outputs, short_name
+from .clipping import RANGES, Seen
 
 # Operators whose outputs are their inputs' values in another shape or place. Their
 # tensors must share one scale, or the quantiser has to convert between them.

@@ -15,9 +15,9 @@ import warnings
 import numpy as np
 
 from ..errors import missing
-from ..evaluation.tensors import open_preserving
-from .ends import set_ends
-from .mending import STAND_INS, complete, swap, tidy
+from ..evaluation.tensor_errors import open_preserving
+from ..flatbuffer.io_dtypes import set_ends
+from ..flatbuffer.quantizer_fixes import STAND_INS, complete, swap, tidy
 
 
 def _library():

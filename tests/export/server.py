@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc as service
 
-from export.evaluation.servable import Servable
-from export.evaluation.servable_requests import WARMUP, records
+from export.evaluation.saved_model_session import Servable
+from export.evaluation.tools.serving_requests import WARMUP, records
 
 UNLIMITED = [
     ("grpc.max_receive_message_length", -1),

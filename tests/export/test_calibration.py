@@ -5,8 +5,8 @@ import pytest
 
 import export
 from export.evaluation.runners import new_interpreter
-from export.evaluation.tensors import open_preserving
-from export.quantization import ranges
+from export.evaluation.tensor_errors import open_preserving
+from export.quantization import clipping
 from export.quantization.calibration import (
     load_images,
     measure_ranges,
@@ -19,7 +19,7 @@ STEPS = 255
 
 def seen(values, parts=7):
     """As it comes: in parts, of which the first is the narrowest."""
-    held = ranges.Seen()
+    held = clipping.Seen()
     order = np.argsort(np.abs(values))
     for part in np.array_split(values[order], parts):
         held.add(part)
@@ -48,50 +48,50 @@ VALUES = {
 def test_ranges_are_those_of_the_values_themselves(name):
     values = VALUES[name].astype("float32")
     held = seen(values)
-    bin_width = 2 * float(np.abs(values).max()) / ranges.BINS  # at most
-    assert ranges.min_max(held) == (values.min(), values.max())
+    bin_width = 2 * float(np.abs(values).max()) / clipping.BINS  # at most
+    assert clipping.min_max(held) == (values.min(), values.max())
 
-    cut = 100 - ranges.PERCENTILE
+    cut = 100 - clipping.PERCENTILE
     ends = np.percentile(values, [cut / 2, 100 - cut / 2], method="inverted_cdf")
     expected = min(ends[0], 0), max(ends[1], 0)
-    assert ranges.percentile(held) == pytest.approx(expected, abs=bin_width)
+    assert clipping.percentile(held) == pytest.approx(expected, abs=bin_width)
 
     # The best pair of ends by brute force on the values, of the same candidates.
     low, high = min(values.min(), 0), max(values.max(), 0)
     errors = {
         (a, b): np.mean((values - quantised(values, a, b)) ** 2)
-        for a in ranges.SHARES[::5] * low
-        for b in ranges.SHARES[::5] * high
+        for a in clipping.SHARES[::5] * low
+        for b in clipping.SHARES[::5] * high
         if b > a
     }
-    found = np.mean((values - quantised(values, *ranges.mse(held))) ** 2)
+    found = np.mean((values - quantised(values, *clipping.mse(held))) ** 2)
     # End after end, not all pairs, and on bins: 5 % is 0.2 dB.
     assert found <= 1.05 * min(errors.values())
 
 
 def test_outliers_are_clipped_by_those_that_clip():
     held = seen(VALUES["outlier"])
-    assert ranges.min_max(held)[1] == 60
-    assert ranges.percentile(held)[1] < 5
+    assert clipping.min_max(held)[1] == 60
+    assert clipping.percentile(held)[1] < 5
     # Clipping it to 60 c costs (60 - 60 c)^2, rounding the others 50,000 (60 c / 255)^2
     # / 12 and a little for their own range: the sum is least at c = 0.94.
-    assert ranges.mse(held)[1] == pytest.approx(0.94 * 60, abs=0.6)
+    assert clipping.mse(held)[1] == pytest.approx(0.94 * 60, abs=0.6)
 
 
 def test_bins_are_merged_exactly():
     values = DRAWS.normal(0, 1, 1000)
-    held = ranges.Seen()
+    held = clipping.Seen()
     held.add(values[:10] * 1e-8)
     held.add(values)
-    edges = (np.arange(2 * ranges.BINS + 1) - ranges.BINS) * held.width
+    edges = (np.arange(2 * clipping.BINS + 1) - clipping.BINS) * held.width
     together = np.concatenate([values[:10] * 1e-8, values])
     np.testing.assert_array_equal(held.counts, np.histogram(together, edges)[0])
-    assert ranges.BINS / 2 <= np.abs(values).max() / held.width <= ranges.BINS
+    assert clipping.BINS / 2 <= np.abs(values).max() / held.width <= clipping.BINS
 
 
 def test_constants_and_zeros_have_a_range():
     for value in (0.0, 3.0, -3.0):
-        for method, choose in ranges.RANGES.items():
+        for method, choose in clipping.RANGES.items():
             low, high = choose(seen(np.full(10, value), 2))
             if method == "min_max":
                 assert low == high == value
@@ -106,10 +106,10 @@ def float_file(model, pixels, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("method", ranges.RANGES)
+@pytest.mark.parametrize("method", clipping.RANGES)
 def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
     # Of a few thousand values, 99.99 % are all.
-    monkeypatch.setattr(ranges, "PERCENTILE", 99)
+    monkeypatch.setattr(clipping, "PERCENTILE", 99)
     plain = measure_ranges(float_file, pixels[:16])
     found = measure_ranges(float_file, pixels[:16], True, method)
     assert found.keys() == plain.keys()

@@ -10,9 +10,9 @@ import pytest
 
 import export
 import vit_keras
-from export import compression_cli
-from export.quantization.compression import cores
-from export.quantization.compression.kernels import kernels
+from export.cli import training_commands
+from export.compression import tfmot_internals
+from export.compression.kernels import kernels
 from tests.models import exported as two_blocks
 
 PYPROJECT = pathlib.Path(__file__).parents[2] / "pyproject.toml"
@@ -279,22 +279,22 @@ def test_another_backend_and_a_missing_package(model, monkeypatch):
 
 def test_inside_of_tfmot_is_what_we_were_written_for():
     """Fails with a new version that changes what we use; the message says what."""
-    assert cores.changes() == []
+    assert tfmot_internals.changes() == []
     pins = tomllib.loads(PYPROJECT.read_text())
     extra = pins["project"]["optional-dependencies"]["qat"]
     for group in (extra, pins["dependency-groups"]["dev"]):
-        assert f"tensorflow-model-optimization=={cores.VERSION}" in group
+        assert f"tensorflow-model-optimization=={tfmot_internals.VERSION}" in group
 
 
 def test_changes_of_tfmot_are_told(monkeypatch):
     used = {"Gone": ("pruning_impl", "")}
     used["Pruning"] = ("pruning_impl", "training_step_fn other")
-    monkeypatch.setattr(cores, "USED", used)
-    first, gone, other = cores.changes()
+    monkeypatch.setattr(tfmot_internals, "USED", used)
+    first, gone, other = tfmot_internals.changes()
     assert first.startswith("tensorflow-model-optimization 0.8.1, not")
     assert gone.startswith("Gone is gone") and "not (training_step_fn other)" in other
     with pytest.raises(export.MissingDependency, match="has no Gone"):
-        cores.core("Gone")
+        tfmot_internals.core("Gone")
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,7 @@ def run(tmp_path_factory):
 
 def test_commands(run, tmp_path, capsys):
     given = {"model": run / "model.keras", "data": str(run / "data"), "batch_size": 8}
-    compression_cli.prune(
+    training_commands.prune(
         **given, out=tmp_path / "sparse", sparsity="0.5", epochs=2, distil=True
     )
     assert "accuracy on 10 held-out images" in capsys.readouterr().out
@@ -327,7 +327,7 @@ def test_commands(run, tmp_path, capsys):
     )
     given["distil"] = False
     given["model"] = tmp_path / "sparse" / "model.keras"
-    compression_cli.cluster(
+    training_commands.cluster(
         **given, out=tmp_path / "few", clusters=4, keep_zeros=True, epochs=1
     )
     few = keras.models.load_model(tmp_path / "few" / "model.keras")
@@ -338,11 +338,11 @@ def test_commands(run, tmp_path, capsys):
 def test_commands_refuse(run, tmp_path):
     given = {"model": run / "model.keras", "data": str(run / "data"), "out": tmp_path}
     with pytest.raises(ValueError, match="Either `--sparsity`"):
-        compression_cli.prune(**given)
+        training_commands.prune(**given)
     with pytest.raises(ValueError, match="Either `--sparsity`"):
-        compression_cli.prune(**given, sparsity="0.5", heads=1)
+        training_commands.prune(**given, sparsity="0.5", heads=1)
     with pytest.raises(ValueError, match="Received: much"):
-        compression_cli.prune(**given, sparsity="much")
+        training_commands.prune(**given, sparsity="much")
     with pytest.raises(FileExistsError, match="holds a model already"):
-        compression_cli.cluster(**{**given, "out": run})
+        training_commands.cluster(**{**given, "out": run})
     assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import export
-from export.quantization.compression.structure import _order, macs
+from export.compression.shrinking import _order, macs
 from tests.models import exported, images_for
 from vit_keras.preprocessing import normalize
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import export
-from export.formats.converter import convert
+from export.flatbuffer.objects import unpack
 from export.graph.build import inference_graph
-from export.packing import unpack
 from export.quantization import gptq, post_training
 from export.quantization.gptq import GRIDS, Grid
+from export.tflite.converter import convert
 from tests.models import exported
 from vit_keras import Preprocessing
 

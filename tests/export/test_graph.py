@@ -8,10 +8,10 @@ import export
 import vit_keras
 from export.forms import Form
 from export.graph.build import find_vit, inference_graph
-from export.graph.emit import InferenceViT
+from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
-from export.graph.weights import read
+from export.graph.vit_weights import read
 from vit_keras.preprocessing import Preprocessing, normalize
 
 SMALL = {

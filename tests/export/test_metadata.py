@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as litert
 
 import export
 from export.evaluation.check import operators
-from export.evaluation.metadata_schema import pack, unpack
+from export.flatbuffer.metadata_schema import pack, unpack
 
 HERE = pathlib.Path(__file__).parent
 # Written by MediaPipe's own schema: `in_mediapipe.py golden`.

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 import export
-from export.evaluation import tensors
+from export.evaluation import tensor_errors
 from export.evaluation.check import operators
 from export.evaluation.verify import predict
-from export.formats import tflite
-from export.formats.converter import convert
 from export.graph.build import inference_graph
-from export.quantization import calibration, mixed, post_training
+from export.quantization import calibration, mixed_precision, post_training
 from export.targets import form_for
+from export.tflite import writer
+from export.tflite.converter import convert
 from tests.models import exported
 from vit_keras import Preprocessing
 
@@ -32,12 +32,12 @@ def plain(model, pixels, tmp_path_factory):
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 20])
 def test_fewest_is_the_least_that_is_enough(length):
-    order = [mixed.Part(str(i), ()) for i in range(length)]
+    order = [mixed_precision.Part(str(i), ()) for i in range(length)]
     for needed in range(1, length + 1):
-        found, tried = mixed.fewest(order, len, needed.__le__)
+        found, tried = mixed_precision.fewest(order, len, needed.__le__)
         assert found == order[:needed]
         assert len(tried) <= 2 * np.log2(needed) + 2
-    found, _ = mixed.fewest(order, len, lambda count: False)
+    found, _ = mixed_precision.fewest(order, len, lambda count: False)
     assert found == order
 
 
@@ -45,7 +45,7 @@ def test_parts_are_of_blocks_and_know_their_work(model, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     graph = inference_graph(model, Preprocessing(), pixels)
     convert(graph.function, model, path, "int8", 1, "float32")
-    parts = {part.name: part for part in mixed.parts(path, "float32")}
+    parts = {part.name: part for part in mixed_precision.parts(path, "float32")}
     kinds = ("norm", "attention", "residual", "norm_1", "mlp")
     blocks = [f"encoderblock_{i}/{kind}" for i in (0, 1) for kind in kinds]
     assert set(parts) == {"embedding", *blocks, "top/norm", "top"}
@@ -193,7 +193,7 @@ def test_vela_takes_every_operator_of_the_table_in_int16(target, pixels, tmp_pat
     convert(graph.function, model, path, "int8", 1, "float32")
     ranges = calibration.measure_ranges(path, pixels, True)
     wide = export.TARGETS[target].wide
-    raised = mixed.parts(path, "int16", wide)
+    raised = mixed_precision.parts(path, "int16", wide)
     rules = [rule for part in raised for rule in part.rules(16)]
     assert {rule.operator for rule in rules} <= set(wide)
     path.write_bytes(post_training.static(path, ranges, "uint8", "int8", rules))
@@ -212,11 +212,11 @@ def narrow(monkeypatch):
 
     def ranges(*arguments):
         found = measured(*arguments)
-        (culprit,) = [key for key in found if tensors.short_name(key) == name]
+        (culprit,) = [key for key in found if tensor_errors.short_name(key) == name]
         low, high = found[culprit]
         return {**found, culprit: (low / 100, high / 100)}
 
-    monkeypatch.setattr(tflite.images_of, "measure_ranges", ranges)
+    monkeypatch.setattr(writer.images_of, "measure_ranges", ranges)
     return name
 
 
@@ -225,7 +225,7 @@ def test_error_names_the_first_wrong_tensor(model, pixels, narrow, tmp_path, cap
     report = export.to_tflite(model, path, **options, enforce_parity=False)
     errors = export.verify_layers(model, path, pixels)
     assert len(errors) > 40
-    wrong = tensors.first_wrong(errors, 5)
+    wrong = tensor_errors.first_wrong(errors, 5)
     assert wrong is not None and wrong.name == narrow
     before = errors[: errors.index(wrong)]
     assert min(error.sqnr_db for error in before) > 15
@@ -233,7 +233,7 @@ def test_error_names_the_first_wrong_tensor(model, pixels, narrow, tmp_path, cap
 
 
 def test_refusal_says_where(model, pixels, narrow, tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite, "get_scheme", lambda name: _Strict(name))
+    monkeypatch.setattr(writer, "get_scheme", lambda name: _Strict(name))
     with pytest.raises(export.ParityError, match="the first tensor below is"):
         export.to_tflite(
             *(model, tmp_path / "m.tflite"),
@@ -266,8 +266,8 @@ def test_layers_need_the_model_and_the_images_of_the_file(model, pixels, tmp_pat
 def test_plot_of_the_errors(ending, tmp_path):
     pytest.importorskip("matplotlib")
     errors = [
-        tensors.TensorError("embedding/add", "ADD", "int8", 40.0),
-        tensors.TensorError("encoderblock_0/mlp/Gelu", "GELU", "int8", 30.0),
+        tensor_errors.TensorError("embedding/add", "ADD", "int8", 40.0),
+        tensor_errors.TensorError("encoderblock_0/mlp/Gelu", "GELU", "int8", 30.0),
     ]
-    tensors.plot(errors, tmp_path / f"e.{ending}")
+    tensor_errors.plot(errors, tmp_path / f"e.{ending}")
     assert (tmp_path / f"e.{ending}").stat().st_size > 1000

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation import flatbuffer
-from export.evaluation.tensors import open_preserving
-from export.quantization.aware import kernels
+from export.evaluation.tensor_errors import open_preserving
+from export.flatbuffer import operators
+from export.quantization.aware import litert_rounding
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -147,7 +147,7 @@ def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
     report = export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
-    linear = [op for op in flatbuffer.operators(path) if op.name == "FULLY_CONNECTED"]
+    linear = [op for op in operators.operators(path) if op.name == "FULLY_CONNECTED"]
     assert [op.inputs[1] for op in linear].count("INT4") == int4  # all of the block
     held = f"6 kernels of {bits} bits as {'int4' if int4 else 'int8'}"
     assert any(held in note for note in report.notes)
@@ -173,9 +173,9 @@ def test_products_are_rounded_as_litert_rounds_them():
         one, other = [
             (np.float64(s), np.float64(3)) for s in (0.1, ratio * scale / 0.1)
         ]
-        got = kernels.rounded_twice(totals * ratio * scale, scale, one, other)
+        got = litert_rounding.rounded_twice(totals * ratio * scale, scale, one, other)
         np.testing.assert_allclose(got, expected * scale, atol=1e-9)
-        once = kernels.rounded(totals * ratio * scale, scale, 0.0)
+        once = litert_rounding.rounded(totals * ratio * scale, scale, 0.0)
         assert ratio < 0.01 or (once != got).numpy().any()
 
 

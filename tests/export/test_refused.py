@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import export
-from export.formats import tflite
-from export.formats.options import check_size
+from export.tflite import writer
+from export.tflite.options import check_size
 from tests.models import exported
 
 # (options, what the message must say)
@@ -137,9 +137,9 @@ def test_what_overflows_is_named(pixels, tmp_path):
 
 def test_model_beyond_a_flatbuffer_is_refused_at_once(model, tmp_path, monkeypatch):
     most = 4 * model.count_params()
-    monkeypatch.setattr("export.formats.options.MOST_BYTES", most)
+    monkeypatch.setattr("export.tflite.options.MOST_BYTES", most)
     calls = []
-    monkeypatch.setattr(tflite, "convert", lambda *args: calls.append(args))
+    monkeypatch.setattr(writer, "convert", lambda *args: calls.append(args))
     with pytest.raises(ValueError, match="fit into a flatbuffer") as caught:
         export.to_tflite(model, tmp_path / "m.tflite", scheme="dynamic_int8")
     assert f"{model.count_params():,} weights" in str(caught.value)

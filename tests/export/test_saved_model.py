@@ -7,9 +7,9 @@ import pytest
 
 import export
 from export.evaluation.benchmark import size_bytes
-from export.graph.emit import InferenceViT
+from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import FOR_INTEGERS, SHIFTS
-from export.graph.weights import read
+from export.graph.vit_weights import read
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -100,7 +100,7 @@ def test_full_disk_is_an_os_error(model, tmp_path, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     # What calls TensorFlow's writer.
-    monkeypatch.setattr("export.formats.on_tensorflow.quietly", full)
+    monkeypatch.setattr("export.backend.quietly", full)
     with pytest.raises(OSError, match="can not be written: No space left"):
         export.to_saved_model(model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []

@@ -21,9 +21,9 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
 
-from export.evaluation.servable_requests import WARMUP, records
-from export.formats import serving_client
-from export.formats.serving_files import BATCHES, write_serving_files
+from export.evaluation.tools.serving_requests import WARMUP, records
+from export.serving import client
+from export.serving.server_files import BATCHES, write_serving_files
 from tests.export.server import serving
 
 LABELS = [f"class {i}" for i in range(10)]
@@ -119,23 +119,23 @@ def test_client_by_rest_and_grpc(server, answers):
     rest, rpc = server
     items = [answers[0][0], b"no image", answers[1][0]]
     for found in (
-        serving_client.by_rest(rest, "vit", items),
-        serving_client.by_grpc(rpc, "vit", items),
+        client.by_rest(rest, "vit", items),
+        client.by_grpc(rpc, "vit", items),
     ):
         assert [answer["valid"] for answer in found] == [True, False, True]
         assert found[0]["top_ids"] == answers[0][1]
         assert found[2]["top_labels"] == [LABELS[i] for i in answers[1][1]]
         assert found[1]["top_labels"] == [""] * 5
-    assert serving_client.describe(found[0]).startswith(LABELS[answers[0][1][0]])
-    assert "can not be read" in serving_client.describe(found[1])
+    assert client.describe(found[0]).startswith(LABELS[answers[0][1][0]])
+    assert "can not be read" in client.describe(found[1])
 
 
 def test_client_reports_the_servers_message(server):
     rest, rpc = server
     with pytest.raises(RuntimeError, match="404"):
-        serving_client.by_rest(rest, "other", [b""])
+        client.by_rest(rest, "other", [b""])
     with pytest.raises(RuntimeError, match="NOT_FOUND"):
-        serving_client.by_grpc(rpc, "other", [b""])
+        client.by_grpc(rpc, "other", [b""])
 
 
 def test_classification_api(server, answers):
@@ -166,7 +166,7 @@ def test_a_thousand_requests_of_eight_clients(server, answers):
         items = [
             item[: len(item) // 3] if broken else item for (item, _), broken in pairs
         ]
-        return serving_client.by_rest(server[0], "vit", items)
+        return client.by_rest(server[0], "vit", items)
 
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
         found = list(clients.map(ask, requests))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.servable import Servable
-from export.formats.serving import SIGNATURES
+from export.evaluation.saved_model_session import Servable
+from export.serving.signatures import SIGNATURES
 from tests.export.pictures import bad_items, evaluated, good_items
 from tests.models import exported
 from vit_keras import preprocessing as pp

@@ -22,8 +22,8 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 from tensorflow_serving.config import model_server_config_pb2
 
-from export.evaluation.servable_requests import WARMUP, records
-from export.formats.serving_files import BATCHES, write_serving_files
+from export.evaluation.tools.serving_requests import WARMUP, records
+from export.serving.server_files import BATCHES, write_serving_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 LABELS = [f"class {i}" for i in range(10)]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from export.formats.serving_graph import Decoder, Limits
+from export.serving.decode import Decoder, Limits
 from tests.export.pictures import (
     bad_items,
     encoded,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import export
-from export.formats import serving_client
+from export.serving import client
 from tests.export.pictures import encoded, evaluated, picture
 from tests.models import EXPORTED, exported
 from vit_keras import create_model
@@ -63,7 +63,7 @@ def test_masks_of_a_segmentation_model(nested, tmp_path, pixels):
     assert export.check(path, "tf-serving").passed
     share = np.mean(found["masks"][0] == np.bincount(found["masks"][0].flat).argmax())
     answer = {name: value[0].tolist() for name, value in found.items()}
-    assert f"{share:.1%}" in serving_client.describe(answer)
+    assert f"{share:.1%}" in client.describe(answer)
 
 
 def test_classify_is_for_one_vector_of_classes(tmp_path):

@@ -1,7 +1,7 @@
 """What `vit-export` prints of a check for all targets."""
 
 import export
-from export import tables
+from export.cli import output
 from export.evaluation.check import CheckReport
 from export.evaluation.tools import Refusal
 
@@ -14,7 +14,7 @@ def test_every_target_has_a_verdict_with_reason_and_cure(capsys, monkeypatch):
         return CheckReport(name, tool, kinds, refusals, facts or {}, "2.12")
 
     neg = Refusal("NEG", 1, "only int8 is supported", "vit_keras layers have none")
-    tables.targets(
+    output.targets(
         "m.tflite",
         {
             "cpu": report("cpu", "LiteRT", facts={"partitions": 1}),

@@ -8,8 +8,8 @@ import pytest
 
 import export
 from export.evaluation.check import check_all
-from export.evaluation.flatbuffer import minimum_runtime, operators
-from export.op_versions import VERSIONS, needed, order
+from export.flatbuffer.op_versions import VERSIONS, needed, order
+from export.flatbuffer.operators import minimum_runtime, operators
 from export.targets import TARGETS
 from tests.models import exported
 

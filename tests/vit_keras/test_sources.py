@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.vit_keras.training.runs import SHORT, few, quiet, same
-from vit_keras import Preprocessing, data, sources
+from vit_keras import Preprocessing, data
+from vit_keras.data import sources
+from vit_keras.data.sources import open_source
 from vit_keras.preprocessing import ImageError
-from vit_keras.sources import open_source
 from vit_keras.training import train
 
 RULES = Preprocessing()

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from .. import data as images
 from ..config import ViTConfig
-from ..sources import open_source
+from ..data.sources import open_source
 from .progress import new_bar
 
 

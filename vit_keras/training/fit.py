@@ -9,8 +9,9 @@ from rich.console import Console
 
 from .. import data as images
 from ..atomic import staged
+from ..data.sources import open_source
 from ..model import VisionTransformer, create_model
-from ..sources import open_source
+from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
 from .checkpoint import (
     FOLDER,
     Checkpoint,
@@ -22,12 +23,11 @@ from .checkpoint import (
 from .devices import choose, feed, precision, spread
 from .evaluate import read
 from .objective import compiled, freeze, open_teacher
-from .plan import batch_size, check_devices, configure, plan
 from .processes import alone, process, start, wait
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
+from .steps import batch_size, check_devices, configure, plan
 from .stream import Stream
-from .watch import InputSpeed, StopOnNaN, TensorBoard, Validate
 
 # Weights with the best validation accuracy, until the end.
 BEST = "best.weights.h5"

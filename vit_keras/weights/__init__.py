@@ -6,8 +6,8 @@ compared with a model (`plan`), turned and put into it (`loader`).
 `writer` goes the other way, `published` and `download` bring files by name.
 """
 
-from .entry import CheckpointError as CheckpointError
+from .entries import CheckpointError as CheckpointError
+from .load_plan import LoadReport as LoadReport
 from .loader import load_weights as load_weights
-from .plan import LoadReport as LoadReport
 from .published import PUBLISHED as PUBLISHED
 from .writer import save_checkpoint as save_checkpoint

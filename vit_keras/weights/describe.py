@@ -6,7 +6,7 @@ from typing import Any
 from ..config import ViTConfig, as_pair
 from ..preprocessing import Preprocessing
 from ..presets import PRESETS
-from .entry import CheckpointError
+from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
 from .settings import READERS
 

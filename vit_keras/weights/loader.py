@@ -12,10 +12,10 @@ from ..config import ViTConfig
 from .axes import config_of, to_ours
 from .describe import count_tokens, find_positions
 from .download import fetch
-from .entry import CheckpointError
-from .files import Checkpoint, open_checkpoint
-from .own import is_own, load_own_weights, open_own
-from .plan import (
+from .entries import CheckpointError
+from .formats import Checkpoint, open_checkpoint
+from .formats.keras_file import is_own, load_own_weights, open_own
+from .load_plan import (
     POSITIONS,
     TOKENS,
     LoadReport,

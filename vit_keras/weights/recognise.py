@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 
 from .axes import bind
-from .entry import CheckpointError
-from .files import Checkpoint
+from .entries import CheckpointError
+from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
 
 # Without these a file holds no ViT that we know.

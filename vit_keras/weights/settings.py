@@ -4,7 +4,7 @@ import math
 
 from ..config import ViTConfig
 from ..preprocessing import Preprocessing
-from .entry import CheckpointError
+from .entries import CheckpointError
 
 # Names of Hugging Face and timm for the two GELUs.
 ACTIVATIONS = {

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from .axes import config_of, shapes_of, sizes_of, to_theirs
-from .entry import CheckpointError
+from .entries import CheckpointError
 from .layout import LAYOUTS, Layout
 from .settings import WRITERS
 

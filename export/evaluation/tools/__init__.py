@@ -6,8 +6,8 @@ Each module has `judge(path, found, name) -> Verdict`: `found` are the file's op
 
 from ...targets import get_target
 from . import micro, op_list, openvino, scan, vela, web, webgpu, xnnpack
-from .verdict import Refusal as Refusal
-from .verdict import Verdict as Verdict
+from .result import Refusal as Refusal
+from .result import Verdict as Verdict
 
 TOOLS = {
     "micro": micro.judge,

@@ -8,9 +8,9 @@ import numpy as np
 
 from ...errors import missing
 from .. import runners
-from . import child
-from .compared import difference, integers_inside, outputs_of, samples
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
+from .second_runtime import difference, integers_inside, outputs_of, samples
+from .subprocess_check import answer, run_check
 
 # Compared with LiteRT's reference kernels, whose arithmetic is meant to be the same;
 # XNNPACK rounds products of int8 in another way, which adds steps over the blocks.
@@ -25,7 +25,7 @@ def judge(path, found, name) -> Verdict:
         version = importlib.metadata.version("tflite-micro")
     except importlib.metadata.PackageNotFoundError as error:
         raise missing("tflite-micro", "edge") from error
-    said, stderr = child.run(__name__, pathlib.Path(path).resolve())
+    said, stderr = run_check(__name__, pathlib.Path(path).resolve())
     tool = f"tflite-micro {version}"
     if not said:
         return Verdict(tool, (refusal(stderr, found),))
@@ -74,4 +74,4 @@ def main(path):
     reference = {"experimental_op_resolver_type": OpResolverType.BUILTIN_REF}
     expected = outputs_of(path, inputs, **reference)
     apart, unit = difference(expected, np.stack(results))
-    child.answer(apart=apart, unit=unit)
+    answer(apart=apart, unit=unit)

@@ -2,8 +2,8 @@
 
 import collections
 
-from ...op_lists import OP_LISTS
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
+from .vendor_ops import OP_LISTS
 
 
 def judge(path, found, name) -> Verdict:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import missing
 from .. import runners
-from .compared import difference, integers_inside, outputs_of, samples
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
+from .second_runtime import difference, integers_inside, outputs_of, samples
 
 # Float: another order of sums. Integers: OpenVINO fuses, and rounds less often.
 LIMITS = {"of the range": 1e-4, "LSB": 10}

@@ -2,7 +2,7 @@
 
 import collections
 
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
 
 CURE = "export with scheme='int8' and target='npu'"
 

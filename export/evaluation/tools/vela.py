@@ -11,7 +11,7 @@ import tempfile
 
 from ...errors import missing
 from ...targets import get_target
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
 
 SCARCE_KB = 512  # SRAM of the usual Ethos-U55 device
 CURES = {

@@ -1,7 +1,7 @@
 """LiteRT.js: its tensors hold float32 and int32 only, and its shapes are fixed."""
 
 from .. import runners
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
 
 TYPES = ("float32", "int32")
 CURE = "export with target='web'"

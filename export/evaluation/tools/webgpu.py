@@ -9,9 +9,9 @@ import numpy as np
 
 from ...errors import MissingDependency
 from .. import runners
-from . import child
-from .compared import difference, integers_inside, outputs_of, samples
-from .verdict import Refusal, Verdict
+from .result import Refusal, Verdict
+from .second_runtime import difference, integers_inside, outputs_of, samples
+from .subprocess_check import answer, run_check
 
 # GPUs may compute in half precision (2^-11) and sum in another order.
 LIMITS = {"of the range": 2e-3, "LSB": 10}
@@ -26,7 +26,7 @@ def judge(path, found, name) -> Verdict:
     environment = {"XDG_RUNTIME_DIR": "/tmp", **os.environ}
     if os.path.isfile(SOFTWARE):
         environment.setdefault("VK_ICD_FILENAMES", SOFTWARE)
-    said, stderr = child.run(__name__, pathlib.Path(path).resolve(), environment)
+    said, stderr = run_check(__name__, pathlib.Path(path).resolve(), environment)
     tool = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')} WebGPU"
     if "No adapters found" in stderr:
         raise MissingDependency(
@@ -79,5 +79,5 @@ def main(path):
         values = end[0].read(expected[0].size, expected.dtype.type)
         results.append(np.asarray(values).reshape(expected[0].shape))
     apart, unit = difference(expected, np.stack(results))
-    child.answer(apart=apart, unit=unit, full=bool(model.is_fully_accelerated()))
+    answer(apart=apart, unit=unit, full=bool(model.is_fully_accelerated()))
     os._exit(0)  # the driver's own clean-up may crash

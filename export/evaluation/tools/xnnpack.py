@@ -4,7 +4,7 @@ import collections
 import importlib.metadata
 
 from .. import runners
-from .verdict import Verdict
+from .result import Verdict
 
 
 def judge(path, found, name) -> Verdict:

@@ -51,10 +51,10 @@ def quantize_aware(
         FileNotFoundError: `images` names no file or folder.
         MissingDependency: the extra "qat" is not installed.
     """
-    from ..compression import require_tensorflow
+    from ...backend import require_tensorflow
 
     require_tensorflow("quantize_aware")
-    from .model import BITS, build
+    from .aware_model import BITS, build
 
     for name, value, valid in (
         ("weight_bits", weight_bits, BITS),
@@ -79,14 +79,14 @@ def open_quantized(path):
         FileNotFoundError: there is no such file.
         ValueError: it holds another model.
     """
-    from ..compression import require_tensorflow
+    from ...backend import require_tensorflow
 
     require_tensorflow("open_quantized")
     import keras
 
     from vit_keras.model import open_model
 
-    from .model import QuantizedModel
+    from .aware_model import QuantizedModel
 
     model = open_model(path)
     if not isinstance(model, QuantizedModel):

@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from ...forms import Form
-from ...graph.outline import filled, map_arrays, outline
-from ...graph.weights import Weights
-from . import kernels
-from .activations import RangedViT, with_zero
-from .places import frozen, is_writer
-from .quantizers import kernel_quantizer, range_quantizer
+from ...graph.vit_weights import Weights
+from ...graph.weight_tree import filled, map_arrays, outline
+from . import litert_rounding
+from .fake_quant import RangedViT, with_zero
+from .tfmot_quantizers import kernel_quantizer, range_quantizer
+from .weight_paths import frozen, is_writer
 
 # Constants that are added or multiplied: 8 bits from their least to greatest value.
 OPERANDS = ("positions", "gamma", "beta", "scale", "scale1", "scale2", "offset")
@@ -111,15 +111,15 @@ class QuantizedViT(RangedViT):
     def _stored(self, place, value):
         """A weight as the file will hold it."""
         if place in self.bits:
-            return kernels.stored(value, self._scales(place, value))
+            return litert_rounding.stored(value, self._scales(place, value))
         if place in self.structure.biases:
             index, kernel = self.structure.biases[place]
             scales = self._scales(
                 kernel, self._snapped(kernel, self._variables[kernel])
             )
-            return kernels.stored(value, self.grid(index)[0] * scales)
+            return litert_rounding.stored(value, self.grid(index)[0] * scales)
         if self._adds(place):
-            return kernels.rounded(value, *kernels.grid(*_ends(value)))
+            return litert_rounding.rounded(value, *litert_rounding.grid(*_ends(value)))
         return value
 
     def _scales(self, place, kernel):

@@ -7,7 +7,7 @@ from tests.vit_keras.training.runs import SHORT
 from tests.vit_keras.training.spread import run, same_run
 from vit_keras.presets import get_config
 from vit_keras.training import devices
-from vit_keras.training.plan import check_devices
+from vit_keras.training.steps import check_devices
 
 only_once = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="starts the backends itself"

@@ -14,7 +14,7 @@ from vit_keras import create_model, data
 from vit_keras.preprocessing import normalize
 from vit_keras.training import Recipe, checkpoint, train
 from vit_keras.training.evaluate import evaluate, log_probabilities
-from vit_keras.training.plan import configure
+from vit_keras.training.steps import configure
 
 
 @pytest.fixture(scope="module")

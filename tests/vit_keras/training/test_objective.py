@@ -9,7 +9,7 @@ from tests.vit_keras.training.runs import SHORT, SIZES
 from vit_keras import create_model
 from vit_keras.preprocessing import Preprocessing, normalize
 from vit_keras.training.objective import freeze, open_teacher
-from vit_keras.training.plan import configure
+from vit_keras.training.steps import configure
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vit_keras.training import RECIPES, Promise, Recipe
-from vit_keras.training.plan import configure, plan
+from vit_keras.training.steps import configure, plan
 
 IMAGENET = 1_281_167
 

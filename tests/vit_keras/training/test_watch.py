@@ -9,8 +9,8 @@ from rich.console import Console
 from tests.models import tiny
 from vit_keras import create_model
 from vit_keras.training import checkpoint, progress
+from vit_keras.training.callbacks import StopOnNaN
 from vit_keras.training.checkpoint import Checkpoint, find_last
-from vit_keras.training.watch import StopOnNaN
 
 
 class Weights:

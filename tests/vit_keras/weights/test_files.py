@@ -28,7 +28,7 @@ from vit_keras import (
     save_checkpoint,
 )
 from vit_keras.weights.describe import describe
-from vit_keras.weights.files import open_checkpoint
+from vit_keras.weights.formats import open_checkpoint
 from vit_keras.weights.loader import find
 from vit_keras.weights.recognise import recognise
 
@@ -435,7 +435,7 @@ def test_a_bomb_is_refused_at_once(tmp_path, monkeypatch):
 
 
 def test_sizes_of_many_arrays_are_added_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("vit_keras.weights.files.BOMB_ALLOWANCE", 2**20)
+    monkeypatch.setattr("vit_keras.weights.formats.BOMB_ALLOWANCE", 2**20)
     path = tmp_path / "model.npz"
     np.savez_compressed(path, **{f"a{i}": np.zeros(2**16, "f4") for i in range(8)})
     refuses(path, "would unpack from")

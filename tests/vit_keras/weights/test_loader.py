@@ -23,7 +23,7 @@ from vit_keras import (
     load_weights,
 )
 from vit_keras.weights.describe import describe
-from vit_keras.weights.files import open_checkpoint
+from vit_keras.weights.formats import open_checkpoint
 from vit_keras.weights.loader import find
 from vit_keras.weights.recognise import recognise
 from vit_keras.weights.resize import METHODS, resize_positions

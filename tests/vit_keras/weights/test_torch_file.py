@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit_keras.weights.entry import CheckpointError
-from vit_keras.weights.torch_file import MAGIC, read_torch_file
+from vit_keras.weights.entries import CheckpointError
+from vit_keras.weights.formats.torch_file import MAGIC, read_torch_file
 
 DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
 

@@ -1,0 +1,1 @@
+"""A Keras 2 twin, for TensorFlow Model Optimization's public functions."""

@@ -1,0 +1,89 @@
+"""A Keras 2 twin of a model, for TensorFlow Model Optimization's public functions.
+
+twin = export.to_tf_keras(model)
+wrapped = tfmot.sparsity.keras.prune_low_magnitude(twin, ...)   # and train
+export.from_tf_keras(wrapped, model)
+"""
+
+import importlib.util
+
+import numpy as np
+
+from ...backend import require_tensorflow
+from ...errors import missing
+
+
+def to_tf_keras(model):
+    """The same model as a functional tf_keras (Keras 2) one.
+
+    Outputs are equal to 1e-5. Kernels are 2-D or convolutions, attention is decomposed
+    into layers that take one tensor or one list; layers are named by the path of what
+    they stand for, as "encoderblock_0.attention.query". Dropout and stochastic depth
+    are left out. `tf_keras_layers.LAYERS` are its own layers, for
+    `tfmot.quantization.keras.quantize_scope`.
+
+    Arguments:
+        model: of `vit_keras.create_model`, on the TensorFlow backend.
+
+    Raises:
+        ValueError: another model, or another backend.
+        MissingDependency: the extra "qat" is not installed.
+    """
+    from vit_keras import VisionTransformer
+
+    require_tensorflow("to_tf_keras")
+    if not isinstance(model, VisionTransformer) or model.config is None:
+        raise ValueError(
+            "`model` must be a VisionTransformer of vit_keras, not one around it. "
+            f"Received: {type(model).__name__}"
+        )
+    if importlib.util.find_spec("tf_keras") is None:
+        raise missing("tf-keras", "qat")
+    from .layers import build
+
+    twin = build(model.config, model.task)
+    for variable, array in _pairs(twin, model):
+        variable.assign(np.reshape(np.asarray(array.value), variable.shape))
+    return twin
+
+
+def from_tf_keras(twin, model):
+    """Copy the weights of a twin, trained and wrapped or not, back.
+
+    Arguments:
+        twin: from `to_tf_keras`, or what tfmot made of it by wrapping layers (pruning,
+            clustering, quantisation); quantisation ranges are not copied.
+        model: the model that the twin was made of; it receives the weights.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: a weight of the model is not in the twin, or of another shape.
+    """
+    for variable, array in _pairs(twin, model):
+        array.assign(np.reshape(variable.numpy(), array.shape))
+    return model
+
+
+def _pairs(twin, model):
+    """(variable of the twin, variable of the model) for every weight of the model."""
+    found = {}
+    for layer in twin.layers:
+        while hasattr(layer, "layer"):  # a wrapper of tfmot
+            layer = layer.layer
+        for variable in layer.weights:
+            name = variable.name.split(":")[0].split("/")[-1]
+            found[f"{layer.name}/{name}"] = variable
+    pairs = []
+    for weight in model.weights:
+        path, _, name = weight.path.rpartition("/")
+        variable = found.get(f"{path.replace('/', '.')}/{name}")
+        if variable is None or np.prod(variable.shape) != np.prod(weight.shape):
+            shape = None if variable is None else tuple(variable.shape)
+            raise ValueError(
+                "`twin` must be made of `model`: the twin's weight for "
+                f"'{weight.path}' {tuple(weight.shape)} has the shape {shape}"
+            )
+        pairs.append((variable, weight))
+    return pairs

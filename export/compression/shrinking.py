@@ -1,0 +1,294 @@
+"""Whole heads and MLP channels taken out of a Vision Transformer.
+
+Letters: T tokens, D width, H heads, d width of a head, I = H * d, M MLP width, C
+features of a layer (I or M) in groups (heads of d, channels of 1).
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from vit_keras import VisionTransformer, ViTConfig, create_model
+from vit_keras.layers.mlp import ACTIVATIONS
+
+from ..quantization.calibration import load_images
+
+IMAGES = 256  # more hardly change what is measured
+BATCH = 32
+ROUNDS = 64  # in which the groups of a layer are ordered
+MULTIPLE = 8  # of the MLP's width when it is chosen: what vector units like
+
+
+def macs(config: ViTConfig) -> int:
+    """Multiplications of one image, without those of norms and activations."""
+    width, tokens = config.hidden_size, config.num_tokens
+    inner = config.num_heads * (config.head_dim or width // config.num_heads)
+    rows, columns = config.grid
+    height, length = config.patch_size
+    patches = rows * columns * height * length * config.channels * width
+    products = 4 * width * inner + 2 * tokens * inner + 2 * width * config.mlp_dim
+    pool = 0
+    if config.pooling == "map":
+        pool = 2 * tokens * (width + 1) * inner + 2 * width * (inner + config.mlp_dim)
+    head = width * config.classes if config.include_top else 0
+    return patches + config.num_layers * tokens * products + pool + head
+
+
+def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
+    """What `export.shrink` returns; its docstring says more."""
+    if not isinstance(model, VisionTransformer) or model.config is None:
+        raise ValueError(
+            "`model` must be a VisionTransformer of vit_keras, not one around it. "
+            f"Received: {type(model).__name__}"
+        )
+    config = model.config
+    if (macs_ratio is None) == (heads is None and mlp_dim is None):
+        raise ValueError(
+            "Either `macs_ratio` or `heads` and `mlp_dim` must be given. Received: "
+            f"macs_ratio={macs_ratio!r}, heads={heads!r}, mlp_dim={mlp_dim!r}"
+        )
+    rules = config.preprocessing
+    pixels = load_images(images, config.image_size, rules, IMAGES)
+    scale, offset = (v.astype("float32") for v in rules.scale_and_offset())
+    batches = [
+        pixels[i : i + BATCH].astype("float32") * scale + offset
+        for i in range(0, len(pixels), BATCH)
+    ]
+    if macs_ratio is not None:
+        heads, mlp_dim = _choose(model, batches, macs_ratio)
+    for name, kept, there in (
+        ("heads", heads, config.num_heads),
+        ("mlp_dim", mlp_dim, config.mlp_dim),
+    ):
+        if kept is not None and not (isinstance(kept, int) and 1 <= kept <= there):
+            raise ValueError(
+                f"`{name}` must be an integer from 1 to {there}, which the model has. "
+                f"Received: {name}={kept!r}"
+            )
+    smaller = config.replace(
+        num_heads=heads or config.num_heads,
+        mlp_dim=mlp_dim or config.mlp_dim,
+        head_dim=config.head_dim or config.hidden_size // config.num_heads,
+    )
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(model.get_layer("encoderblock_0").dtype_policy)
+    try:
+        new = create_model(smaller, task=model.task, name=model.name)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    _fill(model, new, batches)
+    return new
+
+
+def _fill(model, new, batches):
+    """Give the new model the weights of the old one that stay."""
+    for layer in model.layers:
+        if layer.weights and not _cut(layer):
+            new.get_layer(layer.name).set_weights(layer.get_weights())
+    tokens = _stream(model, batches)
+    for i in range(model.config.num_layers):
+        name = f"encoderblock_{i}"
+        old, small = model.get_layer(name), new.get_layer(name)
+        _fill_attention(old, small, [old.norm1(x) for x in tokens])
+        for part in ("norm1", "norm2", "layer_scale1", "layer_scale2"):
+            if getattr(old, part) is not None:
+                getattr(small, part).set_weights(getattr(old, part).get_weights())
+        inner = [small.norm2(x + _branch(small, x)) for x in tokens]
+        _fill_mlp(old.mlp, small.mlp, inner)
+        tokens = [small(x) for x in tokens]
+    if model.config.pooling == "map" and model.task == "classify":
+        old, small = model.get_layer("pooling"), new.get_layer("pooling")
+        small.probe.assign(old.probe)
+        small.norm.set_weights(old.norm.get_weights())
+        if not model.config.fc_norm:
+            tokens = [new.get_layer("encoder_norm")(x) for x in tokens]
+        tokens = [x[:, model.config.num_prefix_tokens :] for x in tokens]
+        _fill_attention(old, small, tokens, old.probe)
+        probes = [_repeat(old.probe, x) for x in tokens]
+        pairs = zip(probes, tokens, strict=True)
+        _fill_mlp(old.mlp, small.mlp, [small.norm(small.attention(*p)) for p in pairs])
+
+
+def _cut(layer):
+    return hasattr(layer, "mlp") and hasattr(layer, "attention")
+
+
+def _stream(model, batches):
+    """What enters the first block, (N, T, D) for each batch."""
+    entry = keras.Model(model.input, model.get_layer("encoderblock_0").input)
+    return [entry(batch, training=False) for batch in batches]
+
+
+def _branch(block, x):
+    """The attention branch of a block, from what enters it."""
+    y = block.attention(block.norm1(x))
+    return y if block.layer_scale1 is None else block.layer_scale1(y)
+
+
+def _repeat(probe, x):
+    return ops.broadcast_to(probe, (x.shape[0], *probe.shape[1:]))
+
+
+def _heads(attention, source, probe=None):
+    """What the heads hand to `out`: (N, T, I)."""
+    query = source if probe is None else _repeat(probe, source)
+    _, scores = attention(query, source, return_attention_scores=True)
+    values = attention._split(attention.value(source))
+    heads = ops.einsum("nhts,nshd->nthd", scores, values)
+    return ops.reshape(heads, (*query.shape[:2], -1))
+
+
+def _hidden(mlp, x):
+    """What the MLP hands to `dense2`: (N, T, M)."""
+    return ACTIVATIONS[mlp.activation](mlp.dense1(x))
+
+
+def _fill_attention(old, small, sources, probe=None):
+    old, small = old.attention, small.attention
+    order = _order(old.out, (_heads(old, x, probe) for x in sources), old.num_heads)
+    columns, kernel, bias = order.keep(small.num_heads)
+    for name in ("query", "key", "value"):
+        dense = getattr(old, name)
+        weights = [np.asarray(dense.kernel)[:, columns]]
+        weights += [np.asarray(dense.bias)[columns]] if old.qkv_bias else []
+        getattr(small, name).set_weights(weights)
+    small.out.set_weights([kernel, bias])
+    if old.qk_norm:
+        small.query_norm.set_weights(old.query_norm.get_weights())
+        small.key_norm.set_weights(old.key_norm.get_weights())
+
+
+def _fill_mlp(old, small, sources):
+    order = _order(old.dense2, (_hidden(old, x) for x in sources), old.mlp_dim)
+    columns, kernel, bias = order.keep(small.mlp_dim)
+    kernel1, bias1 = (np.asarray(w)[..., columns] for w in old.dense1.weights)
+    small.dense1.set_weights([kernel1, bias1])
+    small.dense2.set_weights([kernel, bias])
+
+
+@dataclasses.dataclass
+class Order:
+    """In which order the features of a linear layer can go, and what it costs.
+
+    Attributes:
+        covariance: (C, C), of the features.
+        mean: (C,).
+        kernel: (C, D), and `bias` (D,), of the layer.
+        groups: positions of each group's features, the first to go first.
+        errors: (groups + 1,): squared error of the layer's output, a token's mean,
+            when so many are gone and the rest is refitted.
+    """
+
+    covariance: np.ndarray
+    mean: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+    groups: list[np.ndarray]
+    errors: np.ndarray
+
+    def keep(self, number: int):
+        """The features that stay, and the kernel and bias that read them: of all
+        linear functions of these features, the nearest to the layer's output."""
+        gone = len(self.groups) - number
+        if not gone:
+            return np.arange(len(self.kernel)), self.kernel, self.bias
+        stay = np.sort(np.concatenate(self.groups[gone:]))
+        kernel = np.linalg.solve(
+            self.covariance[np.ix_(stay, stay)], self.covariance[stay] @ self.kernel
+        )
+        bias = self.bias + self.mean @ self.kernel - self.mean[stay] @ kernel
+        return stay, kernel, bias
+
+
+def _order(dense, features, number: int) -> Order:
+    """Order the features of a layer by optimal brain surgeon.
+
+    The error of leaving group g out, the rest refitted, is `trace(W_g^T inv(inv(S)_gg)
+    W_g)` for the covariance S. The least of them go, S and W are changed accordingly,
+    and the rest is measured again.
+
+    Arguments:
+        dense: the layer that reads the features.
+        features: batches (N, T, C).
+        number: of groups; they lie one after the other.
+    """
+    total: Any = 0.0
+    square: Any = 0.0
+    tokens = 0
+    for batch in features:
+        rows = np.asarray(ops.convert_to_numpy(batch), "float64")
+        rows = rows.reshape(-1, rows.shape[-1])
+        total, square = total + rows.sum(0), square + rows.T @ rows
+        tokens += len(rows)
+    kernel, bias = (np.asarray(w, "float64") for w in (dense.kernel, dense.bias))
+    mean = total / tokens
+    covariance = square / tokens - np.outer(mean, mean)
+    ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
+    covariance += ridge * np.eye(len(covariance))  # features that depend on others
+
+    inverse, weights = np.linalg.inv(covariance), kernel.copy()
+    left = np.arange(len(kernel)).reshape(number, -1)
+    groups, errors = [], [0.0]
+    while len(left):
+        blocks = inverse[left[:, :, None], left[:, None, :]]
+        rows = weights[left]
+        scores = np.einsum("gid,gid->g", rows, np.linalg.solve(blocks, rows))
+        chosen = np.argsort(scores)[: max(1, number // ROUNDS)]
+        groups += list(left[chosen])
+        gone = left[chosen].ravel()
+        errors += list(errors[-1] + np.cumsum(scores[chosen]))
+        away = inverse[:, gone] @ np.linalg.inv(inverse[np.ix_(gone, gone)])
+        weights = weights - away @ weights[gone]
+        inverse = inverse - away @ inverse[gone]
+        left = np.delete(left, chosen, axis=0)
+    return Order(covariance, mean, kernel, bias, groups, np.array(errors))
+
+
+def _choose(model, batches, ratio) -> tuple[int, int]:
+    """(heads, MLP width) of the least error that are `ratio` times cheaper."""
+    config = model.config
+    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if not number or ratio <= 1:
+        raise ValueError(
+            f"`macs_ratio` must be a number above 1. Received: macs_ratio={ratio!r}"
+        )
+    heads: Any = 0.0
+    channels: Any = 0.0
+    tokens = _stream(model, batches)
+    for i in range(config.num_layers):
+        block = model.get_layer(f"encoderblock_{i}")
+        attention, mlp = block.attention, block.mlp
+        normed = [block.norm1(x) for x in tokens]
+        outputs = (_heads(attention, x) for x in normed)
+        order = _order(attention.out, outputs, config.num_heads)
+        heads = heads + order.errors / _power(block.layer_scale1, tokens)
+        inner = [block.norm2(x + _branch(block, x)) for x in tokens]
+        order = _order(mlp.dense2, (_hidden(mlp, x) for x in inner), config.mlp_dim)
+        channels = channels + order.errors / _power(block.layer_scale2, tokens)
+        tokens = [block(x) for x in tokens]
+    size = config.head_dim or config.hidden_size // config.num_heads
+    step = min(MULTIPLE, config.mlp_dim)
+    found = []
+    for kept in range(1, config.num_heads + 1):
+        for width in range(step, config.mlp_dim + 1, step):
+            smaller = config.replace(num_heads=kept, mlp_dim=width, head_dim=size)
+            if macs(smaller) * ratio <= macs(config):
+                error = heads[config.num_heads - kept] + channels[-1 - width]
+                found.append((error, kept, width))
+    if not found:
+        raise ValueError(
+            "`macs_ratio` must be smaller: one head and the least MLP are not that "
+            f"cheap. Received: macs_ratio={ratio!r}"
+        )
+    return min(found)[1:]
+
+
+def _power(layer_scale, tokens):
+    """Mean square of the stream, as the branch sees it before its layer scale."""
+    power = np.mean([float(ops.mean(ops.square(x))) for x in tokens])
+    if layer_scale is None:
+        return power
+    return power / np.mean(np.square(np.asarray(layer_scale.gamma)))

@@ -1,0 +1,187 @@
+"""Which tensor of a quantised file went wrong: each against that of the float file."""
+
+import dataclasses
+import math
+import pathlib
+import warnings
+
+import numpy as np
+
+from ..errors import missing
+from ..flatbuffer.objects import pack, unpack
+from . import runners
+
+IMAGES = 8  # errors are averages over thousands of values of each already
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorError:
+    """How far a tensor is from that of the same name in the float file.
+
+    Attributes:
+        name: part of the model and operation, "encoderblock_3/attention/Softmax".
+        operator: that gives it, in the file.
+        dtype: that it has in the file.
+        sqnr_db: `10 log10(sum float^2 / sum (float - it)^2)`, over the images.
+    """
+
+    name: str
+    operator: str
+    dtype: str
+    sqnr_db: float
+
+
+def open_preserving(path):
+    """An interpreter that keeps every tensor, the input's details, and those of all
+    float tensors by index. Kernels' own scratch is left out: it may hold anything."""
+    from ai_edge_litert.interpreter import OpResolverType
+
+    with warnings.catch_warnings():  # keeping all tensors is what we want here
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = runners.new_interpreter(
+            path,
+            # A delegate would hide the tensors inside it.
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+    (entry,) = interpreter.get_input_details()
+    used = {entry["index"]}
+    for op in interpreter._get_ops_details():
+        used |= {int(index) for index in (*op["inputs"], *op["outputs"])}
+    details = interpreter.get_tensor_details()
+    floats = [t for t in details if t["dtype"] == np.float32 and t["index"] in used]
+    return interpreter, entry, {tensor["index"]: tensor for tensor in floats}
+
+
+def open_with_outputs(path, indices):
+    """An interpreter with some tensors as outputs of the file, and so with the kernels
+    of every day: values as of `open_preserving` but for rounding, in a fifth of the
+    time."""
+    model = unpack(pathlib.Path(path).read_bytes())
+    (graph,) = model.subgraphs
+    graph.outputs = [*graph.outputs, *(i for i in indices if i not in graph.outputs)]
+    threads = runners.threads()
+    return runners.new_interpreter(path, content=pack(model), num_threads=threads)
+
+
+def tensor_errors(reference, path, images) -> list[TensorError]:
+    """Compare two files of one graph, tensor by tensor.
+
+    Arguments:
+        reference: the float32 `.tflite` file.
+        path: the quantised file.
+        images: (N, H, W, C), what both take; the first few are used.
+
+    Returns:
+        Errors in order of execution; tensors that only one of the files has are left
+        out.
+    """
+    float_run, run = _Run(reference), _Run(path)
+    images = runners.check_images(images[:IMAGES], run.shape)
+    # Each time the tensor whose name both have, as early as possible.
+    names = [name for name in run.results if name in float_run.results]
+    signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for start in range(0, len(images), run.shape[0]):
+        chunk = images[start : start + run.shape[0]]
+        chunk = np.resize(chunk, (run.shape[0], *chunk.shape[1:]))
+        float_run(chunk)
+        run(chunk)
+        for name in names:
+            expected, got = float_run.values(name), run.values(name)
+            signal[name] += float(np.sum(expected**2))
+            noise[name] += float(np.sum((expected - got) ** 2))
+    return [
+        TensorError(
+            short_name(name),
+            run.operators[name],
+            np.dtype(run.results[name]["dtype"]).name,
+            _ratio(signal[name], noise[name]),
+        )
+        for name in names
+    ]
+
+
+def first_wrong(errors, threshold_db) -> TensorError | None:
+    """The first tensor, in order of execution, that is below a threshold."""
+    return next((e for e in errors if e.sqnr_db < threshold_db), None)
+
+
+def short_name(name) -> str:
+    """Of a tensor: its first origin, without the model's name."""
+    first = name.split(";")[0]
+    return first.split("/", 1)[1] if "/" in first else first
+
+
+def plot(errors, path):
+    """Draw the errors in order of execution.
+
+    Arguments:
+        errors: of `tensor_errors`.
+        path: of a PNG, PDF or SVG file.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing("matplotlib", "plot") from error
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    for operator in sorted({e.operator for e in errors}):
+        points = [
+            (i, e.sqnr_db) for i, e in enumerate(errors) if e.operator == operator
+        ]
+        axes.plot(*zip(*points, strict=True), ".", label=operator)
+    blocks = {}
+    for index, error in enumerate(errors):
+        blocks.setdefault(error.name.split("/")[0], index)
+    axes.set_xticks(list(blocks.values()), list(blocks), rotation=60, fontsize="small")
+    axes.set(ylabel="SQNR (dB)", title="Error of each tensor, in order of execution")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path)
+
+
+class _Run:
+    """A file in an interpreter that keeps its tensors."""
+
+    def __init__(self, path):
+        self.interpreter, self.entry, _ = open_preserving(path)
+        self.shape = tuple(int(n) for n in self.entry["shape"])
+        details = {t["index"]: t for t in self.interpreter.get_tensor_details()}
+        self.results, self.operators = {}, {}
+        for op in self.interpreter._get_ops_details():
+            for index in op["outputs"]:
+                tensor = details.get(int(index))
+                # A conversion in front of an operator has the name of its source.
+                if tensor is None or tensor["name"] in self.results:
+                    continue
+                self.results[tensor["name"]] = tensor
+                self.operators[tensor["name"]] = op["op_name"]
+
+    def __call__(self, images):
+        scale, zero = self.entry["quantization"]
+        values = np.asarray(images, "float32")
+        if scale:
+            limits = np.iinfo(self.entry["dtype"])
+            values = np.clip(np.round(values / scale + zero), limits.min, limits.max)
+        self.interpreter.set_tensor(
+            self.entry["index"], values.astype(self.entry["dtype"])
+        )
+        self.interpreter.invoke()
+
+    def values(self, name):
+        """A tensor as float64, dequantised by its own scale."""
+        tensor = self.results[name]
+        values = self.interpreter.get_tensor(tensor["index"]).astype("float64")
+        scale, zero = tensor["quantization"]
+        return (values - zero) * scale if scale else values
+
+
+def _ratio(signal, noise):
+    if math.isnan(signal + noise):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

@@ -1,0 +1,59 @@
+"""The types of a quantised file's input and output."""
+
+import copy
+
+from .objects import pack, unpack
+
+
+def set_ends(content, input_dtype, output_dtype) -> bytes:
+    """Replace the float input and output of a quantised file by integer ones.
+
+    Arguments:
+        content: of the file.
+        input_dtype, output_dtype: "uint8", "int8" or "float32".
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    if input_dtype != "float32":
+        content, taken = _take(content, input_dtype)
+        input_dtype = "float32" if taken else input_dtype
+    return bytes(
+        modify_model_io_type(
+            content, tf.as_dtype(input_dtype), tf.as_dtype(output_dtype)
+        )
+    )
+
+
+def _take(content, dtype):
+    """Give a file whose first operator computes with floats an input of pixels.
+
+    Returns:
+        The file, and whether it was one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = unpack(content)
+    (graph,) = model.subgraphs
+    entry, codes = int(graph.inputs[0]), schema.BuiltinOperator
+    readers = [op for op in graph.operators if entry in op.inputs]
+    kinds = {model.operatorCodes[op.opcodeIndex].builtinCode for op in readers}
+    if codes.QUANTIZE in kinds:
+        return content, False
+    pixels, scale = copy.copy(graph.tensors[entry]), schema.QuantizationParametersT()
+    scale.scale, scale.zeroPoint = [1.0], [-128 if dtype == "int8" else 0]
+    pixels.quantization, pixels.type = scale, getattr(schema.TensorType, dtype.upper())
+    graph.tensors[entry].name = pixels.name + b"_float"
+    graph.tensors.append(pixels)
+    graph.inputs = [len(graph.tensors) - 1]
+    for signature in model.signatureDefs:
+        for end in signature.inputs:
+            end.tensorIndex = graph.inputs[0]
+    code, op = schema.OperatorCodeT(), schema.OperatorT()
+    code.builtinCode = code.deprecatedBuiltinCode = codes.DEQUANTIZE
+    code.version = 2 if dtype == "int8" else 1
+    op.opcodeIndex, op.inputs = len(model.operatorCodes), graph.inputs
+    op.outputs = [entry]
+    model.operatorCodes.append(code)
+    graph.operators.insert(0, op)
+    return pack(model), True

@@ -1,0 +1,69 @@
+"""What is inside a `.tflite` file."""
+
+import dataclasses
+import pathlib
+import struct
+
+from ..errors import missing
+from .op_versions import needed, order
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of a file: its name and the types of its inputs and outputs."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def operators(path) -> list[Operator]:
+    """The operators of the main subgraph, in order of execution.
+
+    Types are those of `schema.fbs`, such as "FLOAT32" and "INT8".
+
+    Raises:
+        ValueError: the file is no TFLite flatbuffer.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError as error:
+        raise missing("ai-edge-litert") from error
+    content = pathlib.Path(path).read_bytes()
+    try:
+        if content[4:8] != b"TFL3":
+            raise ValueError("its identifier is not TFL3")
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+    except (ValueError, TypeError, IndexError, struct.error) as error:
+        raise ValueError(
+            f"`path` must be a whole TFLite file. '{path}' is not: {error}"
+        ) from error
+    if len(model.subgraphs or ()) != 1:
+        raise ValueError(
+            "`path` must be a file with one subgraph, without control flow. "
+            f"'{path}' has {len(model.subgraphs or ())}"
+        )
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
+    graph, found = model.subgraphs[0], []
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        if name == "CUSTOM":
+            name = f"CUSTOM:{code.customCode.decode()}"
+
+        def kinds(indices):
+            return tuple(types[graph.tensors[i].type] for i in indices if i >= 0)
+
+        found.append(Operator(name, kinds(op.inputs), kinds(op.outputs)))
+    return found
+
+
+def minimum_runtime(found: list[Operator]) -> str:
+    """The first release of TensorFlow Lite that has every operator of a file.
+
+    Every LiteRT release, counted from 1.0 again, has what TensorFlow Lite 2.17 had.
+    """
+    known = [row[1] for op in found if (row := needed(op.name, op.inputs)) is not None]
+    return max(known, key=order, default="1.5")

@@ -1,0 +1,302 @@
+"""The inference graph of `Weights`: few operators, of rank 4 at most, in float32."""
+
+import keras
+from keras import ops
+
+from ..forms import Form
+from .vit_weights import Attention, Linear, Norm, Weights
+from .weight_tree import map_arrays
+
+# How int8 kernels hold what softmax and tanh give.
+SHARES = (0.0, 255 / 256)
+SIGNED = (-1.0, 127 / 128)
+
+
+@keras.saving.register_keras_serializable(package="vit_keras_export")
+class InferenceViT(keras.layers.Layer):
+    """A layer that computes what a `Weights` says, in the `Form` a target wants.
+
+    Arguments:
+        weights: after its rewrites.
+        form: how to write what can be written in several ways.
+        trainable: whether the weights can be trained.
+        frozen: places of those that can not, such as "positions".
+        keep: keep `weights` beside the variables, for `update`; else they are used up.
+
+    Call arguments:
+        images: float32 (N, H, W, C).
+
+    Returns:
+        What the model returned that the weights are from.
+
+    A subclass sees every tensor that an integer file gives a scale of its own
+    (`activation`), those of linear layers (`operand`, `result`) and all weights
+    (`held`), and may change them.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        form: Form | None = None,
+        trainable=False,
+        frozen=(),
+        keep=True,
+        **kwargs,
+    ):
+        super().__init__(trainable=trainable, dtype="float32", **kwargs)
+        self.frozen = frozen
+        self.form = form or Form()
+        self.seen = None  # a list, to which attention adds queries, keys, values
+        self.visit = None  # a function of each linear layer and its input, beforehand
+        self.weights_held = weights if keep else None
+        self._held = map_arrays(weights, self._hold, consume=not keep)
+
+    def _hold(self, path, array):
+        # One variable each, so that every format stores it once.
+        return self.add_weight(
+            shape=array.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(array, dtype),
+            trainable=path not in self.frozen,
+        )
+
+    def update(self):
+        """Take over a change of `weights_held`."""
+        arrays, variables = [], []
+        map_arrays(self.weights_held, lambda _, array: arrays.append(array))
+        map_arrays(self._held, lambda _, variable: variables.append(variable))
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array.astype("float32"))
+
+    def activation(self, x, fixed=None):
+        """A tensor of the graph, as it is.
+
+        Arguments:
+            x: the tensor.
+            fixed: the (least, greatest) value that int8 kernels hold it with, if these
+                do not depend on the values.
+        """
+        return x
+
+    def operand(self, x):
+        """The input of a linear layer, as it is."""
+        return x
+
+    def result(self, x):
+        """The output of a linear layer: one more activation."""
+        return self.activation(x)
+
+    def rsqrt(self, x):
+        """`1 / sqrt(x)`, x > 0."""
+        return ops.rsqrt(x)
+
+    def held(self) -> Weights:
+        """The weights to compute with, as variables or tensors."""
+        return self._held
+
+    def call(self, images, training=None, mask=None):
+        # The last two are what a model around it passes to the ViT it replaces.
+        w = self.held()
+        with keras.name_scope("embedding"):
+            x = self._embed(self.activation(images), w)
+        if w.pre_norm is not None:
+            x = self.norm(x, w.pre_norm)
+        wanted = rows_read(w)
+        for index, block in enumerate(w.blocks):
+            last = index == len(w.blocks) - 1
+            # Scopes name the tensors of the file, by which a diagnosis speaks of them.
+            with keras.name_scope(f"encoderblock_{index}"):
+                x = self._block(x, block, wanted if last else None)
+        with keras.name_scope("top"):
+            return self._top(x, w)
+
+    def _embed(self, images, w):
+        config, a = w.config, self.activation
+        if w.scale is not None:
+            images = a(a(images * w.scale) + w.offset)
+        rows, columns = config.grid
+        height, width = config.patch_size
+        count, inner = rows * columns, config.hidden_size
+        if w.patch_norms is not None:
+            before, after = w.patch_norms
+            patches = ops.image.extract_patches(
+                images, config.patch_size, data_format="channels_last"
+            )
+            x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
+            x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
+        else:
+            images, channels = self.operand(images), config.channels
+            if self.visit is not None:
+                self.visit(w.embedding, images)
+            if self.form.columns_as_channels:
+                width, channels = 1, width * channels
+                images = ops.reshape(images, (-1, rows * height, columns, channels))
+            kernel = ops.reshape(w.embedding.kernel, (height, width, channels, inner))
+            x = ops.conv(images, kernel, (height, width), "valid", "channels_last")
+            # Before the reshape, so that it becomes the convolution's own bias.
+            x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
+        x = a(x + w.positions)
+        if w.prefix.shape[0]:
+            prefix = ops.broadcast_to(
+                w.prefix[None], (ops.shape(images)[0], *w.prefix.shape)
+            )
+            x = a(ops.concatenate([prefix, x], axis=1))
+        return x
+
+    def _block(self, x, block, rows=None):
+        """One block; with `rows` only the first ones are computed, as many."""
+        a, normed = self.activation, self.norm(x, block.norm1)
+        query = normed
+        if rows is not None and rows < x.shape[1]:
+            query, x = normed[:, :rows], x[:, :rows]
+        with keras.name_scope("attention"):
+            y = self._attention(query, normed, block.attention)
+        x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
+        normed = self.norm(x, block.norm2)
+        with keras.name_scope("mlp"):
+            y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+        return a(x + (y if block.scale2 is None else a(y * block.scale2)))
+
+    def _attention(self, query, source, attention: Attention):
+        ends = (
+            (query, attention.query, attention.query_norm),
+            (source, attention.key, attention.key_norm),
+            (source, attention.value, None),
+        )
+        if self.form.heads_apart and self.seen is None:
+            parts = []
+            for columns in attention.columns():
+                q, k, v = (self._head(*end, columns) for end in ends)
+                parts.append(self._products(q, k, v, attention.scale))
+            y = self.activation(ops.concatenate(parts, axis=-1))
+            return self.linear(y, attention.out)
+
+        q, k, v = (self._heads(*end, attention) for end in ends)
+        y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
+        inner = attention.heads * attention.head_dim
+        y = ops.reshape(y, (-1, query.shape[1], inner))
+        return self.linear(y, attention.out)
+
+    def _heads(self, x, linear, own_norm, attention):
+        """All heads' queries, keys or values (N, H, T, d)."""
+        x = self.linear(x, linear)
+        x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
+        x = x if own_norm is None else self.norm(x, own_norm)
+        if self.seen is not None:
+            self.seen.append(x)
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _head(self, x, linear, own_norm, columns):
+        """One head's queries, keys or values (N, T, d)."""
+        x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
+        return x if own_norm is None else self.norm(x, own_norm)
+
+    def _products(self, q, k, v, scale):
+        """Attention of q (..., Q, d) over k and v (..., T, d)."""
+        a = self.activation
+        if scale != 1.0:
+            q = a(q * scale)
+        if self.form.keys_as_rows:
+            import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
+
+            scores = a(tf.matmul(q, k, transpose_b=True))
+        else:
+            scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        if not self.form.split_softmax:
+            return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
+        top = ops.max(scores, axis=-1, keepdims=True)
+        shares = a(ops.exp(a(scores - top)))
+        root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
+        return a(a(ops.matmul(a(shares * root), v)) * root)
+
+    def _mlp(self, x, dense1, dense2, activation):
+        hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")
+        return self.linear(hidden, dense2)
+
+    def _gelu(self, x, approximate):
+        a = self.activation
+        if self.form.gelu == "builtin":
+            return a(ops.gelu(x, approximate=approximate))
+        # Not in the order in which the converter would make it one operator again.
+        inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
+        bell = a(ops.tanh(a(x * inner)), SIGNED)
+        return a(a(x * 0.5) * a(bell + 1.0))
+
+    def norm(self, x, n: Norm):
+        """Layer norm, or RMS norm, over the last axis."""
+        with keras.name_scope("norm"):
+            return self._norm(x, n)
+
+    def _norm(self, x, n):
+        a = self.activation
+        if n.centred:
+            x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
+        square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
+        root = a(self.rsqrt(a(square + n.epsilon)))
+        if n.gamma_first:
+            return a(a(a(x * n.gamma) * root) + n.beta)
+        y = a(x * root)
+        y = y if n.gamma is None else a(y * n.gamma)
+        return y if n.beta is None else a(y + n.beta)
+
+    def linear(self, x, dense: Linear):
+        """(..., I) to (..., O)."""
+        x, kernel = self.operand(x), dense.kernel
+        if self.visit is not None:
+            self.visit(dense, x)
+        (inner, outer), form = kernel.shape, self.form
+        if len(x.shape) != 3 or not (form.convolutions or form.rows):
+            return self.result(ops.matmul(x, kernel) + dense.bias)
+        if form.rows:
+            y = ops.matmul(ops.reshape(x, (-1, inner)), kernel)
+        else:
+            y = ops.conv(
+                ops.reshape(x, (-1, x.shape[1], 1, inner)),
+                ops.reshape(kernel, (1, 1, inner, outer)),
+                data_format="channels_last",
+            )
+        return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))
+
+    def _top(self, x, w):
+        config, a = w.config, self.activation
+        pooled = w.task == "classify" and config.pooling is not None
+        if not config.fc_norm or not pooled:
+            x = self.norm(x, w.norm)
+        if not pooled:
+            return x if w.unmix is None else self.linear(x, w.unmix)
+        tokens, width = x, config.hidden_size
+        prefix = config.num_prefix_tokens
+        patches = tokens[:, prefix:] if prefix else tokens
+        if config.pooling == "token":
+            x = take(tokens, 0)
+        elif config.pooling == "gap":
+            x = a(ops.mean(patches, axis=1))
+        else:
+            probe, attention, inner, dense1, dense2, activation = w.pool
+            probe = ops.broadcast_to(probe[None], (ops.shape(x)[0], 1, width))
+            x = self._attention(probe, patches, attention)
+            x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
+            x = ops.reshape(x, (-1, width))
+        if config.fc_norm:
+            x = self.norm(x, w.norm)
+        if w.unmix is not None:
+            x = self.linear(x, w.unmix)
+        if w.pre_logits is not None:
+            x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
+        if not w.heads:
+            return x
+        x = self.linear(x, w.heads[0])
+        if len(w.heads) > 1:
+            x = a(a(x + self.linear(take(tokens, 1), w.heads[1])) * 0.5)
+        return keras.activations.get(config.activation)(x)
+
+
+def rows_read(w: Weights) -> int | None:
+    """How many first tokens the head reads of the last block; None for all."""
+    if w.task != "classify" or w.config.pooling != "token":
+        return None
+    return 1 + (len(w.heads) > 1)
+
+
+def take(x, index):
+    """One token (N, D); an index would shrink an axis, which GPU delegates refuse."""
+    return ops.reshape(x[:, index : index + 1], (-1, x.shape[-1]))

@@ -1,0 +1,50 @@
+"""What pruning and clustering made must last in the artefact: rewrites that undo it.
+
+A compressed file is small because of zeros, or of few different values in a kernel.
+Both are read from the weights themselves.
+"""
+
+import numpy as np
+
+from .rewrites import attentions, norms
+from .vit_weights import Weights
+
+SPARSE = 0.05  # share of zeros that chance does not make
+VALUES = 256  # as many as 8 bits name
+
+# They add up different weights, which leaves no zeros.
+MIXING = ("centre_writers", "rotate_stream", "rotate_heads")
+# They multiply each row or column by another number.
+SCALING = ("fold_layer_scale", "fold_norms")
+
+
+def harmful(weights: Weights) -> tuple[tuple[str, ...], str]:
+    """Names of the rewrites to leave out, and a note that tells why, or "".
+
+    Norms that must not be folded are marked, so that the converter does not either.
+
+    Arguments:
+        weights: as they were trained.
+    """
+    kernels = [linear.kernel for linear in _linears(weights)]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    share = zeros / sum(kernel.size for kernel in kernels)
+    few = [len(np.unique(k)) <= min(VALUES, k.size // 4) for k in kernels]
+    if 2 * sum(few) >= len(few):
+        made = f"{sum(few)} kernels have at most {VALUES} different values"
+        names = (*SCALING, *MIXING)
+        pool = [] if weights.pool is None else [weights.pool[2]]
+        for norm in (*norms(weights), *pool):
+            norm.gamma_first = True
+    elif share >= SPARSE:
+        made, names = f"{share:.0%} of the weights are zero", MIXING
+    else:
+        return (), ""
+    return names, f"{made}; left out to keep them: {', '.join(names)}"
+
+
+def _linears(weights):
+    for attention in attentions(weights):
+        yield from (attention.query, attention.key, attention.value, attention.out)
+    for block in weights.blocks:
+        yield from (block.dense1, block.dense2)

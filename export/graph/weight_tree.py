@@ -1,0 +1,84 @@
+"""The structure of `Weights` apart from its numbers."""
+
+import dataclasses
+from typing import Any
+
+from .. import memory
+from . import vit_weights as classes
+
+
+def map_arrays(value, function, path="", consume=False):
+    """The same structure with every array, variable or tensor replaced.
+
+    Arguments:
+        value: a `Weights` or a part of one.
+        function: from the place, such as "blocks.0.dense1.kernel", and what is there,
+            to what takes its place.
+        consume: leave None where a dataclass held an array, and give back its memory,
+            once `function` is done with it.
+    """
+    if hasattr(value, "shape"):
+        return function(path, value)
+    if isinstance(value, list | tuple):
+        return type(value)(
+            map_arrays(item, function, _join(path, i), consume)
+            for i, item in enumerate(value)
+        )
+    if type(value).__module__ != classes.__name__:
+        return value  # numbers, and the configuration
+    changed = {}
+    for name in (field.name for field in dataclasses.fields(value)):
+        place, held = _join(path, name), getattr(value, name)
+        changed[name] = map_arrays(held, function, place, consume)
+        if consume and hasattr(held, "shape"):
+            freed = getattr(held, "nbytes", 0)
+            del held
+            setattr(value, name, None)
+            memory.give_back(freed)
+    return dataclasses.replace(value, **changed)
+
+
+def outline(value) -> Any:
+    """Plain data from which `filled` makes the same structure, full of zeros."""
+    if hasattr(value, "shape"):
+        return {"array": list(value.shape)}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [outline(item) for item in value]}
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {
+        f.name: outline(getattr(value, f.name)) for f in dataclasses.fields(value)
+    }
+    return {type(value).__name__: fields}
+
+
+def filled(data) -> Any:
+    """The structure that `outline` described, with zeros.
+
+    Raises:
+        ValueError: it describes something else.
+    """
+    import numpy as np
+
+    from vit_keras import Preprocessing, ViTConfig
+
+    if not isinstance(data, dict):
+        return data
+    ((kind, content),) = data.items()
+    if kind == "array":
+        return np.zeros(content)
+    if kind in ("list", "tuple"):
+        items = [filled(item) for item in content]
+        return items if kind == "list" else tuple(items)
+    known = {c.__name__: c for c in (Preprocessing, ViTConfig)}
+    known |= {n: getattr(classes, n) for n in KINDS}
+    if kind not in known:
+        raise ValueError(f"`outline` must name one of {', '.join(known)}. Got: {kind}")
+    return known[kind](**{name: filled(value) for name, value in content.items()})
+
+
+KINDS = ("Linear", "Norm", "Attention", "Block", "Weights")
+
+
+def _join(path, name):
+    return f"{path}.{name}" if path else str(name)

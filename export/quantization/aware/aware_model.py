@@ -1,0 +1,170 @@
+"""The Keras model around `QuantizedViT`: what the user compiles, fits and saves."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ...graph.build import find_vit, inference_graph
+from ...graph.inference_layer import InferenceViT
+from ...graph.sparsity import harmful
+from ...graph.vit_weights import read
+from ...targets import form_for, get_target
+from ..calibration import load_images
+from .layer import QuantizedViT
+from .to_float import plain_model
+from .weight_paths import few_values, kernel_bits, mean_direction
+
+BITS = (8, 4, 3, 2)
+IMAGES = 128  # for ranges; more hardly widen them
+
+
+@keras.saving.register_keras_serializable(package="vit_keras_export")
+class QuantizedModel(keras.Model):
+    """A functional model that computes what its integer file will.
+
+    Its inputs, outputs and use are those of the float model that it was made from.
+    `config` and `task` are that model's, too.
+    """
+
+    @property
+    def quantized(self) -> QuantizedViT:
+        """The layer that does the work."""
+        (found,) = [x for x in self.layers if isinstance(x, QuantizedViT)]
+        return found
+
+    @property
+    def config(self):
+        """The `ViTConfig`."""
+        return self.quantized.weights_held.config
+
+    @property
+    def task(self) -> str:
+        """ "classify" or "features"."""
+        return self.quantized.weights_held.task
+
+    def ranges(self) -> np.ndarray:
+        """(number of activations, 2): least and greatest value of each, in the order
+        in which they are computed."""
+        layer = self.quantized
+        return np.stack([np.asarray(layer.low), np.asarray(layer.high)], 1)
+
+    def to_float(self):
+        """The weights in a plain `VisionTransformer`, without any quantisation."""
+        return plain_model(self.quantized)
+
+
+@keras.saving.register_keras_serializable(package="vit_keras_export")
+class Distillation(keras.layers.Layer):
+    """Adds to the loss how far the outputs are from a teacher's.
+
+    Logits are compared as classes with `temperature` (arXiv 1503.02531), anything else
+    by its squared error over the teacher's variance.
+
+    Arguments:
+        teacher: the float model; it is not trained.
+        weight: of this loss, beside the one that `compile` is given.
+        temperature: of both softmax.
+
+    Call arguments:
+        images, outputs: of the model that learns.
+
+    Returns:
+        `outputs`, unchanged.
+    """
+
+    def __init__(self, teacher, weight=1.0, temperature=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.teacher, self.weight, self.temperature = teacher, weight, temperature
+        # Of a model from a file Keras believes it already, but not of its layers.
+        teacher.trainable = True
+        teacher.trainable = False
+
+    def call(self, images, outputs, training=None):
+        if training:
+            expected = ops.stop_gradient(self.teacher(images, training=False))
+            self.add_loss(self.weight * self._distance(expected, outputs))
+        return outputs
+
+    def _distance(self, expected, outputs):
+        if len(outputs.shape) != 2:
+            return ops.mean((outputs - expected) ** 2) / ops.var(expected)
+        t = self.temperature
+        logs = [ops.log_softmax(x / t) for x in (expected, outputs)]
+        gaps = ops.exp(logs[0]) * (logs[0] - logs[1])
+        return t**2 * ops.mean(ops.sum(gaps, -1))
+
+    def compute_output_shape(self, images_shape, outputs_shape):
+        return outputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "teacher": keras.saving.serialize_keras_object(self.teacher),
+            "weight": self.weight,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        teacher = keras.saving.deserialize_keras_object(config.pop("teacher"))
+        return cls(teacher, **config)
+
+
+def build(model, images, target, weight_bits, layer_norm, exclude, distillation):
+    """See `quantize_aware`."""
+    vit = find_vit(model)
+    if vit is None or vit is not model:
+        raise ValueError(
+            "`model` must be a ViT of `vit_keras.create_model`, without layers around "
+            f"it. Received: {getattr(model, 'name', type(model).__name__)}"
+        )
+    form, products_only = integer_form(target, layer_norm)
+    preprocessing = model.config.preprocessing
+    pixels = load_images(images, model.input_shape[1:3], preprocessing, IMAGES)
+    graph = inference_graph(model, preprocessing, pixels, form)
+    if not isinstance(graph.function, InferenceViT):
+        raise ValueError(f"`model` can not be trained as integers: {graph.notes[0]}")
+    weights = graph.function.weights_held
+    scale, offset = preprocessing.scale_and_offset()
+    kept, _ = harmful(read(model, None))
+    layer = QuantizedViT(
+        weights,
+        form,
+        kernel_bits(weights, weight_bits, exclude),
+        products_only,
+        scale.tolist(),
+        offset.tolist(),
+        keep_zeros=bool(kept),
+        values=few_values(weights) if kept else {},
+        name="vit",
+    )
+    layer.update()
+    layer.direction.assign(mean_direction(weights))
+    layer.calibrate(pixels)
+    layer.fit_clips()
+    inputs = keras.Input(model.input_shape[1:], name="images")
+    outputs = layer(inputs)
+    if distillation:
+        outputs = Distillation(model, distillation, name="head")(inputs, outputs)
+    return QuantizedModel(inputs, outputs, name=model.name)
+
+
+def integer_form(target, layer_norm):
+    """How the graph is written, and whether only linear layers are quantised.
+
+    Raises:
+        ValueError: the target takes no int8, or has norms in another way.
+    """
+    if target is None and layer_norm == "float":
+        target = "cpu"
+    place = get_target(target) if target else None
+    if place and "int8" not in place.schemes:
+        raise ValueError(f"`target` must take scheme 'int8'. Received: {target!r}")
+    products_only = bool(place and place.int8_only)
+    wanted = "float" if products_only else "int8"
+    if layer_norm not in (None, wanted):
+        raise ValueError(
+            f"`layer_norm` must be {wanted!r} for target={target!r}. "
+            f"Received: {layer_norm!r}"
+        )
+    return form_for("int8", target), products_only

@@ -1,0 +1,169 @@
+"""The inference graph with a range for every tensor that has a scale in the file."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...graph.inference_layer import InferenceViT
+from . import litert_rounding
+from .graph_structure import Structure, traced
+from .tfmot_quantizers import range_quantizer
+
+DECAY = 0.95  # of the moving ranges: 20 batches
+LEAST = 1e-6
+PIXELS = (0.0, 255.0)  # uint8 as it is
+BATCH = 16  # images at a time, of which every tensor is kept
+
+
+class RangedViT(InferenceViT):
+    """What the integer file computes, as far as activations go.
+
+    In training they go through a fake quantisation (arXiv 1712.05877), otherwise they
+    are rounded as LiteRT's kernels do it.
+
+    Arguments:
+        weights, form, **kwargs: of `InferenceViT`.
+        products_only: quantise only what goes into and comes out of linear layers.
+        scale, offset: (C,), which made the model's inputs of pixels, or None if it
+            takes none.
+
+    `low` and `high` (number of activations,) are the ranges.
+    """
+
+    structure: Structure
+    low: Any
+    high: Any
+
+    def __init__(self, weights, form, products_only, scale, offset, **kwargs):
+        super().__init__(weights, form, **kwargs)
+        self.products_only = products_only
+        self.scale: Any = scale
+        self.offset: Any = offset
+        self.exact = False  # nothing on a grid
+        self.precise = False  # as LiteRT, in float64
+        self.record = None  # a list, to which every activation is added
+        self.places = None  # {reference of a tensor: place of the weight}, to be filled
+        self._running, self._index, self._training = [], 0, False
+        self._grids = {}  # of constants
+
+    def add_ranges(self):
+        """Number the activations; when the weights are there."""
+        config = self.weights_held.config
+        shape = (1, *config.image_size, config.channels)
+        self.exact, self.record, self.places = True, [], {}
+        self.structure = traced(
+            lambda x: InferenceViT.call(self, x), shape, self.record, self.places
+        )
+        self.exact, self.record, self.places = False, None, None
+        if self.scale is not None:
+            self.structure.fixed[0] = PIXELS
+        number = len(self.structure.fixed)
+        self.low, self.high = self.vector("low", number), self.vector("high", number)
+
+    def vector(self, name, size):
+        """A variable that does not train."""
+        return self.add_weight(
+            name=name, shape=(size,), initializer="zeros", trainable=False
+        )
+
+    def call(self, images, training=None):
+        if self.scale is not None:
+            images = (images - np.float32(self.offset)) / np.float32(self.scale)
+        self._index, self._training, self._running = 0, bool(training), []
+        self._grids = {}
+        self.precise = not (training or self.exact)
+        outputs = super().call(tf.cast(images, "float64") if self.precise else images)
+        self.precise = False
+        if training and not self.exact:
+            low, high = (tf.stack(ends) for ends in zip(*self._running, strict=True))
+            for variable, value in ((self.low, low), (self.high, high)):
+                variable.assign(DECAY * variable + (1 - DECAY) * value)
+        return tf.cast(outputs, "float32")
+
+    def activation(self, x, fixed=None):
+        return x if self.products_only else self._quantized(x, fixed)
+
+    def rsqrt(self, x):
+        # On a grid x may be zero. Int8 kernels give their greatest value then, as this
+        # does after `activation`, and infinity would have no gradient.
+        return super().rsqrt(tf.maximum(x, tf.constant(LEAST, x.dtype)))
+
+    def operand(self, x):
+        return self._quantized(x) if self.products_only else x
+
+    def result(self, x):
+        return self._quantized(x)
+
+    def _quantized(self, x, fixed=None):
+        if self.record is not None:
+            self.record.append((x, fixed))
+        if self.exact:
+            return x
+        index, self._index = self._index, self._index + 1
+        if self.precise:
+            return self._rounded(x, index)
+        if self._training:
+            still = tf.stop_gradient(x)
+            self._running.append((tf.reduce_min(still), tf.reduce_max(still)))
+        return range_quantizer()(x, *self.ends(index))
+
+    def _rounded(self, x, index):
+        if index in self.structure.constants:  # then the file measures the values
+            scale = tf.cast(tf.reduce_max(tf.abs(x)) / 127, "float32")
+            self._grids[index] = tf.cast(scale, "float64"), tf.zeros((), "float64")
+        scale, zero = self.grid(index)
+        if index in self.structure.factors:
+            factors = [self.grid(i) for i in self.structure.factors[index]]
+            x = litert_rounding.rounded_twice(x, scale, *factors)
+        return litert_rounding.rounded(x, scale, zero)
+
+    def ends(self, index):
+        """The range with which an activation is held."""
+        if index in self.structure.shifts:
+            addend, constant = self.structure.shifts[index]
+            return with_zero(*(end + constant for end in self.ends(addend)))
+        if (fixed := self.structure.fixed[index]) is not None:
+            return [tf.constant(end, "float32") for end in fixed]
+        group = sorted(self.structure.groups[index])
+        low, high = (tf.gather(v, group) for v in (self.low, self.high))
+        return with_zero(tf.reduce_min(low), tf.reduce_max(high))
+
+    def grid(self, index):
+        """Scale and zero point of an activation in the file."""
+        return self._grids.get(index) or litert_rounding.grid(*self.ends(index))
+
+    def activations(self, pixels):
+        """What has a range, computed without one.
+
+        Arguments:
+            pixels: (N, H, W, C), what the file will take.
+
+        Returns:
+            [(tensor, fixed range or None)] in the order of `low` and `high`.
+        """
+        self.exact, self.record = True, []
+        InferenceViT.call(self, tf.cast(pixels, "float32"))
+        record, self.exact, self.record = self.record, False, None
+        return record
+
+    def calibrate(self, pixels):
+        """Set the ranges to the least and greatest values on images.
+
+        Arguments:
+            pixels: (N, H, W, C), what the file will take.
+        """
+        low = high = None
+        for start in range(0, len(pixels), BATCH):
+            record = self.activations(pixels[start : start + BATCH])
+            ends = [(tf.reduce_min(x), tf.reduce_max(x)) for x, _ in record]
+            least, most = np.array(ends, "float32").T
+            low = least if low is None else np.minimum(low, least)
+            high = most if high is None else np.maximum(high, most)
+        self.low.assign(low)
+        self.high.assign(high)
+
+
+def with_zero(low, high):
+    """A range that holds zero, as integer kernels need it."""
+    return tf.minimum(low, 0.0), tf.maximum(high, 0.0)

@@ -1,0 +1,65 @@
+"""Trained ranges for the tensors of a `.tflite` file.
+
+The file's float twin and the layer, without quantisation, compute the same values on
+the same images: whatever has the same least, greatest, mean and deviation is the same
+tensor.
+"""
+
+import numpy as np
+
+from ...evaluation.tensor_errors import open_preserving
+from ..calibration import same_scale_groups
+
+PROBES = 2  # images; each gives four numbers that must agree
+# Of the largest number. Float32 in another order gives 1e-5; different tensors are
+# apart by 1e-1.
+EQUAL = 1e-3
+
+
+def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
+    """{name of a tensor: (min, max)}.
+
+    Arguments:
+        path: a float32 `.tflite` file with a float32 input, of the layer's weights on
+            their grids.
+        layer: a `QuantizedViT`.
+        images: (N, H, W, C), what the file takes; N >= 1.
+
+    Raises:
+        ValueError: too few of the file's tensors are the layer's.
+    """
+    images = np.asarray(images[:PROBES], "float32")
+    records = [layer.activations(image[None], snapped=True) for image in images]
+    ours = np.stack([[_summary(x) for x, _ in record] for record in records], 1)
+    ends = np.array([layer.ends(i) for i in range(len(ours))], "float32")
+    interpreter, entry, tensors = open_preserving(path)
+    theirs = {index: [] for index in tensors}
+    for image in images:
+        chunk = np.resize(image[None], entry["shape"])
+        interpreter.set_tensor(entry["index"], chunk)
+        interpreter.invoke()
+        for index in tensors:
+            values = interpreter.get_tensor(index)
+            theirs[index].append(_summary(values) if values.size else (0, 0, 0, 0))
+    found, measured = {}, {}
+    for index, summary in theirs.items():
+        gap = np.abs(ours - summary).max((1, 2)) / (np.abs(summary).max() + 1e-9)
+        if gap.min() < EQUAL:
+            found[index] = ends[gap.argmin()]
+        measured[index] = np.array(summary)[:, 0].min(), np.array(summary)[:, 1].max()
+    if len(found) < len(ends) / 2:
+        raise ValueError(
+            f"`model` must compute what its file does: only {len(found)} of "
+            f"{len(ends)} activations were found in it"
+        )
+    ranges = {}
+    for group in same_scale_groups(interpreter, tensors):
+        known = [found[i] for i in group if i in found] or [measured[i] for i in group]
+        low, high = min(k[0] for k in known), max(k[1] for k in known)
+        ranges |= {tensors[i]["name"]: (float(low), float(high)) for i in group}
+    return ranges
+
+
+def _summary(x):
+    x = np.asarray(x, "float64")
+    return x.min(), x.max(), x.mean(), x.std()

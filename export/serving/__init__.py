@@ -1,0 +1,1 @@
+"""Writing SavedModel directories for TF Serving."""

@@ -1,0 +1,181 @@
+"""Encoded images to pixels, in a TensorFlow graph: what a server does before the model.
+
+The result is that of `vit_keras.preprocessing` within one grey level: the same decoder
+settings, EXIF orientation, centre crop and antialiased filter. An item that can not be
+read never fails the others of its batch.
+"""
+
+import dataclasses
+from typing import Any
+
+from .image_headers import (
+    DEEP_GREY,
+    IS_JPEG,
+    OTHER,
+    PALETTE,
+    kind_of,
+    orientation,
+    palette_of,
+    size_of,
+)
+from .resize import fit
+
+PARALLEL = 8  # images that are decoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What an encoded image may be; read from its header, before it is decoded.
+
+    Arguments:
+        max_bytes: encoded size.
+        max_pixels: height times width, about 3 bytes each once decoded.
+        max_aspect: long side over short side.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 50_000_000
+    max_aspect: int = 50
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """Encoded images as the model's raw pixels.
+
+    Arguments:
+        image_size: (height, width) of the model.
+        preprocessing: `vit_keras.Preprocessing`; filter, crop and channels are used.
+        limits: what is refused.
+        exif: whether the EXIF orientation is applied, as evaluation does.
+    """
+
+    image_size: tuple[int, int]
+    preprocessing: Any
+    limits: Limits = Limits()
+    exif: bool = True
+
+    def batch(self, items, decode=None, read=None):
+        """Decode a batch.
+
+        Arguments:
+            items: string tensor (N,).
+            decode: `self.decode`, or a graph of it that several batches share.
+            read: function from one item to the encoded image in it, or None.
+
+        Returns:
+            (pixels float32 (N, H, W, C) in 0..255, valid bool (N,)). An item that can
+            not be read gives zeros and False.
+        """
+        import tensorflow as tf
+
+        decode = decode or self.decode
+        shape = (*self.image_size, len(self.preprocessing.mean))
+        count = tf.size(items, tf.int64)
+
+        def one(index, item):
+            return index, decode(item if read is None else read(item))
+
+        # `ignore_errors` is the only way a graph can catch an exception. What is lost
+        # is missing among the indices; the entry at the end keeps the batch from being
+        # empty. Images are the CPU's work on a machine with a GPU, too.
+        with tf.device("/CPU:0"):
+            data = tf.data.Dataset
+            spare = data.from_tensors((count, tf.zeros(shape)))
+            found = data.from_tensor_slices((tf.range(count), items))
+            found = found.map(one, num_parallel_calls=PARALLEL).ignore_errors()
+            found = found.concatenate(spare).batch(count + 1)
+            places, pixels = found.get_single_element()
+            places = places[:, None]
+            pixels = tf.scatter_nd(places, pixels, tf.stack([count + 1, *shape]))
+            hits = tf.ones_like(places[:, 0], tf.int32)
+            valid = tf.scatter_nd(places, hits, [count + 1]) > 0
+        return tf.ensure_shape(pixels[:-1], (None, *shape)), valid[:-1]
+
+    def decode(self, item):
+        """One encoded image, a string scalar, to float32 (H, W, C); raises in the
+        graph."""
+        import tensorflow as tf
+
+        kind = kind_of(item)
+        with tf.control_dependencies([self._check(item, kind)]):
+            item = tf.identity(item)
+        decoders = {
+            OTHER: lambda: tf.io.decode_image(item, 3, expand_animations=False),
+            # As Pillow: the accurate transform, not TensorFlow's fast one.
+            IS_JPEG: lambda: tf.io.decode_jpeg(item, 3, dct_method="INTEGER_ACCURATE"),
+            DEEP_GREY: lambda: _rounded(tf.io.decode_png(item, 1, tf.uint16)),
+            PALETTE: lambda: _coloured(tf.io.decode_bmp(item), palette_of(item)),
+        }
+        pixels = tf.switch_case(kind, decoders)
+        pixels = tf.ensure_shape(pixels, (None, None, 3))
+        if len(self.preprocessing.mean) == 1:
+            pixels = luma(pixels)
+        if self.exif:
+            pixels = turn(pixels, orientation(item))
+        return fit(pixels, self.image_size, self.preprocessing)
+
+    def _check(self, item, kind):
+        """An operation that raises if an image is over a limit."""
+        import tensorflow as tf
+
+        height, width = tf.cond(
+            kind == IS_JPEG,
+            lambda: tf.unstack(tf.io.extract_jpeg_shape(item, tf.int64)[:2], num=2),
+            lambda: list(size_of(item)),
+        )
+        limits = self.limits
+        good = tf.strings.length(item) <= limits.max_bytes
+        good &= tf.minimum(height, width) >= 1
+        good &= height * width <= limits.max_pixels
+        longest, shortest = tf.maximum(height, width), tf.minimum(height, width)
+        good &= longest <= shortest * limits.max_aspect
+        return tf.debugging.assert_equal(good, True, "the image is over a limit")
+
+
+def turn(pixels, value):
+    """Pixels (H, W, C) as their EXIF orientation wants them."""
+    import tensorflow as tf
+
+    def any_of(*values):
+        return tf.reduce_any(value == tf.constant(values, tf.int64))
+
+    steps = (
+        (any_of(5, 6, 7, 8), lambda x: tf.transpose(x, (1, 0, 2))),
+        (any_of(2, 3, 6, 7), lambda x: tf.reverse(x, (1,))),
+        (any_of(3, 4, 7, 8), lambda x: tf.reverse(x, (0,))),
+    )
+    for wanted, step in steps:
+        pixels = tf.cond(wanted, lambda s=step, x=pixels: s(x), lambda x=pixels: x)
+    return pixels
+
+
+def luma(pixels):
+    """RGB uint8 (H, W, 3) to grey (H, W, 1) with Pillow's integers (ITU-R 601)."""
+    import tensorflow as tf
+
+    shares = tf.constant((19595, 38470, 7471), tf.int32)
+    total = tf.reduce_sum(tf.cast(pixels, tf.int32) * shares, -1, keepdims=True)
+    return tf.cast((total + 2**15) // 2**16, tf.uint8)
+
+
+def _rounded(grey):
+    """uint16 (H, W, 1) to the nearest of 8 bits, as three equal channels."""
+    import tensorflow as tf
+
+    grey = (tf.cast(grey, tf.int32) + 128) // 257
+    return tf.repeat(tf.cast(grey, tf.uint8), 3, -1)
+
+
+def _coloured(indices, palette):
+    """uint8 (H, W, 1) places in a palette (n, 3) to (H, W, 3)."""
+    import tensorflow as tf
+
+    return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))

@@ -1,0 +1,234 @@
+"""The signatures of a SavedModel: what TF Serving lets clients ask for.
+
+All share one function of the network, and each of its weights is one variable.
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from ..evaluation.tools.serving_requests import EXAMPLE_KEY
+
+NO_CLASS = 255  # in a mask of bytes, as the field's data sets have it
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One way to ask.
+
+    Arguments:
+        input: name of the input.
+        encoded: whether it is encoded images, which are decoded in the graph.
+        method: how TF Serving knows it.
+        outputs: names of the body's outputs that it needs.
+    """
+
+    input: str
+    encoded: bool
+    method: str = "tensorflow/serving/predict"
+    outputs: tuple[str, ...] = ("output",)
+
+
+SIGNATURES: dict[str, Signature] = {
+    "serving_default": Signature("images", False),
+    "predict_bytes": Signature("image_bytes", True),
+    "classify": Signature("inputs", True, "tensorflow/serving/classify"),
+    "features": Signature("image_bytes", True, outputs=("tokens", "pooled")),
+    "attention": Signature("image_bytes", True, outputs=("attention",)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """What the endpoints need.
+
+    Arguments:
+        body: from float32 pixels (N, H, W, C) to a dict of outputs.
+        shape: (H, W, C).
+        dtype: of the images that `serving_default` takes.
+        decoder: a `Decoder` for encoded images; None if the model takes no pixels.
+        top_k: how many classes are named.
+        labels: class names, or None.
+        probabilities: whether the output is one already.
+    """
+
+    body: Callable[[Any], dict[str, Any]]
+    shape: tuple[int, int, int]
+    dtype: str
+    decoder: Any
+    top_k: int
+    labels: list[str] | None
+    probabilities: bool
+
+    def write(self, path, names):
+        """Write the SavedModel.
+
+        Arguments:
+            path: the directory to make.
+            names: of the signatures.
+        """
+        import keras
+        import tensorflow as tf
+
+        def traced(function, spec):
+            graph = tf.function(function, [spec], autograph=False)
+            return graph.get_concrete_function()
+
+        core = traced(self.body, tf.TensorSpec((None, *self.shape), "float32"))
+        decode = None
+        if self.decoder is not None:
+            decode = traced(self.decoder.decode, tf.TensorSpec((), tf.string))
+        archive = keras.export.ExportArchive()
+        with tempfile.TemporaryDirectory() as folder:
+            table = self._table(folder)
+            if table is not None:
+                archive.track(table)
+            for name in names:
+                kind = SIGNATURES[name]
+                if kind.encoded:
+                    entry = tf.TensorSpec((None,), tf.string, kind.input)
+                    endpoint = self._encoded(name, core, decode, table)
+                else:
+                    entry = tf.TensorSpec((None, *self.shape), self.dtype, kind.input)
+                    endpoint = self._pixels(core)
+                # Without `track(model)`, which would store every weight a second time.
+                archive.add_endpoint(name, endpoint, input_signature=[entry])
+            archive.write_out(str(path), verbose=False)
+        _name_methods(path, names)
+
+    def _table(self, folder):
+        """Class names as a table that rides in the directory's assets, or None."""
+        import tensorflow as tf
+
+        if self.labels is None:
+            return None
+        file = pathlib.Path(folder) / "labels.txt"
+        file.write_text("\n".join(self.labels) + "\n", encoding="utf-8")
+        line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex
+        source = tf.lookup.TextFileInitializer(
+            *(str(file), tf.int64, line, tf.string, whole.WHOLE_LINE)
+        )
+        return tf.lookup.StaticHashTable(source, "")
+
+    def _pixels(self, core):
+        """The endpoint that takes images as arrays."""
+        import tensorflow as tf
+
+        def endpoint(images):
+            # TensorFlow's C++ loader does not enforce the signature's shape; a
+            # slightly larger image would be cropped without a word.
+            images = tf.ensure_shape(images, (None, *self.shape))
+            output = core(tf.cast(images, "float32"))["output"]
+            return {"output": output, **_masks(output)}
+
+        return endpoint
+
+    def _encoded(self, name, core, decode, table):
+        """An endpoint that takes encoded images."""
+        read = _image_in_example if name == "classify" else None
+
+        def endpoint(items):
+            pixels, valid = self.decoder.batch(items, decode, read)
+            found = _neutral(self._reply(name, core(pixels), table), valid)
+            return found if name == "classify" else {**found, "valid": valid}
+
+        return endpoint
+
+    def _reply(self, name, found, table):
+        """What a signature answers, from the body's outputs."""
+        import tensorflow as tf
+
+        if name in ("features", "attention"):
+            return {output: found[output] for output in SIGNATURES[name].outputs}
+        answers = self._answers(found["output"], table)
+        if name == "predict_bytes":
+            return answers
+        ids = tf.strings.as_string(answers["top_ids"])
+        classes = answers.get("top_labels", ids)
+        return {"classes": classes, "scores": answers["top_scores"]}
+
+    def _answers(self, output, table):
+        """What clients want to know of an output (N, classes), or (N, ...)."""
+        import tensorflow as tf
+
+        if len(output.shape) != 2:
+            return _masks(output) or {"output": output}
+        classes, shares = output.shape[-1], output
+        if not self.probabilities:  # one logit is for or against its class
+            shares = tf.nn.softmax(output) if classes > 1 else tf.sigmoid(output)
+        scores, ids = tf.math.top_k(shares, min(self.top_k, classes))
+        ids = tf.cast(ids, tf.int64)
+        found = {"logits": output} if not self.probabilities else {}
+        found |= {"probabilities": shares, "top_ids": ids, "top_scores": scores}
+        if table is not None:
+            found["top_labels"] = table.lookup(ids)
+        return found
+
+
+def _masks(output):
+    """{"masks": class of each pixel} of an output (N, H, W, classes), else nothing."""
+    import tensorflow as tf
+
+    if len(output.shape) != 4 or output.shape[-1] < 2:
+        return {}
+    small = output.shape[-1] <= NO_CLASS
+    dtype = tf.uint8 if small else tf.int32
+    return {"masks": tf.cast(tf.argmax(output, -1, tf.int32), dtype)}
+
+
+def _image_in_example(item):
+    """The encoded image in a tf.Example; raises in the graph if there is none."""
+    import tensorflow as tf
+
+    feature = {EXAMPLE_KEY: tf.io.FixedLenFeature([], tf.string)}
+    return tf.io.parse_single_example(item, feature)[EXAMPLE_KEY]
+
+
+def _neutral(outputs, valid):
+    """Rows of images that could not be read as 0, "" or no class: finite, because JSON
+    has no NaN."""
+    import tensorflow as tf
+
+    nothing = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.uint8: NO_CLASS}
+    found = {}
+    for name, value in outputs.items():
+        there = tf.reshape(valid, (-1, *[1] * (len(value.shape) - 1)))
+        empty = tf.constant(nothing.get(value.dtype, 0), value.dtype)
+        found[name] = tf.where(there, value, empty)
+    return found
+
+
+def _name_methods(path, names):
+    """Tell TF Serving's classification API which signature is its own."""
+    import tensorflow as tf
+
+    utilities = tf.compat.v1.saved_model.signature_def_utils
+    updater = utilities.MethodNameUpdater(str(path))
+    for name in names:
+        updater.replace_method_name(
+            signature_key=name, method_name=SIGNATURES[name].method
+        )
+    updater.save()
+
+
+def check_names(signatures, top_k):
+    """Names of the wanted signatures, `serving_default` always among them; None if
+    there is no wish.
+
+    Raises:
+        ValueError: an unknown name, or `top_k` below 1.
+    """
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"`top_k` must be an integer >= 1. Received: {top_k!r}")
+    if signatures is None:
+        return None
+    names = (signatures,) if isinstance(signatures, str) else tuple(signatures)
+    unknown = sorted(set(names) - set(SIGNATURES))
+    if unknown:
+        raise ValueError(
+            f"`signatures` must be of {', '.join(SIGNATURES)}. "
+            f"Received: {', '.join(unknown)}"
+        )
+    return tuple(name for name in SIGNATURES if name in {"serving_default", *names})

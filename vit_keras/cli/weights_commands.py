@@ -1,0 +1,121 @@
+"""The commands `vit-keras weights`: list, inspect, convert."""
+
+import pathlib
+from typing import Annotated, Any
+
+import rich
+import rich.table
+import typer
+
+from ..atomic import staged
+from ..config import ViTConfig
+from ..model import from_checkpoint
+from ..presets import PRESETS
+from ..weights import PUBLISHED, CheckpointError, save_checkpoint
+from ..weights.axes import shapes_of
+from ..weights.describe import describe
+from ..weights.formats.keras_file import is_own
+from ..weights.loader import find
+from ..weights.recognise import recognise
+
+app = typer.Typer(help="Weights from and for other libraries.", no_args_is_help=True)
+
+File = Annotated[
+    str, typer.Argument(help="A file, a folder, or a name that `weights list` shows.")
+]
+Heads = Annotated[
+    int | None, typer.Option(help="Attention heads, if the file does not tell.")
+]
+Size = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
+Patch = Annotated[int | None, typer.Option(help="Patch height and width in pixels.")]
+
+
+@app.command("list")
+def list_published():
+    """List the published files that are downloaded by name."""
+    table = rich.table.Table("name", "preset", "image", "classes", "top-1", "licence")
+    for name, row in PUBLISHED.items():
+        top1 = "" if row.top1 is None else f"{row.top1:.2f}"
+        numbers = (str(row.image_size), f"{row.classes:,}", top1)
+        table.add_row(name, row.preset, *numbers, row.licence)
+    rich.print(table)
+
+
+@app.command()
+def inspect(
+    file: File,
+    num_heads: Heads = None,
+    image_size: Size = None,
+    patch_size: Patch = None,
+):
+    """Say which layout and which configuration a checkpoint has."""
+    if is_own(file):
+        raise CheckpointError(
+            f"'{file}' holds weights only, of a model of this package: inspect the "
+            ".keras file"
+        )
+    checkpoint = find(file)
+    match = recognise(checkpoint)
+    entries = checkpoint.entries.values()
+    dtypes = sorted({str(entry.dtype) for entry in entries})
+    total = sum(entry.nbytes for entry in entries)
+    print(f"{file}: {len(entries)} arrays, {', '.join(dtypes)}, {total:,} bytes")
+    print(f"layout: {match.layout.name} ({match.layout.title})")
+    config = describe(match, **given(num_heads, image_size, patch_size))
+    size = next((n for n, p in PRESETS.items() if same_size(p.config, config)), None)
+    print(f"size: {size or 'none of the presets'}")
+    for field, value in config.to_dict().items():
+        if value != ViTConfig().to_dict()[field] or field in ALWAYS:
+            print(f"  {field}: {value}")
+    for path in shapes_of(config):
+        if path not in match.weights and path != "embedding/bias":
+            print(f"  missing: {path}")
+    for text in (*match.unused, *match.misfits.values()):
+        print(f"  not usable: {text}")
+
+
+ALWAYS = ("image_size", "patch_size", "num_layers", "hidden_size", "num_heads")
+
+
+def same_size(a, b):
+    """Whether two configurations have blocks and patches of one size."""
+    fields = ("patch_size", "num_layers", "hidden_size", "num_heads", "mlp_dim")
+    fields += ("distillation_token",)
+    return all(getattr(a, field) == getattr(b, field) for field in fields)
+
+
+def given(num_heads, image_size, patch_size) -> dict[str, Any]:
+    """The options that were used."""
+    options = {"num_heads": num_heads, "image_size": image_size}
+    options["patch_size"] = patch_size
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@app.command()
+def convert(
+    file: File,
+    out: Annotated[
+        pathlib.Path,
+        typer.Argument(help="A .keras file; or, with --layout, a file or a folder."),
+    ],
+    layout: Annotated[
+        str | None, typer.Option(help="augreg, timm or huggingface.")
+    ] = None,
+    num_heads: Heads = None,
+    image_size: Size = None,
+    patch_size: Patch = None,
+):
+    """Turn a checkpoint into a Keras model, or into another library's layout."""
+    if layout is None and out.suffix != ".keras":
+        raise CheckpointError(
+            f"OUT must end in '.keras', or --layout be given. Received: {out}"
+        )
+    options = given(num_heads, image_size, patch_size)
+    model = from_checkpoint(file, **options)
+    if layout is None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with staged(out) as beside:
+            model.save(beside)
+    else:
+        save_checkpoint(model, out, layout)
+    print(f"wrote {out}")

@@ -1,0 +1,325 @@
+"""What the user names as data, opened: arrays, files, TFDS, Grain, PyTorch, tf.data.
+
+Objects of other libraries are known by what they offer, so none of these libraries is
+imported here; only "tfds:NAME" needs packages, those of the extra `data`.
+"""
+
+import dataclasses
+import os
+import pathlib
+import pkgutil
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from .. import preprocessing as pp
+from . import Dataset, LazyImages, digits, folder, in_threads
+
+ACCEPTED = (
+    "'digits' or a folder of class folders, an .npz file, 'tfds:NAME[:SPLIT]', "
+    "'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, labels) of arrays, a "
+    "random-access source of (image, label) or a tf.data.Dataset"
+)
+# A tf.data.Dataset has no random access, so all of it is kept in memory.
+STREAM_BYTES = 2**31
+# More are a mistake, such as an id for a label, and each class has a name in memory.
+MOST_CLASSES = 2**20
+# Both a version and a split follow a colon, and a split may hold one: train[:80%].
+TFDS = re.compile(r"tfds:([^:]+(?::[\d.*]+)?)(?::(.+))?")
+
+
+def open_source(data, held_out: bool = False) -> Dataset:
+    """Open training or test data.
+
+    Images are uint8 of 0..255, because normalisation is the model's preprocessing;
+    labels are integers from 0 on, or one-hot. Classes without names are numbered.
+
+    Arguments:
+        data: one of
+            a `Dataset`, which is returned as it is;
+            "digits", or a folder of class folders;
+            a pair of arrays: images (N, H, W, C) or grey (N, H, W), labels (N,) or
+            (N, classes);
+            an `.npz` file of `images`, `labels` and optionally `classes`, or of
+            `x_train`, `y_train`, `x_test`, `y_test`;
+            "tfds:NAME" or "tfds:NAME:SPLIT", of TensorFlow Datasets;
+            "grain:MODULE:ATTRIBUTE", data in a module that Python can import, or a
+            function without arguments that makes it;
+            a source with `__len__` and `__getitem__` whose items are (image, label) or
+            {"image", "label"}: of Grain, TFDS, PyTorch. Its `classes` are used. Opening
+            reads every item once for its label (TFDS: without decoding), later the
+            images are read when needed, from several threads at a time and repeatedly:
+            `__getitem__` must bear that, and answer the same each time;
+            a finite `tf.data.Dataset` of such items or batches of them, read into
+            memory.
+        held_out: take the test part of what has one and does not name it itself.
+
+    Raises:
+        ValueError: nothing of these, or what it holds is not as above.
+        FileNotFoundError: no such folder or file.
+        ImportError: the packages of the extra `data` are missing.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, (str, os.PathLike)):
+        return _named(data, held_out)
+    if isinstance(data, tuple) and len(data) == 2:
+        return _arrays(*data)
+    if hasattr(data, "as_numpy_iterator"):
+        return _stream(data)
+    random_access = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    if random_access and not isinstance(data, (Mapping, np.ndarray, bytes)):
+        return _random_access(data)
+    raise ValueError(f"`data` must be {ACCEPTED}. Received: {type(data)}")
+
+
+def _named(data, held_out):
+    if data == "digits":
+        return digits()[held_out]
+    name, path = str(data), pathlib.Path(data)
+    if match := TFDS.fullmatch(name):
+        part = "test" if held_out else "train"
+        return _random_access(_tfds(match[1], match[2] or part))
+    if name.startswith("grain:"):
+        return open_source(_attribute(name.removeprefix("grain:")), held_out)
+    if path.is_dir():
+        return folder(path)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _npz(path, held_out)
+    error = ValueError if path.exists() else FileNotFoundError
+    raise error(f"`data` must be {ACCEPTED}. '{name}' is none")
+
+
+def _tfds(name, split):
+    try:
+        import array_record  # noqa: F401, TFDS imports it late
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f'"tfds:" needs {error.name}: pip install "vit-keras-edge[data]"'
+        ) from error
+    try:
+        return tfds.data_source(name, split=split)
+    except (ValueError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]  # the rest lists every data set there is
+        raise ValueError(
+            "`data` must name a data set of TFDS that is or can be stored as "
+            f"array_record. Received: {name!r}, split={split!r} ({reason})"
+        ) from error
+
+
+def _attribute(name):
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            "`data` must be grain:MODULE:ATTRIBUTE with a module that Python can "
+            f"import (PYTHONPATH). Received: {name!r} ({error})"
+        ) from error
+    made = isinstance(found, type) or not hasattr(found, "__getitem__")
+    return found() if made and callable(found) else found
+
+
+def _npz(path, held_out):
+    part = "test" if held_out else "train"
+    try:
+        # Opened here, because NumPy leaves the file of a broken archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            for names in (("images", "labels"), (f"x_{part}", f"y_{part}")):
+                if all(name in stored for name in names):
+                    classes = stored["classes"] if "classes" in stored else None
+                    images, labels = (stored[name] for name in names)
+                    break
+            else:
+                raise KeyError(", ".join(stored))
+    except KeyError as error:
+        raise ValueError(
+            f"`data` must hold images and labels, or x_{part} and y_{part}. '{path}' "
+            f"holds {error}"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, ValueError) as error:
+        raise ValueError(f"'{path}' is no whole .npz file: {error}") from error
+    return _arrays(images, labels, classes)
+
+
+def _arrays(images, labels, classes=None):
+    images, labels = np.asarray(images), np.asarray(labels)
+    images = _checked(images, 4)
+    if len(images) != len(labels):
+        raise ValueError(
+            "`images` and `labels` must be equally many. Received: "
+            f"{len(images)} images, {len(labels)} labels"
+        )
+    return _dataset(images, labels, classes)
+
+
+def _random_access(source):
+    number = len(source)
+    if not 0 < number < sys.maxsize:  # the length of what Grain repeats for ever
+        raise ValueError(
+            f"`data` must have a finite length above 0. Received: {number}"
+        )
+    encoded, classes = None, getattr(source, "classes", None)
+    if hasattr(source, "dataset_info"):
+        encoded, classes = _encoded(source)
+    broken = {}
+
+    def label(at):
+        try:
+            if encoded is not None:
+                return _item(encoded, at)[1]
+            image, found = _item(source, at)
+        except pp.ImageError as error:
+            return error
+        _checked(image, 3)  # what is wrong with all of them ends it here
+        return found
+
+    def read(at):
+        if at in broken:
+            raise pp.ImageError(broken[at])
+        return _checked(_item(source, at)[0], 3)
+
+    labels = list(in_threads(label, number))
+    broken = {i: str(e) for i, e in enumerate(labels) if isinstance(e, pp.ImageError)}
+    if len(broken) == number:
+        raise ValueError(f"`data` must hold readable images: {broken[0]}")
+    # One that can not be read gets any label: it raises again and is left out then.
+    known = next(label for i, label in enumerate(labels) if i not in broken)
+    labels = [known if i in broken else label for i, label in enumerate(labels)]
+    return _dataset(LazyImages(read, np.arange(number)), _stacked(labels), classes)
+
+
+def _encoded(source):
+    """A TFDS source with its images left as the bytes in the file, and the classes."""
+    from tensorflow_datasets import decode
+
+    features = source.dataset_info.features
+    if "image" not in features or "label" not in features:
+        raise ValueError(
+            "`data` must have the features image and label. Received: "
+            f"{', '.join(features)}"
+        )
+    decoders = {**(source.decoders or {}), "image": decode.SkipDecoding()}
+    names = getattr(features["label"], "names", None)
+    return dataclasses.replace(source, decoders=decoders), names
+
+
+def _item(source, at):
+    """Image and label of an item, as arrays; an `ImageError` if it can not be read."""
+    try:
+        item = source[at]
+        parts = _parts(item)
+    except Exception as error:  # each library raises what it likes
+        raise pp.ImageError(
+            f"can not read item {at} of {type(source).__name__}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return _pair(parts, item)
+
+
+def _stream(data):
+    """Read a `tf.data.Dataset` into memory."""
+    cure = "give a folder or a random-access source"
+    if int(data.cardinality()) == -1:
+        raise ValueError(f"`data` must be finite, without repeat(); or {cure}")
+    images, labels, size = [], [], 0
+    for item in data.as_numpy_iterator():
+        image, label = _pair(_parts(item), item)
+        if image.ndim < 3 or (image.ndim == 3 and image.shape[-1] <= 4):  # no batch
+            image, label = image[None], label[None]
+        images += list(_checked(image, 4))
+        labels += list(label)
+        size += image.nbytes
+        if size > STREAM_BYTES:
+            raise ValueError(
+                f"`data` must be at most {STREAM_BYTES} bytes of pixels, because all "
+                f"of a tf.data.Dataset is kept in memory; or {cure}"
+            )
+    if not images or len(images) != len(labels):
+        raise ValueError(
+            "`data` must hold a label for each image. Received: "
+            f"{len(images)} images, {len(labels)} labels"
+        )
+    return _dataset(images, _stacked(labels))
+
+
+def _parts(item):
+    """What an item has of image and label, as arrays."""
+    if isinstance(item, Mapping):
+        item = [item[key] for key in ("image", "label") if key in item]
+    if not isinstance(item, (tuple, list)):
+        return []
+    parts = list(item)
+    if parts and isinstance(parts[0], Image.Image):  # torchvision; palettes have colour
+        grey = parts[0].mode in ("1", "L")
+        parts[0] = parts[0].convert("L" if grey else "RGB")
+    return [np.asarray(part) for part in parts]
+
+
+def _pair(parts, item):
+    if len(parts) != 2:
+        what = list(item) if isinstance(item, Mapping) else type(item).__name__
+        raise ValueError(
+            'the items of `data` must be (image, label) or {"image", "label"}. '
+            f"Received: {what}"
+        )
+    return parts
+
+
+def _checked(images, rank):
+    """Pixels as (..., H, W, C); grey ones may come without C."""
+    if images.dtype != np.uint8:
+        raise ValueError(
+            "`images` must be uint8, raw pixels of 0..255, because normalisation is "
+            f"the model's preprocessing. Received: dtype={images.dtype}"
+        )
+    shape = images.shape
+    if images.ndim == rank - 1:
+        images = images[..., None]
+    if images.ndim != rank or not images.size or images.shape[-1] > 4:
+        wanted = "(N, H, W, C) or (N, H, W)" if rank == 4 else "(H, W, C) or (H, W)"
+        raise ValueError(
+            f"`images` must be {wanted}, C at most 4. Received: shape={shape}"
+        )
+    return images
+
+
+def _stacked(labels):
+    if len({label.shape for label in labels}) > 1:
+        raise ValueError("`labels` must have the same shape each")
+    return np.stack(labels)
+
+
+def _dataset(images, labels, classes=None):
+    """The `Dataset`, if the labels are right."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        number, one_hot = labels.shape[1], labels
+        labels = one_hot.argmax(axis=1)
+        ones = one_hot[np.arange(len(labels)), labels] == 1
+        if not ones.all() or np.count_nonzero(one_hot) != len(labels):
+            raise ValueError("`labels` must be integers or exactly one-hot")
+    else:
+        labels = labels[:, 0] if labels.ndim == 2 else labels  # as Keras has CIFAR-10
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(
+                "`labels` must be integers (N,) or one-hot (N, classes). Received: "
+                f"dtype={labels.dtype}, shape={labels.shape}"
+            )
+        if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+            raise ValueError(
+                "`labels` must be numbers of classes, from 0 on. Received: "
+                f"{labels.min()}..{labels.max()}"
+            )
+        number = int(labels.max()) + 1
+    names = tuple(map(str, range(number) if classes is None else classes))
+    if len(names) < max(number, 2) or len(set(names)) < len(names):
+        raise ValueError(
+            "`classes` must be two or more different names, one for each label. "
+            f"Received: {len(names)} classes, labels up to {number - 1}"
+        )
+    return Dataset(images, labels.astype("int64"), names)

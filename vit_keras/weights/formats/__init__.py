@@ -1,0 +1,279 @@
+"""Opening a weights file of any format, without running anything in it.
+
+Names, shapes and dtypes are read at once, arrays when asked for.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from ...config import ViTConfig
+from ...preprocessing import Preprocessing
+from ..entries import CheckpointError, Entry
+from .torch_file import read_torch_file
+
+# JSON files beside the weights that tell how they are to be used.
+SETTINGS = ("config.json", "preprocessor_config.json")
+# What a folder of Hugging Face or timm holds, in the order of preference.
+IN_FOLDER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.npz",
+)
+_SAFETENSORS = {
+    **{
+        "F64": "float64",
+        "F32": "float32",
+        "F16": "float16",
+        "BF16": ml_dtypes.bfloat16,
+    },
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
+    **{"U8": "uint8", "BOOL": "bool"},
+}
+# More than deflate makes of trained weights, far less than it makes of zeros only.
+BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """An open weights file.
+
+    Arguments:
+        path: what was opened.
+        entries: the arrays by name.
+        settings: the JSON files beside it that could be read, by file name.
+        config: the configuration, if the file says it whole.
+        preprocessing: how images are prepared, if it is known otherwise.
+    """
+
+    path: pathlib.Path
+    entries: Mapping[str, Entry]
+    settings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    config: ViTConfig | None = None
+    preprocessing: Preprocessing | None = None
+
+
+def open_checkpoint(path) -> Checkpoint:
+    """Read the names and shapes in a file, the shards of an index, or a folder.
+
+    Arguments:
+        path: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, an index of shards
+            (`.index.json`), or a folder that holds one, as `from_pretrained` reads.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: another format, or a truncated, corrupt or oversized file.
+    """
+    path = given = pathlib.Path(path)
+    if path.is_dir():
+        found = [path / name for name in IN_FOLDER if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(
+                f"`weights` must be a file, or a folder that holds one of "
+                f"{', '.join(IN_FOLDER)}. Received: '{path}'"
+            )
+        path = found[0]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`weights` must be an existing file. Received: weights='{path}'"
+        )
+    if path.name.endswith(".index.json"):
+        entries = _read_index(path)
+    else:
+        entries = _reader(path)(path)
+    if not entries:
+        raise CheckpointError(f"'{path}' holds no arrays")
+    beside = {name: path.with_name(name) for name in SETTINGS}
+    settings = {n: _read_json(f) for n, f in beside.items() if f.is_file()}
+    if READERS.get(path.suffix) is read_h5:
+        settings |= _h5_settings(path)
+    return Checkpoint(given, entries, settings)
+
+
+def _reader(path):
+    if path.suffix not in READERS:
+        raise CheckpointError(
+            f"`weights` must end in one of {', '.join(READERS)}, or be a folder or an "
+            f"index of shards. Received: '{path}'"
+        )
+    return READERS[path.suffix]
+
+
+def _read_json(path):
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"can not read '{path}' as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"'{path}' must hold a JSON object, not {type(data)}")
+    return data
+
+
+def _read_index(path):
+    names = _read_json(path).get("weight_map")
+    if not isinstance(names, dict):
+        raise CheckpointError(f"'{path}' must have a `weight_map` of names to files")
+    shards, entries = {}, {}
+    for name, file in names.items():
+        # A file beside the index, never a path that leads elsewhere.
+        if not isinstance(file, str) or pathlib.PurePath(file).name != (file or "."):
+            raise CheckpointError(f"'{path}': {file!r} is no file name")
+        if file not in shards:
+            shard = path.with_name(file)
+            if not os.path.isfile(shard):
+                raise CheckpointError(f"'{path}' names a missing shard '{file[:80]}'")
+            shards[file] = _reader(shard)(shard)
+        if name not in shards[file]:
+            raise CheckpointError(f"'{path}': shard '{file}' does not hold {name!r}")
+        entries[name] = shards[file][name]
+    return entries
+
+
+@contextlib.contextmanager
+def _errors_of(path, *kinds):
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except kinds as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(
+            f"'{path}' is truncated, corrupt or of another format: {text}"
+        ) from error
+
+
+def read_safetensors(path):
+    """Arrays of a `.safetensors` file; the library checks sizes against the file."""
+    with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
+        with safetensors.safe_open(str(path), "numpy") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            about = {n: (tuple(s.get_shape()), s.get_dtype()) for n, s in parts.items()}
+
+    def entry(name, shape, dtype):
+        if dtype not in _SAFETENSORS:
+            raise CheckpointError(
+                f"'{path}': {name} has dtype {dtype}; quantised weights can not be "
+                f"loaded. Expected one of {', '.join(_SAFETENSORS)}"
+            )
+
+        def read():  # opened for each array: the pages of an open file stay mapped
+            with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
+                with safetensors.safe_open(str(path), "numpy") as file:
+                    return file.get_tensor(name)
+
+        return Entry(shape, np.dtype(_SAFETENSORS[dtype]), read)
+
+    return {name: entry(name, *rest) for name, rest in about.items()}
+
+
+def read_npz(path):
+    """Arrays of a `.npz` file, never unpickled; raw 2-byte values are bfloat16."""
+    damaged = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
+    damaged += (ValueError, RuntimeError, TypeError, KeyError)
+    damaged += (tokenize.TokenError, SyntaxError)  # NumPy's header is Python
+    with _errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
+        members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
+        total, limit = sum(m.file_size for m in members), path.stat().st_size
+        if total > BOMB_RATIO * limit + BOMB_ALLOWANCE:
+            raise CheckpointError(
+                f"'{path}' would unpack from {limit:,} to {total:,} bytes: refused"
+            )
+        return {m.filename[:-4]: _npy(path, archive, m, damaged) for m in members}
+
+
+def _npy(path, archive, member, damaged):
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"'{path}': {member.filename} is compressed otherwise")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise CheckpointError(f"'{path}': {member.filename} holds pickled objects")
+    raw = dtype == np.dtype("V2")
+    entry_dtype = np.dtype(ml_dtypes.bfloat16) if raw else dtype
+    size = int(np.prod(shape, dtype="object")) * dtype.itemsize
+    if start + size != member.file_size:
+        raise CheckpointError(
+            f"'{path}': {member.filename} says {size:,} bytes of data and has "
+            f"{member.file_size - start:,}"
+        )
+
+    def read():
+        with _errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
+            with archive.open(member) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        return array.view(entry_dtype) if raw else array
+
+    return Entry(tuple(shape), entry_dtype, read)
+
+
+def read_h5(path):
+    """Data sets of an HDF5 file; links and storage outside the file are refused."""
+    damaged = (OSError, ValueError, KeyError, RuntimeError, TypeError)
+    found = {}
+
+    def visit(name, item):  # h5py follows no soft or external link here
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
+            if item.external or item.is_virtual:
+                raise CheckpointError(f"'{path}': {name} is stored outside the file")
+            if item.dtype.kind in "fiub" or item.dtype == ml_dtypes.bfloat16:
+                found[name] = (item.shape, item.dtype)
+                total = item.nbytes
+                if total > BOMB_RATIO * path.stat().st_size + BOMB_ALLOWANCE:
+                    raise CheckpointError(
+                        f"'{path}': {name} would unpack to {total:,} bytes: refused"
+                    )
+
+    with _errors_of(path, *damaged), h5py.File(path) as file:
+        file.visititems(visit)
+
+    def entry(name, shape, dtype):
+        def read():
+            with _errors_of(path, *damaged), h5py.File(path) as file:
+                return np.asarray(file[name])
+
+        return Entry(tuple(shape), dtype, read)
+
+    return {name: entry(name, *about) for name, about in found.items()}
+
+
+def _h5_settings(path):
+    """The description of the model that Keras stores in a whole model's file."""
+    try:
+        with h5py.File(path) as file:
+            text: Any = file.attrs["model_config"]
+            return {"model_config": json.loads(text)}
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError):
+        return {}  # weights only
+
+
+READERS = {
+    ".npz": read_npz,
+    ".safetensors": read_safetensors,
+    ".pth": read_torch_file,
+    ".pt": read_torch_file,
+    ".bin": read_torch_file,
+    ".h5": read_h5,
+    ".hdf5": read_h5,
+}
