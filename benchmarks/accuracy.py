@@ -19,7 +19,7 @@ from machine import machine
 
 import export
 import vit_keras
-from export.evaluation.verify import compare, predict
+from export.evaluation.verify import measure_parity, predict
 from vit_keras import preprocessing as pp
 
 SCHEMES = ("float32", "dynamic_int8", "int8", "int8@cpu", "int8@micro")
@@ -69,7 +69,7 @@ def main():
                 enforce_parity=False,
             )
             outputs = export.load(path)(pixels)
-        parity = compare(reference, outputs)
+        parity = measure_parity(reference, outputs)
         found = np.mean(outputs.argmax(1) == labels)
         values = (scheme, f"{found:.4f}", f"{100 * (right - found):.2f}")
         values += (f"{parity.agreement:.4f}", f"{parity.sqnr_db:.1f}")

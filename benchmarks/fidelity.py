@@ -22,7 +22,7 @@ from machine import machine
 
 import export
 import vit_keras
-from export.evaluation.verify import compare, predict
+from export.evaluation.verify import measure_parity, predict
 from export.graph.build import as_it_is
 from vit_keras import preprocessing as pp
 
@@ -91,8 +91,8 @@ def main():
                 )
             seconds, size = time.process_time() - start, path.stat().st_size
             outputs = export.load(path)(test)
-        token = compare(reference[:, 0], outputs[:, 0])
-        patches = compare(reference[:, prefix:], outputs[:, prefix:])
+        token = measure_parity(reference[:, 0], outputs[:, 0])
+        patches = measure_parity(reference[:, prefix:], outputs[:, prefix:])
         values = (scheme, f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}")
         values += (f"{token.cosine:.4f}", f"{size / 1e6:.2f}", f"{seconds:.0f}")
         versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)

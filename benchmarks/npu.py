@@ -74,7 +74,7 @@ def main():
                 found = {"stock": stock, **files_of(name, target, images, folder)}
                 for row, path in found.items():
                     report = export.check(path, target)
-                    refused = sum(refusal.count for refusal in report.refusals)
+                    refused = sum(refusal.count for refusal in report.unsupported)
                     values = (name, row, target, report.facts["accelerator"])
                     values += (len(operators(path)), refused)
                     values += tuple(report.facts[field] for field in FIELDS[6:9])

@@ -20,8 +20,8 @@ from machine import machine
 from PIL import Image
 
 from vit_keras.data import Dataset
+from vit_keras.model import configure
 from vit_keras.training import RECIPES
-from vit_keras.training.steps import configure
 from vit_keras.training.stream import Stream
 
 FIELDS = ("recipe", "images", "batch_size", "per_cpu_second", "per_second", "machine")
@@ -68,7 +68,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         streams, kinds, found = {}, {}, {name: [] for name in options.recipes}
         for name in options.recipes:
-            config = configure(RECIPES[name], 10)
+            config = configure(**{**RECIPES[name].model_arguments(10), "weights": None})
             dataset, kinds[name] = images_for(config, pathlib.Path(folder))
             size = min(RECIPES[name].batch_size, len(dataset))
             recipe = RECIPES[name].replace(batch_size=size, accumulate=1)

@@ -22,7 +22,7 @@ import rich.table
 from PIL import Image
 
 import export
-from export.evaluation.verify import compare
+from export.evaluation.verify import measure_parity
 from vit_keras import data
 from vit_keras.training import RECIPES, train
 
@@ -50,7 +50,7 @@ def main():
     out = arguments.out
 
     recipe = dataclasses.replace(RECIPES["digits"], epochs=arguments.epochs)
-    model = train("digits", recipe, out, overwrite=True)
+    model = train("digits", recipe, out=out, overwrite=True)
     config = model.config
 
     training, held_out = data.digits()
@@ -83,7 +83,7 @@ def main():
     table.add_row("Keras model", "", f"{accuracy(reference, held_out):.4f}")
     for report, timing in zip(reports, timings, strict=True):
         outputs = export.load(report.path)(held_out.images)
-        parity = compare(reference, outputs)
+        parity = measure_parity(reference, outputs)
         table.add_row(
             str(pathlib.Path(report.path).relative_to(out)),
             f"{timing.size_bytes / 1000:.0f} kB",

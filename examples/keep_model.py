@@ -17,7 +17,7 @@ import safetensors.numpy
 
 import vit_keras
 from vit_keras.layers.positions import sincos2d
-from vit_keras.training.evaluate import evaluate
+from vit_keras.training.evaluation import evaluate
 
 
 def with_learned_positions(model):

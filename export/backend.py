@@ -1,14 +1,49 @@
-"""The Keras backend: tracing and conversion need TensorFlow's."""
+"""The Keras backend: tracing and conversion need TensorFlow's.
+
+On JAX and torch the same writer runs in a child process with TensorFlow's backend. It
+reads its request from a JSON file and answers in JSON lines: stages, warnings, and a
+result or a typed error, which is raised here as it was raised there.
+"""
 
 import contextlib
 import importlib.util
+import json
 import logging
 import os
+import pathlib
+import pkgutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from typing import Any
 
-from .errors import missing
+from .errors import (
+    MissingDependency,
+    ParityError,
+    UnsupportedOperators,
+    missing,
+)
+from .progress import report_stages_to, stage
+
+# What a request can call in the child: functions of the request's arguments.
+CALLS = {
+    "to_tflite": "export.tflite.writer:answer_request",
+    "to_saved_model": "export.serving.saved_model:answer_request",
+    "verify_layers": "export.tflite.layer_errors:answer_request",
+}
+# Every error that the functions document; of others the next of their bases here.
+ERRORS = {
+    kind.__name__: kind
+    for kind in (
+        *(ParityError, UnsupportedOperators, MissingDependency),
+        *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
+        *(PermissionError, OSError, ImportError, ValueError, TypeError, MemoryError),
+    )
+}
 
 
-def here():
+def is_tensorflow() -> bool:
     """Whether this process runs Keras on TensorFlow.
 
     Raises:
@@ -19,18 +54,6 @@ def here():
     import keras
 
     return keras.backend.backend() == "tensorflow"
-
-
-def quietly(function, *args, **kwargs):
-    """Call a chatty function of TensorFlow without what it prints at file level."""
-    root = logging.getLogger("tensorflow")
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(None):
-            return function(*args, **kwargs)
-    finally:
-        root.setLevel(level)
 
 
 def require_tensorflow(name: str) -> None:
@@ -53,9 +76,123 @@ def require_tensorflow(name: str) -> None:
         raise missing("tensorflow-model-optimization", "qat")
 
 
+def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
+    """Call a function in a process that runs Keras on TensorFlow.
+
+    Arguments:
+        call: a name in `CALLS`.
+        arguments: of the function, as JSON can hold them.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        The error that it raised, of the same type where that is in `ERRORS`.
+    """
+    roots = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "PYTHONPATH": os.pathsep.join(filter(None, roots)),
+    }
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        request = pathlib.Path(folder, "request.json")
+        request.write_text(json.dumps({"call": call, "arguments": arguments}))
+        log = stack.enter_context(open(pathlib.Path(folder, "stderr"), "w+"))
+        code = f"import sys; from {__name__} import main; main(sys.argv[1])"
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, str(request)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        stack.callback(_end, child)  # also after Ctrl-C
+        for line in child.stdout or ():
+            message = json.loads(line)
+            if "stage" in message:
+                stage(message["stage"])
+            elif "warning" in message:
+                warnings.warn(message["warning"], stacklevel=3)
+            elif "error" in message:
+                raise _restored(message)
+            else:
+                return message["result"]
+        log.seek(0)
+        said = [line for line in log.read().splitlines() if line.strip()][-5:]
+        raise RuntimeError(
+            f"the process on TensorFlow ended with status {child.wait()} and without "
+            f"an answer: {' '.join(said)}"
+        )
+
+
+def _end(child):
+    child.stdout.close()
+    if child.poll() is None:
+        child.terminate()
+    child.wait()
+
+
+def _restored(message) -> BaseException:
+    """The error that the child described."""
+    kind, text = ERRORS.get(message["error"], RuntimeError), message["message"]
+    if kind is ParityError and message["parity"] is not None:
+        from .evaluation.verify import Parity
+
+        return ParityError(text, Parity.from_dict(message["parity"]))
+    error = kind(text)
+    if isinstance(error, OSError):
+        error.errno = message["errno"]
+    return error
+
+
+def _described(error) -> dict[str, Any]:
+    """An error as JSON."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    parity = getattr(error, "parity", None)
+    return {
+        "error": next((kind for kind in kinds if kind in ERRORS), "RuntimeError"),
+        "message": str(error),
+        "errno": getattr(error, "errno", None),
+        "parity": None if parity is None else parity.to_dict(),
+    }
+
+
+def main(path):
+    """In the child: answer the request in a file."""
+    # What libraries print must not come between the lines of the answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**message):
+        print(json.dumps(message), file=answers, flush=True)
+
+    request = json.loads(pathlib.Path(path).read_text())
+    warnings.showwarning = lambda message, *_, **__: answer(warning=str(message))
+    function = pkgutil.resolve_name(CALLS[request["call"]])
+    with report_stages_to(lambda text: answer(stage=text)):
+        try:
+            answer(result=function(**request["arguments"]))
+        except Exception as error:
+            answer(**_described(error))
+
+
+def quietly(function, *args, **kwargs):
+    """Call a chatty function of TensorFlow without what it prints at file level."""
+    root = logging.getLogger("tensorflow")
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):
+            return function(*args, **kwargs)
+    finally:
+        root.setLevel(level)
+
+
 @contextlib.contextmanager
-def environment():
-    """Importing it tells all of TensorFlow, and every child process, to use Keras 2."""
+def keras_3_environment():
+    """Undo what importing TensorFlow Model Optimization does to the environment: it
+    tells all of TensorFlow, and every child process, to use Keras 2."""
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a long work is doing, for whoever shows it."""
+"""The stages of a long work, for whoever shows them."""
 
 import contextlib
 import contextvars
@@ -10,15 +10,15 @@ _listener: contextvars.ContextVar[Callable[[str], None] | None] = (
 
 
 def stage(text: str):
-    """Say what begins now, in a few words; without a listener nobody hears it."""
+    """Report that a stage begins, in a few words; without a listener it is lost."""
     listener = _listener.get()
     if listener is not None:
         listener(text)
 
 
 @contextlib.contextmanager
-def told_to(listener: Callable[[str], None]):
-    """Have `listener` called with every stage that begins inside."""
+def report_stages_to(listener: Callable[[str], None]):
+    """Call `listener` with every stage that begins inside."""
     token = _listener.set(listener)
     try:
         yield

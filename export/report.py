@@ -1,15 +1,14 @@
-"""What stands beside an artefact, and how files are written without half-done ones."""
+"""The report that stands beside an artefact, and how both get their names."""
 
 import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import os
-import pathlib
 import platform
-import shutil
-import tempfile
 from typing import Any
+
+from vit_keras.atomic import workspace as workspace
 
 from .evaluation.benchmark import size_bytes
 from .evaluation.verify import Parity, sidecar
@@ -33,7 +32,7 @@ class ExportReport:
         scheme: name of the scheme.
         target: name of the target, or None.
         size_bytes: on disk.
-        input, output: "dtype (shape)" of the artefact's ends.
+        input, output: "dtype (shape)" of the artefact.
         preprocessing: what is inside the artefact, or None for nothing.
         operators: how many of each operator (`.tflite` only).
         parity: agreement with the Keras model.
@@ -41,8 +40,8 @@ class ExportReport:
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
-        form: how the graph was written (`forms.Form`; `.tflite` only).
-        mixed: what was raised above int8, and why (`mixed.Choice`), or None.
+        plan: how the file was made (`ExportPlan`; `.tflite` only).
+        mixed: parts that fell back to more bits, and why (`MixedPrecision`), or None.
         checked_by: the compiler or runtime that accepted the file for its target.
         facts: what that measured or estimated.
         runtime: first release of TensorFlow Lite that opens the file.
@@ -57,14 +56,14 @@ class ExportReport:
     size_bytes: int
     input: str
     output: str
-    preprocessing: dict | None
+    preprocessing: dict[str, Any] | None
     operators: dict[str, int] | None
     parity: Parity
     parity_images: str
-    calibration: dict | None = None
+    calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
     rewrites: tuple[str, ...] = ()
-    form: dict[str, Any] = dataclasses.field(default_factory=dict)
+    plan: dict[str, Any] | None = None
     mixed: dict[str, Any] | None = None
     checked_by: str = ""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,7 +71,7 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**dataclasses.asdict(self), "parity": self.parity.to_dict()}
 
@@ -94,53 +93,44 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_report(path) -> ExportReport:
-    """The report in the JSON beside an artefact."""
-    data = json.loads(sidecar(path).read_text())
-    parity = data["parity"]
-    # JSON holds neither: equal outputs have an infinite ratio, broken ones no number.
-    lost = float("inf") if parity.pop("passed") else float("nan")
-    for name in ("sqnr_db", "max_abs", "cosine"):
-        parity[name] = lost if parity[name] is None else parity[name]
-    data["notes"] = tuple(data["notes"])
-    return ExportReport(**{**data, "parity": Parity(**parity)})
-
-
-@contextlib.contextmanager
-def staged(path):
-    """A temporary path beside `path`, on the same disk, that is removed at the end.
-
-    Work on it, then `publish` it: whatever happens before, nothing half-written
-    appears under the final name and nothing else is left behind.
+def read_report(path: str | os.PathLike[str]) -> ExportReport:
+    """The report in the JSON beside an artefact.
 
     Raises:
-        FileNotFoundError: the folder of `path` does not exist.
-        OSError: the folder can not be written to.
+        FileNotFoundError: there is none.
+        ValueError: it is of another release of this package.
     """
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder '{path.parent}' does not exist")
-    work = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+    data = json.loads(sidecar(path).read_text())
     try:
-        yield pathlib.Path(work) / path.name
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        parity = Parity.from_dict(data["parity"])
+        notes, rewrites = tuple(data["notes"]), tuple(data["rewrites"])
+        changes = {"parity": parity, "notes": notes, "rewrites": rewrites}
+        return ExportReport(**{**data, **changes})
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"'{sidecar(path)}' is a report of another release: {error}; export anew"
+        ) from error
 
 
-def publish(staged_path, path, report: ExportReport):
+def publish(work, path, report: ExportReport) -> ExportReport:
     """Give an artefact its final name, with its JSON beside it.
+
+    Arguments:
+        work: the artefact in a `workspace`.
+        path: its final name.
+        report: of it.
 
     Returns:
         The report with the final path and size.
     """
     report = dataclasses.replace(
-        report, path=str(path), size_bytes=size_bytes(staged_path), versions=versions()
+        report, path=str(path), size_bytes=size_bytes(work), versions=versions()
     )
-    note = staged_path.with_name("report.json")
+    note = work.with_name("report.json")
     note.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
     # The JSON of an older artefact must not stand beside a newer one, even when the
     # process is killed between the two renames.
     sidecar(path).unlink(missing_ok=True)
-    os.replace(staged_path, path)
+    os.replace(work, path)
     os.replace(note, sidecar(path))
     return report

@@ -1,6 +1,6 @@
 """The ways to store and compute a model, and how good each file must be.
 
-A table: to change a promise, change a row.
+A table: to change a threshold, change a row.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Scheme:
             refused.
         reason: why the threshold is where it is.
         recipe: of litert-quantizer, for quantised weights with float activations.
-        wide: with int8 activations, operators that have int16 ones.
+        int16_operators: with int8 activations, operators that have int16 ones.
         split_softmax: whether attention divides by the root of the sum twice, where a
             softmax in int8 would lose the small shares.
         input_dtypes, output_dtypes: what the file can take and give; the first is
@@ -33,7 +33,7 @@ class Scheme:
     min_sqnr_db: float
     reason: str
     recipe: str | None = None
-    wide: tuple[str, ...] = ()
+    int16_operators: tuple[str, ...] = ()
     split_softmax: bool = False
     input_dtypes: tuple[str, ...] = ("uint8", "float32")
     output_dtypes: tuple[str, ...] = ("float32",)
@@ -103,7 +103,7 @@ SCHEMES: dict[str, Scheme] = {
         needs_calibration=True,
         min_sqnr_db=15.0,
         reason="what int8 loses most is the attention: 22 dB on a ViT-S",
-        wide=("SOFTMAX", "BATCH_MATMUL"),
+        int16_operators=("SOFTMAX", "BATCH_MATMUL"),
         input_dtypes=("uint8", "int8", "float32"),
         output_dtypes=("int8", "uint8", "float32"),
     ),
@@ -114,14 +114,14 @@ SCHEMES: dict[str, Scheme] = {
         needs_calibration=True,
         min_sqnr_db=25.0,
         reason="only the weights are coarse: 33 dB on a ViT-S",
-        wide=("ALL_SUPPORTED",),
+        int16_operators=("ALL_SUPPORTED",),
         input_dtypes=("float32",),
     ),
 }
 
 
 def get_scheme(name: str) -> Scheme:
-    """A row of the table.
+    """Return a row of the table.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.

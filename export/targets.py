@@ -1,10 +1,53 @@
-"""Where a file is to run, and what that place can take. A table, as `schemes`."""
+"""Where a file is to run, and what that hardware takes: a table, as `schemes`."""
 
 import dataclasses
 from typing import Any
 
-from .forms import Form
-from .schemes import get_scheme
+# How to write GELU -> what an exact file can reach with it, in dB.
+GELUS = {"builtin": 120.0, "tanh": 60.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphOptions:
+    """How the inference graph is written, where runtimes differ in what they take.
+
+    Arguments:
+        split_softmax: divide by the root of the sum before and after the product with
+            the values, `((e / sqrt(s)) @ v) / sqrt(s)`, instead of by the sum before
+            it: what int8 holds then has less range than a softmax.
+        gelu: "builtin" is one operator; "tanh" writes its tanh form (Hendrycks and
+            Gimpel, arXiv 1606.08415) in elementary operators, for runtimes that lack
+            it: about 74 dB for models with the exact one.
+        heads_apart: every attention head by itself, in rank 3: the scores of one head
+            at a time need less memory than those of all.
+        keys_as_rows: keys stay (T, d) and the product with the queries reads them
+            transposed, which the runtime does faster than a TRANSPOSE.
+        columns_as_channels: the patch convolution runs over rows only, the pixels of a
+            patch's row being channels: integer kernels are slow on three channels.
+        convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
+            which take no integer products of another rank.
+        flat_tokens: linear layers as products of two matrices (N * T, D): with an
+            unknown batch the sizes are not computed at each layer.
+    """
+
+    split_softmax: bool = False
+    gelu: str = "builtin"
+    heads_apart: bool = False
+    keys_as_rows: bool = False
+    columns_as_channels: bool = False
+    convolutions: bool = False
+    flat_tokens: bool = False
+
+    def __post_init__(self):
+        if self.gelu not in GELUS:
+            raise ValueError(
+                f"`gelu` must be one of {', '.join(GELUS)}. Received: {self.gelu!r}"
+            )
+
+    @property
+    def reachable_db(self) -> float:
+        """The SQNR that may be demanded of the most exact scheme."""
+        return GELUS[self.gelu]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,164 +57,173 @@ class Target:
     Arguments:
         summary: what it is, in a line.
         schemes: names of the schemes that run there; the first is advised.
-        tool: what judges a file, in `evaluation/tools`.
-        options: of that tool.
+        checker: the compiler, runtime or list that checks a file, in
+            `evaluation/tools`.
+        checker_options: of that tool.
         integer_only: whether every tensor between input and output must be integer.
-        form: how the inference graph is written for it.
-        splits_softmax: whether it has EXP in int8, which the split softmax needs.
-        int8_only: with scheme "int8", the operators worth it; the others stay in
-            float. None for all.
-        by_row: these take floats, whose ranges are found row by row as they run; only
-            scores of attention have ranges from calibration.
-        raised: what an int8 operator becomes that needs more bits: "int16", or
-            "float32" where floats are at home.
-        wide: operators that can be raised; None for all.
+        graph: how the inference graph is written for it.
+        int8_exp: whether it has EXP in int8, which the split softmax needs.
+        int8_operators: with scheme "int8", the operators that gain from it; the others
+            stay in float. None for all.
+        dynamic: whether these take floats, whose ranges are found per row at run time
+            (dynamic quantisation); only attention scores have ranges from calibration.
+        fallback: precision of an operator that int8 harms: "int16", or "float32" where
+            the hardware has floats.
+        fallback_operators: the operators that have it; None for all.
         casts: whether it turns uint8 pixels into floats, for float graphs.
-        ends: dtypes that the input and output may have; None for all of the scheme.
+        io_dtypes: dtypes that input and output may have; None for all of the scheme.
     """
 
     summary: str
     schemes: tuple[str, ...]
-    tool: str
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    checker: str
+    checker_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     integer_only: bool = False
-    form: Form = Form()
-    splits_softmax: bool = True
-    int8_only: tuple[str, ...] | None = None
-    by_row: bool = False
-    raised: str = "int16"
-    wide: tuple[str, ...] | None = None
+    graph: GraphOptions = GraphOptions()
+    int8_exp: bool = True
+    int8_operators: tuple[str, ...] | None = None
+    dynamic: bool = False
+    fallback: str = "int16"
+    fallback_operators: tuple[str, ...] | None = None
     casts: bool = True
-    ends: tuple[str, ...] | None = None
+    io_dtypes: tuple[str, ...] | None = None
 
 
 INTEGER = ("int8", "int8_attention16")
 FLOAT = ("float32", "float16")
+EVERY = (
+    *("dynamic_int8", *FLOAT, "weight_only_int8", "dynamic_int4"),
+    *(*INTEGER, "int16x8"),
+)
 
 # What Vela 5.2 compiles with int16 activations for every Ethos-U; U85 adds products.
-ETHOS_WIDE = (
+ETHOS_INT16 = (
     *("ADD", "CONCATENATION", "CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL", "RESHAPE"),
     *("RSQRT", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE"),
 )
 
+ANY = "any"  # what no target means
+
 TARGETS: dict[str, Target] = {
+    ANY: Target(
+        summary="no device in particular: LiteRT with its builtin operators",
+        schemes=EVERY,
+        checker="xnnpack",
+    ),
     "cpu": Target(
         summary="LiteRT on a CPU with XNNPACK",
-        schemes=(
-            *("dynamic_int8", *FLOAT, "weight_only_int8", "dynamic_int4"),
-            *(*INTEGER, "int16x8"),
-        ),
-        tool="xnnpack",
+        schemes=EVERY,
+        checker="xnnpack",
         # In int8 XNNPACK has no RSQRT, SUM or EXP: each would leave the delegate twice
         # a block. Linear layers are a fifth faster if they take and give floats, and
         # more exact: 27 instead of 22 dB on a ViT-S.
-        int8_only=("CONV_2D", "FULLY_CONNECTED"),
-        form=Form(keys_as_rows=True, columns_as_channels=True),
-        by_row=True,
-        raised="float32",
+        int8_operators=("CONV_2D", "FULLY_CONNECTED"),
+        graph=GraphOptions(keys_as_rows=True, columns_as_channels=True),
+        dynamic=True,
+        fallback="float32",
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",
         schemes=INTEGER,
-        tool="scan",
+        checker="integer_scan",
         integer_only=True,
     ),
     "ethos_u55": Target(
         summary="Arm Ethos-U55, 256 MACs, on a microcontroller",
         schemes=INTEGER,
-        tool="vela",
-        options={
+        checker="vela",
+        checker_options={
             "accelerator": "ethos-u55-256",
             "system": "Ethos_U55_High_End_Embedded",
             "memory": "Shared_Sram",
         },
         integer_only=True,
-        wide=ETHOS_WIDE,
+        fallback_operators=ETHOS_INT16,
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
         schemes=INTEGER,
-        tool="vela",
-        options={
+        checker="vela",
+        checker_options={
             "accelerator": "ethos-u65-512",
             "system": "Ethos_U65_Client_Server",
             "memory": "Dedicated_Sram",
         },
         integer_only=True,
-        wide=ETHOS_WIDE,
+        fallback_operators=ETHOS_INT16,
     ),
     "ethos_u85": Target(
         summary="Arm Ethos-U85, 512 MACs",
         schemes=INTEGER,
-        tool="vela",
-        options={
+        checker="vela",
+        checker_options={
             "accelerator": "ethos-u85-512",
             "system": "Ethos_U85_SYS_DRAM_Mid",
             "memory": "Dedicated_Sram_384KB",
         },
         integer_only=True,
-        wide=(*ETHOS_WIDE, "BATCH_MATMUL"),
+        fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),
         # Its vector units are fast enough that what is saved on moving data counts.
-        form=Form(heads_apart=True),
+        graph=GraphOptions(heads_apart=True),
     ),
     "openvino": Target(
         summary="OpenVINO on an Intel CPU, GPU or NPU",
         schemes=("float32", "float16", *INTEGER),
-        tool="openvino",
-        raised="float32",
+        checker="openvino",
+        fallback="float32",
     ),
     "micro": Target(
         summary="LiteRT for Microcontrollers",
         schemes=("int8", "float32"),
-        tool="micro",
-        form=Form(gelu="tanh"),
-        splits_softmax=False,
+        checker="micro",
+        graph=GraphOptions(gelu="tanh"),
+        int8_exp=False,
         casts=False,
-        raised="float32",
+        fallback="float32",
     ),
     "gpu": Target(
         summary="LiteRT on a GPU (WebGPU, Vulkan, Metal)",
         schemes=(*FLOAT, "int8"),
-        tool="webgpu",
-        form=Form(convolutions=True),
-        raised="float32",
+        checker="webgpu",
+        graph=GraphOptions(convolutions=True),
+        fallback="float32",
     ),
     "web": Target(
         summary="LiteRT.js in a browser, on WebAssembly or WebGPU",
         schemes=("dynamic_int8", *FLOAT, "weight_only_int8", "int8"),
-        tool="web",
-        form=Form(convolutions=True),
-        ends=("float32",),
-        raised="float32",
+        checker="litert_js",
+        graph=GraphOptions(convolutions=True),
+        io_dtypes=("float32",),
+        fallback="float32",
     ),
     "qualcomm": Target(
         summary="Qualcomm Hexagon through LiteRT, by list",
         schemes=(*INTEGER, *FLOAT),
-        tool="op_list",
+        checker="op_list",
     ),
     "mediatek": Target(
         summary="MediaTek NPU through LiteRT, by list",
         schemes=(*INTEGER, *FLOAT),
-        tool="op_list",
-        splits_softmax=False,
+        checker="op_list",
+        int8_exp=False,
     ),
     "google_tensor": Target(
         summary="Google Tensor through LiteRT, by list",
         schemes=(*INTEGER, *FLOAT),
-        tool="op_list",
+        checker="op_list",
     ),
     "edge_tpu": Target(
         summary="Coral Edge TPU, by list",
         schemes=("int8",),
-        tool="op_list",
+        checker="op_list",
         integer_only=True,
-        wide=(),
+        fallback_operators=(),
     ),
 }
 
 
 def get_target(name: str) -> Target:
-    """A row of the table.
+    """Return a row of the table.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
@@ -181,26 +233,3 @@ def get_target(name: str) -> Target:
             f"`target` must be one of {', '.join(TARGETS)}. Received: target={name!r}"
         )
     return TARGETS[name]
-
-
-def form_for(
-    scheme: str,
-    target: str | None,
-    heads_apart: bool | None = None,
-    wide: bool = False,
-) -> Form:
-    """How the graph is written for a scheme on a target.
-
-    Arguments:
-        scheme: a name in `SCHEMES`.
-        target: a name in `TARGETS`, or None.
-        heads_apart: overrules the target's form, unless None.
-        wide: whether operators may be raised to int16, which EXP can not.
-    """
-    place = get_target(target) if target else None
-    form = place.form if place else Form()
-    if heads_apart is not None:
-        form = dataclasses.replace(form, heads_apart=heads_apart)
-    able = place is None or (place.splits_softmax and place.int8_only is None)
-    split = get_scheme(scheme).split_softmax and able and not wide
-    return dataclasses.replace(form, split_softmax=split)

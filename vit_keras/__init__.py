@@ -2,51 +2,34 @@
 
     model = vit_keras.create_model("vit_ti16", image_size=224, classes=10)
 
-Importing this package registers its layers, so that `keras.models.load_model` opens a
-saved model without custom objects.
+The public names stand in `__init__.pyi`; each loads its module, and Keras, when it is
+first used. The layers are registered with Keras as soon as both packages are imported,
+so that `keras.models.load_model` opens a saved model without custom objects.
 """
 
-try:
-    import keras as _keras  # noqa: F401  its backend is chosen, and may be missing
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "Keras needs a backend: pip install tensorflow, jax or torch, and name it in "
-        f"the environment variable KERAS_BACKEND. {error}"
-    ) from error
+import importlib
 
-from . import layers, preprocessing, vit
-from .attention_maps import attention_rollout as attention_rollout
-from .attention_maps import attention_scores as attention_scores
-from .config import ViTConfig as ViTConfig
-from .model import VisionTransformer as VisionTransformer
-from .model import create_model as create_model
-from .model import from_checkpoint as from_checkpoint
-from .preprocessing import Preprocessing as Preprocessing
-from .presets import PRESETS as PRESETS
-from .presets import Preset as Preset
-from .weights import PUBLISHED as PUBLISHED
-from .weights import CheckpointError as CheckpointError
-from .weights import load_weights as load_weights
-from .weights import save_checkpoint as save_checkpoint
+import lazy_loader
+import wrapt
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CheckpointError",
-    "PRESETS",
-    "PUBLISHED",
-    "Preprocessing",
-    "Preset",
-    "ViTConfig",
-    "VisionTransformer",
-    "__version__",
-    "attention_rollout",
-    "attention_scores",
-    "create_model",
-    "from_checkpoint",
-    "layers",
-    "load_weights",
-    "preprocessing",
-    "save_checkpoint",
-    "vit",
-]
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def __getattr__(name):
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        if error.name not in _BACKENDS:
+            raise
+        raise ImportError(
+            "Keras needs a backend: pip install tensorflow, jax or torch, and name it "
+            f"in the environment variable KERAS_BACKEND. {error}"
+        ) from error
+
+
+@wrapt.when_imported("keras")
+def _register_layers(keras):
+    importlib.import_module(".network", __name__)

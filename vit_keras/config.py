@@ -73,7 +73,7 @@ class ViTConfig:
         preprocessing: how a photograph becomes the input.
 
     Raises:
-        ValueError: a value, or a combination, that can not work.
+        ValueError: a value, or a combination, that cannot work.
     """
 
     # An int is taken, too; `Any` lets it in, and a pair is what is kept.

@@ -1,7 +1,7 @@
 """The one definition of how an image becomes the model's input.
 
 Training, evaluation, prediction, calibration and export all call this file, so a
-model can not be fed differently on the desk and on the device. It needs only NumPy
+model cannot be fed differently on the desk and on the device. It needs only NumPy
 and Pillow, no deep-learning framework.
 
 Shape letters: N images, H height, W width in pixels, C colour channels.
@@ -148,7 +148,7 @@ def read_image(source, channels=3):
         ValueError,
         struct.error,
     ) as error:
-        raise ImageError(f"can not read {name} as an image: {error}") from error
+        raise ImageError(f"cannot read {name} as an image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

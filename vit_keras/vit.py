@@ -166,7 +166,7 @@ def _variant(sizes, name, patch_size, default_image_size):
 
     Raises:
         ValueError: an argument out of range, or a top without the rest.
-        DownloadError: the file can not be had; the message says what to do.
+        DownloadError: the file cannot be had; the message says what to do.
     """
     return build
 

@@ -9,31 +9,44 @@ from typing import Annotated
 import rich.console
 import typer
 
-from ..progress import told_to
+from ..progress import report_stages_to
+
+IMAGES_HELP = (
+    "A folder of images, a .npy file of pixels (N, H, W, C) in 0..255, or a data set "
+    "as training takes it: digits, an .npz file, tfds:NAME"
+)
 
 Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
+Artefact = Annotated[
+    pathlib.Path, typer.Argument(help="A .tflite file or a SavedModel directory.")
+]
 Labels = Annotated[
     pathlib.Path | None,
-    typer.Option(help="A class per line; default: labels.txt beside the model."),
+    typer.Option(help="A class per line. Default: labels.txt beside the model."),
 ]
 Calibration = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="Folder of images or .npy of pixels; required by int8."),
+    str | None,
+    typer.Option(help=f"{IMAGES_HELP}. Required by int8 schemes."),
 ]
-Rules = Annotated[
+Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
+Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
+PreprocessingFile = Annotated[
     pathlib.Path | None,
-    typer.Option(help="JSON with mean and std, for a model without its own."),
+    typer.Option(
+        help="JSON with mean and std, for a model that does not carry its own."
+    ),
 ]
 
 
-def read_labels(model, labels):
-    file = labels or model.with_name("labels.txt")
-    if labels is None and not file.is_file():
+def read_labels(labels):
+    """Class names of a file, or None to look beside the model."""
+    if labels is None:
         return None
-    return file.read_text(encoding="utf-8").splitlines()
+    return labels.read_text(encoding="utf-8").splitlines()
 
 
-def read_rules(path):
+def read_preprocessing(path):
+    """The `Preprocessing` in a JSON file, or None."""
     if path is None:
         return None
     from vit_keras import Preprocessing
@@ -45,8 +58,8 @@ def read_rules(path):
 
 
 @contextlib.contextmanager
-def status(text):
-    """Say on stderr what the work is at, and how long each stage took: a spinner on a
+def show_stages(text):
+    """Show on stderr the stage of the work, and how long each took: a spinner on a
     terminal, plain lines elsewhere."""
     console, done = rich.console.Console(stderr=True, highlight=False), Stages()
     with console.status(text) as spinner:
@@ -57,7 +70,7 @@ def status(text):
             done.begin(stage)
             spinner.update(f"{text}: {stage}")
 
-        with told_to(begin):
+        with report_stages_to(begin):
             yield spinner
         if (line := done.end()) is not None:
             console.print(line, style="dim")
@@ -70,10 +83,11 @@ class Stages:
         self.name, self.since = None, 0.0
 
     def begin(self, name):
+        """Note a stage that begins."""
         self.name, self.since = name, time.monotonic()
 
     def end(self) -> str | None:
-        """A line for what has run; None if there was nothing."""
+        """A line for the stage that has run; None if there was none."""
         if self.name is None:
             return None
         return f"{time.monotonic() - self.since:6.1f} s  {self.name}"

@@ -2,18 +2,15 @@
 
 import collections
 
-import rich
-import rich.markup
-import rich.table
+from vit_keras.cli.tables import escaped, new_table, print_table
 
 from ..errors import MissingDependency
 
 
-def summary(report):
-    """A table of an `ExportReport`."""
-    table = rich.table.Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+def print_report(report):
+    """Print an `ExportReport` as a table."""
+    table = new_table("", "", show_header=False)
+    table.columns[0].style = "bold"
     rows = {
         "file": f"{report.path}  {report.size_bytes / 1e6:.2f} MB",
         "scheme": report.scheme,
@@ -22,7 +19,7 @@ def summary(report):
         "output": report.output,
         "parity": f"{report.parity} ({report.parity_images})",
         "rewrites": ", ".join(report.rewrites),
-        "judged by": report.checked_by,
+        "checked by": report.checked_by,
         "measured": _facts(report.facts),
         "opens in": report.runtime and f"TensorFlow Lite {report.runtime} and later",
         "note": "\n".join(report.notes),
@@ -30,21 +27,30 @@ def summary(report):
     if report.mixed is not None:
         unit = report.mixed["unit"]
         curve = (f"{n}: {value:.2f} {unit}" for n, value in report.mixed["curve"])
-        rows["parts raised"] = "\n".join(curve)
+        rows["parts in more bits"] = "\n".join(curve)
     for name, value in rows.items():
         if value:
-            table.add_row(name, rich.markup.escape(str(value)))
-    rich.print(table)
+            table.add_row(*escaped(name, value))
+    print_table(table)
 
 
-def next_commands(*commands):
-    """What to type next, a line each that can be copied."""
+def print_next(*commands):
+    """Print what to type next, a line each that can be copied."""
     for command in commands:
         print(f"next: vit-export {command}")
 
 
-def targets(path, reports):
-    """A table of `check_all`: what each target takes of a file, and what not and why.
+def print_layer_errors(errors):
+    """Print a table of `TensorError`s."""
+    table = new_table("tensor", "operator", "dtype", "SQNR")
+    for error in errors:
+        sqnr = f"{error.sqnr_db:.1f} dB"
+        table.add_row(*escaped(error.name, error.operator, error.dtype, sqnr))
+    print_table(table)
+
+
+def print_targets(path, reports):
+    """Print what each target supports of a file, and what not and why.
 
     Arguments:
         path: of the file.
@@ -52,30 +58,27 @@ def targets(path, reports):
     """
     known = [r for r in reports.values() if not isinstance(r, MissingDependency)]
     kinds = collections.Counter(known[0].operators)
-    table = rich.table.Table(
-        *("target", "verdict", "by", "what it says"),
-        title=f"{path}: {kinds.total()} operators of {len(kinds)} kinds; opens in "
-        f"TensorFlow Lite {known[0].runtime} and later",
-        title_justify="left",
+    print(
+        f"{path}: {kinds.total()} operators of {len(kinds)} types; opens in TensorFlow "
+        f"Lite {known[0].runtime} and later"
     )
+    table = new_table("target", "result", "checked by", "details")
     for name, report in reports.items():
         if isinstance(report, MissingDependency):
-            row = (name, "not asked", "", str(report))
+            row = (name, "not checked", "", str(report))
         else:
-            says = "\n".join(report.problems) or _facts(report.facts)
-            row = (name, _verdict(report, kinds), report.tool, says)
-        table.add_row(*map(rich.markup.escape, row))
-    rich.print(table)
+            details = "\n".join(report.problems) or _facts(report.facts)
+            row = (name, _result(report, kinds), report.tool, details)
+        table.add_row(*escaped(*row))
+    print_table(table)
 
 
-def _verdict(report, kinds):
-    refused = {refusal.operator for refusal in report.refusals}
-    word = "may take" if report.tool.startswith("by list") else "takes"
-    if "" in refused:
-        return "refuses the file"
-    if not refused:
-        return f"{word} all {len(kinds)} kinds"
-    return f"refuses {len(refused)} of {len(kinds)} kinds"
+def _result(report, kinds):
+    unsupported = {problem.operator for problem in report.unsupported}
+    if "" in unsupported:
+        return "file not supported"
+    word = "listed" if report.tool.startswith("by list") else "supported"
+    return f"{len(kinds) - len(unsupported)}/{len(kinds)} op types {word}"
 
 
 def _facts(facts):

@@ -30,10 +30,10 @@ def prune(model, *, sparsity=None, schedule=None, exclude=EXCLUDED):
         exclude: names of layers, on any level, whose kernels stay as they are.
 
     Returns:
-        A `masks.Pruning`; its `strip()` ends the pruning and returns `model`.
+        A `pruning.Pruning`; its `strip()` ends the pruning and returns `model`.
 
     Raises:
-        ValueError: not exactly one of `sparsity` and `schedule`, or one that can not
+        ValueError: not exactly one of `sparsity` and `schedule`, or one that cannot
             be; an unknown name; another backend.
         MissingDependency: the extra "qat" is not installed.
     """
@@ -57,10 +57,10 @@ def cluster(model, clusters=16, *, keep_zeros=False, exclude=EXCLUDED):
         exclude: names of layers, on any level, whose kernels stay as they are.
 
     Returns:
-        A `clusters.Clustering`; its `strip()` ends it and returns `model`.
+        A `clustering.Clustering`; its `strip()` ends it and returns `model`.
 
     Raises:
-        ValueError: `clusters` can not be; an unknown name; another backend.
+        ValueError: `clusters` cannot be; an unknown name; another backend.
         MissingDependency: the extra "qat" is not installed.
     """
     require_tensorflow("cluster")
@@ -91,7 +91,7 @@ def shrink(model, images, *, macs_ratio=None, heads=None, mlp_dim=None):
         `config`.
 
     Raises:
-        ValueError: the model or a number can not be.
+        ValueError: the model or a number cannot be.
         FileNotFoundError: `images` names no file or folder.
     """
     from .shrinking import shrunk

@@ -21,7 +21,7 @@ class _Clustered:
     original: Any
     centroids: Any
     algorithm: Any
-    zero: Any  # which value is held at zero, or None
+    zero: Any  # which value is kept at zero, or None
     mask: Any  # 0 where the weights stay zero, or None
 
 
@@ -49,11 +49,11 @@ class Clustering(keras.callbacks.Callback):
                     f"`clusters` must be at most the weights of each kernel; '{path}' "
                     f"has {np.prod(kernel.shape)}. Received: clusters={clusters}"
                 )
-        self._held = [
+        self._states = [
             _start(kernel.value, clusters, keep_zeros)
             for kernel in self.kernels.values()
         ]
-        self._follow = tf.function(lambda: [_follow(held) for held in self._held])
+        self._follow = tf.function(lambda: [_follow(state) for state in self._states])
         self._snap()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -63,9 +63,9 @@ class Clustering(keras.callbacks.Callback):
         self._snap()  # after an optimizer's moving average of the weights
 
     def _snap(self):
-        for held in self._held:
-            nearest = held.algorithm.get_pulling_indices(held.kernel)
-            held.kernel.assign(tf.gather(held.centroids, nearest))
+        for state in self._states:
+            nearest = state.algorithm.get_pulling_indices(state.kernel)
+            state.kernel.assign(tf.gather(state.centroids, nearest))
 
     def values(self) -> dict[str, int]:
         """{path: how many different values a kernel has now}"""
@@ -96,7 +96,7 @@ def _start(kernel, clusters, keep_zeros):
     )
     zero = tf.argmin(tf.abs(centroids)) if keep_zeros else None
     mask = tf.cast(weights != 0, weights.dtype) if keep_zeros else None
-    held = _Clustered(kernel, tf.Variable(weights), centroids, algorithm, zero, mask)
+    state = _Clustered(kernel, tf.Variable(weights), centroids, algorithm, zero, mask)
     number = centroids.shape[0]
     for _ in range(LLOYD):
         nearest = tf.reshape(algorithm.get_pulling_indices(weights), [-1])
@@ -104,29 +104,29 @@ def _start(kernel, clusters, keep_zeros):
         members = tf.math.bincount(tf.cast(nearest, "int32"), minlength=number)
         means = tf.math.unsorted_segment_mean(flat, nearest, number)
         centroids.assign(tf.where(members > 0, means, centroids))
-        _hold_zero(held)
-    return held
+        _keep_zero(state)
+    return state
 
 
-def _follow(held):
+def _follow(state):
     """Take what the optimizer did to the kernel over to the values and the weights."""
-    nearest = held.algorithm.get_pulling_indices(held.original)
+    nearest = state.algorithm.get_pulling_indices(state.original)
     with tf.GradientTape() as tape:
-        clustered = held.algorithm.get_clustered_weight(nearest, held.original)
+        clustered = state.algorithm.get_clustered_weight(nearest, state.original)
     # tfmot's rule is one of gradients; a step is the same, with another sign and size.
     values, weights = tape.gradient(
-        clustered, [held.centroids, held.original], held.kernel - clustered
+        clustered, [state.centroids, state.original], state.kernel - clustered
     )
-    held.centroids.assign_add(tf.convert_to_tensor(values))
-    held.original.assign_add(weights)
-    _hold_zero(held)
-    nearest = held.algorithm.get_pulling_indices(held.original)
-    held.kernel.assign(tf.gather(held.centroids, nearest))
+    state.centroids.assign_add(tf.convert_to_tensor(values))
+    state.original.assign_add(weights)
+    _keep_zero(state)
+    nearest = state.algorithm.get_pulling_indices(state.original)
+    state.kernel.assign(tf.gather(state.centroids, nearest))
 
 
-def _hold_zero(held):
-    if held.zero is None:
+def _keep_zero(state):
+    if state.zero is None:
         return
-    others = tf.one_hot(held.zero, held.centroids.shape[0], 0.0, 1.0)
-    held.centroids.assign(held.centroids * others)
-    held.original.assign(held.original * held.mask)
+    others = tf.one_hot(state.zero, state.centroids.shape[0], 0.0, 1.0)
+    state.centroids.assign(state.centroids * others)
+    state.original.assign(state.original * state.mask)

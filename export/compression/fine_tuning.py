@@ -1,14 +1,14 @@
-"""Training an existing model a little further, with the parts that training has."""
+"""Training an existing model a little further, with the trainer of `vit_keras`."""
 
 import keras
 from rich.console import Console
 
 from vit_keras.data import Dataset
 from vit_keras.training.callbacks import StopOnNaN
-from vit_keras.training.objective import compiled, open_teacher
-from vit_keras.training.progress import ProgressBar, new_bar
+from vit_keras.training.fit import compiled_for, fit_stream
+from vit_keras.training.objective import open_teacher
 from vit_keras.training.recipe import Recipe
-from vit_keras.training.steps import batch_size, plan
+from vit_keras.training.steps import checkpoint_intervals
 from vit_keras.training.stream import Stream
 
 # Gentle: the weights are good already, and what was cut is to be won back.
@@ -38,29 +38,18 @@ def fine_tune(
         console: where the progress bar goes; None means the terminal.
 
     Returns:
-        What `fit` returns; an epoch of it is a segment of `training.plan.plan`.
+        What `fit` returns; an epoch of it is a checkpoint interval of the recipe.
 
     Raises:
         FloatingPointError: the loss is no longer a number.
     """
-    steps, segments = plan(recipe, len(dataset))
-    fitted = compiled(model, recipe, steps * segments // recipe.accumulate)
     teacher = open_teacher(recipe, model.config)
     stream = Stream(dataset, model.config, recipe, teacher=teacher)
-    watch = StopOnNaN(steps)
-    with new_bar(console or Console(stderr=True)) as bar:
-        history = fitted.fit(
-            stream.batches(0),
-            steps_per_epoch=steps,
-            shuffle=False,  # the stream has its own order
-            epochs=segments,
-            verbose=0,
-            callbacks=[
-                watch,
-                ProgressBar(bar, steps, batch_size(recipe, len(dataset))),
-                *callbacks,
-            ],
-        )
-    if watch.message:
-        raise FloatingPointError(watch.message)
-    return history
+    steps, _ = checkpoint_intervals(recipe, len(dataset))
+    return fit_stream(
+        compiled_for(model, stream),
+        stream,
+        console or Console(stderr=True),
+        StopOnNaN(steps),
+        after=callbacks,
+    )

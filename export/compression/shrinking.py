@@ -11,10 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras import VisionTransformer, ViTConfig, create_model
+from vit_keras import VisionTransformer, ViTConfig, create_model, data
 from vit_keras.layers.mlp import ACTIVATIONS
-
-from ..quantization.calibration import load_images
+from vit_keras.preprocessing import normalize
 
 IMAGES = 256  # more hardly change what is measured
 BATCH = 32
@@ -50,11 +49,10 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
             "Either `macs_ratio` or `heads` and `mlp_dim` must be given. Received: "
             f"macs_ratio={macs_ratio!r}, heads={heads!r}, mlp_dim={mlp_dim!r}"
         )
-    rules = config.preprocessing
-    pixels = load_images(images, config.image_size, rules, IMAGES)
-    scale, offset = (v.astype("float32") for v in rules.scale_and_offset())
+    preprocessing = config.preprocessing
+    pixels = data.load_images(images, config.image_size, preprocessing, IMAGES)
     batches = [
-        pixels[i : i + BATCH].astype("float32") * scale + offset
+        normalize(pixels[i : i + BATCH], preprocessing)
         for i in range(0, len(pixels), BATCH)
     ]
     if macs_ratio is not None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 from typing import Any
 
-from ..backend import environment
+from ..backend import keras_3_environment
 from ..errors import MissingDependency
 
 VERSION = "0.8.1"
@@ -87,7 +87,7 @@ def changes() -> list[str]:
 
 
 def _find(name) -> Any:
-    with environment():
+    with keras_3_environment():
         from tensorflow_model_optimization.python.core.clustering.keras import (
             cluster_config,
             clustering_algorithm,

@@ -1,4 +1,4 @@
-"""Whether a target takes a `.tflite` file, and what it says of it."""
+"""Whether a target supports a `.tflite` file, and what it says of it."""
 
 import collections
 import dataclasses
@@ -7,28 +7,28 @@ import os
 from typing import Any
 
 from ..errors import MissingDependency
-from ..flatbuffer.op_versions import order
-from ..flatbuffer.operators import Operator as Operator
-from ..flatbuffer.operators import minimum_runtime
-from ..flatbuffer.operators import operators as operators
-from ..targets import TARGETS, get_target
-from . import runners, tools
-from .tools import tf_serving
+from ..flatbuffer.op_versions import version_key
+from ..flatbuffer.operators import minimum_runtime, read_operators
+from ..targets import ANY, TARGETS, get_target
+from .interpreter import new_interpreter
+from .tools import CheckResult, UnsupportedOp, run_checker
+from .tools.tf_serving import check_saved_model
 
 SERVING = "tf-serving"  # the target of SavedModel directories
-# Operators that keep state or leave the builtin set: a file must not hold them.
+# Operators that keep state or leave the builtin set: a file must not have them.
 STATEFUL = ("READ_VARIABLE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CALL_ONCE")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """Whether a target takes a file.
+    """Whether a target supports a file.
 
     Attributes:
         target: name of the target.
-        tool: what judged: a compiler, a runtime or a list, with version or date.
+        tool: the compiler, runtime or list that checked, with version or date.
         operators: how many of each operator the file has.
-        refusals: what the target does not take, with reason and cure; empty is good.
+        unsupported: what the target does not support, with reason and fix; empty is
+            good.
         facts: what the tool measured or estimated.
         runtime: first release of TensorFlow Lite that can open the file.
     """
@@ -36,36 +36,40 @@ class CheckReport:
     target: str
     tool: str
     operators: dict[str, int]
-    refusals: tuple[tools.Refusal, ...]
+    unsupported: tuple[UnsupportedOp, ...]
     facts: dict[str, Any]
     runtime: str
 
     @property
     def passed(self) -> bool:
-        return not self.refusals
+        """Whether the target supports all of the file."""
+        return not self.unsupported
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """The refusals, one line each."""
-        return tuple(map(str, self.refusals))
+        """What is not supported, one line each."""
+        return tuple(map(str, self.unsupported))
 
     def __str__(self):
         total = sum(self.operators.values())
         if not self.passed:
-            return "\n".join([f"{self.target}: refused by {self.tool}", *self.problems])
+            lines = [f"{self.target}: unsupported, by {self.tool}", *self.problems]
+            return "\n".join(lines)
         facts = "".join(f"; {k}: {v}" for k, v in self.facts.items() if v)
         if not self.operators:
-            return f"{self.target}: accepted by {self.tool}{facts}"
+            return f"{self.target}: supported, by {self.tool}{facts}"
         return (
-            f"{self.target}: all {total} operators accepted by {self.tool}{facts}; "
+            f"{self.target}: all {total} operators supported, by {self.tool}{facts}; "
             f"opens in TensorFlow Lite {self.runtime} and later"
         )
 
 
-def check(path, target="npu", runtime=None) -> CheckReport:
-    """Judge a file for a target, by its real compiler or runtime where there is one.
+def check(
+    path: str | os.PathLike[str], target: str = "npu", runtime: str | None = None
+) -> CheckReport:
+    """Check a file for a target, by its real compiler or runtime where there is one.
 
-    The tool of each target and what it is told stand in `TARGETS`.
+    The tool of each target and its options stand in `TARGETS`.
 
     Arguments:
         path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
@@ -83,45 +87,35 @@ def check(path, target="npu", runtime=None) -> CheckReport:
             f"else. Received: target={target!r}, path='{path}'"
         )
     if target == SERVING:
-        refused, facts = tf_serving.contract(path)
+        problems, facts = check_saved_model(path)
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
-        return CheckReport(target, tool, {}, refused, facts, "")
+        return CheckReport(target, tool, {}, problems, facts, "")
     get_target(target)
-    found, refusals = operators(path), []
+    found = read_operators(path)
     counts = collections.Counter(op.name for op in found)
-    for name, count in counts.items():
-        if name in STATEFUL or name.startswith("CUSTOM"):
-            reason = "it is not a stateless builtin operator"
-            refusals.append(tools.Refusal(name, count, reason))
-    try:
-        runners.new_interpreter(path)
-    except ValueError as error:
-        refusals.append(tools.Refusal("", 0, str(error)))
     first = minimum_runtime(found)
-    if runtime is not None and order(_release(runtime)) < order(first):
-        late = sorted(
-            {o.name for o in found if order(minimum_runtime([o])) == order(first)}
-        )
-        reason = f"it needs TensorFlow Lite {first}, later than {runtime}"
-        reason += f", for {', '.join(late)}"
-        refusals.append(tools.Refusal("", 0, reason))
-    verdict = tools.Verdict("LiteRT")
-    if not refusals:  # a tool may crash on what is refused already
-        verdict = tools.judge(path, found, target)
-    refusals += verdict.refusals
+    problems = [*_not_builtin(counts), *_not_loaded(path), *_too_late(found, runtime)]
+    result = CheckResult("LiteRT")
+    if not problems:  # a tool may crash on what is unsupported anyway
+        result = run_checker(path, found, target)
+    unsupported = (*problems, *result.unsupported)
     return CheckReport(
-        *(target, verdict.tool, dict(counts), tuple(refusals), verdict.facts, first)
+        target, result.tool, dict(counts), unsupported, result.facts, first
     )
 
 
-def check_all(path, runtime=None) -> dict[str, CheckReport | MissingDependency]:
-    """Judge a file for every target.
+def check_all(
+    path: str | os.PathLike[str], runtime: str | None = None
+) -> dict[str, CheckReport | MissingDependency]:
+    """Check a file for every device.
 
     Returns:
         {target: report, or the error that names a tool which is not installed}.
     """
     reports: dict[str, CheckReport | MissingDependency] = {}
     for name in TARGETS:
+        if name == ANY:
+            continue
         try:
             reports[name] = check(path, name, runtime)
         except MissingDependency as error:
@@ -129,11 +123,33 @@ def check_all(path, runtime=None) -> dict[str, CheckReport | MissingDependency]:
     return reports
 
 
-def _release(text):
+def _not_builtin(counts):
+    for name, count in counts.items():
+        if name in STATEFUL or name.startswith("CUSTOM"):
+            reason = "it is not a stateless builtin operator"
+            yield UnsupportedOp(name, count, reason)
+
+
+def _not_loaded(path):
     try:
-        order(text)
+        new_interpreter(path)
+    except ValueError as error:
+        yield UnsupportedOp("", 0, str(error))
+
+
+def _too_late(found, runtime):
+    """Operators that a release of TensorFlow Lite does not have yet."""
+    if runtime is None:
+        return
+    try:
+        demanded = version_key(runtime)
     except ValueError as error:
         raise ValueError(
-            f"`runtime` must be a release such as '2.14'. Received: runtime={text!r}"
+            f"`runtime` must be a release such as '2.14'. Received: runtime={runtime!r}"
         ) from error
-    return text
+    first = minimum_runtime(found)
+    if demanded >= version_key(first):
+        return
+    late = {op.name for op in found if minimum_runtime([op]) == first}
+    reason = f"it needs TensorFlow Lite {first}, later than {runtime}"
+    yield UnsupportedOp("", 0, f"{reason}, for {', '.join(sorted(late))}")

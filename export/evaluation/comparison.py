@@ -1,16 +1,16 @@
-"""Two versions of a model side by side, before one takes the other's place."""
+"""Two versions of an artefact side by side, before one replaces the other."""
 
 import dataclasses
+import os
 
 from . import runners
 from .benchmark import benchmark
-from .verify import Parity, read_sidecar
-from .verify import compare as parity_of
+from .verify import Parity, measure_parity, read_sidecar
 
 
 @dataclasses.dataclass(frozen=True)
-class Canary:
-    """What would change.
+class Comparison:
+    """The differences between two versions.
 
     Attributes:
         parity: of the new version's outputs with the old one's.
@@ -33,7 +33,13 @@ class Canary:
         )
 
 
-def compare(old, new, images, *, runs=30) -> Canary:
+def compare(
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    images,
+    *,
+    runs: int = 30,
+) -> Comparison:
     """Compare two artefacts on the same images.
 
     Arguments:
@@ -45,8 +51,8 @@ def compare(old, new, images, *, runs=30) -> Canary:
         ValueError: the artefacts or images do not fit each other.
         FileNotFoundError: there is no such artefact.
     """
-    outputs = [runners.load(path)(images) for path in (old, new)]
+    before, now = (runners.load(path)(images) for path in (old, new))
     times = [row.latency_ms for row in benchmark([old, new], runs=runs)]
     labels = [read_sidecar(path).get("labels") for path in (old, new)]
     same = labels[0] == labels[1] or None in labels
-    return Canary(parity_of(*outputs), *times, same_labels=same)
+    return Comparison(measure_parity(before, now), *times, same_labels=same)

@@ -1,21 +1,11 @@
 """An artefact as a callable: `load(path)(images) -> outputs`."""
 
-import os
 import pathlib
-import re
 
 import numpy as np
 
-from ..errors import missing
-from .saved_model_session import Servable
-
-
-def threads() -> int:
-    """Threads for work whose time is not measured: the cores that are ours, up to 4."""
-    try:
-        return min(len(os.sched_getaffinity(0)), 4)
-    except AttributeError:  # not on macOS and Windows
-        return min(os.cpu_count() or 1, 4)
+from .interpreter import check_images, new_interpreter
+from .saved_model_session import SavedModelSession
 
 
 def load(path, num_threads=1):
@@ -52,7 +42,7 @@ class TFLiteRunner:
         self.interpreter = new_interpreter(path, num_threads=num_threads)
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
-        _check_ends(path, inputs, outputs)
+        _check_single(path, inputs, outputs)
         self._input, self._output = inputs[0], outputs[0]
         self.input_shape = tuple(int(n) for n in self._input["shape"])
         self.output_shape = tuple(int(n) for n in self._output["shape"])
@@ -107,20 +97,20 @@ class SavedModelRunner:
     """
 
     def __init__(self, path):
-        self._servable = Servable(path)
-        signature = self._servable.signatures.get("serving_default")
+        self._session = SavedModelSession(path)
+        signature = self._session.signatures.get("serving_default")
         if signature is None:
             raise ValueError(
                 "`path` must be a SavedModel with the signature serving_default. "
-                f"'{path}' has: {', '.join(self._servable.signatures) or 'none'}"
+                f"'{path}' has: {', '.join(self._session.signatures) or 'none'}"
             )
         inputs, outputs = signature.inputs, signature.outputs
         if "output" in outputs:  # what this package writes, perhaps beside others
             outputs = {"output": outputs["output"]}
-        _check_ends(path, inputs, outputs)
+        _check_single(path, inputs, outputs)
         ((self._name, spec),) = inputs.items()
         ((self._output, result),) = outputs.items()
-        dtype = self._servable.tf.as_dtype
+        dtype = self._session.tf.as_dtype
         self.input_shape, self.output_shape = _shape(spec), _shape(result)
         self.input_dtype, self.output_dtype = (
             dtype(info.dtype).name for info in (spec, result)
@@ -132,35 +122,9 @@ class SavedModelRunner:
         outputs = []
         for start in range(0, len(images), batch_size):
             inputs = {self._name: images[start : start + batch_size]}
-            found = self._servable.run("serving_default", inputs, [self._output])
+            found = self._session.run("serving_default", inputs, [self._output])
             outputs.append(found[self._output].astype("float32"))
         return np.concatenate(outputs)
-
-
-def new_interpreter(path, content=None, **options):
-    """A LiteRT interpreter with its tensors allocated.
-
-    Arguments:
-        path: of the file.
-        content: bytes to open instead, made of that file.
-        **options: of LiteRT's `Interpreter`.
-
-    Raises:
-        MissingDependency: ai-edge-litert is not installed.
-        ValueError: LiteRT refuses the file.
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise missing("ai-edge-litert") from error
-    try:
-        source = {"model_content": content} if content else {"model_path": str(path)}
-        interpreter = Interpreter(**source, **options)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        reason = re.sub(r"\s+", " ", str(error)).strip()
-        raise ValueError(f"LiteRT can not run '{path}': {reason}") from error
-    return interpreter
 
 
 def _shape(info):
@@ -168,20 +132,9 @@ def _shape(info):
     return tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
 
 
-def _check_ends(path, inputs, outputs):
+def _check_single(path, inputs, outputs):
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             f"`path` must be a model with one input and one output. '{path}' has "
             f"{len(inputs)} and {len(outputs)}"
         )
-
-
-def check_images(images, shape):
-    """Images as an array that fits an input shape, or a ValueError."""
-    images = np.asarray(images)
-    if images.shape[1:] != tuple(shape[1:]) or len(images) == 0:
-        raise ValueError(
-            f"`images` must have the shape (N, {', '.join(map(str, shape[1:]))}) with "
-            f"N >= 1. Received: shape={images.shape}"
-        )
-    return images

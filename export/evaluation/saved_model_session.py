@@ -5,8 +5,8 @@ import pathlib
 from ..errors import missing
 
 
-class Servable:
-    """An open directory.
+class SavedModelSession:
+    """An open SavedModel directory.
 
     Arguments:
         path: the directory.

@@ -1,15 +1,12 @@
-"""Which tensor of a quantised file went wrong: each against that of the float file."""
+"""Errors of each tensor of a quantised file, against that of the float file."""
 
 import dataclasses
 import math
-import pathlib
-import warnings
 
 import numpy as np
 
 from ..errors import missing
-from ..flatbuffer.objects import pack, unpack
-from . import runners
+from .interpreter import check_images, open_preserving, operators_of, short_name
 
 IMAGES = 8  # errors are averages over thousands of values of each already
 
@@ -31,39 +28,6 @@ class TensorError:
     sqnr_db: float
 
 
-def open_preserving(path):
-    """An interpreter that keeps every tensor, the input's details, and those of all
-    float tensors by index. Kernels' own scratch is left out: it may hold anything."""
-    from ai_edge_litert.interpreter import OpResolverType
-
-    with warnings.catch_warnings():  # keeping all tensors is what we want here
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = runners.new_interpreter(
-            path,
-            # A delegate would hide the tensors inside it.
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-    (entry,) = interpreter.get_input_details()
-    used = {entry["index"]}
-    for op in interpreter._get_ops_details():
-        used |= {int(index) for index in (*op["inputs"], *op["outputs"])}
-    details = interpreter.get_tensor_details()
-    floats = [t for t in details if t["dtype"] == np.float32 and t["index"] in used]
-    return interpreter, entry, {tensor["index"]: tensor for tensor in floats}
-
-
-def open_with_outputs(path, indices):
-    """An interpreter with some tensors as outputs of the file, and so with the kernels
-    of every day: values as of `open_preserving` but for rounding, in a fifth of the
-    time."""
-    model = unpack(pathlib.Path(path).read_bytes())
-    (graph,) = model.subgraphs
-    graph.outputs = [*graph.outputs, *(i for i in indices if i not in graph.outputs)]
-    threads = runners.threads()
-    return runners.new_interpreter(path, content=pack(model), num_threads=threads)
-
-
 def tensor_errors(reference, path, images) -> list[TensorError]:
     """Compare two files of one graph, tensor by tensor.
 
@@ -77,7 +41,7 @@ def tensor_errors(reference, path, images) -> list[TensorError]:
         out.
     """
     float_run, run = _Run(reference), _Run(path)
-    images = runners.check_images(images[:IMAGES], run.shape)
+    images = check_images(images[:IMAGES], run.shape)
     # Each time the tensor whose name both have, as early as possible.
     names = [name for name in run.results if name in float_run.results]
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
@@ -106,13 +70,7 @@ def first_wrong(errors, threshold_db) -> TensorError | None:
     return next((e for e in errors if e.sqnr_db < threshold_db), None)
 
 
-def short_name(name) -> str:
-    """Of a tensor: its first origin, without the model's name."""
-    first = name.split(";")[0]
-    return first.split("/", 1)[1] if "/" in first else first
-
-
-def plot(errors, path):
+def plot_errors(errors, path):
     """Draw the errors in order of execution.
 
     Arguments:
@@ -151,9 +109,9 @@ class _Run:
         self.shape = tuple(int(n) for n in self.entry["shape"])
         details = {t["index"]: t for t in self.interpreter.get_tensor_details()}
         self.results, self.operators = {}, {}
-        for op in self.interpreter._get_ops_details():
+        for op in operators_of(self.interpreter):
             for index in op["outputs"]:
-                tensor = details.get(int(index))
+                tensor = details.get(index)
                 # A conversion in front of an operator has the name of its source.
                 if tensor is None or tensor["name"] in self.results:
                     continue

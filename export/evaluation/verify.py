@@ -1,15 +1,21 @@
-"""Does the artefact say what the Keras model says?"""
+"""Parity: whether the artefact computes what the Keras model computes."""
 
 import dataclasses
 import functools
 import json
 import math
+import os
 import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..schemes import get_scheme
 from . import runners
+from .interpreter import check_images
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,25 +47,34 @@ class Parity:
             return not math.isnan(self.sqnr_db)
         return self.sqnr_db >= self.threshold_db
 
-    def to_dict(self):
-        """Plain data; what is infinite or no number, which JSON can not hold, becomes
-        None."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; what is infinite or NaN, which JSON cannot hold, becomes None."""
         data = {**dataclasses.asdict(self), "passed": self.passed}
         for name, value in data.items():
             if isinstance(value, float) and not math.isfinite(value):
                 data[name] = None
         return data
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Parity":
+        """The parity that `to_dict` described: equal outputs have an infinite ratio,
+        broken ones NaN."""
+        data = dict(data)
+        lost = math.inf if data.pop("passed") else math.nan
+        for name in ("sqnr_db", "max_abs", "cosine"):
+            data[name] = lost if data[name] is None else data[name]
+        return cls(**data)
+
     def __str__(self):
         parts = [f"SQNR {self.sqnr_db:.1f} dB", f"max abs {self.max_abs:.2g}"]
         parts.append(f"cosine {self.cosine:.4f}")
         if self.agreement is not None:
             parts.append(f"top-1 agreement {self.agreement:.1%}")
-        verdict = "" if self.passed else f"; needed {self.threshold_db:g} dB"
-        return f"{', '.join(parts)} on {self.images} images{verdict}"
+        needed = "" if self.passed else f"; needed {self.threshold_db:g} dB"
+        return f"{', '.join(parts)} on {self.images} images{needed}"
 
 
-def compare(reference, outputs, threshold_db=None) -> Parity:
+def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
     """Parity of two arrays (N, ...) of equal shape.
 
     Raises:
@@ -82,7 +97,7 @@ def compare(reference, outputs, threshold_db=None) -> Parity:
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
     a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore"):  # of infinite values it is no number
+    with np.errstate(invalid="ignore"):  # of infinite values it is NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
     if reference.ndim == 2 and reference.shape[1] > 1:
@@ -97,7 +112,7 @@ def compare(reference, outputs, threshold_db=None) -> Parity:
     )
 
 
-def predict(model, images, *, preprocessing=None, batch_size=32):
+def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.ndarray:
     """The Keras model's outputs on raw pixels, computed in float32.
 
     A model trained under mixed precision is rebuilt for this: half precision would be
@@ -118,7 +133,7 @@ def predict(model, images, *, preprocessing=None, batch_size=32):
 
     from ..graph import build
 
-    images = runners.check_images(images, model.input_shape)
+    images = check_images(images, model.input_shape)
     preprocessing, outputs = preprocessing or build.find_preprocessing(model), []
     if not build.computes_in_float32(model):
         model = build.float32_copy(model)
@@ -135,13 +150,21 @@ def predict(model, images, *, preprocessing=None, batch_size=32):
     return np.concatenate(outputs)
 
 
-def verify(model, path, images, *, scheme=None, num_threads=1) -> Parity:
+def verify(
+    model: "keras.Model | np.ndarray",
+    path: str | os.PathLike[str],
+    images: Any,
+    *,
+    scheme: str | None = None,
+    num_threads: int = 1,
+) -> Parity:
     """Run an artefact in its real runtime and compare it with the Keras model.
 
     Arguments:
         model: the Keras model, or its outputs (N, ...) if they are at hand.
         path: a `.tflite` file or a SavedModel directory.
-        images: (N, H, W, C), pixels 0..255.
+        images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
+            folder, a `.npy` file, a data set, of which the test part is used.
         scheme: whose threshold must be met; None means the threshold in the JSON
             beside the artefact, if there is one.
         num_threads: threads of the interpreter.
@@ -151,25 +174,42 @@ def verify(model, path, images, *, scheme=None, num_threads=1) -> Parity:
 
     Raises:
         ValueError: images, outputs or the file do not fit.
-        FileNotFoundError: there is no such artefact.
+        FileNotFoundError: there is no such artefact, or no such images.
     """
     runner = runners.load(path, num_threads)
-    images = runners.check_images(images, runner.input_shape)
+    if not hasattr(images, "__array__"):
+        images = _open_images(model, path, images, runner.input_shape)
+    images = check_images(images, runner.input_shape)
     reference = model if isinstance(model, np.ndarray) else predict(model, images)
     if scheme is None:
         threshold = read_sidecar(path).get("parity", {}).get("threshold_db")
     else:
         threshold = get_scheme(scheme).min_sqnr_db
-    return compare(reference, runner(images), threshold)
+    return measure_parity(reference, runner(images), threshold)
 
 
-def sidecar(path):
+def _open_images(model, path, source, shape):
+    """Images of a named source, brought to the size of an artefact."""
+    from vit_keras import Preprocessing, data
+
+    from ..graph import build
+
+    preprocessing = None
+    if not isinstance(model, np.ndarray):
+        preprocessing = build.find_preprocessing(model)
+    inside = read_sidecar(path).get("preprocessing")
+    if preprocessing is None and inside is not None:
+        preprocessing = Preprocessing(**inside)
+    return data.load_images(source, shape[1:3], preprocessing, held_out=True)
+
+
+def sidecar(path) -> pathlib.Path:
     """Where the JSON beside an artefact is: `m.tflite` -> `m.tflite.json`."""
     path = pathlib.Path(path)
     return path.with_name(path.name + ".json")
 
 
-def read_sidecar(path):
+def read_sidecar(path) -> dict[str, Any]:
     """The JSON beside an artefact as a dict, empty if there is none."""
     file = sidecar(path)
     return json.loads(file.read_text()) if file.is_file() else {}

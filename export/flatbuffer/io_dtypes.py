@@ -1,11 +1,11 @@
-"""The types of a quantised file's input and output."""
+"""The dtypes of a quantised file's input and output."""
 
 import copy
 
 from .objects import pack, unpack
 
 
-def set_ends(content, input_dtype, output_dtype) -> bytes:
+def set_io_dtypes(content, input_dtype, output_dtype) -> bytes:
     """Replace the float input and output of a quantised file by integer ones.
 
     Arguments:
@@ -16,8 +16,8 @@ def set_ends(content, input_dtype, output_dtype) -> bytes:
     from tensorflow.lite.python.util import modify_model_io_type
 
     if input_dtype != "float32":
-        content, taken = _take(content, input_dtype)
-        input_dtype = "float32" if taken else input_dtype
+        content, done = _dequantize_input(content, input_dtype)
+        input_dtype = "float32" if done else input_dtype
     return bytes(
         modify_model_io_type(
             content, tf.as_dtype(input_dtype), tf.as_dtype(output_dtype)
@@ -25,8 +25,8 @@ def set_ends(content, input_dtype, output_dtype) -> bytes:
     )
 
 
-def _take(content, dtype):
-    """Give a file whose first operator computes with floats an input of pixels.
+def _dequantize_input(content, dtype):
+    """Give a file whose first operator computes with floats an input of integers.
 
     Returns:
         The file, and whether it was one.

@@ -1,4 +1,4 @@
-"""What a `.tflite` file says about itself: name, licence, labels, what it takes.
+"""Reads the metadata of a `.tflite` file: name, licence, labels, what it takes.
 
 The model holds a flatbuffer (`metadata_schema.py`) under the name TFLITE_METADATA; the
 files that this names, such as the labels, are in a zip archive behind the model.
@@ -32,18 +32,18 @@ def read_metadata(path) -> dict:
         MissingDependency: the extra "export" is not installed.
     """
     try:
-        from .metadata_schema import unpack
+        from .metadata_schema import unpack_table
     except ImportError as error:
         raise missing("flatbuffers") from error
     content = pathlib.Path(path).read_bytes()
     if content[4:8] != b"TFL3":
         raise ValueError(f"`path` must be a TFLite file. '{path}' is not")
     try:
-        model = unpack(content, "Model")
+        model = unpack_table(content, "Model")
         entries = {m["name"]: m["buffer"] for m in model.get("metadata", ())}
         if ENTRY not in entries:
             return {}
-        found = unpack(model["buffers"][entries[ENTRY]]["data"], "ModelMetadata")
+        found = unpack_table(model["buffers"][entries[ENTRY]]["data"], "ModelMetadata")
         files = _archived(path)
         if (name := _labels_file(found)) is not None:
             found["labels"] = files[name].decode().removesuffix("\n").split("\n")

@@ -92,7 +92,7 @@ SCHEMA = {
 }
 
 
-def pack(value: dict) -> bytes:
+def pack_metadata(value: dict) -> bytes:
     """ModelMetadata as a flatbuffer.
 
     Arguments:
@@ -104,7 +104,7 @@ def pack(value: dict) -> bytes:
     return bytes(builder.Output())
 
 
-def unpack(content, table: str) -> dict:
+def unpack_table(content, table: str) -> dict:
     """The root table of a flatbuffer, in the form that `pack` takes.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""A `.tflite` file as objects that can be changed, and back."""
+"""A `.tflite` file as Python objects that can be changed, and back."""
 
 import numpy as np
 

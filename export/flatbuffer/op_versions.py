@@ -70,6 +70,6 @@ def needed(operator: str, types) -> tuple[int, str] | None:
     return row.get(pair) or row.get(types[0] if types else "")
 
 
-def order(version: str) -> tuple[int, ...]:
+def version_key(version: str) -> tuple[int, ...]:
     """A version as numbers, to compare."""
     return tuple(int(part) for part in version.split("."))

@@ -1,11 +1,11 @@
-"""What is inside a `.tflite` file."""
+"""The operators of a `.tflite` file, and the first runtime that has them all."""
 
 import dataclasses
 import pathlib
 import struct
 
 from ..errors import missing
-from .op_versions import needed, order
+from .op_versions import needed, version_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Operator:
     outputs: tuple[str, ...]
 
 
-def operators(path) -> list[Operator]:
+def read_operators(path) -> list[Operator]:
     """The operators of the main subgraph, in order of execution.
 
     Types are those of `schema.fbs`, such as "FLOAT32" and "INT8".
@@ -66,4 +66,4 @@ def minimum_runtime(found: list[Operator]) -> str:
     Every LiteRT release, counted from 1.0 again, has what TensorFlow Lite 2.17 had.
     """
     known = [row[1] for op in found if (row := needed(op.name, op.inputs)) is not None]
-    return max(known, key=order, default="1.5")
+    return max(known, key=version_key, default="1.5")

@@ -1,50 +1,60 @@
-"""What litert-quantizer does not know, or leaves undone, mended in the file."""
+"""Corrections of what litert-quantizer writes: unknown operators, versions, no-ops."""
 
 import numpy as np
 
 from .objects import pack, unpack
 from .op_versions import needed
 
-# LiteRT computes these in int8, but litert-quantizer does not know them. It treats the
-# operator on the right as the one on the left must be: EXP is a table from any scale to
-# any scale, and a maximum has the scale of its input.
-STAND_INS = {"EXP": "HARD_SWISH", "REDUCE_MAX": "REDUCE_MIN"}
+# LiteRT computes these in int8, but litert-quantizer does not know them. Each goes by
+# the name of another operator while it runs, which is quantised in the same way: EXP is
+# a table from any scale to any scale, and a maximum has the scale of its input.
+OP_ALIASES = {"EXP": "HARD_SWISH", "REDUCE_MAX": "REDUCE_MIN"}
 
 
-def swap(content, names, version=None):
+def aliases_in(content) -> dict[str, str]:
+    """The rows of `OP_ALIASES` whose operators a file has.
+
+    Raises:
+        ValueError: it has both of a row, which could not be told apart afterwards.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    present = {names[code.builtinCode] for code in unpack(content).operatorCodes}
+    found = {name: alias for name, alias in OP_ALIASES.items() if name in present}
+    for name, alias in found.items():
+        if alias in present:
+            raise ValueError(
+                f"a model with both {name} and {alias} cannot be quantised "
+                "(a limitation of litert-quantizer)"
+            )
+    return found
+
+
+def replace_operators(content, names, version=1) -> bytes:
     """Replace operators by others of the same inputs and outputs.
 
     Arguments:
         content: of a file.
-        names: {operator: what takes its place}.
-        version: of the new operators, or None to keep it; 2 is int8.
-
-    Raises:
-        ValueError: the file holds both, and they could not be told apart afterwards.
+        names: {operator: what replaces it}.
+        version: of the new operators; 2 is int8.
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    model = unpack(content)
-    held = {code.builtinCode: code for code in model.operatorCodes}
-    found = False
-    for old, new in names.items():
-        old_code, new_code = (getattr(schema.BuiltinOperator, n) for n in (old, new))
-        if new_code in held and (old_code in held or version is None):
-            raise ValueError(
-                f"the model must not hold {new}, which stands in for {old}"
-            )
-        if old_code in held:
-            found = True
-            held[old_code].builtinCode = new_code
-            held[old_code].deprecatedBuiltinCode = min(new_code, 127)
-            held[old_code].version = version or 1
-    if not found:
+    if not names:
         return content
+    model, codes = unpack(content), schema.BuiltinOperator
+    new_codes = {getattr(codes, a): getattr(codes, b) for a, b in names.items()}
+    for code in model.operatorCodes:
+        if code.builtinCode in new_codes:
+            code.builtinCode = new_codes[code.builtinCode]
+            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+            code.version = version
     return pack(model)
 
 
-def tidy(content):
-    """A file that every reader understands, without operators that change nothing.
+def remove_idle_quantize(content):
+    """The file with its weights inside and without QUANTIZE that changes nothing.
 
     litert-quantizer appends the weights of larger models behind the flatbuffer, where
     only LiteRT looks for them; here they go back inside. It also puts a QUANTIZE before
@@ -73,8 +83,8 @@ def tidy(content):
     return pack(model)
 
 
-def complete(content):
-    """Operator codes as the types of a file need them, for readers of every age."""
+def set_operator_versions(content):
+    """The file with operator codes and versions as its types need them."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = unpack(content)

@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..forms import Form
+from ..targets import GraphOptions
 from .from_layers import Flat, find_flat
 from .inference_layer import InferenceViT
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
-from .sparsity import harmful
-from .vit_weights import read
+from .sparsity import keep_gammas, rewrites_that_break_sparsity
+from .vit_weights import read_weights
 
 
 def find_vit(model):
@@ -81,7 +81,7 @@ def computes_in_float32(model):
 def float32_copy(model, replace=lambda layer: None):
     """A copy of a functional model that computes in float32, with the same weights.
 
-    A model trained under mixed precision can not be converted, and its artefact would
+    A model trained under mixed precision cannot be converted, and its artefact would
     not be the better for it.
 
     Arguments:
@@ -144,16 +144,20 @@ class Graph:
     notes: tuple[str, ...] = ()
     layer: Any = None
 
+    def with_notes(self, *notes: str) -> "Graph":
+        """The same graph with more notes."""
+        return dataclasses.replace(self, notes=(*self.notes, *notes))
+
 
 # Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
 # way that its configuration does not tell.
 EQUAL = 1e-4
-NEAR = 1e-2  # where the form approximates GELU
+NEAR = 1e-2  # where GELU is written by its tanh approximation
 MEASURED_ON = 32  # images for the means of keys and values
 
 
 def inference_graph(
-    model, preprocessing, images, form: Form | None = None, integers=True
+    model, preprocessing, images, options: GraphOptions | None = None, integers=True
 ) -> Graph:
     """The graph of an artefact.
 
@@ -164,7 +168,7 @@ def inference_graph(
         model: what `check_model` accepts.
         preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
         images: (N, H, W, C), what the artefact takes, to measure and compare on.
-        form: how the ViT is written; None for the common one.
+        options: how the ViT is written; None for the common way.
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
     """
@@ -173,14 +177,18 @@ def inference_graph(
         note = "no ViT of this package was found: the graph is converted as it is"
         return Graph(as_it_is(model, preprocessing), notes=(note,))
     try:
-        weights = read(vit, preprocessing if _reads_pixels(model, vit) else None)
+        weights = read_weights(
+            vit, preprocessing if _reads_pixels(model, vit) else None
+        )
     except ValueError as error:
         return Graph(as_it_is(model, preprocessing), notes=(str(error),))
-    undo, compressed = harmful(weights)
+    undo, compressed = rewrites_that_break_sparsity(weights)
+    if "fold_norms" in undo:
+        keep_gammas(weights)
     undo += () if integers else FOR_INTEGERS
     allowed = {name: r for name, r in REWRITES.items() if name not in undo}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
-    layer = InferenceViT(weights, form, keep=integers, name=vit.name)
+    layer = InferenceViT(weights, options, keep=integers, name=vit.name)
     function: Any = layer
     if isinstance(vit, Flat):
         function = _around(layer, vit)
@@ -188,7 +196,7 @@ def inference_graph(
         copy = float32_copy(model, lambda inner: layer if inner is vit else None)
         function = lambda images: copy(images, training=False)  # noqa: E731
     if not _reads_pixels(model, vit):
-        function = _normalised(function, preprocessing)
+        function = normalised(function, preprocessing)
     chosen = np.asarray(images[:MEASURED_ON], "float32")
     if integers:
         done += _shift(layer, function, chosen)
@@ -196,7 +204,7 @@ def inference_graph(
         np.concatenate([np.asarray(f(image[None])) for image in chosen[:4]])
         for f in (_as_trained(model, preprocessing), function)
     )
-    tolerance = EQUAL if layer.form.gelu == "builtin" else NEAR
+    tolerance = EQUAL if layer.options.gelu == "builtin" else NEAR
     if np.abs(reference - rewritten).max() > tolerance * max(np.ptp(reference), 1e-6):
         note = "the ViT computes something else than its configuration says: its graph"
         unchanged = as_it_is(model, preprocessing)
@@ -209,7 +217,7 @@ def inference_graph(
 
 def _shift(layer, function, images):
     """Apply the rewrites that need the means of keys and values."""
-    number = len(layer.weights_held.blocks)
+    number = len(layer.source_weights.blocks)
     keys, values = [0.0] * number, [0.0] * number
     for image in images:
         layer.seen = []
@@ -220,7 +228,7 @@ def _shift(layer, function, images):
             values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() / len(images)
     layer.seen = None
     means = {"shift_keys": keys, "shift_values": values}
-    done = [n for n, shift in SHIFTS.items() if shift(layer.weights_held, means[n])]
+    done = [n for n, shift in SHIFTS.items() if shift(layer.source_weights, means[n])]
     layer.update()
     return done
 
@@ -247,7 +255,7 @@ def _reads_pixels(model, vit):
     return [node.operation for node in entry._outbound_nodes] == [vit]
 
 
-def _normalised(function, preprocessing):
+def normalised(function, preprocessing):
     """A function of pixels from one of normalised images."""
     if preprocessing is None:
         return function
@@ -258,7 +266,7 @@ def _normalised(function, preprocessing):
 def _as_trained(model, preprocessing):
     """What a model says of pixels; by the model itself if it computes in float32."""
     model = model if computes_in_float32(model) else float32_copy(model)
-    return _normalised(lambda images: model(images, training=False), preprocessing)
+    return normalised(lambda images: model(images, training=False), preprocessing)
 
 
 def as_it_is(model, preprocessing):
@@ -277,7 +285,7 @@ def as_it_is(model, preprocessing):
     readers = [node.operation for node in entry._outbound_nodes]
     first: Any = readers[0]
     if len(readers) > 1 or not isinstance(first, Patches) or first.patch_norm:
-        return _normalised(function, preprocessing)
+        return normalised(function, preprocessing)
     kernel, bias = fold_normalisation(
         np.asarray(first.kernel, "float64"),
         np.asarray(first.bias, "float64"),

@@ -12,7 +12,7 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
-    """As much of a `VisionTransformer` as `weights.read` needs, and what is around it.
+    """As much of a `VisionTransformer` as `read_weights` needs, and what is around it.
 
     Attributes:
         config: told by the layers.
@@ -32,7 +32,7 @@ class Flat:
 def find_flat(model) -> Flat | None:
     """The ViT of this package that a model is built around, or None.
 
-    A model that reads the tokens between two blocks can not be divided so: None.
+    A model that reads the tokens between two blocks cannot be divided so: None.
     """
     from vit_keras.layers import EncoderBlock, Patches
 
@@ -66,7 +66,7 @@ def _node(model, layer):
 def _config(layers, block, number, shape):
     from vit_keras import ViTConfig
 
-    first, places = layers["embedding"], layers["posembed_input"]
+    first, positions = layers["embedding"], layers["posembed_input"]
     registers = layers.get("register_tokens")
     return ViTConfig(
         image_size=tuple(shape[1:3]),
@@ -82,8 +82,8 @@ def _config(layers, block, number, shape):
         class_token="class_token" in layers,
         distillation_token="distillation_token" in layers,
         num_register_tokens=0 if registers is None else registers.num_tokens,
-        positions=places.kind,
-        position_prefix=places.num_prefix_tokens > 0,
+        positions=positions.kind,
+        position_prefix=positions.num_prefix_tokens > 0,
         patch_norm=first.patch_norm,
         pooling=None,
         include_top=False,

@@ -1,27 +1,27 @@
-"""The inference graph of `Weights`: few operators, of rank 4 at most, in float32."""
+"""The inference graph of a `Weights`: few operators, rank 4 at most, in float32."""
 
 import keras
 from keras import ops
 
-from ..forms import Form
+from ..targets import GraphOptions
 from .vit_weights import Attention, Linear, Norm, Weights
 from .weight_tree import map_arrays
 
-# How int8 kernels hold what softmax and tanh give.
-SHARES = (0.0, 255 / 256)
+# Ranges with which int8 kernels store what softmax and tanh give.
+PROBABILITIES = (0.0, 255 / 256)
 SIGNED = (-1.0, 127 / 128)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class InferenceViT(keras.layers.Layer):
-    """A layer that computes what a `Weights` says, in the `Form` a target wants.
+    """A layer that computes what a `Weights` says, written as a target takes it.
 
     Arguments:
         weights: after its rewrites.
-        form: how to write what can be written in several ways.
+        options: how to write what can be written in several ways.
         trainable: whether the weights can be trained.
-        frozen: places of those that can not, such as "positions".
-        keep: keep `weights` beside the variables, for `update`; else they are used up.
+        frozen: paths of those that cannot, such as "positions".
+        keep: keep `weights` beside the variables, for `update`; else they are freed.
 
     Call arguments:
         images: float32 (N, H, W, C).
@@ -31,13 +31,13 @@ class InferenceViT(keras.layers.Layer):
 
     A subclass sees every tensor that an integer file gives a scale of its own
     (`activation`), those of linear layers (`operand`, `result`) and all weights
-    (`held`), and may change them.
+    (`graph_weights`), and may change them.
     """
 
     def __init__(
         self,
         weights: Weights,
-        form: Form | None = None,
+        options: GraphOptions | None = None,
         trainable=False,
         frozen=(),
         keep=True,
@@ -45,13 +45,13 @@ class InferenceViT(keras.layers.Layer):
     ):
         super().__init__(trainable=trainable, dtype="float32", **kwargs)
         self.frozen = frozen
-        self.form = form or Form()
+        self.options = options or GraphOptions()
         self.seen = None  # a list, to which attention adds queries, keys, values
         self.visit = None  # a function of each linear layer and its input, beforehand
-        self.weights_held = weights if keep else None
-        self._held = map_arrays(weights, self._hold, consume=not keep)
+        self.source_weights = weights if keep else None
+        self._variables = map_arrays(weights, self._variable_of, consume=not keep)
 
-    def _hold(self, path, array):
+    def _variable_of(self, path, array):
         # One variable each, so that every format stores it once.
         return self.add_weight(
             shape=array.shape,
@@ -60,10 +60,10 @@ class InferenceViT(keras.layers.Layer):
         )
 
     def update(self):
-        """Take over a change of `weights_held`."""
+        """Take over a change of `source_weights`."""
         arrays, variables = [], []
-        map_arrays(self.weights_held, lambda _, array: arrays.append(array))
-        map_arrays(self._held, lambda _, variable: variables.append(variable))
+        map_arrays(self.source_weights, lambda _, array: arrays.append(array))
+        map_arrays(self._variables, lambda _, variable: variables.append(variable))
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array.astype("float32"))
 
@@ -72,8 +72,8 @@ class InferenceViT(keras.layers.Layer):
 
         Arguments:
             x: the tensor.
-            fixed: the (least, greatest) value that int8 kernels hold it with, if these
-                do not depend on the values.
+            fixed: the (min, max) with which int8 kernels store it, if that does not
+                depend on the values.
         """
         return x
 
@@ -89,23 +89,23 @@ class InferenceViT(keras.layers.Layer):
         """`1 / sqrt(x)`, x > 0."""
         return ops.rsqrt(x)
 
-    def held(self) -> Weights:
+    def graph_weights(self) -> Weights:
         """The weights to compute with, as variables or tensors."""
-        return self._held
+        return self._variables
 
     def call(self, images, training=None, mask=None):
         # The last two are what a model around it passes to the ViT it replaces.
-        w = self.held()
+        w = self.graph_weights()
         with keras.name_scope("embedding"):
             x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
-        wanted = rows_read(w)
+        read = tokens_read(w)
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
             # Scopes name the tensors of the file, by which a diagnosis speaks of them.
             with keras.name_scope(f"encoderblock_{index}"):
-                x = self._block(x, block, wanted if last else None)
+                x = self._block(x, block, read if last else None)
         with keras.name_scope("top"):
             return self._top(x, w)
 
@@ -113,8 +113,7 @@ class InferenceViT(keras.layers.Layer):
         config, a = w.config, self.activation
         if w.scale is not None:
             images = a(a(images * w.scale) + w.offset)
-        rows, columns = config.grid
-        height, width = config.patch_size
+        (rows, columns), (height, width) = config.grid, config.patch_size
         count, inner = rows * columns, config.hidden_size
         if w.patch_norms is not None:
             before, after = w.patch_norms
@@ -127,7 +126,7 @@ class InferenceViT(keras.layers.Layer):
             images, channels = self.operand(images), config.channels
             if self.visit is not None:
                 self.visit(w.embedding, images)
-            if self.form.columns_as_channels:
+            if self.options.columns_as_channels:
                 width, channels = 1, width * channels
                 images = ops.reshape(images, (-1, rows * height, columns, channels))
             kernel = ops.reshape(w.embedding.kernel, (height, width, channels, inner))
@@ -142,12 +141,12 @@ class InferenceViT(keras.layers.Layer):
             x = a(ops.concatenate([prefix, x], axis=1))
         return x
 
-    def _block(self, x, block, rows=None):
-        """One block; with `rows` only the first ones are computed, as many."""
+    def _block(self, x, block, tokens=None):
+        """One block; with `tokens` only so many, the first ones, are computed."""
         a, normed = self.activation, self.norm(x, block.norm1)
         query = normed
-        if rows is not None and rows < x.shape[1]:
-            query, x = normed[:, :rows], x[:, :rows]
+        if tokens is not None and tokens < x.shape[1]:
+            query, x = normed[:, :tokens], x[:, :tokens]
         with keras.name_scope("attention"):
             y = self._attention(query, normed, block.attention)
         x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
@@ -157,20 +156,20 @@ class InferenceViT(keras.layers.Layer):
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
     def _attention(self, query, source, attention: Attention):
-        ends = (
+        projections = (
             (query, attention.query, attention.query_norm),
             (source, attention.key, attention.key_norm),
             (source, attention.value, None),
         )
-        if self.form.heads_apart and self.seen is None:
+        if self.options.heads_apart and self.seen is None:
             parts = []
             for columns in attention.columns():
-                q, k, v = (self._head(*end, columns) for end in ends)
+                q, k, v = (self._head(*row, columns) for row in projections)
                 parts.append(self._products(q, k, v, attention.scale))
             y = self.activation(ops.concatenate(parts, axis=-1))
             return self.linear(y, attention.out)
 
-        q, k, v = (self._heads(*end, attention) for end in ends)
+        q, k, v = (self._heads(*row, attention) for row in projections)
         y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
         inner = attention.heads * attention.head_dim
         y = ops.reshape(y, (-1, query.shape[1], inner))
@@ -195,14 +194,14 @@ class InferenceViT(keras.layers.Layer):
         a = self.activation
         if scale != 1.0:
             q = a(q * scale)
-        if self.form.keys_as_rows:
+        if self.options.keys_as_rows:
             import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
 
             scores = a(tf.matmul(q, k, transpose_b=True))
         else:
             scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
-        if not self.form.split_softmax:
-            return a(ops.matmul(a(ops.softmax(scores, axis=-1), SHARES), v))
+        if not self.options.split_softmax:
+            return a(ops.matmul(a(ops.softmax(scores, -1), PROBABILITIES), v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
         root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
@@ -214,7 +213,7 @@ class InferenceViT(keras.layers.Layer):
 
     def _gelu(self, x, approximate):
         a = self.activation
-        if self.form.gelu == "builtin":
+        if self.options.gelu == "builtin":
             return a(ops.gelu(x, approximate=approximate))
         # Not in the order in which the converter would make it one operator again.
         inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
@@ -243,10 +242,10 @@ class InferenceViT(keras.layers.Layer):
         x, kernel = self.operand(x), dense.kernel
         if self.visit is not None:
             self.visit(dense, x)
-        (inner, outer), form = kernel.shape, self.form
-        if len(x.shape) != 3 or not (form.convolutions or form.rows):
+        (inner, outer), options = kernel.shape, self.options
+        if len(x.shape) != 3 or not (options.convolutions or options.flat_tokens):
             return self.result(ops.matmul(x, kernel) + dense.bias)
-        if form.rows:
+        if options.flat_tokens:
             y = ops.matmul(ops.reshape(x, (-1, inner)), kernel)
         else:
             y = ops.conv(
@@ -262,9 +261,8 @@ class InferenceViT(keras.layers.Layer):
         if not config.fc_norm or not pooled:
             x = self.norm(x, w.norm)
         if not pooled:
-            return x if w.unmix is None else self.linear(x, w.unmix)
-        tokens, width = x, config.hidden_size
-        prefix = config.num_prefix_tokens
+            return x if w.unrotate is None else self.linear(x, w.unrotate)
+        tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
         patches = tokens[:, prefix:] if prefix else tokens
         if config.pooling == "token":
             x = take(tokens, 0)
@@ -278,8 +276,8 @@ class InferenceViT(keras.layers.Layer):
             x = ops.reshape(x, (-1, width))
         if config.fc_norm:
             x = self.norm(x, w.norm)
-        if w.unmix is not None:
-            x = self.linear(x, w.unmix)
+        if w.unrotate is not None:
+            x = self.linear(x, w.unrotate)
         if w.pre_logits is not None:
             x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
         if not w.heads:
@@ -290,7 +288,7 @@ class InferenceViT(keras.layers.Layer):
         return keras.activations.get(config.activation)(x)
 
 
-def rows_read(w: Weights) -> int | None:
+def tokens_read(w: Weights) -> int | None:
     """How many first tokens the head reads of the last block; None for all."""
     if w.task != "classify" or w.config.pooling != "token":
         return None

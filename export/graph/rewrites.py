@@ -196,8 +196,8 @@ def readers(weights: Weights) -> list[Linear]:
     """What reads the last norm; an identity is put there if nothing linear does."""
     if weights.pool is not None:
         return [weights.pool[1].key, weights.pool[1].value]
-    if weights.unmix is not None:
-        return [weights.unmix]
+    if weights.unrotate is not None:
+        return [weights.unrotate]
     if weights.pre_logits is not None:
         if len(weights.heads) > 1:  # the distillation head reads the norm itself
             return [weights.pre_logits, weights.heads[1]]
@@ -205,8 +205,8 @@ def readers(weights: Weights) -> list[Linear]:
     if weights.heads:
         return weights.heads
     width = weights.config.hidden_size
-    weights.unmix = Linear(np.eye(width), np.zeros(width))
-    return [weights.unmix]
+    weights.unrotate = Linear(np.eye(width), np.zeros(width))
+    return [weights.unrotate]
 
 
 def orthogonal(size: int) -> np.ndarray:
@@ -228,12 +228,10 @@ def hadamard(size: int) -> np.ndarray | None:
     if size % 4 == 0 and all(prime % n for n in range(2, int(prime**0.5) + 1)):
         squares = {n * n % prime for n in range(1, prime)}
         residue = np.array([0] + [1 if n in squares else -1 for n in range(1, prime)])
-        places = np.arange(prime)
+        index = np.arange(prime)
         matrix = np.ones((size, size))
         matrix[1:, 0] = -1
-        matrix[1:, 1:] = residue[(places[None] - places[:, None]) % prime] + np.eye(
-            prime
-        )
+        matrix[1:, 1:] = residue[(index[None] - index[:, None]) % prime] + np.eye(prime)
         return matrix
     half = hadamard(size // 2) if size % 2 == 0 else None
     return None if half is None else np.kron([[1.0, 1.0], [1.0, -1.0]], half)

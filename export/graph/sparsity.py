@@ -1,4 +1,4 @@
-"""What pruning and clustering made must last in the artefact: rewrites that undo it.
+"""Rewrites that would undo pruning and clustering, whose results must last.
 
 A compressed file is small because of zeros, or of few different values in a kernel.
 Both are read from the weights themselves.
@@ -9,7 +9,7 @@ import numpy as np
 from .rewrites import attentions, norms
 from .vit_weights import Weights
 
-SPARSE = 0.05  # share of zeros that chance does not make
+SPARSE = 0.05  # share of zeros that does not come by chance
 VALUES = 256  # as many as 8 bits name
 
 # They add up different weights, which leaves no zeros.
@@ -18,10 +18,8 @@ MIXING = ("centre_writers", "rotate_stream", "rotate_heads")
 SCALING = ("fold_layer_scale", "fold_norms")
 
 
-def harmful(weights: Weights) -> tuple[tuple[str, ...], str]:
+def rewrites_that_break_sparsity(weights: Weights) -> tuple[tuple[str, ...], str]:
     """Names of the rewrites to leave out, and a note that tells why, or "".
-
-    Norms that must not be folded are marked, so that the converter does not either.
 
     Arguments:
         weights: as they were trained.
@@ -33,14 +31,18 @@ def harmful(weights: Weights) -> tuple[tuple[str, ...], str]:
     if 2 * sum(few) >= len(few):
         made = f"{sum(few)} kernels have at most {VALUES} different values"
         names = (*SCALING, *MIXING)
-        pool = [] if weights.pool is None else [weights.pool[2]]
-        for norm in (*norms(weights), *pool):
-            norm.gamma_first = True
     elif share >= SPARSE:
         made, names = f"{share:.0%} of the weights are zero", MIXING
     else:
         return (), ""
     return names, f"{made}; left out to keep them: {', '.join(names)}"
+
+
+def keep_gammas(weights: Weights):
+    """Mark the norms that are not folded, so that the converter does not either."""
+    pool = [] if weights.pool is None else [weights.pool[2]]
+    for norm in (*norms(weights), *pool):
+        norm.gamma_first = True
 
 
 def _linears(weights):

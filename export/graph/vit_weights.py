@@ -138,8 +138,8 @@ class Weights:
         norm: the last one, of all tokens or (`fc_norm`) of the pooled vector.
         pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
             activation), or None.
-        unmix: (D, D) and (D,) after the last norm, what is needed to leave the rotated
-            stream where no linear layer follows; None for none.
+        unrotate: (D, D) and (D,) after the last norm, which leaves the rotated stream
+            where no linear layer follows; None for none.
         pre_logits: or None.
         heads: `head`, with a distillation token also `head_dist`.
     """
@@ -156,12 +156,12 @@ class Weights:
     blocks: list[Block]
     norm: Norm
     pool: Any
-    unmix: Linear | None
+    unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
 
 
-def read(model, preprocessing) -> Weights:
+def read_weights(model, preprocessing) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
@@ -185,16 +185,16 @@ def read(model, preprocessing) -> Weights:
         if name in layers
     ]
     prefix = np.concatenate([np.zeros((0, width)), *tokens])
-    places = layers["posembed_input"]
-    learned = places.kind == "learned"
-    table = _array(places.embedding if learned else places._table)[0]
+    positions = layers["posembed_input"]
+    learned = positions.kind == "learned"
+    table = _array(positions.embedding if learned else positions._table)[0]
     if config.position_prefix:
         prefix = prefix + table[: len(prefix)]
         table = table[len(prefix) :]
-    ends = model.task == "classify" and config.pooling is not None
-    has_head = ends and config.include_top
+    pools = model.task == "classify" and config.pooling is not None
+    has_head = pools and config.include_top
     names = [name for name in ("head", "head_dist") if has_head and name in layers]
-    last = "fc_norm" if config.fc_norm and ends else "encoder_norm"
+    last = "fc_norm" if config.fc_norm and pools else "encoder_norm"
     if last not in layers:  # features of a model that norms after pooling
         raise ValueError("`model` has no last norm; its graph stays as it is")
     return Weights(
@@ -209,9 +209,9 @@ def read(model, preprocessing) -> Weights:
         ],
         norm=Norm.of(layers[last]),
         pool=_read_pool(layers["pooling"])
-        if ends and config.pooling == "map"
+        if pools and config.pooling == "map"
         else None,
-        unmix=None,
+        unrotate=None,
         pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
         heads=[Linear.of(layers[name]) for name in names],
     )

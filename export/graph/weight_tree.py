@@ -1,9 +1,9 @@
-"""The structure of `Weights` apart from its numbers."""
+"""`Weights` as a tree of arrays: mapped, described without its numbers, made again."""
 
 import dataclasses
 from typing import Any
 
-from .. import memory
+from . import memory
 from . import vit_weights as classes
 
 
@@ -12,10 +12,10 @@ def map_arrays(value, function, path="", consume=False):
 
     Arguments:
         value: a `Weights` or a part of one.
-        function: from the place, such as "blocks.0.dense1.kernel", and what is there,
-            to what takes its place.
-        consume: leave None where a dataclass held an array, and give back its memory,
-            once `function` is done with it.
+        function: from the path, such as "blocks.0.dense1.kernel", and what is there,
+            to what replaces it.
+        consume: leave None where a dataclass had an array, and free its memory once
+            `function` is done with it.
     """
     if hasattr(value, "shape"):
         return function(path, value)
@@ -28,13 +28,13 @@ def map_arrays(value, function, path="", consume=False):
         return value  # numbers, and the configuration
     changed = {}
     for name in (field.name for field in dataclasses.fields(value)):
-        place, held = _join(path, name), getattr(value, name)
-        changed[name] = map_arrays(held, function, place, consume)
-        if consume and hasattr(held, "shape"):
-            freed = getattr(held, "nbytes", 0)
-            del held
+        inner, current = _join(path, name), getattr(value, name)
+        changed[name] = map_arrays(current, function, inner, consume)
+        if consume and hasattr(current, "shape"):
+            freed = getattr(current, "nbytes", 0)
+            del current
             setattr(value, name, None)
-            memory.give_back(freed)
+            memory.trim(freed)
     return dataclasses.replace(value, **changed)
 
 

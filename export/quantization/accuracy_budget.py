@@ -1,20 +1,22 @@
-"""What a user demands of an int8 file, and the file that meets it."""
+"""The accuracy or SQNR demanded of an int8 file, and the file that meets it."""
 
 import dataclasses
-import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from vit_keras import data
+from vit_keras.training.evaluation import accuracy
+
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import compare, predict
+from ..evaluation.verify import measure_parity, predict
+from ..inputs import PARITY_LIMIT, ExportInputs
+from ..plan import ExportPlan
 from ..progress import stage
-from ..targets import get_target
 from . import mixed_precision
-from .calibration import PARITY_LIMIT, load_images
-from .post_training import static
+from .mixed_precision import MixedPrecision
+from .post_training import quantize_static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +37,34 @@ class Budget:
     reference: np.ndarray
     labels: np.ndarray | None = None
 
+    @classmethod
+    def open(cls, plan: ExportPlan, inputs: ExportInputs) -> "Budget":
+        """The demand of a plan, with the images that it is measured on."""
+        model, preprocessing = inputs.model, inputs.preprocessing
+        if plan.accuracy_drop is None:
+            images, labels = inputs.images.pixels[:PARITY_LIMIT], None
+        else:
+            images, labels = open_evaluation(inputs)
+        reference = predict(model, images, preprocessing=preprocessing)
+        return cls(plan.min_sqnr, plan.accuracy_drop, images, reference, labels)
+
     def measure(self, path) -> float:
         """The SQNR, or the drop of accuracy, of a file."""
         outputs = runners.load(path)(self.images)
         if self.accuracy_drop is None:
-            return compare(self.reference, outputs).sqnr_db
-        return 100 * (self._accuracy(self.reference) - self._accuracy(outputs))
+            return measure_parity(self.reference, outputs).sqnr_db
+        before, now = (accuracy(x, self.labels) for x in (self.reference, outputs))
+        return 100 * (before - now)
 
-    def enough(self, value) -> bool:
+    def is_met(self, value) -> bool:
         """Whether what was measured meets the demand."""
         if self.accuracy_drop is None:
             return value >= self.min_sqnr
         return value <= self.accuracy_drop
 
-    def _accuracy(self, outputs):
-        return float(np.mean(outputs.argmax(axis=-1) == self.labels))
-
     @property
     def unit(self) -> str:
-        """Of what is measured."""
+        """Unit of what is measured."""
         return "dB" if self.accuracy_drop is None else "points"
 
     def __str__(self):
@@ -63,75 +74,19 @@ class Budget:
         return f"a drop of at most {self.accuracy_drop:g} points {count}"
 
 
-def check_budget(min_sqnr, accuracy_drop, evaluation, scheme, target):
-    """Whether a demand was given.
+def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, H, W, C) and class indices (N,) of the labelled images.
 
     Raises:
-        ValueError: the demand is none that can be met by raising parts.
+        ValueError: they do not fit the model.
     """
-    if min_sqnr is None and accuracy_drop is None:
-        if evaluation is not None:
-            raise ValueError("`evaluation` is of no use without `accuracy_drop`")
-        return False
-    if min_sqnr is not None and accuracy_drop is not None:
-        raise ValueError("Give `min_sqnr` or `accuracy_drop`, not both")
-    if scheme != "int8":
-        raise ValueError(
-            "`min_sqnr` and `accuracy_drop` raise parts of a file with scheme='int8'. "
-            f"Received: scheme={scheme!r}"
-        )
-    if target is not None and get_target(target).wide == ():
-        raise ValueError(
-            f"`target` must have more than int8 to raise parts to. {target!r} has not"
-        )
-    if min_sqnr is not None and not min_sqnr > 0:
-        raise ValueError(f"`min_sqnr` must be above 0 dB. Received: {min_sqnr!r}")
-    if accuracy_drop is not None and not 0 <= accuracy_drop < 100:
-        raise ValueError(
-            "`accuracy_drop` must be percentage points from 0 to 100. "
-            f"Received: {accuracy_drop!r}"
-        )
-    if (accuracy_drop is None) != (evaluation is None):
-        raise ValueError(
-            "`accuracy_drop` needs `evaluation`: a folder of class folders, a .npz "
-            "file with images and labels, or a pair of arrays; `min_sqnr` needs none"
-        )
-    return True
-
-
-def open_budget(min_sqnr, accuracy_drop, evaluation, source) -> Budget:
-    """The demand with what it is measured on.
-
-    Arguments:
-        evaluation: labelled images, as `to_tflite` takes them.
-        source: the `Source` of the export.
-    """
-    model, rules = source.model, source.preprocessing
-    if accuracy_drop is None:
-        images, labels = source.images.pixels[:PARITY_LIMIT], None
+    model, preprocessing, given = inputs.model, inputs.preprocessing, inputs.evaluation
+    size = model.input_shape[1:3]
+    if isinstance(given, tuple) and len(given) == 2:  # what the model takes, perhaps
+        images, labels = data.load_images(given[0], size, preprocessing), given[1]
     else:
-        images, labels = _labelled(evaluation, model, rules, source.labels)
-    reference = predict(model, images, preprocessing=rules)
-    return Budget(min_sqnr, accuracy_drop, images, reference, labels)
-
-
-def _labelled(evaluation, model, rules, names):
-    """Pixels (N, H, W, C) and class indices (N,) of what the user gave."""
-    size, classes = model.input_shape[1:3], model.output_shape[-1]
-    if isinstance(evaluation, str | os.PathLike):
-        path = pathlib.Path(evaluation)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                if not {"images", "labels"} <= set(stored):
-                    raise ValueError(
-                        f"`evaluation` must hold images and labels. '{path}' holds "
-                        f"{', '.join(stored)}"
-                    )
-                evaluation = stored["images"], stored["labels"]
-        else:
-            evaluation = _of_folder(path, size, rules, names)
-    images, labels = evaluation
-    images, labels = load_images(images, size, rules), np.asarray(labels)
+        images, labels = _labelled(given, size, preprocessing, inputs.labels)
+    labels, classes = np.asarray(labels), model.output_shape[-1]
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"`evaluation` must have an integer label per image, ({len(images)},). "
@@ -146,87 +101,78 @@ def _labelled(evaluation, model, rules, names):
     return images, labels
 
 
-def _of_folder(path, size, rules, names):
-    from vit_keras import data, preprocessing
-
-    try:
-        dataset = data.folder(path)
-    except (FileNotFoundError, ValueError) as error:
+def _labelled(given, size, preprocessing, names):
+    if preprocessing is None:
         raise ValueError(
-            f"`evaluation` must be a folder of class folders: {error}"
-        ) from error
-    labels = dataset.labels
-    if names is not None:  # a folder may lack some classes
-        unknown = sorted(set(dataset.classes) - set(names))
-        if unknown:
-            raise ValueError(
-                "`evaluation` must have folders named as the labels, "
-                f"{', '.join(names)}. '{path}' has {', '.join(unknown)}"
-            )
-        labels = np.array([names.index(name) for name in dataset.classes])[labels]
-    images = [preprocessing.load_image(file, size, rules) for file in dataset.images]
-    return np.stack(images), labels
+            "`evaluation` must be a pair of arrays for a model that carries no "
+            f"preprocessing, or `preprocessing` be given. Received: {given!r}"
+        )
+    try:
+        dataset = data.open_source(given, held_out=True)
+        if names is not None:  # a folder may lack some classes
+            dataset = data.match_classes(dataset, names)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"`evaluation` must be labelled images: {error}") from error
+    pixels = [
+        data.read_fitted(dataset.images[i], size, preprocessing)
+        for i in range(len(dataset))
+    ]
+    return np.stack(pixels), dataset.labels
 
 
-def fit_budget(path, ranges, budget: Budget, ends, base, target, precise) -> Any:
+def fit_budget(
+    path, ranges, overrides, plan: ExportPlan, budget: Budget
+) -> MixedPrecision:
     """Quantise a float file so that it meets a demand.
 
     Arguments:
         path: the float32 `.tflite` file; replaced by the quantised one.
         ranges: of its tensors.
+        overrides: of the file in which nothing falls back.
+        plan: of the file.
         budget: the demand.
-        ends: (input dtype, output dtype).
-        base: rules of the file with nothing raised, a `Rule` each.
-        target: name of the target, or None.
-        precise: "int16" or "float32", what parts are raised to.
-
-    Returns:
-        The `mixed_precision.Choice`.
 
     Raises:
-        ParityError: not even everything raised is enough.
+        ParityError: not even everything in more bits is enough.
     """
-    place = get_target(target) if target else None
-    kinds = place.wide if place else None
-    if place and place.int8_only:
-        kinds = place.int8_only
-    bits = mixed_precision.BITS[precise]
-    candidates = mixed_precision.parts(path, precise, kinds)
-    entry, exit_ = ends
-    trial, contents = path.with_name("trial.tflite"), {}
+    precision = plan.fallback
+    candidates = mixed_precision.find_parts(path, precision, plan.fallback_operators)
+    trial, contents = path.with_name(f"{path.name}.trial"), {}
 
-    def measure(raised):
-        rules = [r for part in raised for r in part.rules(bits)]
-        contents[len(raised)] = static(path, ranges, entry, exit_, [*base, *rules])
-        trial.write_bytes(contents[len(raised)])
+    def measure(parts) -> float:
+        more = [row for part in parts for row in part.overrides(precision)]
+        contents[len(parts)] = quantize_static(
+            path, ranges, plan.input_dtype, plan.output_dtype, [*overrides, *more]
+        )
+        trial.write_bytes(contents[len(parts)])
         return budget.measure(trial)
 
     stage("trying plain int8")
-    raised, errors, curve = (), {}, {0: measure(())}
-    if not budget.enough(curve[0]) and candidates:
+    parts: Any = ()
+    errors, curve = {}, {0: measure(())}
+    if not budget.is_met(curve[0]) and candidates:
         errors = mixed_precision.sensitivity(path, ranges, budget.images, candidates)
         order = sorted(candidates, key=lambda part: errors[part.name])
-        raised, tried = mixed_precision.fewest(order, measure, budget.enough)
+        parts, tried = mixed_precision.fewest_parts(order, measure, budget.is_met)
         curve |= tried
-    value = curve[len(raised)]
-    if not budget.enough(value):
+    value = curve[len(parts)]
+    if not budget.is_met(value):
         raise ParityError(
-            f"no file was written: it can not reach {budget}. With all {len(raised)} "
-            f"parts in {precise} it is {value:.3g}"
+            f"no file was written: it cannot reach {budget}. With all {len(parts)} "
+            f"parts in {precision} it has {value:.3g} {budget.unit}"
         )
-    path.write_bytes(contents[len(raised)])
-    names = tuple(part.name for part in raised)
-    return mixed_precision.Choice(
+    path.write_bytes(contents[len(parts)])
+    return MixedPrecision(
         demand=str(budget),
         unit=budget.unit,
-        precision=precise,
-        raised=names,
+        precision=precision,
+        parts=tuple(part.name for part in parts),
         total=len(candidates),
         cost={
-            "bytes": len(contents[len(raised)]) - len(contents[0]),
-            "macs": float(sum(part.macs for part in raised)),
-            "values": float(sum(part.values for part in raised)),
+            "bytes": len(contents[len(parts)]) - len(contents[0]),
+            "macs": float(sum(part.macs for part in parts)),
+            "values": float(sum(part.values for part in parts)),
         },
-        sensitivity=mixed_precision.finite(errors),
+        sensitivity=mixed_precision.without_infinite(errors),
         curve=tuple(sorted(curve.items())),
     )

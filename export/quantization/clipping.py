@@ -1,7 +1,7 @@
-"""From the values that a tensor held on images to the range that its integers cover.
+"""From the values that a tensor had on images to the range that its integers cover.
 
 A narrow range has small steps and clips what lies beyond. `RANGES` are the ways to
-choose; every range holds zero, which integers must give exactly.
+choose; every range includes zero, which integers must give exactly.
 """
 
 import math
@@ -15,8 +15,8 @@ SHARES = np.linspace(1, 0.3, 71)  # of the extremes that are tried
 PERCENTILE = 99.99  # of the values, half of the others beyond either end
 
 
-class Seen:
-    """What a tensor held: its extremes, and if asked for, a histogram.
+class Histogram:
+    """The values of a tensor: its extremes, and if asked for, a histogram.
 
     The bins are aligned on zero. For a value beyond them all, neighbours are merged in
     pairs, so one pass over the images is enough, in bounded memory.
@@ -50,9 +50,9 @@ class Seen:
         beyond = max(-low, high) / (BINS * self.width)
         if beyond > 1:
             self._widen(math.ceil(math.log2(beyond)))
-        places = np.floor(values / self.width).astype("int64").ravel() + BINS
-        places = np.clip(places, 0, 2 * BINS - 1)  # the greatest value itself
-        self.counts += np.bincount(places, minlength=2 * BINS)
+        index = np.floor(values / self.width).astype("int64").ravel() + BINS
+        index = np.clip(index, 0, 2 * BINS - 1)  # the greatest value itself
+        self.counts += np.bincount(index, minlength=2 * BINS)
 
     def _widen(self, times):
         """Bins of `2 ** times` the width."""
@@ -67,17 +67,17 @@ class Seen:
         return (np.arange(2 * BINS) - BINS + 0.5) * self.width
 
 
-def min_max(seen: Seen) -> tuple[float, float]:
+def min_max(seen: Histogram) -> tuple[float, float]:
     """The extremes: nothing is clipped."""
     return seen.low, seen.high
 
 
-def mse(seen: Seen) -> tuple[float, float]:
+def mse(seen: Histogram) -> tuple[float, float]:
     """Where the squared error of int8 is least: first the upper end, then the lower,
     each of `SHARES` of the extreme."""
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    held = seen.counts > 0
-    values, counts = seen.centres[held], seen.counts[held]
+    filled = seen.counts > 0
+    values, counts = seen.centres[filled], seen.counts[filled]
 
     def error(low, high):
         step = (high - low) / STEPS or 1.0
@@ -85,13 +85,13 @@ def mse(seen: Seen) -> tuple[float, float]:
         levels = np.clip(np.round(values / step) + zero, 0, STEPS)
         return np.sum(counts * ((levels - zero) * step - values) ** 2)
 
-    high = min(SHARES * high, key=lambda end: error(low, end))
-    low = min(SHARES * low, key=lambda end: error(end, high))
+    high = min(SHARES * high, key=lambda value: error(low, value))
+    low = min(SHARES * low, key=lambda value: error(value, high))
     return float(low), float(high)
 
 
-def percentile(seen: Seen) -> tuple[float, float]:
-    """What holds `PERCENTILE` percent of the values."""
+def percentile(seen: Histogram) -> tuple[float, float]:
+    """The range that includes `PERCENTILE` percent of the values."""
     cut = (1 - PERCENTILE / 100) / 2
     shares = np.cumsum(seen.counts) / np.sum(seen.counts)
     first = np.searchsorted(shares, cut, side="right")

@@ -63,7 +63,7 @@ def round_weights(graph, images, grid: Grid) -> int:
         How many images were used.
     """
     layer, known = graph.layer, {}
-    embedding, config = layer.held().embedding, layer.held().config
+    embedding, config = layer.graph_weights().embedding, layer.graph_weights().config
     rows, columns = config.grid
     pattern, sizes = "... i -> (...) i", {}
     if grid.layers == "convolution":
@@ -78,7 +78,7 @@ def round_weights(graph, images, grid: Grid) -> int:
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
-        linear.kernel.assign(rounded(kernel, known["gram"], known["factor"], grid))
+        linear.kernel.assign(round_kernel(kernel, known["gram"], known["factor"], grid))
         if layers == "convolution":
             raise _Rounded
 
@@ -119,7 +119,7 @@ def upper_factor(gram):
     return np.ascontiguousarray(inverse[::-1, ::-1])
 
 
-def rounded(kernel, gram, factor, grid: Grid):
+def round_kernel(kernel, gram, factor, grid: Grid):
     """A kernel on its grid.
 
     Arguments:

@@ -1,34 +1,34 @@
-"""Mixed precision: the fewest parts of an int8 file in more bits that meet a demand.
+"""Mixed precision: the fewest parts of an int8 file that fall back to more bits.
 
-First the error that each part makes alone: everything else in float. The parts are then
-raised in this order, and a list that meets the demand while half of it does not is
-searched with real files, as short as bisection finds it. Errors of parts add up nearly
-independently, so this order is the best there is without trying all subsets (compare
-HAWQ, arXiv 1905.03696, which orders by curvature).
+First the error that each part makes alone, with everything else in float. The parts
+then fall back in this order, and a list that meets the demand while half of it does not
+is searched with real files, as short as bisection finds it. Errors of parts add up
+nearly independently, which is what this order relies on (compare HAWQ, arXiv
+1905.03696, which orders by curvature).
 """
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..evaluation.interpreter import open_preserving, operators_of, short_name
 from ..evaluation.runners import load
-from ..evaluation.tensor_errors import open_preserving, short_name
-from ..evaluation.verify import compare
-from ..flatbuffer.quantizer_fixes import STAND_INS
+from ..evaluation.verify import measure_parity
+from ..flatbuffer.quantizer_fixes import OP_ALIASES
+from ..plan import OpOverride
 from ..progress import stage
+from ..resolve import only
 from .calibration import SAME_SCALE
-from .post_training import Rule, only, static
+from .post_training import output_pattern, quantize_static
 
-BITS = {"int16": 16, "float32": 32}
 IMAGES = 16  # for the order; the demand is measured on all
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Operators that are raised together.
+    """Operators that fall back together.
 
     Attributes:
         name: of the scope they are in, such as "encoderblock_3/attention".
@@ -42,83 +42,83 @@ class Part:
     macs: float = 0.0
     values: float = 0.0
 
-    def rules(self, bits) -> list[Rule]:
-        """That compute these operators with this many bits."""
+    def overrides(self, activations: str) -> list[OpOverride]:
+        """Overrides that compute these operators in a precision."""
         return [
-            Rule(operator, f"^{re.escape(output)};?$", activations=bits)
+            OpOverride(operator, output_pattern(output), activations)
             for operator, output in self.operators
         ]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
-    """What was raised, and why.
+class MixedPrecision:
+    """The parts that fell back, and why.
 
     Attributes:
         demand: in words.
         unit: of what was measured, "dB" or "points".
-        precision: of the raised parts, "int16" or "float32".
-        raised: names of the parts, the worst first.
+        precision: of these parts, "int16" or "float32".
+        parts: their names, the most sensitive first.
         total: number of parts there are.
-        cost: of raising them: `bytes` more, and the shares of all multiply-adds
-            (`macs`) and computed values (`values`) that now have more bits.
+        cost: `bytes` more, and the shares of all multiply-adds (`macs`) and computed
+            values (`values`) that now have more bits.
         sensitivity: part -> SQNR in dB of the output if this part alone is int8.
-        curve: (number of parts raised, what was measured) of every file tried.
+        curve: (number of parts that fell back, what was measured) of every file tried.
     """
 
     demand: str
     unit: str
     precision: str
-    raised: tuple[str, ...]
+    parts: tuple[str, ...]
     total: int
     cost: dict[str, float]
     sensitivity: dict[str, float]
     curve: tuple[tuple[int, float], ...]
 
     def __str__(self):
-        count, cost = f"{len(self.raised)} of {self.total} parts", self.cost
-        if not self.raised:
-            return f"{count} raised: int8 has {self.demand}"
+        count, cost = f"{len(self.parts)} of {self.total} parts", self.cost
+        if not self.parts:
+            return f"all {self.total} parts in int8, which has {self.demand}"
         return (
             f"{count} in {self.precision} for {self.demand}; {cost['macs']:.0%} of the "
             f"multiply-adds, {cost['values']:.0%} of the values, "
-            f"{cost['bytes'] / 1e3:+.0f} kB: {', '.join(self.raised)}"
+            f"{cost['bytes'] / 1e3:+.0f} kB: {', '.join(self.parts)}"
         )
 
 
-def parts(path, precision: str, kinds=None) -> list[Part]:
-    """What can be raised in a float file.
+def find_parts(path, precision: str, operators=None) -> list[Part]:
+    """Parts of a float file that can fall back.
 
     Arguments:
         path: a float32 `.tflite` file.
-        precision: a key of `BITS`.
-        kinds: operators that can be raised; None for all.
+        precision: "int16" or "float32".
+        operators: those that can have it; None for all.
     """
     interpreter, _, tensors = open_preserving(path)
-    ends = {interpreter.get_input_details()[0]["index"]}
+    inputs = {interpreter.get_input_details()[0]["index"]}
     found: dict[str, list] = {}
-    operators = interpreter._get_ops_details()
+    rows = operators_of(interpreter)
     shapes = {t["index"]: t["shape"] for t in interpreter.get_tensor_details()}
-    work = np.array([_work(op, shapes) for op in operators])
+    work = np.array([_work(op, shapes) for op in rows])
     work = work / np.maximum(work.sum(0), 1)
     last = {interpreter.get_output_details()[0]["index"]}
-    for op in reversed(operators):  # what moves the output has its type
+    for op in reversed(rows):  # what only moves the output has its dtype
         if last & set(op["outputs"]) and op["op_name"] in SAME_SCALE:
-            last |= {int(op["inputs"][0])}
-    for op, shares in zip(operators, work, strict=True):
-        kind, output = op["op_name"], int(op["outputs"][0])
-        # Both ends of the file have types of their own.
-        fixed = output in last or ends & set(map(int, op["inputs"]))
-        unable = kinds is not None and kind not in kinds
+            last.add(op["inputs"][0])
+    for op, shares in zip(rows, work, strict=True):
+        kind, output = op["op_name"], op["outputs"][0]
+        # The input and the output of the file have dtypes of their own.
+        fixed = output in last or inputs & set(op["inputs"])
+        unable = operators is not None and kind not in operators
         if precision == "int16":
-            unable = unable or kind in STAND_INS
+            unable = unable or kind in OP_ALIASES
         if fixed or unable or output not in tensors:
             continue
         name = tensors[output]["name"]
         found.setdefault(_scope(name), []).append((kind, name, shares))
     return [
-        Part(name, tuple(op[:2] for op in held), *np.sum([op[2] for op in held], 0))
-        for name, held in found.items()
+        Part(name, tuple(op[:2] for op in group), *np.sum([op[2] for op in group], 0))
+        for name, group in found.items()
     ]
 
 
@@ -132,57 +132,58 @@ def _scope(name):
 
 def _work(op, shapes):
     """(multiply-adds, values computed) of an operator."""
-    inputs, values = op["inputs"], int(np.prod(shapes[int(op["outputs"][0])]))
+    inputs, values = op["inputs"], int(np.prod(shapes[op["outputs"][0]]))
     if op["op_name"] == "BATCH_MATMUL":
-        return values * int(shapes[int(inputs[0])][-1]), values
+        return values * int(shapes[inputs[0]][-1]), values
     if op["op_name"] in ("FULLY_CONNECTED", "CONV_2D"):
-        return values * int(np.prod(shapes[int(inputs[1])][1:])), values
+        return values * int(np.prod(shapes[inputs[1]][1:])), values
     return 0, values
 
 
-def sensitivity(path, ranges, images, candidates: Sequence[Part]) -> dict[str, float]:
+def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]:
     """SQNR in dB of the output with one part in int8 and everything else in float.
 
     Arguments:
         path: the float32 `.tflite` file.
         ranges: of its tensors.
         images: (N, H, W, C).
-        candidates: the parts.
+        parts: of `find_parts`.
     """
     images, found = images[:IMAGES], {}
     reference = load(path)(images)
-    alone = pathlib.Path(path).with_name("alone.tflite")
-    for number, part in enumerate(candidates, 1):
-        stage(f"sensitivity of part {number} of {len(candidates)}")
-        rules = [*only(()), *part.rules(8)]
-        alone.write_bytes(static(path, ranges, "float32", "float32", rules))
-        found[part.name] = compare(reference, load(alone)(images)).sqnr_db
+    alone = pathlib.Path(f"{path}.alone")
+    for number, part in enumerate(parts, 1):
+        stage(f"sensitivity of part {number} of {len(parts)}")
+        overrides = [*only(()), *part.overrides("int8")]
+        content = quantize_static(path, ranges, "float32", "float32", overrides)
+        alone.write_bytes(content)
+        found[part.name] = measure_parity(reference, load(alone)(images)).sqnr_db
     alone.unlink(missing_ok=True)
     return found
 
 
-def fewest(
+def fewest_parts(
     order: Sequence[Part],
     measure: Callable[[Sequence[Part]], float],
-    enough: Callable[[float], bool],
+    is_enough: Callable[[float], bool],
 ) -> tuple[Sequence[Part], dict[int, float]]:
-    """A short list of parts to raise: doubled until it is enough, then halved back.
+    """A short list of parts to fall back: doubled until it is enough, then halved.
 
     Arguments:
-        order: the parts, the worst first; none raised is known not to be enough.
-        measure: writes the file with these parts raised and says how good it is.
-        enough: whether that meets the demand.
+        order: the parts, the most sensitive first; none is known not to be enough.
+        measure: writes the file in which these parts fell back and measures it.
+        is_enough: whether that meets the demand.
 
     Returns:
-        The parts, and what was measured: number raised -> value. If nothing is enough,
+        The parts, and what was measured: their number -> value. If nothing is enough,
         all parts.
     """
     tried: dict[int, float] = {}
 
     def good(count):
-        stage(f"trying {count} of {len(order)} parts raised")
+        stage(f"trying {count} of {len(order)} parts in more bits")
         tried[count] = measure(order[:count])
-        return enough(tried[count])
+        return is_enough(tried[count])
 
     low, high = 0, 1  # the least number that is enough is in (low, high]
     while not good(high):
@@ -195,6 +196,6 @@ def fewest(
     return order[:high], tried
 
 
-def finite(errors):
-    """For JSON, which has no infinity: a part without any error is left out."""
+def without_infinite(errors) -> dict[str, float]:
+    """Errors for JSON, which has no infinity: a part without any error is left out."""
     return {k: round(v, 2) for k, v in errors.items() if np.isfinite(v)}

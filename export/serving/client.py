@@ -4,7 +4,7 @@
     python client.py MODEL photo.jpg --grpc 127.0.0.1:8500
 
 REST needs nothing but Python. gRPC needs `pip install tensorflow-serving-api`, and
-saves a quarter of the bytes. An image that the server can not read has `valid` false.
+saves a quarter of the bytes. An image that the server cannot read has `valid` false.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def by_grpc(address, model, images, timeout=60):
 def describe(answer):
     """An answer in a line: classes with their scores, or with their share of a mask."""
     if not answer["valid"]:
-        return "can not be read as an image"
+        return "cannot be read as an image"
     if "masks" in answer:
         pixels = [number for row in answer["masks"] for number in row]
         counts = collections.Counter(pixels).most_common()

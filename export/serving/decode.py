@@ -1,7 +1,7 @@
 """Encoded images to pixels, in a TensorFlow graph: what a server does before the model.
 
 The result is that of `vit_keras.preprocessing` within one grey level: the same decoder
-settings, EXIF orientation, centre crop and antialiased filter. An item that can not be
+settings, EXIF orientation, centre crop and antialiased filter. An item that cannot be
 read never fails the others of its batch.
 """
 
@@ -92,11 +92,11 @@ class Decoder:
             found = data.from_tensor_slices((tf.range(count), items))
             found = found.map(one, num_parallel_calls=PARALLEL).ignore_errors()
             found = found.concatenate(spare).batch(count + 1)
-            places, pixels = found.get_single_element()
-            places = places[:, None]
-            pixels = tf.scatter_nd(places, pixels, tf.stack([count + 1, *shape]))
-            hits = tf.ones_like(places[:, 0], tf.int32)
-            valid = tf.scatter_nd(places, hits, [count + 1]) > 0
+            indices, pixels = found.get_single_element()
+            indices = indices[:, None]
+            pixels = tf.scatter_nd(indices, pixels, tf.stack([count + 1, *shape]))
+            hits = tf.ones_like(indices[:, 0], tf.int32)
+            valid = tf.scatter_nd(indices, hits, [count + 1]) > 0
         return tf.ensure_shape(pixels[:-1], (None, *shape)), valid[:-1]
 
     def decode(self, item):
@@ -175,7 +175,7 @@ def _rounded(grey):
 
 
 def _coloured(indices, palette):
-    """uint8 (H, W, 1) places in a palette (n, 3) to (H, W, 3)."""
+    """uint8 (H, W, 1) indices into a palette (n, 3) to (H, W, 3)."""
     import tensorflow as tf
 
     return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))

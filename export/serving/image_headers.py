@@ -9,7 +9,7 @@ class Header:
 
     Arguments:
         at, magic: what stands at the start, and where.
-        width, height: places of their bytes, the least significant first.
+        width, height: offsets of their bytes, the least significant first.
         shift: bits to drop from the height.
         bits: how many count.
         plus: added to both.
@@ -84,8 +84,8 @@ def size_of(item):
     height = width = tf.constant(0, tf.int64)
     for row in HEADERS:
 
-        def number(places, shift, row=row):
-            value = sum(raw[place] * 256**i for i, place in enumerate(places))
+        def number(offsets, shift, row=row):
+            value = sum(raw[offset] * 256**i for i, offset in enumerate(offsets))
             value = (value // 2**shift) % 2**row.bits + row.plus
             # A BMP whose rows go down has a negative height.
             return tf.minimum(value, 2**32 - value)

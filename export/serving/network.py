@@ -1,12 +1,12 @@
 """The network of a SavedModel: one function of pixels to all that signatures need."""
 
-from ..forms import Form
-from ..graph.build import find_vit, float32_copy, inference_graph
+from ..graph.build import find_vit, float32_copy, inference_graph, normalised
+from ..targets import GraphOptions
 
-SERVED = Form(rows=True)
+SERVED = GraphOptions(flat_tokens=True)
 
 
-def serving_body(model, preprocessing, images, outputs):
+def serving_network(model, preprocessing, images, outputs):
     """The function, and what a report says of it.
 
     Arguments:
@@ -55,11 +55,8 @@ def _inside(model, preprocessing, outputs):
     front = keras.Model(copy.input, blocks[0].input)
     tail = keras.Model(blocks[-1].output, top)
 
-    def function(pixels):
-        if preprocessing is not None:
-            scale, offset = preprocessing.scale_and_offset()
-            pixels = pixels * scale.astype("float32") + offset.astype("float32")
-        x, scores = front(pixels, training=False), []
+    def function(images):
+        x, scores = front(images, training=False), []
         for block in blocks:
             x = block(x, training=False, return_attention_scores=scored)
             if scored:  # they cost memory, and take a slower way
@@ -71,4 +68,4 @@ def _inside(model, preprocessing, outputs):
             found["attention"] = ops.stack(scores, 1)
         return {name: found[name] for name in ("output", *outputs)}
 
-    return function
+    return normalised(function, preprocessing)

@@ -61,15 +61,15 @@ def fit(pixels, image_size, preprocessing):
     start = tf.maximum((exact - box) / 2, 0.0)
     stop = tf.minimum(start + box, exact)
     # Pillow keeps a box in single precision.
-    ends = tf.cast(tf.cast(tf.stack([start, stop], 1), tf.float32), tf.float64)
+    span = tf.cast(tf.cast(tf.stack([start, stop], 1), tf.float32), tf.float64)
     name = preprocessing.interpolation
     if name == "nearest":
         for axis, size in enumerate(image_size):
-            places = _centres(ends[axis], size)
-            pixels = tf.gather(pixels, tf.cast(places, tf.int32), axis=axis)
+            indices = _centres(span[axis], size)
+            pixels = tf.gather(pixels, tf.cast(indices, tf.int32), axis=axis)
         return _finished(pixels, image_size)
     rows, columns = (
-        Taps.of(name, sides[axis], ends[axis], size)
+        Taps.of(name, sides[axis], span[axis], size)
         for axis, size in enumerate(image_size)
     )
     # Only what the crop reads: the rest of a long image need not be resampled.
@@ -82,12 +82,12 @@ def fit(pixels, image_size, preprocessing):
     return _finished(x, image_size)
 
 
-def _centres(ends, size):
+def _centres(span, size):
     """Where the middle of each output lies among the inputs, float64 (size,)."""
     import tensorflow as tf
 
-    step = (ends[1] - ends[0]) / size
-    return ends[0] + (tf.range(size, dtype=tf.float64) + 0.5) * step
+    step = (span[1] - span[0]) / size
+    return span[0] + (tf.range(size, dtype=tf.float64) + 0.5) * step
 
 
 def _turned(x):
@@ -128,31 +128,31 @@ class Taps:
     last: Any
 
     @classmethod
-    def of(cls, name, length, ends, size) -> "Taps":
+    def of(cls, name, length, span, size) -> "Taps":
         """Pillow's weights.
 
         Arguments:
             name: of the filter.
             length: number of inputs, int32 scalar.
-            ends: the part of them that becomes the output, float64 (2,).
+            span: the part of them that becomes the output, float64 (2,).
             size: number of outputs, an int.
         """
         import tensorflow as tf
 
         weigh, support = FILTERS[name]
-        stretch = tf.maximum((ends[1] - ends[0]) / size, 1.0)
-        centres, reach = _centres(ends, size), support * stretch
+        stretch = tf.maximum((span[1] - span[0]) / size, 1.0)
+        centres, reach = _centres(span, size), support * stretch
         low = tf.maximum(tf.cast(centres - reach + 0.5, tf.int32), 0)
         high = tf.minimum(tf.cast(centres + reach + 0.5, tf.int32), length)
-        places = low[:, None] + tf.range(tf.reduce_max(high - low))
-        inside = places < high[:, None]
-        distances = tf.cast(places, tf.float64) + 0.5 - centres[:, None]
+        indices = low[:, None] + tf.range(tf.reduce_max(high - low))
+        inside = indices < high[:, None]
+        distances = tf.cast(indices, tf.float64) + 0.5 - centres[:, None]
         weights = tf.where(inside, weigh(tf.abs(distances) / stretch), 0.0)
         weights /= tf.reduce_sum(weights, 1, keepdims=True)
         weights = tf.cast(tf.round(weights * 2**PRECISION), tf.int32)
         first, last = low[0], high[-1]
         taken = tf.where(inside)
-        columns = tf.cast(tf.gather_nd(places, taken) - first, tf.int64)
+        columns = tf.cast(tf.gather_nd(indices, taken) - first, tf.int64)
         matrix = tf.SparseTensor(
             tf.stack([taken[:, 0], columns], 1),
             tf.gather_nd(weights, taken),

@@ -1,34 +1,43 @@
 """Write a SavedModel directory for TensorFlow and TF Serving, and prove it."""
 
 import gc
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from .. import backend, child, memory
+from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import compare, predict
+from ..evaluation.verify import measure_parity, predict
+from ..graph import memory
+from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
 from ..progress import stage
-from ..quantization import calibration as images_of
-from ..report import ExportReport, publish, staged
+from ..report import ExportReport, publish, read_report, workspace
 from ..schemes import get_scheme
 from .decode import Decoder
 from .signatures import SIGNATURES, Server, check_names
 from .warmup import check_batch_sizes, write_warmup
 
+if TYPE_CHECKING:
+    import keras
+
+    from vit_keras import Preprocessing
+
 BATCH = 1  # images at a time for parity: what is between the layers needs memory, too
 
 
 def to_saved_model(
-    model,
-    path,
+    model: "keras.Model | str | os.PathLike[str]",
+    path: str | os.PathLike[str],
     *,
-    labels=None,
-    signatures=None,
-    top_k=5,
-    exif=True,
-    warmup=(),
-    calibration=None,
-    preprocessing=None,
+    labels: Any = None,
+    signatures: Sequence[str] | None = None,
+    top_k: int = 5,
+    exif: bool = True,
+    warmup: Sequence[int] = (),
+    calibration: Any = None,
+    preprocessing: "Preprocessing | None" = None,
 ) -> ExportReport:
     """Write a SavedModel with raw pixels in, run it, and compare it with the model.
 
@@ -40,7 +49,7 @@ def to_saved_model(
     - `predict_bytes`: `image_bytes` (N,), encoded JPEG, PNG, WebP, BMP or GIF, decoded
       and resized as evaluation does, to `logits`, `probabilities` (N, classes),
       `top_ids` int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An
-      item that can not be read has `valid` false, 0, -1 and "", and harms no other.
+      item that cannot be read has `valid` false, 0, -1 and "", and harms no other.
     - `classify`: TF Serving's classification API: `inputs` (N,), a tf.Example each with
       the image as `image/encoded`, to `classes` and `scores` (N, top_k).
     - `features`: `image_bytes` to `tokens` (N, T, D), those of the last norm, `pooled`
@@ -49,7 +58,7 @@ def to_saved_model(
 
     A model of classes per pixel, (N, H, W, classes), gives `masks` (N, H, W) in the
     first two: the class of each pixel, uint8, or int32 for more than 255 classes. Those
-    of an item that can not be read are 255, or -1.
+    of an item that cannot be read are 255, or -1.
 
     Each weight is stored once. `<path>.json` beside the directory holds the report.
 
@@ -58,12 +67,13 @@ def to_saved_model(
             file.
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
-        labels: class names, an asset of the directory.
+        labels: class names, an asset of the directory; None means those of the
+            `labels.txt` beside a `.keras` file, if there is one.
         signatures: which of the above; None for `predict_bytes` and, of a model with
             one vector of classes, `classify`. All but `serving_default` need a model
             with preprocessing.
-        top_k: classes that are named.
-        exif: turn encoded images as their EXIF orientation says, as evaluation does.
+        top_k: number of top classes that are returned.
+        exif: apply the EXIF orientation of encoded images, as evaluation does.
         warmup: batch sizes that the server shall run before it takes requests, written
             to `assets.extra/tf_serving_warmup_requests`; needs the extra "serving".
         calibration: pixels for the parity measurement; see `to_tflite`.
@@ -76,78 +86,101 @@ def to_saved_model(
         ValueError: an argument does not fit the model.
         FileExistsError: `path` exists.
         ParityError: the outputs are too far from the model's.
-        OSError: the directory can not be written.
+        OSError: the directory cannot be written.
         MissingDependency: the extra "export" is not installed.
     """
-    path = pathlib.Path(path)
-    if path.exists():
+    if os.path.exists(path):
         raise FileExistsError(
             f"`path` must not exist; a new version needs a new directory. "
             f"Received: path='{path}'"
         )
-    names = check_names(signatures, top_k)
-    warmup = check_batch_sizes(warmup)
+    user = UserInputs(model, calibration, None, preprocessing, labels)
     options = {
-        "labels": labels,
-        "signatures": names,
+        "signatures": check_names(signatures, top_k),
         "top_k": top_k,
         "exif": exif,
-        "warmup": warmup,
-        "calibration": calibration,
-        "preprocessing": preprocessing,
+        "warmup": check_batch_sizes(warmup),
     }
-    if not backend.here():
-        return child.in_child("saved-model", model, path, options)
+    if backend.is_tensorflow():
+        return write_saved_model(user, path, **options)
+    with user.saved() as inputs:
+        request = {"inputs": inputs, "path": os.fspath(path), **options}
+        backend.run_in_child("to_saved_model", request)
+    return read_report(path)
+
+
+def answer_request(inputs, path, signatures, **options):
+    """What the child process does, see `backend`; the report is beside the result."""
+    names = None if signatures is None else tuple(signatures)
+    write_saved_model(UserInputs.restored(inputs), path, names, **options)
+
+
+def write_saved_model(
+    user: UserInputs, path, signatures, top_k, exif, warmup
+) -> ExportReport:
+    """Make, prove and publish the directory; options as `to_saved_model` checked
+    them."""
     import tensorflow as tf
 
-    from ..inputs import Source
-
     stage("reading the model and the images")
-    limit = images_of.PARITY_LIMIT
-    source = Source.open(model, preprocessing, labels, calibration, limit)
-    model, pixels = source.model, source.images.pixels
-    names = _check_signatures(names, source)
+    path = pathlib.Path(path)
+    inputs = ExportInputs.open(user, PARITY_LIMIT)
+    names = _check_signatures(signatures, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with staged(path) as work:
+    with workspace(path) as work:
         stage("rewriting the graph")
-        server, rewrites, notes = _server(source, names, top_k, exif)
+        server, rewrites, notes = _server(inputs, names, top_k, exif)
         stage(f"writing {', '.join(names)}")
         try:
             backend.quietly(server.write, work, names)
         except tf.errors.OpError as error:  # a full or unwritable disk
-            raise OSError(f"'{path.parent}' can not be written: {error}") from error
+            raise OSError(f"'{path.parent}' cannot be written: {error}") from error
         if warmup:
             write_warmup(work, path.parent.name, names, warmup, server)
         del server  # and with it the weights, before they are read again
         gc.collect()
-        memory.give_back()
-        stage("comparing with the model")
-        rules = source.preprocessing
-        expected = predict(model, pixels, preprocessing=rules, batch_size=BATCH)
-        runner = runners.SavedModelRunner(work)
-        outputs = runner(pixels, batch_size=BATCH)
-        parity = compare(expected, outputs, get_scheme("float32").min_sqnr_db)
-        if not parity.passed:
-            raise ParityError(f"{path} was not written: {parity}", parity)
+        memory.trim()
+        parity, input_output = _prove(work, path, inputs)
         report = ExportReport(
             path=str(path),
             format="saved_model",
             scheme="float32",
             target=None,
             size_bytes=0,
-            input=f"{runner.input_dtype} {runner.input_shape}",
-            output=f"{runner.output_dtype} {runner.output_shape}",
+            **input_output,
             operators=None,
             parity=parity,
             rewrites=rewrites,
-            **source.describe(notes),
+            **inputs.report_fields(notes),
         )
         return publish(work, path, report)
 
 
-def _check_signatures(names, source):
+def _prove(work, path, inputs):
+    """Run the directory in TensorFlow and compare it with the Keras model.
+
+    Returns:
+        The parity, and what the signature says of its input and output.
+    """
+    stage("comparing with the model")
+    pixels, preprocessing = inputs.images.pixels, inputs.preprocessing
+    expected = predict(
+        inputs.model, pixels, preprocessing=preprocessing, batch_size=BATCH
+    )
+    runner = runners.SavedModelRunner(work)
+    outputs = runner(pixels, batch_size=BATCH)
+    parity = measure_parity(expected, outputs, get_scheme("float32").min_sqnr_db)
+    if not parity.passed:
+        raise ParityError(f"{path} was not written: {parity}", parity)
+    return parity, {
+        "input": f"{runner.input_dtype} {runner.input_shape}",
+        "output": f"{runner.output_dtype} {runner.output_shape}",
+    }
+
+
+def _check_signatures(names, inputs):
     """Names of the signatures to write."""
-    output, labelled = source.model.output_shape, ("classify",)
+    output, labelled = inputs.model.output_shape, ("classify",)
     vector = len(output) == 2
     if names is None:
         names = ("serving_default", "predict_bytes", *(labelled if vector else ()))
@@ -156,7 +189,7 @@ def _check_signatures(names, source):
             "`signatures` can hold classify only for a model with one vector of "
             f"classes per image. Received: output shape {output}"
         )
-    if source.preprocessing is None and names != ("serving_default",):
+    if inputs.preprocessing is None and names != ("serving_default",):
         raise ValueError(
             "`preprocessing` must be given for a model that carries none, or "
             "`signatures` be ('serving_default',): how encoded images are to be "
@@ -165,23 +198,26 @@ def _check_signatures(names, source):
     return names
 
 
-def _server(source, names, top_k, exif):
+def _server(inputs, names, top_k, exif):
     """What writes the directory, and what a report says of the network."""
-    from .network import serving_body
+    from .network import serving_network
 
-    model, rules = source.model, source.preprocessing
+    model, preprocessing = inputs.model, inputs.preprocessing
     shape = tuple(model.input_shape[1:])
     wanted = dict.fromkeys(o for n in names for o in SIGNATURES[n].outputs)
-    body, rewrites, notes = serving_body(
-        model, rules, source.images.pixels, tuple(wanted)
+    network, rewrites, notes = serving_network(
+        model, preprocessing, inputs.images.pixels, tuple(wanted)
     )
+    decoder = None
+    if preprocessing is not None:
+        decoder = Decoder(shape[:2], preprocessing, exif=exif)
     server = Server(
-        body,
+        network,
         shape,
-        dtype="float32" if rules is None else "uint8",
-        decoder=None if rules is None else Decoder(shape[:2], rules, exif=exif),
+        dtype="float32" if preprocessing is None else "uint8",
+        decoder=decoder,
         top_k=top_k,
-        labels=source.labels,
+        labels=inputs.labels,
         probabilities=_gives_probabilities(model),
     )
     return server, rewrites, notes

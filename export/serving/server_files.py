@@ -1,4 +1,4 @@
-"""What stands beside a SavedModel so that TF Serving runs it: four files and a client.
+"""Files beside a SavedModel with which TF Serving runs it, and a client.
 
 Formats: TF Serving's `model_server_config.proto`, `session_bundle_config.proto` and
 `monitoring_config.proto`, as text.
@@ -8,8 +8,10 @@ import os
 import pathlib
 import shutil
 
-from .. import report
+from vit_keras.atomic import publishing
+
 from ..errors import missing
+from ..report import versions
 from . import client
 
 INSIDE = "2.20.0"  # the release of TensorFlow in the image
@@ -117,11 +119,11 @@ def write_serving_files(saved_model, folder):
 
     Raises:
         ValueError: the directory's name is no version number.
-        OSError: a file can not be written.
+        OSError: a file cannot be written.
     """
     saved_model, folder = check_version(saved_model), pathlib.Path(folder)
-    versions = report.versions()
-    if "tensorflow" not in versions:
+    installed = versions()
+    if "tensorflow" not in installed:
         raise missing("tensorflow")
     folder.mkdir(parents=True, exist_ok=True)
     parent = os.path.relpath(saved_model.resolve().parent, folder.resolve())
@@ -134,7 +136,7 @@ def write_serving_files(saved_model, folder):
         "inside": INSIDE,
         "largest": BATCHES[-1],
         "allowed": "\n".join(f"allowed_batch_sizes: {size}" for size in BATCHES),
-        "tensorflow": versions["tensorflow"],
+        "tensorflow": installed["tensorflow"],
     }
     for name, text in (
         ("models.config", MODELS.format(**known)),
@@ -143,7 +145,6 @@ def write_serving_files(saved_model, folder):
         ("docker-compose.yml", COMPOSE.format(**known)),
         ("README.md", README.format(**known)),
     ):
-        with report.staged(folder / name) as beside:
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, folder / name)
+        with publishing(folder / name) as work:
+            work.write_text(text, encoding="utf-8")
     shutil.copy(client.__file__, folder / "client.py")

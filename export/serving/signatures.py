@@ -1,4 +1,4 @@
-"""The signatures of a SavedModel: what TF Serving lets clients ask for.
+"""The signatures of a SavedModel, by which clients of TF Serving call it.
 
 All share one function of the network, and each of its weights is one variable.
 """
@@ -16,13 +16,13 @@ NO_CLASS = 255  # in a mask of bytes, as the field's data sets have it
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One way to ask.
+    """One signature: its input, and what it needs of the network.
 
     Arguments:
         input: name of the input.
         encoded: whether it is encoded images, which are decoded in the graph.
         method: how TF Serving knows it.
-        outputs: names of the body's outputs that it needs.
+        outputs: names of the network's outputs that it needs.
     """
 
     input: str
@@ -45,16 +45,16 @@ class Server:
     """What the endpoints need.
 
     Arguments:
-        body: from float32 pixels (N, H, W, C) to a dict of outputs.
+        network: from float32 pixels (N, H, W, C) to a dict of outputs.
         shape: (H, W, C).
         dtype: of the images that `serving_default` takes.
         decoder: a `Decoder` for encoded images; None if the model takes no pixels.
-        top_k: how many classes are named.
+        top_k: number of top classes that are returned.
         labels: class names, or None.
         probabilities: whether the output is one already.
     """
 
-    body: Callable[[Any], dict[str, Any]]
+    network: Callable[[Any], dict[str, Any]]
     shape: tuple[int, int, int]
     dtype: str
     decoder: Any
@@ -76,7 +76,7 @@ class Server:
             graph = tf.function(function, [spec], autograph=False)
             return graph.get_concrete_function()
 
-        core = traced(self.body, tf.TensorSpec((None, *self.shape), "float32"))
+        core = traced(self.network, tf.TensorSpec((None, *self.shape), "float32"))
         decode = None
         if self.decoder is not None:
             decode = traced(self.decoder.decode, tf.TensorSpec((), tf.string))
@@ -137,7 +137,7 @@ class Server:
         return endpoint
 
     def _reply(self, name, found, table):
-        """What a signature answers, from the body's outputs."""
+        """The outputs of a signature, from those of the network."""
         import tensorflow as tf
 
         if name in ("features", "attention"):

@@ -4,21 +4,40 @@ import pathlib
 import re
 import tempfile
 
-from .. import backend
+from ..backend import quietly
 from ..errors import UnsupportedOperators
-from ..evaluation import check
+from ..evaluation.check import STATEFUL
+from ..flatbuffer.operators import read_operators
+from ..plan import ExportPlan
+
+MAX_BYTES = 2**31  # offsets in a flatbuffer have 32 bits and a sign
 
 
-def convert(function, model, path, scheme, batch, input_dtype):
+def check_size(model, plan: ExportPlan):
+    """Refuse what no `.tflite` file can hold, before any work is done.
+
+    Raises:
+        ValueError: too many weights.
+    """
+    dtype = plan.float_weights
+    size = model.count_params() * (2 if dtype == "float16" else 4)
+    if size >= MAX_BYTES:
+        raise ValueError(
+            "`model` must fit into a flatbuffer, which holds less than 2.1 GB. "
+            f"Received: {model.count_params():,} weights, {size / 1e9:.1f} GB in the "
+            f"{dtype} file that scheme={plan.scheme!r} starts from. "
+            "`export.to_saved_model` has no such limit"
+        )
+
+
+def convert(function, model, path, plan: ExportPlan):
     """Trace with a fixed batch and convert to a float `.tflite` file.
 
     Arguments:
         function: from float32 pixels to the output, of a `Graph`.
         model: whose input shape the file has.
         path: of the file.
-        scheme: "float16" stores the weights so; all others float32.
-        batch: number of images per run.
-        input_dtype: of the file.
+        plan: its batch, weights and input dtype.
 
     Raises:
         UnsupportedOperators: some are not builtin, or keep state.
@@ -29,30 +48,32 @@ def convert(function, model, path, scheme, batch, input_dtype):
     def serve(images):
         return {"output": function(tf.cast(images, "float32"))}
 
-    shape = (batch, *model.input_shape[1:])
-    spec = tf.TensorSpec(shape, tf.as_dtype(input_dtype), name="images")
+    # A quantised input is exactly uint8 only if the float graph starts in float.
+    dtype = "float32" if plan.calibrated else plan.input_dtype
+    shape = (plan.batch, *model.input_shape[1:])
+    spec = tf.TensorSpec(shape, tf.as_dtype(dtype), name="images")
     # An unknown batch would leave shape arithmetic in the file that delegates refuse.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serve", serve, input_signature=[spec])
     with tempfile.TemporaryDirectory() as folder:
-        backend.quietly(archive.write_out, folder, verbose=False)
+        quietly(archive.write_out, folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if scheme == "float16":
+        if plan.float_weights == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         try:
-            content = backend.quietly(converter.convert)
+            content = quietly(converter.convert)
         except Exception as error:  # ConverterError is private, a bare Exception
-            refused = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
-            if not refused:
+            unsupported = set(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
+            if not unsupported:
                 raise
             raise UnsupportedOperators(
                 "the model needs operators that are not builtin in TFLite: "
-                f"{', '.join(refused)}"
+                f"{', '.join(sorted(unsupported))}"
             ) from error
     pathlib.Path(path).write_bytes(content)
-    leftover = {op.name for op in check.operators(path)} & set(check.STATEFUL)
-    if leftover:
+    stateful = {op.name for op in read_operators(path)} & set(STATEFUL)
+    if stateful:
         raise UnsupportedOperators(
-            f"the file keeps state: {', '.join(sorted(leftover))}"
+            f"the file keeps state: {', '.join(sorted(stateful))}"
         )

@@ -9,8 +9,9 @@ import pathlib
 import zipfile
 from typing import Any
 
-from ..flatbuffer import objects
 from ..flatbuffer.metadata import ENTRY, RECORD
+from ..flatbuffer.objects import pack, unpack
+from ..inputs import ExportInputs
 from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
@@ -18,34 +19,25 @@ LABELS = "labels.txt"
 RECORDED = ("scheme", "target", "input", "output", "preprocessing", "rewrites")
 
 
-def embed(path, source, description=None, licence=None):
+def embed(path, inputs: ExportInputs):
     """Put metadata into a file, and the labels behind it.
 
     Arguments:
         path: a `.tflite` file, rewritten.
-        source: the `Source` of the export.
-        description, licence: of the model, in the user's words, or None.
-
-    Raises:
-        ValueError: a label is more than one line.
+        inputs: of the export.
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    from ..flatbuffer.metadata_schema import pack
+    from ..flatbuffer.metadata_schema import pack_metadata
 
     path = pathlib.Path(path)
-    model = objects.unpack(path.read_bytes())
-    model.buffers.append(schema.BufferT(data=pack(_say(source, description, licence))))
+    model = unpack(path.read_bytes())
+    model.buffers.append(schema.BufferT(data=pack_metadata(_metadata(inputs))))
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
-    path.write_bytes(objects.pack(model))
-    if source.labels is not None:
-        broken = [
-            label for label in source.labels if "".join(label.splitlines()) != label
-        ]
-        if broken:
-            raise ValueError(f"`labels` must be one line each. Received: {broken[0]!r}")
-        _append(path, LABELS, "\n".join(source.labels) + "\n")
+    path.write_bytes(pack(model))
+    if inputs.labels is not None:
+        _append(path, LABELS, "\n".join(inputs.labels) + "\n")
 
 
 def record(path, report: ExportReport):
@@ -66,15 +58,15 @@ def record(path, report: ExportReport):
     _append(path, RECORD, json.dumps(made, indent=2, allow_nan=False) + "\n")
 
 
-def _say(source, description, licence):
-    """The metadata of a model, as `metadata_schema.pack` takes it."""
-    inputs: dict[str, Any] = {"name": "images"}
-    outputs: dict[str, Any] = {"name": "output"}
-    if source.preprocessing is not None:
-        inputs |= _pixels(source.model.input_shape[1:])
-    if source.labels is not None:
-        outputs["content"] = {"content_properties": {"FeatureProperties": {}}}
-        outputs["associated_files"] = [
+def _metadata(inputs) -> dict[str, Any]:
+    """The metadata of a model, as `pack_metadata` takes it."""
+    entry: dict[str, Any] = {"name": "images"}
+    output: dict[str, Any] = {"name": "output"}
+    if inputs.preprocessing is not None:
+        entry |= _pixels(inputs.model.input_shape[1:])
+    if inputs.labels is not None:
+        output["content"] = {"content_properties": {"FeatureProperties": {}}}
+        output["associated_files"] = [
             {
                 "name": LABELS,
                 "description": "class names, in the order of the output",
@@ -82,11 +74,11 @@ def _say(source, description, licence):
             }
         ]
     metadata = {
-        "name": source.model.name,
-        "description": description,
-        "license": licence,
+        "name": inputs.model.name,
+        "description": inputs.description,
+        "license": inputs.licence,
         "subgraph_metadata": [
-            {"input_tensor_metadata": [inputs], "output_tensor_metadata": [outputs]}
+            {"input_tensor_metadata": [entry], "output_tensor_metadata": [output]}
         ],
         "associated_files": [
             {

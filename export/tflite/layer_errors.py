@@ -1,22 +1,33 @@
-"""Which tensor of an exported file went wrong."""
+"""The error of every tensor of an exported file."""
 
+import dataclasses
+import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import backend
 from ..evaluation.tensor_errors import TensorError, tensor_errors
-from ..forms import Form
-from ..quantization import trained
-from ..quantization.calibration import CALIBRATION_LIMIT
-from ..report import read_report, sidecar
+from ..evaluation.verify import sidecar
+from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
+from ..plan import ExportPlan
+from ..quantization.strategies import choose_strategy, register_layers
+from ..report import read_report
 from .converter import convert
 
+if TYPE_CHECKING:
+    import keras
 
-def verify_layers(model, path, images) -> list[TensorError]:
+
+def verify_layers(
+    model: "keras.Model | str | os.PathLike[str]",
+    path: str | os.PathLike[str],
+    images: Any,
+) -> list[TensorError]:
     """Compare every tensor of a quantised file with its float value.
 
-    The float file is written anew, in the form that the JSON beside the file tells, so
-    that both are the same graph.
+    The float file is written anew, by the plan in the JSON beside the file, so that
+    both are the same graph.
 
     Arguments:
         model: the Keras model that the file was made of, or the path of a `.keras`
@@ -41,40 +52,46 @@ def verify_layers(model, path, images) -> list[TensorError]:
     for needed in (path, sidecar(path)):
         if not needed.is_file():
             raise FileNotFoundError(f"there is no file '{needed}'")
-    report = read_report(path)
-    if not backend.here():
-        raise ValueError(
-            "tensors are compared on the backend TensorFlow. Give the path of the "
-            f"model: vit-export verify MODEL.keras {path} --data IMAGES --layers"
-        )
+    user = UserInputs(model, images)
+    if backend.is_tensorflow():
+        return _layer_errors(user, path)
+    with user.saved() as inputs:
+        request = {"inputs": inputs, "path": os.fspath(path)}
+        rows = backend.run_in_child("verify_layers", request)
+    return [TensorError(**row) for row in rows]
+
+
+def answer_request(inputs, path):
+    """What the child process does, see `backend`."""
+    errors = _layer_errors(UserInputs.restored(inputs), Path(path))
+    return [dataclasses.asdict(error) for error in errors]
+
+
+def _layer_errors(user, path):
     from vit_keras import Preprocessing
 
-    from ..graph.build import inference_graph
-    from ..inputs import Source
-
+    report = read_report(path)
+    plan = ExportPlan.from_dict(report.plan or {})
     inside = report.preprocessing and Preprocessing(**report.preprocessing)
-    aware = None
-    if trained.is_trained(model):
-        model = trained.opened(model)
-        aware = model.quantized
-    source = Source.open(model, inside, None, images, CALIBRATION_LIMIT)
-    _check_images(source.images, report)
-    if aware is not None:
-        graph = trained.trained_graph(aware)
-    else:
-        form = Form(**report.form)
-        graph = inference_graph(source.model, inside, source.images.pixels, form)
-    if tuple(graph.rewrites) != tuple(report.rewrites):
+    register_layers(plan)
+    user = dataclasses.replace(user, preprocessing=inside)
+    inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
+    _check_images(inputs.images, report)
+    # Weights are compared as they were before they were rounded.
+    graph = choose_strategy(
+        dataclasses.replace(plan, weights="float32"), inputs
+    ).graph()
+    if graph.rewrites != report.rewrites:
         raise ValueError(
             f"`model` must be the one that '{path}' was written of, by this release. "
             f"Its graph takes the rewrites {', '.join(graph.rewrites) or 'none'}; the "
             f"file's took {', '.join(report.rewrites) or 'none'}"
         )
-    batch = int(report.input.split("(")[1].split(",")[0])
+    as_float = dataclasses.replace(plan, float_weights="float32", input_dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder, "float.tflite")
-        convert(graph.function, source.model, reference, "float32", batch, "float32")
-        return tensor_errors(reference, path, source.images.pixels)
+        convert(graph.function, inputs.model, reference, as_float)
+        return tensor_errors(reference, path, inputs.images.pixels)
 
 
 def _check_images(images, report):

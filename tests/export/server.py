@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc as service
 
-from export.evaluation.saved_model_session import Servable
+from export.evaluation.saved_model_session import SavedModelSession
 from export.evaluation.tools.serving_requests import WARMUP, records
 
 UNLIMITED = [
@@ -121,7 +121,7 @@ def handler(name, servable):
 @contextlib.contextmanager
 def serving(path, name):
     """(REST address, gRPC address) of a server of one SavedModel."""
-    servable = Servable(path)
+    servable = SavedModelSession(path)
     for signature, key, value in records(servable.path / WARMUP, tf):  # as it starts
         servable.run(signature, {key: value})
     threads = concurrent.futures.ThreadPoolExecutor(8)

@@ -4,22 +4,21 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.runners import new_interpreter
-from export.evaluation.tensor_errors import open_preserving
+from export.evaluation.interpreter import new_interpreter, open_preserving
 from export.quantization import clipping
 from export.quantization.calibration import (
-    load_images,
     measure_ranges,
     same_scale_groups,
 )
 from vit_keras import Preprocessing
+from vit_keras.data import load_images
 
 STEPS = 255
 
 
 def seen(values, parts=7):
     """As it comes: in parts, of which the first is the narrowest."""
-    held = clipping.Seen()
+    held = clipping.Histogram()
     order = np.argsort(np.abs(values))
     for part in np.array_split(values[order], parts):
         held.add(part)
@@ -80,7 +79,7 @@ def test_outliers_are_clipped_by_those_that_clip():
 
 def test_bins_are_merged_exactly():
     values = DRAWS.normal(0, 1, 1000)
-    held = clipping.Seen()
+    held = clipping.Histogram()
     held.add(values[:10] * 1e-8)
     held.add(values)
     edges = (np.arange(2 * clipping.BINS + 1) - clipping.BINS) * held.width

@@ -56,7 +56,7 @@ def test_the_whole_way(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "top-1 agreement" in done.stdout
     done = run("check", file, "--target", "npu")
-    assert done.returncode == 0 and "accepted" in done.stdout
+    assert done.returncode == 0 and "supported" in done.stdout
 
     done = run("saved-model", folder / "model.keras", tmp_path / "digits" / "1")
     assert done.returncode == 0, done.stderr
@@ -76,7 +76,7 @@ def test_failed_check_is_status_1(folder, model, tmp_path):
     done = run("verify", folder / "model.keras", file, "--data", images)
     assert done.returncode == 1 and "needed 80 dB" in done.stdout
     done = run("check", file, "--target", "npu")
-    assert done.returncode == 1 and "refused" in done.stdout
+    assert done.returncode == 1 and "unsupported" in done.stdout
 
 
 def test_bad_input_is_status_2(folder, tmp_path):

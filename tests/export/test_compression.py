@@ -315,7 +315,7 @@ def run(tmp_path_factory):
 
 def test_commands(run, tmp_path, capsys):
     given = {"model": run / "model.keras", "data": str(run / "data"), "batch_size": 8}
-    training_commands.prune(
+    training_commands.prune_command(
         **given, out=tmp_path / "sparse", sparsity="0.5", epochs=2, distil=True
     )
     assert "accuracy on 10 held-out images" in capsys.readouterr().out
@@ -327,7 +327,7 @@ def test_commands(run, tmp_path, capsys):
     )
     given["distil"] = False
     given["model"] = tmp_path / "sparse" / "model.keras"
-    training_commands.cluster(
+    training_commands.cluster_command(
         **given, out=tmp_path / "few", clusters=4, keep_zeros=True, epochs=1
     )
     few = keras.models.load_model(tmp_path / "few" / "model.keras")
@@ -338,11 +338,11 @@ def test_commands(run, tmp_path, capsys):
 def test_commands_refuse(run, tmp_path):
     given = {"model": run / "model.keras", "data": str(run / "data"), "out": tmp_path}
     with pytest.raises(ValueError, match="Either `--sparsity`"):
-        training_commands.prune(**given)
+        training_commands.prune_command(**given)
     with pytest.raises(ValueError, match="Either `--sparsity`"):
-        training_commands.prune(**given, sparsity="0.5", heads=1)
+        training_commands.prune_command(**given, sparsity="0.5", heads=1)
     with pytest.raises(ValueError, match="Received: much"):
-        training_commands.prune(**given, sparsity="much")
+        training_commands.prune_command(**given, sparsity="much")
     with pytest.raises(FileExistsError, match="holds a model already"):
-        training_commands.cluster(**{**given, "out": run})
+        training_commands.cluster_command(**{**given, "out": run})
     assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"

@@ -9,6 +9,7 @@ from export.flatbuffer.objects import unpack
 from export.graph.build import inference_graph
 from export.quantization import gptq, post_training
 from export.quantization.gptq import GRIDS, Grid
+from export.resolve import resolve
 from export.tflite.converter import convert
 from tests.models import exported
 from vit_keras import Preprocessing
@@ -42,7 +43,7 @@ def test_errors_of_the_output_cancel(grid):
     x, kernel, gram, factor = problem()
     assert np.allclose(factor.T @ factor @ gram, np.eye(len(gram)))
     assert np.allclose(factor, np.triu(factor))
-    found = gptq.rounded(kernel, gram, factor, grid)
+    found = gptq.round_kernel(kernel, gram, factor, grid)
     plain = nearest(kernel, grid)
     errors = [np.mean((x @ (k - kernel)) ** 2) for k in (found, plain)]
     assert errors[0] < 0.3 * errors[1]
@@ -54,8 +55,8 @@ def test_errors_of_the_output_cancel(grid):
 def test_unrelated_inputs_are_rounded_to_the_nearest(grid):
     _, kernel, _, _ = problem()
     eye = np.eye(len(kernel))
-    found = gptq.rounded(kernel, eye, eye, grid)
-    rounded_twice = gptq.rounded(found, eye, eye, grid)
+    found = gptq.round_kernel(kernel, eye, eye, grid)
+    rounded_twice = gptq.round_kernel(found, eye, eye, grid)
     np.testing.assert_array_equal(rounded_twice, found)
     assert np.mean((found - kernel) ** 2) <= np.mean(
         (nearest(kernel, grid) - kernel) ** 2
@@ -82,7 +83,7 @@ def by_the_definition(kernel, gram, grid):
 @pytest.mark.parametrize("grid", [INT8, INT4], ids=["int8", "int4"])
 def test_same_as_the_definition(grid):
     _, kernel, gram, factor = problem(96, 20)
-    found = gptq.rounded(kernel, gram, factor, grid)
+    found = gptq.round_kernel(kernel, gram, factor, grid)
     np.testing.assert_allclose(found, by_the_definition(kernel, gram, grid), atol=1e-12)
 
 
@@ -93,7 +94,7 @@ def test_zeros_and_dead_inputs(grid):
     kernel = np.random.default_rng(1).normal(0, 0.1, (64, 8))
     kernel[:, 3] = 0
     gram = gptq.second_moment(x)
-    found = gptq.rounded(kernel, gram, gptq.upper_factor(gram), grid)
+    found = gptq.round_kernel(kernel, gram, gptq.upper_factor(gram), grid)
     assert np.isfinite(found).all()
     assert not found[:, 3].any()
     gram = gptq.second_moment(np.zeros((10, 64)))
@@ -154,9 +155,9 @@ def test_file_holds_what_was_rounded(grid, recipe, variant, pixels, tmp_path):
     assert gptq.round_weights(graph, pixels, grid) == 48
     after = [np.array(v) for v in graph.layer.variables]
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    convert(graph.function, model, path, "float32", 1, "float32")
+    convert(graph.function, model, path, resolve(input_dtype="float32"))
     floats = stored(path.read_bytes())
-    content = post_training.weights_only(path, recipe)
+    content = post_training.quantize_weights(path, recipe)
     rounded = {k: v for k, v in stored(content).items() if v[0] is not None}
     same = [
         name
@@ -204,7 +205,7 @@ def test_failure_leaves_the_layer_as_it_was(model, pixels, monkeypatch):
         raise MemoryError
 
     graph = inference_graph(model, Preprocessing(), pixels)
-    monkeypatch.setattr(gptq, "rounded", broken)
+    monkeypatch.setattr(gptq, "round_kernel", broken)
     with pytest.raises(MemoryError):
         gptq.round_weights(graph, pixels, INT4)
     assert graph.layer.visit is None and graph.layer.seen is None

@@ -6,12 +6,12 @@ import pytest
 
 import export
 import vit_keras
-from export.forms import Form
 from export.graph.build import find_vit, inference_graph
 from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
-from export.graph.vit_weights import read
+from export.graph.vit_weights import read_weights
+from export.targets import GraphOptions
 from vit_keras.preprocessing import Preprocessing, normalize
 
 SMALL = {
@@ -23,7 +23,7 @@ SMALL = {
     "mlp_dim": 40,
     "classes": 5,
 }
-# Model options, and the rewrites that can not apply to them.
+# Model options, and the rewrites that cannot apply to them.
 KINDS = {
     "token": ({}, ()),
     "gap": ({"pooling": "gap"}, ()),
@@ -81,7 +81,7 @@ def reference(model, images):
 def test_each_rewrite_is_exact(kind):
     model, images = build(kind), pixels()
     expected = reference(model, images)
-    weights = read(model, model.config.preprocessing)
+    weights = read_weights(model, model.config.preprocessing)
 
     def same(form=None, tolerance=1e-5):
         outputs = np.asarray(InferenceViT(weights, form)(images))
@@ -105,10 +105,10 @@ def test_each_rewrite_is_exact(kind):
     same()
     options = ("split_softmax", "heads_apart", "keys_as_rows", "columns_as_channels")
     for option in (*options, "convolutions"):
-        same(Form(**{option: True}))
-    same(Form(split_softmax=True, heads_apart=True, convolutions=True))
+        same(GraphOptions(**{option: True}))
+    same(GraphOptions(split_softmax=True, heads_apart=True, convolutions=True))
     # The tanh form differs from the exact GELU by up to 5e-4.
-    same(Form(gelu="tanh"), 2e-3)
+    same(GraphOptions(gelu="tanh"), 2e-3)
 
 
 @pytest.mark.parametrize("kind", ["token", "pre norm", "features"])
@@ -128,7 +128,7 @@ def test_graph_leaves_the_model_alone(kind):
 def test_norms_lose_mean_and_scale_and_keys_their_mean():
     model, images = build("token"), pixels(8)
     graph = inference_graph(model, model.config.preprocessing, images)
-    weights = graph.function.weights_held
+    weights = graph.function.source_weights
     for norm in (weights.norm, *(b.norm1 for b in weights.blocks)):
         assert norm.gamma is None and not norm.centred
     layer = InferenceViT(weights)
@@ -146,7 +146,7 @@ def test_rotation_removes_an_outlier():
     kernel = layer.kernel.numpy()
     kernel[:, 3] *= 50  # one channel of the stream
     layer.kernel.assign(kernel)
-    weights = read(model, None)
+    weights = read_weights(model, None)
 
     def peak():
         writer = weights.blocks[0].dense2.kernel

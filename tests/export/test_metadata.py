@@ -11,8 +11,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as litert
 
 import export
-from export.evaluation.check import operators
-from export.flatbuffer.metadata_schema import pack, unpack
+from export.flatbuffer.metadata_schema import pack_metadata, unpack_table
+from export.flatbuffer.operators import read_operators
 
 HERE = pathlib.Path(__file__).parent
 # Written by MediaPipe's own schema: `in_mediapipe.py golden`.
@@ -113,7 +113,7 @@ def in_mediapipe():
 
 
 def test_the_reader_reads_what_mediapipe_writes():
-    assert unpack(GOLDEN.read_bytes(), "ModelMetadata") == EXPECTED
+    assert unpack_table(GOLDEN.read_bytes(), "ModelMetadata") == EXPECTED
 
 
 def test_the_writer_writes_what_the_reader_reads():
@@ -121,9 +121,9 @@ def test_the_writer_writes_what_the_reader_reads():
     (graph,) = json.loads(json.dumps(EXPECTED["subgraph_metadata"]))
     graph["input_tensor_metadata"][0]["process_units"].pop()
     written["subgraph_metadata"] = [graph]
-    content = pack(written)
+    content = pack_metadata(written)
     assert content[4:8] == b"M001"
-    assert unpack(content, "ModelMetadata") == written
+    assert unpack_table(content, "ModelMetadata") == written
 
 
 def test_file_says_what_it_is(model, file):
@@ -159,13 +159,13 @@ def test_other_readers_find_it(file):
     entry = model.metadata[names.index("TFLITE_METADATA")]
     content = bytes(model.buffers[entry.buffer].data)
     assert content[4:8] == b"M001"
-    assert unpack(content, "ModelMetadata")["license"] == "CC-BY-4.0"
+    assert unpack_table(content, "ModelMetadata")["license"] == "CC-BY-4.0"
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
         assert archive.read("labels.txt").decode() == "\n".join(LABELS) + "\n"
         # MediaPipe maps them in memory.
         assert {i.compress_type for i in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert operators(file)
+    assert read_operators(file)
 
 
 def test_another_export_is_the_same_bytes(file, saved, tmp_path):
@@ -223,7 +223,7 @@ def test_describe(file):
 def test_mediapipe_reads_what_the_writer_writes(in_mediapipe, tmp_path):
     """By MediaPipe's own schema; and the golden file is what that still writes."""
     written = tmp_path / "ours.bin"
-    written.write_bytes(pack({"name": "Löwe", "associated_files": [FILE]}))
+    written.write_bytes(pack_metadata({"name": "Löwe", "associated_files": [FILE]}))
     found = in_mediapipe("unpack", written)
     assert found["name"] == "Löwe"
     assert found["associatedFiles"] == [{**FILE, "type": 2}]

@@ -1,5 +1,6 @@
 """Mixed precision by demand, and which tensor of a file went wrong."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from PIL import Image
 
 import export
 from export.evaluation import tensor_errors
-from export.evaluation.check import operators
 from export.evaluation.verify import predict
+from export.flatbuffer.operators import read_operators
 from export.graph.build import inference_graph
-from export.quantization import calibration, mixed_precision, post_training
-from export.targets import form_for
-from export.tflite import writer
+from export.quantization import (
+    calibration,
+    mixed_precision,
+    post_training,
+    strategies,
+)
+from export.resolve import resolve
 from export.tflite.converter import convert
 from tests.models import exported
 from vit_keras import Preprocessing
@@ -23,7 +28,7 @@ from vit_keras import Preprocessing
 
 @pytest.fixture(scope="module")
 def plain(model, pixels, tmp_path_factory):
-    """dB of the int8 file with nothing raised."""
+    """dB of the int8 file in which nothing falls back."""
     path = tmp_path_factory.mktemp("plain") / "m.tflite"
     return export.to_tflite(
         model, path, scheme="int8", calibration=pixels
@@ -34,18 +39,19 @@ def plain(model, pixels, tmp_path_factory):
 def test_fewest_is_the_least_that_is_enough(length):
     order = [mixed_precision.Part(str(i), ()) for i in range(length)]
     for needed in range(1, length + 1):
-        found, tried = mixed_precision.fewest(order, len, needed.__le__)
+        found, tried = mixed_precision.fewest_parts(order, len, needed.__le__)
         assert found == order[:needed]
         assert len(tried) <= 2 * np.log2(needed) + 2
-    found, _ = mixed_precision.fewest(order, len, lambda count: False)
+    found, _ = mixed_precision.fewest_parts(order, len, lambda count: False)
     assert found == order
 
 
 def test_parts_are_of_blocks_and_know_their_work(model, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     graph = inference_graph(model, Preprocessing(), pixels)
-    convert(graph.function, model, path, "int8", 1, "float32")
-    parts = {part.name: part for part in mixed_precision.parts(path, "float32")}
+    plan = resolve("int8", has_calibration=True)
+    convert(graph.function, model, path, plan)
+    parts = {p.name: p for p in mixed_precision.find_parts(path, "float32")}
     kinds = ("norm", "attention", "residual", "norm_1", "mlp")
     blocks = [f"encoderblock_{i}/{kind}" for i in (0, 1) for kind in kinds]
     assert set(parts) == {"embedding", *blocks, "top/norm", "top"}
@@ -86,33 +92,33 @@ def test_demand_is_met_by_few_parts(model, pixels, plain, target, precision, tmp
     # Measured by the public function, not by what chose the parts.
     assert export.verify(model, path, pixels[:32]).sqnr_db >= plain + 1
     assert report.mixed["precision"] == precision
-    raised, total = report.mixed["raised"], report.mixed["total"]
-    assert 0 < len(raised) < total
+    parts, total = report.mixed["parts"], report.mixed["total"]
+    assert 0 < len(parts) < total
     curve = dict(report.mixed["curve"])
-    assert curve[0] < plain + 1 <= curve[len(raised)]
-    kinds = {kind for op in operators(path) for kind in (*op.inputs, *op.outputs)}
+    assert curve[0] < plain + 1 <= curve[len(parts)]
+    kinds = {kind for op in read_operators(path) for kind in (*op.inputs, *op.outputs)}
     assert precision.upper() in kinds
     assert target == "openvino" or "FLOAT32" not in kinds
-    assert report.notes[-1].startswith(f"{len(raised)} of {total} parts in")
+    assert report.notes[-1].startswith(f"{len(parts)} of {total} parts in")
     cost = report.mixed["cost"]
     assert 0 <= cost["macs"] < 1 and 0 < cost["values"] < 1
     assert f"{cost['values']:.0%} of the values" in report.notes[-1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.tflite", "m.tflite.json"]
 
 
-def test_demand_that_int8_meets_raises_nothing(model, pixels, plain, tmp_path):
+def test_demand_that_int8_meets_changes_nothing(model, pixels, plain, tmp_path):
     report = export.to_tflite(
         *(model, tmp_path / "m.tflite"),
         **{"scheme": "int8", "calibration": pixels, "min_sqnr": plain / 2},
     )
-    assert report.mixed["raised"] == ()
+    assert report.mixed["parts"] == ()
     assert set(report.mixed["cost"].values()) == {0}
-    assert "raised: int8 has an SQNR of" in report.notes[-1]
+    assert "parts in int8, which has an SQNR of" in report.notes[-1]
     assert report.mixed["sensitivity"] == {}
 
 
 def test_demand_that_nothing_meets_is_refused(model, pixels, tmp_path):
-    with pytest.raises(export.ParityError, match="can not reach an SQNR of 110 dB"):
+    with pytest.raises(export.ParityError, match="cannot reach an SQNR of 110 dB"):
         export.to_tflite(
             *(model, tmp_path / "m.tflite"),
             **{"scheme": "int8", "calibration": pixels, "min_sqnr": 110},
@@ -136,7 +142,9 @@ def test_accuracy_drop_on_a_folder(model, pixels, tmp_path):
     )
     outputs = export.load(path)(pixels)
     assert 100 * np.mean(outputs.argmax(1) != answers) <= 12.5
-    with pytest.raises(ValueError, match="must have folders named as the labels, a, b"):
+    with pytest.raises(
+        ValueError, match="must hold classes of the model .a, b.*unknown: "
+    ):
         export.to_tflite(
             *(model, path),
             **{"scheme": "int8", "calibration": pixels, "accuracy_drop": 12.5},
@@ -188,15 +196,16 @@ def test_accuracy_drop_of_a_model_on_another_backend(model, pixels, tmp_path):
 def test_vela_takes_every_operator_of_the_table_in_int16(target, pixels, tmp_path):
     pytest.importorskip("ethosu.vela")
     model, path = exported(), tmp_path / "m.tflite"
-    form = form_for("int8", target, wide=True)
-    graph = inference_graph(model, Preprocessing(), pixels, form)
-    convert(graph.function, model, path, "int8", 1, "float32")
+    plan = resolve("int8", target, has_calibration=True, min_sqnr=1.0)
+    graph = inference_graph(model, Preprocessing(), pixels, plan.graph)
+    convert(graph.function, model, path, plan)
     ranges = calibration.measure_ranges(path, pixels, True)
-    wide = export.TARGETS[target].wide
-    raised = mixed_precision.parts(path, "int16", wide)
-    rules = [rule for part in raised for rule in part.rules(16)]
-    assert {rule.operator for rule in rules} <= set(wide)
-    path.write_bytes(post_training.static(path, ranges, "uint8", "int8", rules))
+    able = export.TARGETS[target].fallback_operators
+    parts = mixed_precision.find_parts(path, "int16", able)
+    overrides = [row for part in parts for row in part.overrides("int16")]
+    assert {row.operator for row in overrides} <= set(able)
+    content = post_training.quantize_static(path, ranges, "uint8", "int8", overrides)
+    path.write_bytes(content)
     report = export.check(path, target)
     assert report.passed, str(report)
 
@@ -216,7 +225,7 @@ def narrow(monkeypatch):
         low, high = found[culprit]
         return {**found, culprit: (low / 100, high / 100)}
 
-    monkeypatch.setattr(writer.images_of, "measure_ranges", ranges)
+    monkeypatch.setattr(strategies, "measure_ranges", ranges)
     return name
 
 
@@ -233,18 +242,13 @@ def test_error_names_the_first_wrong_tensor(model, pixels, narrow, tmp_path, cap
 
 
 def test_refusal_says_where(model, pixels, narrow, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "get_scheme", lambda name: _Strict(name))
+    strict = dataclasses.replace(export.SCHEMES["int8"], min_sqnr_db=100.0)
+    monkeypatch.setitem(export.SCHEMES, "int8", strict)
     with pytest.raises(export.ParityError, match="the first tensor below is"):
         export.to_tflite(
             *(model, tmp_path / "m.tflite"),
             **{"scheme": "int8", "calibration": pixels, "min_sqnr": None},
         )
-
-
-def _Strict(name):
-    import dataclasses
-
-    return dataclasses.replace(export.SCHEMES[name], min_sqnr_db=100.0)
 
 
 def test_layers_need_the_model_and_the_images_of_the_file(model, pixels, tmp_path):
@@ -269,5 +273,5 @@ def test_plot_of_the_errors(ending, tmp_path):
         tensor_errors.TensorError("embedding/add", "ADD", "int8", 40.0),
         tensor_errors.TensorError("encoderblock_0/mlp/Gelu", "GELU", "int8", 30.0),
     ]
-    tensor_errors.plot(errors, tmp_path / f"e.{ending}")
+    tensor_errors.plot_errors(errors, tmp_path / f"e.{ending}")
     assert (tmp_path / f"e.{ending}").stat().st_size > 1000

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.tensor_errors import open_preserving
+from export.evaluation.interpreter import open_preserving
 from export.flatbuffer import operators
 from export.quantization.aware import litert_rounding
 from tests.models import exported
@@ -147,7 +147,9 @@ def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
     report = export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
-    linear = [op for op in operators.operators(path) if op.name == "FULLY_CONNECTED"]
+    linear = [
+        op for op in operators.read_operators(path) if op.name == "FULLY_CONNECTED"
+    ]
     assert [op.inputs[1] for op in linear].count("INT4") == int4  # all of the block
     held = f"6 kernels of {bits} bits as {'int4' if int4 else 'int8'}"
     assert any(held in note for note in report.notes)
@@ -189,7 +191,7 @@ def test_structure_of_a_graph(aware):
     constants = [constant for _, constant in structure.shifts.values()]
     assert constants == pytest.approx([1e-6] * 5)
     for index, (addend, _) in structure.shifts.items():
-        assert aware.quantized.ends(index)[1] > aware.quantized.ends(addend)[1]
+        assert aware.quantized.limits(index)[1] > aware.quantized.limits(addend)[1]
     places = {place.rsplit(".", 1)[0] for place in structure.biases}
     assert places == {
         kernel.rsplit(".", 1)[0] for _, kernel in structure.biases.values()

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import export
+from export.resolve import resolve
 from export.tflite import writer
-from export.tflite.options import check_size
+from export.tflite.converter import check_size
 from tests.models import exported
 
 # (options, what the message must say)
@@ -21,13 +22,13 @@ from tests.models import exported
 REFUSED = [
     ({"scheme": "int7"}, "`scheme` must be one of float32, float16"),
     ({"scheme": "int8"}, "`calibration` is required by scheme='int8'"),
-    ({"target": "toaster"}, "`target` must be one of cpu, npu"),
+    ({"target": "toaster"}, "`target` must be one of any, cpu, npu"),
     ({"target": "npu"}, "`scheme` must be one of int8, int8_attention16 for"),
     ({"batch": 0}, "`batch` must be an integer >= 1"),
     ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
     ({"output_dtype": "int8"}, "`output_dtype` must be one of float32"),
     ({"labels": ["a", "b"]}, "`labels` must have 10 names"),
-    ({"min_sqnr": 20}, "raise parts of a file with scheme='int8'"),
+    ({"min_sqnr": 20}, "need scheme='int8'"),
     ({"scheme": "int8", "min_sqnr": 0}, "`min_sqnr` must be above 0 dB"),
     ({"scheme": "int8", "min_sqnr": 9, "accuracy_drop": 1}, "not both"),
     ({"scheme": "int8", "accuracy_drop": 1}, "`accuracy_drop` needs `evaluation`"),
@@ -137,14 +138,14 @@ def test_what_overflows_is_named(pixels, tmp_path):
 
 def test_model_beyond_a_flatbuffer_is_refused_at_once(model, tmp_path, monkeypatch):
     most = 4 * model.count_params()
-    monkeypatch.setattr("export.tflite.options.MOST_BYTES", most)
+    monkeypatch.setattr("export.tflite.converter.MAX_BYTES", most)
     calls = []
     monkeypatch.setattr(writer, "convert", lambda *args: calls.append(args))
     with pytest.raises(ValueError, match="fit into a flatbuffer") as caught:
         export.to_tflite(model, tmp_path / "m.tflite", scheme="dynamic_int8")
     assert f"{model.count_params():,} weights" in str(caught.value)
     assert not calls and list(tmp_path.iterdir()) == []
-    check_size(model, "float16")  # half as large
+    check_size(model, resolve("float16"))  # half as large
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -258,7 +259,7 @@ TYPED = {
     "labels of evaluation": (
         ["good.keras", *INT8, "good.npy", "--accuracy-drop", "1"]
         + ["--evaluation", "empty"],
-        "`evaluation` must be a folder of class folders",
+        "`evaluation` must be labelled images",
     ),
 }
 

@@ -9,7 +9,7 @@ import export
 from export.evaluation.benchmark import size_bytes
 from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import FOR_INTEGERS, SHIFTS
-from export.graph.vit_weights import read
+from export.graph.vit_weights import read_weights
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -57,9 +57,9 @@ def test_weights_are_stored_once(model, servable):
 def test_weights_are_in_memory_once(model, servable):
     """Arrays are given up as their variables are made; what helps only integers, and
     would cost a float its last digits, is left out."""
-    given, kept = read(model, None), read(model, None)
+    given, kept = read_weights(model, None), read_weights(model, None)
     lean, whole = InferenceViT(given, keep=False), InferenceViT(kept)
-    assert lean.weights_held is None and given.blocks[1].dense2.kernel is None
+    assert lean.source_weights is None and given.blocks[1].dense2.kernel is None
     assert kept.blocks[1].dense2.kernel.dtype == "float32"
     assert kept.blocks[1].dense2.bias.dtype == "float64"
     for one, other in zip(lean.weights, whole.weights, strict=True):
@@ -101,6 +101,6 @@ def test_full_disk_is_an_os_error(model, tmp_path, monkeypatch):
 
     # What calls TensorFlow's writer.
     monkeypatch.setattr("export.backend.quietly", full)
-    with pytest.raises(OSError, match="can not be written: No space left"):
+    with pytest.raises(OSError, match="cannot be written: No space left"):
         export.to_saved_model(model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []

@@ -63,7 +63,7 @@ def test_contract_is_kept(servable):
     report = export.check(servable, "tf-serving")
     assert report.passed, report
     assert report.facts["warm-up records"] == 3 * len(BATCHES)
-    assert "accepted by TensorFlow" in str(report)
+    assert "supported, by TensorFlow" in str(report)
 
 
 def test_contract_finds_what_is_wrong(servable, tmp_path):
@@ -127,7 +127,7 @@ def test_client_by_rest_and_grpc(server, answers):
         assert found[2]["top_labels"] == [LABELS[i] for i in answers[1][1]]
         assert found[1]["top_labels"] == [""] * 5
     assert client.describe(found[0]).startswith(LABELS[answers[0][1][0]])
-    assert "can not be read" in client.describe(found[1])
+    assert "cannot be read" in client.describe(found[1])
 
 
 def test_client_reports_the_servers_message(server):
@@ -190,7 +190,7 @@ def test_written_client_stands_alone(servable, server, answers, tmp_path):
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.startswith(f"a.jpg: {LABELS[answers[0][1][0]]}")
-    assert second == "b.jpg: can not be read as an image"
+    assert second == "b.jpg: cannot be read as an image"
     done = subprocess.run(
         [sys.executable, "client.py", "vit", "a.jpg", "--rest", "http://127.0.0.1:9"],
         cwd=tmp_path,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.saved_model_session import Servable
+from export.evaluation.saved_model_session import SavedModelSession
 from export.serving.signatures import SIGNATURES
 from tests.export.pictures import bad_items, evaluated, good_items
 from tests.models import exported
@@ -121,7 +121,7 @@ PYTHONS = [sys.executable, *os.environ.get("OTHER_PYTHONS", "").split()]
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_c_loader_answers_without_python(model, servable, python):
-    found = Servable(servable).signatures
+    found = SavedModelSession(servable).signatures
 
     def request(name, items):
         (feed,) = (info.name for info in found[name].inputs.values())
@@ -162,7 +162,7 @@ def test_network_is_written_once_and_does_not_train(tmp_path):
     reader = tf.train.load_checkpoint(str(tmp_path / "1" / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
     assert sum(np.prod(s) for s in shapes.values() if s) == model.count_params()
-    graph = Servable(tmp_path / "1").session.graph.as_graph_def()
+    graph = SavedModelSession(tmp_path / "1").session.graph.as_graph_def()
     operators = [node.op for node in graph.node]
     for function in graph.library.function:
         operators += [node.op for node in function.node_def]

@@ -90,5 +90,5 @@ def test_what_evaluation_can_not_read_is_bad():
     others = ("tiff", "avif", "animated webp", "strip", "packed bmp", "large jpeg")
     for name, item in bad_items().items():
         if name not in others:
-            with pytest.raises(ValueError, match="can not read"):
+            with pytest.raises(ValueError, match="cannot read"):
                 evaluated(item, (32, 32), Preprocessing())

@@ -9,8 +9,8 @@ import pytest
 
 import export
 import vit_keras
-from export.evaluation.check import operators
 from export.evaluation.verify import predict
+from export.flatbuffer.operators import read_operators
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -72,7 +72,7 @@ def test_int8_file_is_integer_only(variant, tmp_path):
     model = exported(**VARIANTS[variant])
     images, path = noise(model), tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme="int8", target="npu", calibration=images)
-    found = operators(path)
+    found = read_operators(path)
     names = {op.name for op in found}
     assert "NEG" not in names
     assert not names & {"DEQUANTIZE", "CUSTOM", "READ_VARIABLE"}
@@ -145,7 +145,7 @@ def test_batch_is_fixed(model, pixels, scheme, tmp_path):
     assert runner(pixels[:10]).shape == (10, 10)
     assert export.verify(model, path, pixels[:10]).passed
     dynamic = {"SHAPE", "PACK", "GATHER", "REDUCE_PROD", "BROADCAST_TO"}
-    assert not dynamic & {op.name for op in operators(path)}
+    assert not dynamic & {op.name for op in read_operators(path)}
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -300,7 +300,7 @@ def test_int4_that_loses_the_signal_is_refused(pixels, tmp_path):
 def test_attention_in_int16(model, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme="int8_attention16", calibration=pixels)
-    for op in operators(path):
+    for op in read_operators(path):
         kinds = {k for k in (*op.inputs, *op.outputs) if k != "INT32"}
         if op.name in ("SOFTMAX", "BATCH_MATMUL"):
             assert kinds == {"INT16"}
@@ -311,7 +311,7 @@ def test_split_softmax_of_int8(model, pixels, tmp_path):
     """What stands in for EXP and the maximum is gone again."""
     path = tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme="int8", calibration=pixels)
-    names = {op.name for op in operators(path)}
+    names = {op.name for op in read_operators(path)}
     assert {"EXP", "REDUCE_MAX"} <= names
     assert not names & {"SOFTMAX", "HARD_SWISH", "REDUCE_MIN"}
 

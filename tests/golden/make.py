@@ -10,7 +10,7 @@ Each case is a folder with the checkpoint as its package writes it and
     package       what wrote it
     config        the fields of our ViTConfig that it implies; `layer_scale` says
                   whether there is LayerScale, whose start value no file tells
-    needs         those of them that can not be read from the file
+    needs         those of them that cannot be read from the file
 
 No case is made by a test: the files are kept, and this script says where they come
 from. Name the groups to make; the others stay as they are:

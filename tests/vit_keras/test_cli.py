@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.vit_keras.training.runs import same
 from vit_keras import PRESETS, cli, data
-from vit_keras.training import RECIPES
+from vit_keras.training import RECIPES, fit
 
 
 def run(*arguments):
@@ -36,9 +36,10 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "run"
-    sizes = "--image-size 8 --patch-size 4 --num-layers 1 --hidden-size 16"
-    sizes += " --num-heads 2 --mlp-dim 16 --epochs 1"
-    done = run("train", "--data", "digits", "--out", out, *sizes.split())
+    sizes = "image_size=8 patch_size=4 num_layers=1 hidden_size=16 num_heads=2"
+    settings = [f"model.{size}" for size in (sizes + " mlp_dim=16").split()]
+    options = [part for text in settings for part in ("--set", text)]
+    done = run("train", "--data", "digits", "--out", out, "--epochs", 1, *options)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -111,7 +112,7 @@ def test_as_a_program(tmp_path):
 def parsed(monkeypatch, *arguments):
     """The recipe that `train` gets from a command line."""
     got = []
-    monkeypatch.setattr(cli, "train", lambda data, recipe, *_, **__: got.append(recipe))
+    monkeypatch.setattr(fit, "train", lambda data, recipe, **_: got.append(recipe))
     options = ["train", "--data", "digits", "--out", "x"]
     result = CliRunner().invoke(cli.app, [*options, *arguments])
     if result.exception:
@@ -136,7 +137,7 @@ def test_stopped_by_the_user(monkeypatch, tmp_path, kept):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", stopped)
+    monkeypatch.setattr(fit, "train", stopped)
     if kept:
         folder = tmp_path / "checkpoint" / "000001"
         folder.mkdir(parents=True)
@@ -145,7 +146,7 @@ def test_stopped_by_the_user(monkeypatch, tmp_path, kept):
     options = ["train", "--data", "digits", "--out", str(tmp_path)]
     result = CliRunner().invoke(cli.app, options)
     assert result.exit_code == 130
-    assert ("goes on from the last checkpoint" in result.output) == kept
+    assert ("resumes from the last checkpoint" in result.output) == kept
 
 
 @pytest.mark.parametrize(
@@ -172,13 +173,13 @@ def test_recipes():
 
 def test_bad_input_is_one_clear_line(trained, photo, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
-    failed(run("evaluate", tmp_path, "--data", "digits"), "can not be opened")
+    failed(run("evaluate", tmp_path, "--data", "digits"), "cannot be opened")
     (tmp_path / "bad.json").write_text('{"epoch": 3}')
     options = ["--data", "digits", "--out", tmp_path / "x"]
     failed(run("train", *options, "--recipe", tmp_path / "bad.json"), "no recipe")
     text = tmp_path / "text.png"
     text.write_text("hello")
-    failed(run("predict", trained, text), "can not read", "text.png")
+    failed(run("predict", trained, text), "cannot read", "text.png")
 
 
 def test_bad_usage(trained, tmp_path):

@@ -87,7 +87,7 @@ def test_corrupt_file_is_named_and_left_out(photos):
 def test_large_data_stays_on_disk(photos, monkeypatch):
     corrupt(photos)
     kept, _ = data.prepare(data.folder(photos), (8, 8), RULES)
-    monkeypatch.setattr(data, "CACHE_BYTES", 100)
+    monkeypatch.setattr("vit_keras.data.reading.CACHE_BYTES", 100)
     lazy, bad = data.prepare(data.folder(photos), (8, 8), RULES)
     assert isinstance(lazy.images, list) and len(lazy) == 6 and len(bad) == 1
     a = data.Batches(kept, (8, 8), RULES, 4)

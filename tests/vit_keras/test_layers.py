@@ -419,7 +419,7 @@ def test_attention_scores_are_distributions(fused, qk_norm):
 
 
 def test_normed_scores_do_not_see_the_size_of_the_input():
-    """What qk_norm is for: scores can not grow without bound in training."""
+    """What qk_norm is for: scores cannot grow without bound in training."""
     layer = layers.MultiHeadAttention(3, qk_norm=True, qkv_bias=False)
     x = values((2, 7, 12))
     _, small = layer(x, return_attention_scores=True)

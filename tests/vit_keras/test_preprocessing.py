@@ -82,7 +82,7 @@ def test_black_and_white():
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_alpha_is_dropped(kind):
-    # Not 0: WebP may change what can not be seen.
+    # Not 0: WebP may change what cannot be seen.
     alpha = np.full((12, 10, 1), 7, "uint8")
     rgba = np.concatenate([picture(), alpha], axis=-1)
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -182,7 +182,7 @@ def test_missing_file(tmp_path):
 
 
 def test_directory_is_no_image(tmp_path):
-    with pytest.raises(ImageError, match="can not read"):
+    with pytest.raises(ImageError, match="cannot read"):
         read_image(tmp_path)
 
 

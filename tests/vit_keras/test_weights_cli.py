@@ -107,7 +107,7 @@ def test_inspect(cli, name):
     fields = dict(line[2:].split(": ", 1) for line in lines[3:])
     expected = dict(case["config"])
     scaled = expected.pop("layer_scale", False)
-    if rest:  # what the command line can not say: see the test below
+    if rest:  # what the command line cannot say: see the test below
         for field in ("image_size", "position_prefix", *rest):
             expected.pop(field, None)
             fields.pop(field, None)
@@ -273,7 +273,7 @@ def test_what_a_layout_can_not_express(cli, tmp_path):
     path, heads = file_of("timm-token"), ["--num-heads", 2]
     failed(
         cli("convert", path, out, "--layout", "augreg", *heads),
-        "the layout augreg can not express this model: mlp_activation='gelu'",
+        "the layout augreg cannot express this model: mlp_activation='gelu'",
     )
     assert not list(tmp_path.rglob("*"))
 

@@ -3,20 +3,9 @@
 import pathlib
 from typing import Annotated, Any
 
-import rich
-import rich.table
 import typer
 
-from ..atomic import staged
-from ..config import ViTConfig
-from ..model import from_checkpoint
-from ..presets import PRESETS
-from ..weights import PUBLISHED, CheckpointError, save_checkpoint
-from ..weights.axes import shapes_of
-from ..weights.describe import describe
-from ..weights.formats.keras_file import is_own
-from ..weights.loader import find
-from ..weights.recognise import recognise
+from .tables import escaped, new_table, print_table
 
 app = typer.Typer(help="Weights from and for other libraries.", no_args_is_help=True)
 
@@ -28,27 +17,40 @@ Heads = Annotated[
 ]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
 Patch = Annotated[int | None, typer.Option(help="Patch height and width in pixels.")]
+# Printed by `inspect` even where they are those of a default configuration.
+ALWAYS = ("image_size", "patch_size", "num_layers", "hidden_size", "num_heads")
 
 
 @app.command("list")
 def list_published():
     """List the published files that are downloaded by name."""
-    table = rich.table.Table("name", "preset", "image", "classes", "top-1", "licence")
+    from ..weights.published import PUBLISHED
+
+    table = new_table("name", "preset", "image", "classes", "top-1", "licence")
     for name, row in PUBLISHED.items():
         top1 = "" if row.top1 is None else f"{row.top1:.2f}"
-        numbers = (str(row.image_size), f"{row.classes:,}", top1)
-        table.add_row(name, row.preset, *numbers, row.licence)
-    rich.print(table)
+        numbers = (row.image_size, f"{row.classes:,}", top1)
+        table.add_row(*escaped(name, row.preset, *numbers, row.licence))
+    print_table(table)
 
 
-@app.command()
-def inspect(
+@app.command("inspect")
+def inspect_checkpoint(
     file: File,
     num_heads: Heads = None,
     image_size: Size = None,
     patch_size: Patch = None,
 ):
-    """Say which layout and which configuration a checkpoint has."""
+    """Print the layout and the configuration of a checkpoint."""
+    from ..config import ViTConfig
+    from ..presets import PRESETS
+    from ..weights.axes import shapes_of
+    from ..weights.describe import describe
+    from ..weights.entries import CheckpointError
+    from ..weights.formats.keras_file import is_own
+    from ..weights.loader import find
+    from ..weights.recognise import recognise
+
     if is_own(file):
         raise CheckpointError(
             f"'{file}' holds weights only, of a model of this package: inspect the "
@@ -74,9 +76,6 @@ def inspect(
         print(f"  not usable: {text}")
 
 
-ALWAYS = ("image_size", "patch_size", "num_layers", "hidden_size", "num_heads")
-
-
 def same_size(a, b):
     """Whether two configurations have blocks and patches of one size."""
     fields = ("patch_size", "num_layers", "hidden_size", "num_heads", "mlp_dim")
@@ -91,8 +90,8 @@ def given(num_heads, image_size, patch_size) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-@app.command()
-def convert(
+@app.command("convert")
+def convert_checkpoint(
     file: File,
     out: Annotated[
         pathlib.Path,
@@ -105,17 +104,21 @@ def convert(
     image_size: Size = None,
     patch_size: Patch = None,
 ):
-    """Turn a checkpoint into a Keras model, or into another library's layout."""
+    """Convert a checkpoint to a Keras model, or to another library's layout."""
+    from ..atomic import publishing
+    from ..model import from_checkpoint
+    from ..weights.entries import CheckpointError
+    from ..weights.writer import save_checkpoint
+
     if layout is None and out.suffix != ".keras":
         raise CheckpointError(
             f"OUT must end in '.keras', or --layout be given. Received: {out}"
         )
-    options = given(num_heads, image_size, patch_size)
-    model = from_checkpoint(file, **options)
+    model = from_checkpoint(file, **given(num_heads, image_size, patch_size))
     if layout is None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with staged(out) as beside:
-            model.save(beside)
+        with publishing(out) as work:
+            model.save(work)
     else:
         save_checkpoint(model, out, layout)
     print(f"wrote {out}")

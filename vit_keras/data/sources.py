@@ -1,4 +1,4 @@
-"""What the user names as data, opened: arrays, files, TFDS, Grain, PyTorch, tf.data.
+"""Opens what a user names as data: arrays, files, TFDS, Grain, PyTorch, tf.data.
 
 Objects of other libraries are known by what they offer, so none of these libraries is
 imported here; only "tfds:NAME" needs packages, those of the extra `data`.
@@ -12,23 +12,28 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from PIL import Image
 
 from .. import preprocessing as pp
-from . import Dataset, LazyImages, digits, folder, in_threads
+from .dataset import Dataset, LazyImages, digits, folder
+from .items import (
+    checked_dataset,
+    checked_images,
+    checked_pair,
+    parts_of,
+    stacked_labels,
+)
+from .reading import in_threads
 
 ACCEPTED = (
     "'digits' or a folder of class folders, an .npz file, 'tfds:NAME[:SPLIT]', "
     "'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, labels) of arrays, a "
-    "random-access source of (image, label) or a tf.data.Dataset"
+    "random-access source or an iterable of (image, label), such as a tf.data.Dataset"
 )
-# A tf.data.Dataset has no random access, so all of it is kept in memory.
+# An iterable has no random access, so all of it is kept in memory.
 STREAM_BYTES = 2**31
-# More are a mistake, such as an id for a label, and each class has a name in memory.
-MOST_CLASSES = 2**20
 # Both a version and a split follow a colon, and a split may hold one: train[:80%].
 TFDS = re.compile(r"tfds:([^:]+(?::[\d.*]+)?)(?::(.+))?")
 
@@ -55,12 +60,12 @@ def open_source(data, held_out: bool = False) -> Dataset:
             reads every item once for its label (TFDS: without decoding), later the
             images are read when needed, from several threads at a time and repeatedly:
             `__getitem__` must bear that, and answer the same each time;
-            a finite `tf.data.Dataset` of such items or batches of them, read into
-            memory.
+            a finite `tf.data.Dataset` or another iterable of such items, or of batches
+            of them, read into memory.
         held_out: take the test part of what has one and does not name it itself.
 
     Raises:
-        ValueError: nothing of these, or what it holds is not as above.
+        ValueError: unsupported data, or what it holds is not as above.
         FileNotFoundError: no such folder or file.
         ImportError: the packages of the extra `data` are missing.
     """
@@ -70,11 +75,11 @@ def open_source(data, held_out: bool = False) -> Dataset:
         return _named(data, held_out)
     if isinstance(data, tuple) and len(data) == 2:
         return _arrays(*data)
-    if hasattr(data, "as_numpy_iterator"):
-        return _stream(data)
-    random_access = hasattr(data, "__len__") and hasattr(data, "__getitem__")
-    if random_access and not isinstance(data, (Mapping, np.ndarray, bytes)):
-        return _random_access(data)
+    if not isinstance(data, (Mapping, np.ndarray, bytes)):
+        if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+            return _random_access(data)
+        if isinstance(data, Iterable):
+            return _stream(data)
     raise ValueError(f"`data` must be {ACCEPTED}. Received: {type(data)}")
 
 
@@ -149,13 +154,13 @@ def _npz(path, held_out):
 
 def _arrays(images, labels, classes=None):
     images, labels = np.asarray(images), np.asarray(labels)
-    images = _checked(images, 4)
+    images = checked_images(images, 4)
     if len(images) != len(labels):
         raise ValueError(
             "`images` and `labels` must be equally many. Received: "
             f"{len(images)} images, {len(labels)} labels"
         )
-    return _dataset(images, labels, classes)
+    return checked_dataset(images, labels, classes)
 
 
 def _random_access(source):
@@ -176,22 +181,24 @@ def _random_access(source):
             image, found = _item(source, at)
         except pp.ImageError as error:
             return error
-        _checked(image, 3)  # what is wrong with all of them ends it here
+        checked_images(image, 3)  # what is wrong with all of them ends it here
         return found
 
     def read(at):
         if at in broken:
             raise pp.ImageError(broken[at])
-        return _checked(_item(source, at)[0], 3)
+        return checked_images(_item(source, at)[0], 3)
 
     labels = list(in_threads(label, number))
     broken = {i: str(e) for i, e in enumerate(labels) if isinstance(e, pp.ImageError)}
     if len(broken) == number:
         raise ValueError(f"`data` must hold readable images: {broken[0]}")
-    # One that can not be read gets any label: it raises again and is left out then.
+    # One that cannot be read gets any label: it raises again and is left out then.
     known = next(label for i, label in enumerate(labels) if i not in broken)
     labels = [known if i in broken else label for i, label in enumerate(labels)]
-    return _dataset(LazyImages(read, np.arange(number)), _stacked(labels), classes)
+    return checked_dataset(
+        LazyImages(read, np.arange(number)), stacked_labels(labels), classes
+    )
 
 
 def _encoded(source):
@@ -210,116 +217,39 @@ def _encoded(source):
 
 
 def _item(source, at):
-    """Image and label of an item, as arrays; an `ImageError` if it can not be read."""
+    """Image and label of an item, as arrays; an `ImageError` if it cannot be read."""
     try:
         item = source[at]
-        parts = _parts(item)
+        parts = parts_of(item)
     except Exception as error:  # each library raises what it likes
         raise pp.ImageError(
-            f"can not read item {at} of {type(source).__name__}: "
+            f"cannot read item {at} of {type(source).__name__}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return _pair(parts, item)
+    return checked_pair(parts, item)
 
 
 def _stream(data):
-    """Read a `tf.data.Dataset` into memory."""
-    cure = "give a folder or a random-access source"
-    if int(data.cardinality()) == -1:
-        raise ValueError(f"`data` must be finite, without repeat(); or {cure}")
+    """Read a `tf.data.Dataset` or another iterable into memory."""
+    otherwise = "give a folder or a random-access source"
+    if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
+        raise ValueError(f"`data` must be finite, without repeat(); or {otherwise}")
     images, labels, size = [], [], 0
-    for item in data.as_numpy_iterator():
-        image, label = _pair(_parts(item), item)
+    for item in getattr(data, "as_numpy_iterator", data.__iter__)():
+        image, label = checked_pair(parts_of(item), item)
         if image.ndim < 3 or (image.ndim == 3 and image.shape[-1] <= 4):  # no batch
             image, label = image[None], label[None]
-        images += list(_checked(image, 4))
+        images += list(checked_images(image, 4))
         labels += list(label)
         size += image.nbytes
         if size > STREAM_BYTES:
             raise ValueError(
                 f"`data` must be at most {STREAM_BYTES} bytes of pixels, because all "
-                f"of a tf.data.Dataset is kept in memory; or {cure}"
+                f"of an iterable is kept in memory; or {otherwise}"
             )
     if not images or len(images) != len(labels):
         raise ValueError(
             "`data` must hold a label for each image. Received: "
             f"{len(images)} images, {len(labels)} labels"
         )
-    return _dataset(images, _stacked(labels))
-
-
-def _parts(item):
-    """What an item has of image and label, as arrays."""
-    if isinstance(item, Mapping):
-        item = [item[key] for key in ("image", "label") if key in item]
-    if not isinstance(item, (tuple, list)):
-        return []
-    parts = list(item)
-    if parts and isinstance(parts[0], Image.Image):  # torchvision; palettes have colour
-        grey = parts[0].mode in ("1", "L")
-        parts[0] = parts[0].convert("L" if grey else "RGB")
-    return [np.asarray(part) for part in parts]
-
-
-def _pair(parts, item):
-    if len(parts) != 2:
-        what = list(item) if isinstance(item, Mapping) else type(item).__name__
-        raise ValueError(
-            'the items of `data` must be (image, label) or {"image", "label"}. '
-            f"Received: {what}"
-        )
-    return parts
-
-
-def _checked(images, rank):
-    """Pixels as (..., H, W, C); grey ones may come without C."""
-    if images.dtype != np.uint8:
-        raise ValueError(
-            "`images` must be uint8, raw pixels of 0..255, because normalisation is "
-            f"the model's preprocessing. Received: dtype={images.dtype}"
-        )
-    shape = images.shape
-    if images.ndim == rank - 1:
-        images = images[..., None]
-    if images.ndim != rank or not images.size or images.shape[-1] > 4:
-        wanted = "(N, H, W, C) or (N, H, W)" if rank == 4 else "(H, W, C) or (H, W)"
-        raise ValueError(
-            f"`images` must be {wanted}, C at most 4. Received: shape={shape}"
-        )
-    return images
-
-
-def _stacked(labels):
-    if len({label.shape for label in labels}) > 1:
-        raise ValueError("`labels` must have the same shape each")
-    return np.stack(labels)
-
-
-def _dataset(images, labels, classes=None):
-    """The `Dataset`, if the labels are right."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        number, one_hot = labels.shape[1], labels
-        labels = one_hot.argmax(axis=1)
-        ones = one_hot[np.arange(len(labels)), labels] == 1
-        if not ones.all() or np.count_nonzero(one_hot) != len(labels):
-            raise ValueError("`labels` must be integers or exactly one-hot")
-    else:
-        labels = labels[:, 0] if labels.ndim == 2 else labels  # as Keras has CIFAR-10
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(
-                "`labels` must be integers (N,) or one-hot (N, classes). Received: "
-                f"dtype={labels.dtype}, shape={labels.shape}"
-            )
-        if labels.min() < 0 or labels.max() >= MOST_CLASSES:
-            raise ValueError(
-                "`labels` must be numbers of classes, from 0 on. Received: "
-                f"{labels.min()}..{labels.max()}"
-            )
-        number = int(labels.max()) + 1
-    names = tuple(map(str, range(number) if classes is None else classes))
-    if len(names) < max(number, 2) or len(set(names)) < len(names):
-        raise ValueError(
-            "`classes` must be two or more different names, one for each label. "
-            f"Received: {len(names)} classes, labels up to {number - 1}"
-        )
-    return Dataset(images, labels.astype("int64"), names)
+    return checked_dataset(images, stacked_labels(labels))

@@ -1,13 +1,10 @@
 """Training by recipe: data in, `RUN/model.keras` out.
 
 `recipe` says how, `recipes` is the table; `stream` makes the batches with `augment`,
-`optimizers` the steps; `fit` runs them, watched by `watch` and `progress`, kept by
-`checkpoint`, spread by `devices`.
+`optimizers` the steps; `fit` runs them, watched by `callbacks` and `progress`, kept by
+`checkpoint`, distributed by `devices` and `processes`.
 """
 
-from .fit import train as train
-from .recipe import Promise as Promise
-from .recipe import Recipe as Recipe
-from .recipes import RECIPES as RECIPES
+import lazy_loader
 
-__all__ = ["RECIPES", "Promise", "Recipe", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

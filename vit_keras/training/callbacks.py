@@ -1,4 +1,4 @@
-"""What looks at a run while it goes: loss, validation, average, input."""
+"""Callbacks of a run: loss, validation, moving average, speed of the input."""
 
 import contextlib
 import time
@@ -6,18 +6,18 @@ import time
 import keras
 import numpy as np
 
-from ..atomic import staged
+from ..atomic import publishing
 from .devices import predictor
-from .evaluate import log_probabilities
-from .processes import alone, process
+from .evaluation import accuracy, log_probabilities
+from .processes import process_index, undistributed
 
 
 class StopOnNaN(keras.callbacks.Callback):
     """End a run whose loss or weights are no longer numbers; `message` then says so.
 
     Arguments:
-        steps: in a segment.
-        state: of a run with checkpoints, its state: `segment` is that of the last one.
+        steps: in an interval.
+        state: of a run with checkpoints, its state: `interval` is that of the last one.
     """
 
     # Keras asks it in a thread then, and no step waits for the loss of the one before.
@@ -26,10 +26,10 @@ class StopOnNaN(keras.callbacks.Callback):
     def __init__(self, steps, state=None):
         super().__init__()
         self.steps, self.state = steps, state
-        self.segment, self.bad = 0, []
+        self.interval, self.bad = 0, []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.segment = epoch
+        self.interval = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
@@ -45,7 +45,7 @@ class StopOnNaN(keras.callbacks.Callback):
             self._stop(self.steps, "the weights became infinite or NaN")
 
     def _stop(self, step, what):
-        self.bad.append((self.segment * self.steps + step, what))
+        self.bad.append((self.interval * self.steps + step, what))
         self.model.stop_training = True
 
     @property
@@ -56,7 +56,7 @@ class StopOnNaN(keras.callbacks.Callback):
         text = f"{what} at step {step}: use a smaller `learning_rate`, or more `warmup`"
         if self.state is None:
             return text
-        saved = self.state["segment"] * self.steps
+        saved = self.state["interval"] * self.steps
         last = f"The last good checkpoint is that of step {saved}"
         return f"{text}. {last if saved else 'There is no checkpoint yet'}"
 
@@ -86,7 +86,7 @@ def averaged(model):
 
 
 class Validate(keras.callbacks.Callback):
-    """Evaluates after each segment, keeps the best weights, and ends a vain run.
+    """Evaluates after each interval, keeps the best weights, and ends a vain run.
 
     Arguments:
         classifier: the model to evaluate; what is fitted shares its weights.
@@ -113,29 +113,29 @@ class Validate(keras.callbacks.Callback):
                 images, labels = self.batches[i]
                 outputs = self.predict(images)
                 loss -= float((log_probabilities(outputs, "linear") * labels).sum())
-                correct += int((outputs.argmax(-1) == labels.argmax(-1)).sum())
+                correct += round(accuracy(outputs, labels) * len(images))
                 total += len(images)
-            accuracy = correct / total
-            if accuracy > self.state.get("best", -1.0):
-                self.state["best"], self.state["waited"] = accuracy, 0
-                if process()[0] == 0:
-                    with staged(self.best) as beside, alone():
-                        self.classifier.save_weights(beside)
+            share = correct / total
+            if share > self.state.get("best", -1.0):
+                self.state["best"], self.state["waited"] = share, 0
+                if process_index()[0] == 0:
+                    with publishing(self.best) as work, undistributed():
+                        self.classifier.save_weights(work)
             else:
                 self.state["waited"] = self.state.get("waited", 0) + 1
         if logs is not None:
-            logs |= {"val_accuracy": accuracy, "val_loss": loss / total}
+            logs |= {"val_accuracy": share, "val_loss": loss / total}
         if self.patience is not None and self.state["waited"] >= self.patience:
             self.model.stop_training = True
             self.state["finished"] = True
 
 
 class InputSpeed(keras.callbacks.Callback):
-    """Compares the input with the steps, and warns once when it is the slower one.
+    """Compares the input's speed with the steps', and warns once if it is the slower.
 
     Arguments:
         stream: the `Stream`.
-        images: in one segment.
+        images: in one interval.
         warn: function of a line of text.
     """
 
@@ -157,13 +157,13 @@ class InputSpeed(keras.callbacks.Callback):
         if inputs < 1.1 * steps and epoch and not self.warned:
             self.warned = True
             self.warn(
-                f"the input gives {inputs:,.0f} images/s and the steps take "
-                f"{steps:,.0f}: decoding and augmentation hold the training up"
+                f"input-bound: decoding and augmentation {inputs:,.0f} images/s, "
+                f"training steps {steps:,.0f} images/s"
             )
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes what is logged after each segment for TensorBoard.
+    """Writes what is logged after each interval for TensorBoard.
 
     Keras' callback of this name needs TensorFlow, whatever the backend; this one needs
     the package tensorboard alone.

@@ -1,13 +1,12 @@
-"""What a killed run leaves, and how the same command goes on from it.
+"""What a killed run leaves, and how the same command resumes from it.
 
-`RUN/checkpoint/000012/` holds the state after 12 segments: the weights with the
+`RUN/checkpoint/000012/` holds the state after 12 intervals: the weights with the
 optimizer and its average (`state.weights.h5`), and `state.json` with the recipe, the
 history and the random state. A folder appears by one rename when all of it is written;
 then the one before it goes. `RUN/best.weights.h5` are the best weights so far.
 """
 
 import json
-import os
 import pathlib
 import shutil
 import time
@@ -15,8 +14,8 @@ import time
 import keras
 import numpy as np
 
-from ..atomic import leftovers, staged
-from .processes import alone, process
+from ..atomic import leftovers, publishing, remove
+from .processes import process_index, undistributed
 
 FOLDER = "checkpoint"
 WEIGHTS, STATE = "state.weights.h5", "state.json"
@@ -39,7 +38,7 @@ def check_writable(out: pathlib.Path) -> None:
     """Make the folder of a run, try to write to it, and clear what a kill left there.
 
     Raises:
-        OSError: it can not be made or written to.
+        OSError: it cannot be made or written to.
     """
     probe = out / ".probe"
     try:
@@ -51,7 +50,7 @@ def check_writable(out: pathlib.Path) -> None:
             f"`out` must be a folder that can be written to: {error}"
         ) from error
     for part in leftovers(out):
-        part.unlink()
+        remove(part)
 
 
 def check_room(out: pathlib.Path, model) -> None:
@@ -71,15 +70,15 @@ def check_room(out: pathlib.Path, model) -> None:
         )
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """Writes the state after a segment, in process 0.
+class SaveCheckpoint(keras.callbacks.Callback):
+    """Writes the state after an interval, in process 0.
 
     After the first one and the last one, and between them after so many that writing
-    takes at most a tenth of the time: small models end a segment each second.
+    takes at most a tenth of the time: small models end an interval each second.
 
     Arguments:
         out: folder of the run.
-        state: what goes into `state.json`; `segment` and `history` are kept up to date.
+        state: what goes into `state.json`; keeps `interval` and `history` current.
         watch: whose `message` tells that the weights are of no use.
     """
 
@@ -89,10 +88,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.due = 0.0
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.watch.message or process()[0]:
+        if self.watch.message or process_index()[0]:
             return
         row = {name: float(value) for name, value in (logs or {}).items()}
-        self.state["history"].append({"segment": epoch, **row})
+        step = (epoch + 1) * self.watch.steps
+        self.state["history"].append({"interval": epoch, "step": step, **row})
         write_csv(self.out / "history.csv", self.state["history"])
         started = time.monotonic()
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
@@ -100,25 +100,20 @@ class Checkpoint(keras.callbacks.Callback):
             self.write(epoch + 1)
             self.due = time.monotonic() + 9 * (time.monotonic() - started)
 
-    def write(self, segment):
-        """The state after `segment` segments, in place of the one before."""
-        self.state["segment"] = segment
-        folder = self.out / FOLDER / f"{segment:06d}"
-        beside = folder.with_name(f".{folder.name}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        try:
-            with alone():
-                self.model.save_weights(beside / WEIGHTS)
+    def write(self, interval):
+        """The state after `interval` intervals, in place of the one before."""
+        self.state["interval"] = interval
+        folder = self.out / FOLDER / f"{interval:06d}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with publishing(folder) as work:  # in place of one that `find_last` left out
+            work.mkdir()
+            with undistributed():
+                self.model.save_weights(work / WEIGHTS)
             self.state["random"] = [
                 keras.ops.convert_to_numpy(state.value).tolist()
                 for state in random_states(self.model)
             ]
-            (beside / STATE).write_text(json.dumps(self.state))
-            shutil.rmtree(folder, ignore_errors=True)  # one that `find_last` left out
-            os.replace(beside, folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            (work / STATE).write_text(json.dumps(self.state))
         for older in folder.parent.iterdir():
             if older != folder:  # also what a kill left half written
                 shutil.rmtree(older, ignore_errors=True)
@@ -129,8 +124,8 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names)]
     lines += [",".join(str(row.get(name, "")) for name in names) for row in rows]
-    with staged(path) as beside:
-        beside.write_text("\n".join(lines) + "\n")
+    with publishing(path) as work:
+        work.write_text("\n".join(lines) + "\n")
 
 
 def random_states(model):
@@ -145,12 +140,12 @@ def restore(model, folder: pathlib.Path, state: dict) -> None:
         ValueError: the checkpoint is damaged.
     """
     try:
-        with alone():
+        with undistributed():
             model.load_weights(folder / WEIGHTS)
         for variable, value in zip(random_states(model), state["random"], strict=True):
             variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"the checkpoint '{folder}' can not be read ({error}); remove it to start "
+            f"the checkpoint '{folder}' cannot be read ({error}); remove it to start "
             "again"
         ) from error

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 
-from .processes import process
+from .processes import process_index
 
 # How one model is split over the mesh's axis "model" (arXiv 1909.08053, section 3): a
 # device computes some heads and some hidden units, and the sum after `out` and `dense2`
@@ -29,7 +29,7 @@ def on_accelerator() -> bool:
     return any(not name.startswith("cpu") for name in names)
 
 
-def choose(devices: int | None, model_parallel: int, config) -> int | None:
+def resolve_devices(devices: int | None, model_parallel: int, config) -> int | None:
     """The number of devices to use, of all processes together.
 
     Arguments:
@@ -40,7 +40,7 @@ def choose(devices: int | None, model_parallel: int, config) -> int | None:
     Raises:
         ValueError: these do not fit together, or not the backend.
     """
-    processes = process()[1]
+    processes = process_index()[1]
     if processes > 1:
         number = len(keras.distribution.list_devices())
         if devices not in (None, number):
@@ -76,7 +76,7 @@ def choose(devices: int | None, model_parallel: int, config) -> int | None:
 
 
 @contextlib.contextmanager
-def precision(name: str):
+def dtype_policy(name: str):
     """Keras' dtype policy for what is built inside."""
     if name == "auto":
         name = "mixed_bfloat16" if on_accelerator() else "float32"
@@ -96,7 +96,7 @@ def jit_compile() -> bool | str:
 
 
 @contextlib.contextmanager
-def spread(count: int | None, model_parallel: int = 1):
+def distribute(count: int | None, model_parallel: int = 1):
     """What is built and fitted inside divides every batch over some devices.
 
     On JAX by `keras.distribution.DataParallel`, on TensorFlow by
@@ -189,7 +189,7 @@ def summed_first(optimizer):
     return optimizer
 
 
-def feed(stream, start: int, devices: int | None):
+def training_input(stream, start: int, devices: int | None):
     """A stream from batch `start` on, in the form that `fit` takes.
 
     Over several devices TensorFlow opens its input more than once: a generator would
@@ -222,10 +222,10 @@ class _Gather(keras.layers.Layer):
 def predictor(model):
     """Function from images (N, H, W, C) to the model's outputs (N, classes).
 
-    The devices of `spread` share the images; every process gives the same images, and
-    gets all outputs.
+    The devices of `distribute` share the images; every process gives the same ones,
+    and gets all outputs.
     """
-    engine, (index, processes) = keras.distribution.distribution(), process()
+    engine, (index, processes) = keras.distribution.distribution(), process_index()
     if engine is not None:
         parts = engine.num_model_replicas
     else:  # TensorFlow's models remember the strategy they were built in

@@ -8,9 +8,9 @@ import numpy as np
 from ..config import ViTConfig
 from ..data import one_hot
 from ..layers import EncoderBlock
-from ..model import open_model
+from ..model_file import open_model
 from .devices import jit_compile
-from .evaluate import log_probabilities
+from .evaluation import log_probabilities
 from .optimizers import make_optimizer
 from .recipe import Recipe
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 
-def start() -> tuple[int, int]:
+def init_processes() -> tuple[int, int]:
     """Join the processes that the environment names; before JAX computes anything.
 
     TensorFlow's `TF_CONFIG` is refused: in Keras 3.15 `fit` fails under
@@ -25,29 +25,29 @@ def start() -> tuple[int, int]:
         (index, count) of this process.
 
     Raises:
-        ValueError: the backend can not do it, or the processes did not find together.
+        ValueError: the backend cannot do it, or the processes did not find together.
     """
     wanted = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
     backend = keras.backend.backend()
     if backend == "tensorflow":
         wanted = max(wanted, _workers(os.environ.get("TF_CONFIG", "{}")))
     if wanted == 1:
-        return process()
+        return process_index()
     if backend != "jax":
         raise ValueError(
             "The backend must be jax (KERAS_BACKEND=jax) to train in several "
-            "processes: Keras' `fit` can not on the others. Received: "
+            "processes: Keras' `fit` cannot on the others. Received: "
             f"{wanted} processes on {backend}"
         )
     try:
         keras.distribution.initialize()
     except RuntimeError as error:  # the caller has done it, or it is too late
-        if process()[1] != wanted:
+        if process_index()[1] != wanted:
             raise ValueError(
                 f"{wanted} processes must be reachable, and JAX unused before them. "
                 f"Received: {error}"
             ) from error
-    return process()
+    return process_index()
 
 
 def _workers(config):
@@ -56,7 +56,7 @@ def _workers(config):
     return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker")) or 1
 
 
-def process() -> tuple[int, int]:
+def process_index() -> tuple[int, int]:
     """(index, count) of this process."""
     if keras.backend.backend() != "jax":
         return 0, 1
@@ -64,9 +64,9 @@ def process() -> tuple[int, int]:
     return every.data_shard_id, every.num_processes
 
 
-def wait() -> None:
+def barrier() -> None:
     """Return when every process is here."""
-    if process()[1] == 1:
+    if process_index()[1] == 1:
         return
     mesh = keras.distribution.DataParallel().device_mesh
     one_each = np.zeros(mesh.devices.size, "float32")
@@ -77,7 +77,7 @@ def wait() -> None:
 
 
 @contextlib.contextmanager
-def alone():
+def undistributed():
     """What is built inside belongs to this process, outside of any distribution.
 
     Saving and loading belong here, too: Keras builds an optimizer for them once, to

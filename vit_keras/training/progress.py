@@ -39,9 +39,9 @@ class ProgressBar(keras.callbacks.Callback):
     Arguments:
         bar: an open bar from `new_bar`; whoever opened it closes it, so that the
             terminal is whole again after an interrupt.
-        steps: in a segment.
+        steps: in an interval.
         images: in a step.
-        done: segments that an earlier part of the run has done.
+        done: intervals that an earlier part of the run has done.
     """
 
     async_safe = True  # see `StopOnNaN`

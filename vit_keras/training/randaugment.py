@@ -3,7 +3,7 @@
 Each takes images, uint8 (N, H, W, C), and a signed magnitude in [-1, 1] for each, and
 computes what Pillow's operation of the name does, to a grey level. A call for each
 image would hold the interpreter's lock most of the time: with images of 32 pixels
-threads can not share that work, and the batch is made four times faster this way. The
+threads cannot share that work, and the batch is made four times faster this way. The
 layer of Keras computes all operations for all images.
 """
 
@@ -130,8 +130,8 @@ def blur(images):
     weights /= weights.sum()
     result = images.astype("float32")
     for axis, length in ((1, images.shape[1]), (2, images.shape[2])):
-        places = [np.clip(np.arange(length) + d, 0, length - 1) for d in range(-3, 4)]
-        parts = zip(weights, places, strict=True)
+        points = [np.clip(np.arange(length) + d, 0, length - 1) for d in range(-3, 4)]
+        parts = zip(weights, points, strict=True)
         result = np.sum([w * result.take(at, axis=axis) for w, at in parts], axis=0)
     return _bytes(result + 0.5)
 
@@ -141,14 +141,14 @@ def affine(images, matrices):
 
     Arguments:
         images: uint8 array (N, H, W, C).
-        matrices: array (N, 2, 3), from the place (x, y, 1) of a pixel in the result to
+        matrices: array (N, 2, 3), from the point (x, y, 1) of a pixel in the result to
             (x, y) in the image; the middle of the first pixel is (0.5, 0.5).
     """
     number, height, width, channels = images.shape
-    places = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    places = np.stack([*map(np.ravel, places), np.ones(height * width)])
-    places = np.floor(matrices @ places).astype(int)
-    x, y = places[:, 0], places[:, 1]
+    points = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    points = np.stack([*map(np.ravel, points), np.ones(height * width)])
+    points = np.floor(matrices @ points).astype(int)
+    x, y = points[:, 0], points[:, 1]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     first = np.arange(number)[:, None] * (height * width)
     at = np.where(inside, first + y * width + x, 0)

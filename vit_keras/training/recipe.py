@@ -11,8 +11,8 @@ DISTILLATIONS = ("hard", "soft")
 
 
 @dataclasses.dataclass(frozen=True)
-class Promise:
-    """What a recipe reaches, and where that stands.
+class ReferenceResult:
+    """The accuracy that a recipe is known to reach, and where that was measured.
 
     Arguments:
         paper: arXiv number, or the source of the figures.
@@ -77,7 +77,7 @@ class Recipe:
             accuracy, and leave the best weights; None trains to the end.
         checkpoint_steps: most steps between two checkpoints.
         seed: of weights, order and augmentation.
-        promise: what to expect.
+        reference: accuracy to expect.
 
     Raises:
         ValueError: a value out of range.
@@ -120,11 +120,12 @@ class Recipe:
     patience: int | None = None
     checkpoint_steps: int = 1000
     seed: int = 0
-    promise: Promise = Promise()
+    reference: ReferenceResult = ReferenceResult()
 
     def __post_init__(self):
-        if isinstance(self.promise, dict):
-            object.__setattr__(self, "promise", Promise(**self.promise))
+        if isinstance(self.reference, dict):
+            result = ReferenceResult(**self.reference)
+            object.__setattr__(self, "reference", result)
         for name, least in (
             *(("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("repeats", 1)),
             *(("checkpoint_steps", 1), ("randaugment", 0), ("seed", 0)),
@@ -192,11 +193,26 @@ class Recipe:
                 )
         return dataclasses.replace(self, **changes)
 
+    def model_arguments(self, classes: int) -> dict[str, Any]:
+        """Arguments of `create_model` for a data set of so many classes."""
+        given = {**self.model, "classes": classes, "activation": "linear"}
+        return {"preset": self.preset, "weights": self.weights, **given}
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `Recipe(**data)` gives the recipe back."""
+        """Plain data for JSON; `from_dict` gives the recipe back."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` described, also that of an earlier release.
 
+        Raises:
+            ValueError: unknown fields, or a value out of range.
+        """
+        return cls().replace(**{RENAMED.get(k, k): v for k, v in data.items()})
+
+
+RENAMED = {"promise": "reference"}  # fields of release 0.1
 OPTIONAL = {
     field.name for field in dataclasses.fields(Recipe) if field.default is None
 } | {"clip_norm"}

@@ -1,6 +1,6 @@
 """The recipes: a table, each row with its source and what it reaches."""
 
-from .recipe import Promise, Recipe
+from .recipe import Recipe, ReferenceResult
 
 _FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
 _UNRUN = "figures of the paper; not repeated by this package"
@@ -55,7 +55,7 @@ RECIPES: dict[str, Recipe] = {
         learning_rate=3e-3,
         shift=0.0625,
         flip=False,
-        promise=Promise(
+        reference=ReferenceResult(
             data="digits of scikit-learn, 359 of 1,797 held out",
             accuracy="98.5, mean of seeds 0, 1, 2 (98.3, 98.6, 98.6)",
             hardware="2 CPU cores, 1 minute",
@@ -72,7 +72,7 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.0,
         precision="mixed_bfloat16",  # 1.3 times faster where a CPU has AVX512-BF16
         validation_split=0.02,
-        promise=Promise(
+        reference=ReferenceResult(
             data="CIFAR-10 (JPEG) from scratch, 10,000 test images",
             accuracy="70.7, seed 0",
             hardware="2 CPU cores, 11 minutes",
@@ -80,7 +80,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "cifar10": _CIFAR_GPU.replace(
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2112.13492",  # whose regularisation it is
             data="CIFAR-10 from scratch",
             accuracy="not yet measured; to reach 92",
@@ -89,7 +89,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "cifar100": _CIFAR_GPU.replace(
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2112.13492",
             data="CIFAR-100 from scratch",
             accuracy="not yet measured",
@@ -98,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "folder": Recipe(
-        promise=Promise(
+        reference=ReferenceResult(
             data="a start for any folder of photographs, from scratch",
             command=_FOLDER.format("folder"),
         ),
@@ -118,7 +118,7 @@ RECIPES: dict[str, Recipe] = {
         crop=0.05,
         shift=0.0,
         validation_split=0.01,
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2106.10270",
             data="ImageNet-1k from ImageNet-21k weights, 384 px",
             accuracy=f"85.49 ({_UNRUN}); 500 steps are enough for small data",
@@ -141,7 +141,7 @@ RECIPES: dict[str, Recipe] = {
         magnitude=1.0,  # level 10 of 10
         mixup=0.2,
         validation_split=0.01,
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2205.01580",
             data="ImageNet-1k from scratch, 224 px",
             accuracy=f"76.5 ({_UNRUN})",
@@ -166,7 +166,7 @@ RECIPES: dict[str, Recipe] = {
         cutmix=1.0,
         repeats=3,
         validation_split=0.01,
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2012.12877",
             data="ImageNet-1k from scratch, 224 px",
             accuracy=f"79.8 ({_UNRUN}); 81.2 with preset deit_s16 and a teacher",
@@ -192,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
         cutmix=1.0,
         repeats=3,
         validation_split=0.01,
-        promise=Promise(
+        reference=ReferenceResult(
             paper="2204.07118",
             data="ImageNet-1k from scratch, 224 px",
             accuracy=f"81.4 ({_UNRUN})",

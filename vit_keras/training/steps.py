@@ -1,19 +1,11 @@
-"""What follows from a recipe and the number of images: model, batches, segments."""
+"""Batches and checkpoint intervals: what a recipe means for a number of images."""
 
 import keras
 
-from ..config import ViTConfig
-from ..presets import get_config
 from .recipe import Recipe
 
 
-def configure(recipe: Recipe, classes: int) -> ViTConfig:
-    """The model of a recipe."""
-    given = {**recipe.model, "classes": classes, "activation": "linear"}
-    return get_config(recipe.preset).replace(**given)
-
-
-def batch_size(recipe: Recipe, number: int) -> int:
+def images_per_step(recipe: Recipe, number: int) -> int:
     """Images in what is computed at once, of `number` to train on."""
     return min(recipe.batch_size // recipe.accumulate, number)
 
@@ -22,15 +14,16 @@ def check_devices(recipe: Recipe, number: int, devices, model_parallel) -> None:
     """See that the devices can share a batch, and evenly.
 
     Raises:
-        ValueError: they can not.
+        ValueError: they cannot.
     """
     several = devices not in (None, 1)
     if several and recipe.accumulate > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
-            "`accumulate` must be 1 on several devices of TensorFlow, where Keras can "
-            f"not add up. Received: accumulate={recipe.accumulate}, devices={devices}"
+            "`accumulate` must be 1 on several devices of TensorFlow, where Keras "
+            "cannot accumulate gradients. Received: "
+            f"accumulate={recipe.accumulate}, devices={devices}"
         )
-    if devices and batch_size(recipe, number) % (devices // model_parallel):
+    if devices and images_per_step(recipe, number) % (devices // model_parallel):
         raise ValueError(
             "`batch_size` / `accumulate` must be a multiple of `devices` / "
             f"`model_parallel`. Received: batch_size={recipe.batch_size}, "
@@ -39,16 +32,19 @@ def check_devices(recipe: Recipe, number: int, devices, model_parallel) -> None:
         )
 
 
-def plan(recipe: Recipe, number: int) -> tuple[int, int]:
-    """Batches of a segment, and segments of the run.
+def checkpoint_intervals(recipe: Recipe, number: int) -> tuple[int, int]:
+    """(steps between two checkpoints, number of such intervals in the run).
 
-    A segment is what lies between two checkpoints: a pass over the data, or an equal
-    part of one that is longer than `checkpoint_steps`; shorter where `steps` is no
-    multiple of that, so that all have one length and hardly more than `steps` are done.
+    An interval is one epoch of `fit`: a pass over the data, or an equal part of one
+    that is longer than `checkpoint_steps`; shorter where `steps` is no multiple of
+    that, so that all have one length and hardly more than `steps` are done.
+
+    Arguments:
+        number: of images to train on.
     """
     each = max(number // (recipe.batch_size // recipe.accumulate), 1)
     parts = -(-each // (recipe.checkpoint_steps * recipe.accumulate))
     total = (recipe.steps or 0) * recipe.accumulate or each * recipe.epochs
     steps = min(-(-each // parts), total)
-    segments = -(-total // steps)
-    return -(-total // segments), segments
+    intervals = -(-total // steps)
+    return -(-total // intervals), intervals

@@ -127,7 +127,7 @@ class Stream:
             if smallest is None:
                 return pp.fit(pixels, size, prep)
             draws = draws_for(self.recipe.seed, step, position, CROP)
-            return random_crop(pixels, size, smallest, draws)
+            return random_crop(pixels, size, smallest, draws, prep.interpolation)
 
         return np.stack(list(each(read, rows, positions)))
 

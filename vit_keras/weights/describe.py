@@ -37,17 +37,17 @@ def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
         CheckpointError: no grid fits the number of positions.
     """
     total = match.shape("posembed_input/embedding")[-2]
-    placed = match.layout.placed_tokens
+    tokens = match.layout.position_tokens
     if any(row.theirs == "register_tokens" for row, _ in match.arrays.values()):
-        placed = ("class_token",)  # Meta's DINOv2, in names that else are timm's
+        tokens = ("class_token",)  # Meta's DINOv2, in names that else are timm's
     counts = {
         name: count_tokens(match, f"{name}/token")
         for name in ("class_token", "distillation_token", "register_tokens")
         if f"{name}/token" in match.weights
     }
     options = {sum(counts.values()): None, 0: None}  # all of them, or none
-    if placed is not None:
-        options = {sum(counts[name] for name in counts if name in placed): None}
+    if tokens is not None:
+        options = {sum(counts[name] for name in counts if name in tokens): None}
     for grid in told_grid(match):
         for prefix in options:
             if total - prefix == math.prod(grid):
@@ -90,35 +90,35 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     """
     if match.checkpoint.config is not None:
         return match.checkpoint.config.replace(**given)
-    layout, held, sizes = match.layout, match.weights, dict(match.sizes)
+    layout, weights, sizes = match.layout, match.weights, dict(match.sizes)
     for name in PAIRS & given.keys():
         given[name] = as_pair(name, given[name])
     _check_told(match)
     fields: dict[str, Any] = dict(layout.defaults)
     for weight, more in layout.implied.items():
-        fields |= more if weight in held else {}
+        fields |= more if weight in weights else {}
     prep = fields.pop("preprocessing", {})
     told = _read_settings(match)
     fields |= _sizes(match, sizes, {**told, **given})
     fields |= {
-        "class_token": "class_token/token" in held,
-        "distillation_token": "distillation_token/token" in held,
+        "class_token": "class_token/token" in weights,
+        "distillation_token": "distillation_token/token" in weights,
         "num_register_tokens": sizes.get("R", 0),
-        "pre_norm": "pre_norm/gamma" in held,
-        "fc_norm": "fc_norm/gamma" in held,
-        "qk_norm": "encoderblock_0/attention/query_norm/gamma" in held,
-        "qkv_bias": "encoderblock_0/attention/query/bias" in held,
-        "include_top": "head/kernel" in held and "head/kernel" not in match.misfits,
+        "pre_norm": "pre_norm/gamma" in weights,
+        "fc_norm": "fc_norm/gamma" in weights,
+        "qk_norm": "encoderblock_0/attention/query_norm/gamma" in weights,
+        "qkv_bias": "encoderblock_0/attention/query/bias" in weights,
+        "include_top": "head/kernel" in weights and "head/kernel" not in match.misfits,
     }
-    if "register_tokens/token" in held and "R" not in sizes:
+    if "register_tokens/token" in weights and "R" not in sizes:
         fields["num_register_tokens"] = count_tokens(match, "register_tokens/token")
-    if "encoderblock_0/layer_scale1/gamma" in held:
+    if "encoderblock_0/layer_scale1/gamma" in weights:
         fields["layer_scale_init_value"] = 1e-5  # a start value; the file's replace it
-    if "pre_logits/kernel" in held and "F" in sizes:
+    if "pre_logits/kernel" in weights and "F" in sizes:
         fields["representation_size"] = sizes["F"]
     fields["pooling"] = (
         "map"
-        if "pooling/probe" in held
+        if "pooling/probe" in weights
         else "token"
         if fields["class_token"] and not fields["fc_norm"]
         else "gap"
@@ -150,6 +150,14 @@ def tells_heads(match: Match) -> bool:
     return "num_heads" in _read_settings(match)
 
 
+def tells_preprocessing(match: Match) -> bool:
+    """Whether a checkpoint, or what stands beside it, says how images are prepared."""
+    checkpoint = match.checkpoint
+    if checkpoint.config is not None or checkpoint.preprocessing is not None:
+        return True
+    return "preprocessing" in _read_settings(match)
+
+
 def _check_told(match):
     """Refuse a file without the arrays that tell the sizes."""
     wrong = [match.misfits[path] for path in SHAPED if path in match.misfits]
@@ -174,7 +182,7 @@ def _read_settings(match):
             told[name] = as_pair(name, told[name])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"the settings beside '{match.checkpoint.path}' can not be used "
+            f"the settings beside '{match.checkpoint.path}' cannot be used "
             f"({', '.join(match.checkpoint.settings)}): {error}"
         ) from error
     return told

@@ -39,7 +39,7 @@ PIECE = 1 << 16  # bytes
 
 
 class DownloadError(OSError):
-    """A published file that can not be had; the message says what to do instead."""
+    """A published file that cannot be had; the message says what to do instead."""
 
 
 def fetch(
@@ -63,7 +63,7 @@ def fetch(
         ValueError: unknown name; the message lists the closest ones.
         ImportError: the packages for downloads are missing.
         DownloadError: no connection, a refusal, wrong content, or a cache folder that
-            can not be written.
+            cannot be written.
     """
     if name not in table:
         close = difflib.get_close_matches(str(name), table, n=5, cutoff=0.4)
@@ -106,7 +106,7 @@ def fetch(
         raise
     except OSError as error:
         raise DownloadError(
-            f"can not keep {name} in the cache folder {folder}: "
+            f"cannot keep {name} in the cache folder {folder}: "
             f"{error.strerror or error}. Make room or name another folder in "
             f"{CACHE_VARIABLE}"
         ) from error
@@ -156,7 +156,7 @@ class _Downloader:
                     break
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())
         raise DownloadError(
-            f"can not download {self.name} ({reason}). Fetch {self.row.url} by hand "
+            f"cannot download {self.name} ({reason}). Fetch {self.row.url} by hand "
             f"and save it as {self.path} ({CACHE_VARIABLE} names another folder), or "
             "pass the file as weights="
         ) from problem

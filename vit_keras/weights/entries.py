@@ -8,7 +8,7 @@ import numpy as np
 
 
 class CheckpointError(ValueError):
-    """A weights file that can not be read, or does not fit the model."""
+    """A weights file that cannot be read, or does not fit the model."""
 
 
 @dataclasses.dataclass(frozen=True)

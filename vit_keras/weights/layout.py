@@ -65,7 +65,8 @@ class Layout:
         settings: name of the JSON settings that come with it, see `settings.READERS`.
         suffix: of the files that `save_checkpoint` writes; None if it writes none.
         written_prefix: before the names of a classifier's backbone that it writes.
-        placed_tokens: prefix tokens that have positions; None where all have, or none.
+        position_tokens: prefix tokens that have positions; None where all or none
+            have.
         defaults: fields of `ViTConfig` that such a file implies and does not tell.
         implied: the same, for files that hold a certain weight of ours.
         fixed: fields that its library sets by itself; a written model with another
@@ -87,7 +88,7 @@ class Layout:
     settings: str | None = None
     suffix: str | None = None
     written_prefix: str = ""
-    placed_tokens: tuple[str, ...] | None = None
+    position_tokens: tuple[str, ...] | None = None
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     implied: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -149,7 +150,7 @@ def _read(path):
             for row in _parse_rows(block["rows"], block["prefix"], BLOCK + "/")
         ),
     ]
-    for key in ("prefixes", "renamed", "ignored", "placed_tokens"):
+    for key in ("prefixes", "renamed", "ignored", "position_tokens"):
         if key in data:
             data[key] = tuple(data[key])
     return Layout(name=path.stem, rows=tuple(rows), **data)

@@ -3,13 +3,19 @@
 import dataclasses
 
 from .axes import axes_of, shape_of
-from .describe import count_tokens, describe, find_positions
+from .describe import (
+    count_tokens,
+    describe,
+    find_positions,
+    tells_preprocessing,
+)
 from .recognise import HEAD
 
 TOKENS = ("class_token", "distillation_token", "register_tokens")  # in the sequence
 POSITIONS = "posembed_input/embedding"
 # Fields that change the outputs and leave no trace in names and shapes.
-SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads")
+MOST_LINES = 10  # of a kind in a report
+SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads", "preprocessing")
 
 
 @dataclasses.dataclass
@@ -49,9 +55,9 @@ class LoadReport:
             ("in the file, but not in the model", self.unused),
             ("of another shape", self.misfits),
         ):
-            lines += [f"  {title}: {item[:300]}" for item in items[:20]]
-            if len(items) > 20:
-                lines.append(f"  {title}: {len(items) - 20} more")
+            lines += [f"  {title}: {item[:300]}" for item in items[:MOST_LINES]]
+            if len(items) > MOST_LINES:
+                lines.append(f"  {title}: and {len(items) - MOST_LINES} more")
         return "\n".join(lines)
 
 
@@ -175,13 +181,23 @@ def silent_differences(match, config):
             implied = describe(match, **given)
             break
         except ValueError as error:
-            unknown = f"what the checkpoint implies can not be told: {error}"
+            unknown = f"what the checkpoint implies cannot be told: {error}"
     else:
         return [] if match.misfits else [unknown]  # those are reported anyway
     return [
         f"the checkpoint implies {name}={getattr(implied, name)!r}, the model has "
         f"{getattr(config, name)!r}"
         for name in SILENT
-        if getattr(implied, name) != getattr(config, name)
-        and (name != "pooling" or config.include_top)
+        if _differs(name, match, implied, config)
     ]
+
+
+def _differs(name, match, implied, config):
+    if name == "preprocessing" and not tells_preprocessing(match):
+        # Of a layout's default the numbers count that the network sees; how photographs
+        # are resized is then the user's to say.
+        ours, theirs = config.preprocessing, implied.preprocessing
+        return (ours.mean, ours.std) != (theirs.mean, theirs.std)
+    if name == "pooling" and not config.include_top:
+        return False
+    return getattr(implied, name) != getattr(config, name)

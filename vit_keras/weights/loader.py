@@ -50,7 +50,7 @@ def load_weights(model, path, *, strict: bool = True, head: bool = True) -> Load
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it can not be read, is of no known layout, or does not fit.
+        CheckpointError: it cannot be read, is of no known layout, or does not fit.
         ValueError: `model` is not one of `create_model`.
     """
     config = config_of(model)
@@ -119,10 +119,10 @@ def _read_all(match, report):
         if dtype.kind != "f" and dtype != ml_dtypes.bfloat16:
             raise CheckpointError(
                 f"'{match.checkpoint.path}': {name} has dtype {dtype}; weights must be "
-                "floating-point numbers, quantised ones can not be loaded"
+                "floating-point numbers, quantised ones cannot be loaded"
             )
         array = match.checkpoint.entries[name].read()
-        with np.errstate(over="ignore"):  # what float32 can not hold becomes infinite
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             finite = np.isfinite(array.astype("float32", copy=False)).all()
         if not finite:
             raise CheckpointError(
@@ -168,7 +168,7 @@ def _token_values(match, variables, config, wanted):
         return array.astype("float32").reshape(-1, array.shape[-1])
 
     names = [f"{part}/token" for part in TOKENS]
-    places = {
+    token_positions = {
         name: np.zeros((count_tokens(match, name), config.hidden_size), "float32")
         for name in names
         if name in match.weights
@@ -178,14 +178,14 @@ def _token_values(match, variables, config, wanted):
         prefix, size = find_positions(match, [config.grid])
         positions = read(POSITIONS)
         start = 0
-        for value in places.values():
+        for value in token_positions.values():
             if start < prefix:
                 value[:] = positions[start : start + len(value)]
                 start += len(value)
         grid = positions[prefix:].reshape(*size, -1)
     apart = config.position_prefix and POSITIONS in wanted
-    for name in wanted.intersection(places):
-        value = read(name) if apart else read(name) + places[name]
+    for name in wanted.intersection(token_positions):
+        value = read(name) if apart else read(name) + token_positions[name]
         values[name] = value[None]
     if POSITIONS in wanted and grid is not None:
         grid = resize_positions(grid, config.grid, match.layout.resize)
@@ -193,7 +193,9 @@ def _token_values(match, variables, config, wanted):
         if config.position_prefix:
             ours = [name for name in names if name in variables]
             zeros = {n: np.zeros(variables[n].shape[1:], "float32") for n in ours}
-            fitting = {n: places[n] for n in wanted.intersection(places)}
+            fitting = {
+                n: token_positions[n] for n in wanted.intersection(token_positions)
+            }
             rows = [*(fitting.get(n, zeros[n]) for n in ours), *rows]
         values[POSITIONS] = np.concatenate(rows)[None]
     return values

@@ -107,7 +107,7 @@ def _match(checkpoint, layout):
     blocks = min(blocks, 1000) if not _unstacked(found) else 0
     blocks = max(blocks, min(max(numbers, default=-1) + 1, len(numbers)))
     arrays, weights, sizes, misfits = {}, {}, {"L": blocks}, {}
-    order = {row.theirs: place for place, row in enumerate(layout.rows)}
+    order = {row.theirs: rank for rank, row in enumerate(layout.rows)}
     for name in sorted(found, key=lambda n: order[found[n][0].theirs]):
         row, number = found[name]
         paths = row.weights(number, blocks)

@@ -1,5 +1,6 @@
 """A model as a checkpoint of another library: the tables, read from right to left."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,14 +10,15 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from ..atomic import workspace
 from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entries import CheckpointError
 from .layout import LAYOUTS, Layout
+from .load_plan import POSITIONS
 from .settings import WRITERS
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
-POSITIONS = "posembed_input/embedding"
 
 
 def save_checkpoint(model, path, layout: str) -> pathlib.Path:
@@ -35,8 +37,8 @@ def save_checkpoint(model, path, layout: str) -> pathlib.Path:
 
     Raises:
         ValueError: an unknown layout, or a model that is not one of `create_model`.
-        CheckpointError: the layout can not express this model; the message says why.
-        OSError: the path can not be written.
+        CheckpointError: the layout cannot express this model; the message says why.
+        OSError: the path cannot be written.
     """
     config = config_of(model)
     if model.task == "features":  # it has no head, whatever it was configured with
@@ -60,18 +62,15 @@ def save_checkpoint(model, path, layout: str) -> pathlib.Path:
 
 def _write_all(files):
     """All files or none: written beside, then renamed."""
-    staged = {}
-    try:
+    with contextlib.ExitStack() as stack:
+        works = {}
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            staged[path] = path.with_name(f".{path.name}.{os.getpid()}")
-            with staged[path].open("wb") as file:
+            works[path] = stack.enter_context(workspace(path))
+            with works[path].open("wb") as file:
                 _write(file, path.suffix, content)
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+        for path, work in works.items():
+            os.replace(work, path)
 
 
 def _write(file, suffix, content):
@@ -107,7 +106,7 @@ def _choose(name, config) -> Layout:
         wrong.append(f"head_dim={config.head_dim} (must be hidden_size / num_heads)")
     if wrong:
         raise CheckpointError(
-            f"the layout {name} can not express this model: {'; '.join(wrong)}"
+            f"the layout {name} cannot express this model: {'; '.join(wrong)}"
         )
     for field, value in layout.fixed.items():
         if getattr(config, field) != value:
@@ -149,7 +148,7 @@ def _arrays(model, config, layout) -> dict[str, np.ndarray]:
     left = sorted(weights.keys() - written)
     if left:
         raise CheckpointError(
-            f"the layout {layout.name} has no place for {len(left)} weights of "
+            f"the layout {layout.name} has no name for {len(left)} weights of "
             f"'{model.name}': {', '.join(left[:8])}"
         )
     return arrays
@@ -169,7 +168,7 @@ def _move_positions(weights, config, layout):
 
     Adding a token's position to the token, or a position of zeros, changes nothing.
     """
-    wanted = layout.placed_tokens
+    wanted = layout.position_tokens
     if wanted is None or POSITIONS not in weights:
         return
     embedding = weights[POSITIONS][0]
@@ -180,11 +179,11 @@ def _move_positions(weights, config, layout):
         if path not in weights:
             continue
         token = weights[path]
-        place = np.zeros_like(token[0])
+        positions = np.zeros_like(token[0])
         if config.position_prefix:
-            place, prefix = prefix[: token.shape[1]], prefix[token.shape[1] :]
+            positions, prefix = prefix[: token.shape[1]], prefix[token.shape[1] :]
         if name in wanted:
-            rows.append(place)
+            rows.append(positions)
         else:
-            weights[path] = token + place
+            weights[path] = token + positions
     weights[POSITIONS] = np.concatenate([*rows, embedding[-patches:]])[None]

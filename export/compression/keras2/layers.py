@@ -180,15 +180,17 @@ class _Parts:
             x = layers.Conv2D(width, size, size, name="embedding")(images)
             x = layers.Reshape((rows * columns, width), name="patches")(x)
         prefix = config.num_prefix_tokens if config.position_prefix else 0
-        place = Positions(config.grid, prefix, config.positions, name="posembed_input")
-        x = x if config.position_prefix else place(x)
+        positions = Positions(
+            config.grid, prefix, config.positions, name="posembed_input"
+        )
+        x = x if config.position_prefix else positions(x)
         if config.num_register_tokens:
             x = Prefix(config.num_register_tokens, name="register_tokens")(x)
         if config.distillation_token:
             x = Prefix(name="distillation_token")(x)
         if config.class_token:
             x = Prefix(name="class_token")(x)
-        return place(x) if config.position_prefix else x
+        return positions(x) if config.position_prefix else x
 
     def block(self, x, name):
         y = self.norm(x, f"{name}.norm1")

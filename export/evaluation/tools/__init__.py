@@ -1,28 +1,35 @@
-"""What judges a file for a target: real compilers and runtimes where there are any.
+"""Compilers, runtimes and lists that check a file for a target.
 
-Each module has `judge(path, found, name) -> Verdict`: `found` are the file's operators,
-`name` is that of the target.
+Each module has a function of (path, found, name) to `CheckResult`: `found` are the
+file's operators, `name` is that of the target.
 """
 
 from ...targets import get_target
-from . import micro, op_list, openvino, scan, vela, web, webgpu, xnnpack
-from .result import Refusal as Refusal
-from .result import Verdict as Verdict
+from .integer_scan import check_integers
+from .litert_js import check_litert_js
+from .micro import check_micro
+from .op_list import check_op_list
+from .openvino import check_openvino
+from .result import CheckResult as CheckResult
+from .result import UnsupportedOp as UnsupportedOp
+from .vela import check_vela
+from .webgpu import check_webgpu
+from .xnnpack import check_xnnpack
 
-TOOLS = {
-    "micro": micro.judge,
-    "op_list": op_list.judge,
-    "openvino": openvino.judge,
-    "scan": scan.judge,
-    "vela": vela.judge,
-    "web": web.judge,
-    "webgpu": webgpu.judge,
-    "xnnpack": xnnpack.judge,
+CHECKERS = {
+    "integer_scan": check_integers,
+    "litert_js": check_litert_js,
+    "micro": check_micro,
+    "op_list": check_op_list,
+    "openvino": check_openvino,
+    "vela": check_vela,
+    "webgpu": check_webgpu,
+    "xnnpack": check_xnnpack,
 }
 
 
-def judge(path, found, name) -> Verdict:
-    """Ask the tool of a target.
+def run_checker(path, found, name) -> CheckResult:
+    """Check a file with the tool of a target.
 
     Arguments:
         path: a `.tflite` file.
@@ -32,4 +39,4 @@ def judge(path, found, name) -> Verdict:
     Raises:
         MissingDependency: the tool is not installed.
     """
-    return TOOLS[get_target(name).tool](path, found, name)
+    return CHECKERS[get_target(name).checker](path, found, name)

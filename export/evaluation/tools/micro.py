@@ -8,43 +8,43 @@ import numpy as np
 
 from ...errors import missing
 from .. import runners
-from .result import Refusal, Verdict
-from .second_runtime import difference, integers_inside, outputs_of, samples
+from .result import CheckResult, UnsupportedOp
+from .second_runtime import difference, integers_inside, litert_outputs, samples
 from .subprocess_check import answer, run_check
 
 # Compared with LiteRT's reference kernels, whose arithmetic is meant to be the same;
 # XNNPACK rounds products of int8 in another way, which adds steps over the blocks.
 LIMITS = {"of the range": 1e-4, "LSB": 6}
 FLOAT_OF_INTEGERS = 0.1
-CURE = "export with target='micro'"
+FIX = "export with target='micro'"
 
 
-def judge(path, found, name) -> Verdict:
+def check_micro(path, found, name) -> CheckResult:
     """Compare with LiteRT on random pixels; count the bytes of the arena."""
     try:
         version = importlib.metadata.version("tflite-micro")
     except importlib.metadata.PackageNotFoundError as error:
         raise missing("tflite-micro", "edge") from error
-    said, stderr = run_check(__name__, pathlib.Path(path).resolve())
+    said, stderr = run_check(f"{__name__}:run_micro", pathlib.Path(path).resolve())
     tool = f"tflite-micro {version}"
     if not said:
-        return Verdict(tool, (refusal(stderr, found),))
+        return CheckResult(tool, (micro_unsupported(stderr, found),))
     limit = LIMITS[said["unit"]]
     if said["unit"] == "of the range" and integers_inside(found):
         limit = FLOAT_OF_INTEGERS
-    refusals = ()
+    unsupported = ()
     if not said["apart"] <= limit:
         text = f"outputs differ from LiteRT's by {said['apart']:.2g} {said['unit']}"
-        refusals = (Refusal("", 0, text),)
+        unsupported = (UnsupportedOp("", 0, text),)
     arena = re.search(r"Arena allocation total (\d+) bytes", stderr)
     facts = {
         f"difference ({said['unit']})": float(f"{said['apart']:.2g}"),
         "arena_bytes": int(arena[1]) if arena else None,
     }
-    return Verdict(tool, refusals, facts)
+    return CheckResult(tool, unsupported, facts)
 
 
-def refusal(text, found) -> Refusal:
+def micro_unsupported(text, found) -> UnsupportedOp:
     """The first thing that stopped it."""
     for pattern, reason in (
         (r"Didn't find op for builtin opcode '(\w+)'", "there is no such kernel"),
@@ -53,12 +53,14 @@ def refusal(text, found) -> Refusal:
         if match := re.search(pattern, text):
             operator = match[1]
             count = sum(op.name == operator for op in found)
-            return Refusal(operator, count, reason, CURE)
+            return UnsupportedOp(operator, count, reason, FIX)
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return Refusal("", 0, f"it stops: {lines[-1] if lines else 'without a word'}", CURE)
+    return UnsupportedOp(
+        "", 0, f"it stops: {lines[-1] if lines else 'without a word'}", FIX
+    )
 
 
-def main(path):
+def run_micro(path):
     """In the child: run both and answer."""
     from ai_edge_litert.interpreter import OpResolverType
     from tflite_micro.python.tflite_micro import runtime
@@ -72,6 +74,6 @@ def main(path):
         results.append(interpreter.get_output(0))
     interpreter.print_allocations()
     reference = {"experimental_op_resolver_type": OpResolverType.BUILTIN_REF}
-    expected = outputs_of(path, inputs, **reference)
+    expected = litert_outputs(path, inputs, **reference)
     apart, unit = difference(expected, np.stack(results))
     answer(apart=apart, unit=unit)

@@ -2,16 +2,16 @@
 
 import collections
 
-from .result import Refusal, Verdict
+from .result import CheckResult, UnsupportedOp
 from .vendor_ops import OP_LISTS
 
 
-def judge(path, found, name) -> Verdict:
-    """By list, not by compiler: it promises nothing."""
+def check_op_list(path, found, name) -> CheckResult:
+    """By published list, not by compiler, which may refuse what is listed."""
     known = OP_LISTS[name]
     counts = collections.Counter(op.name for op in found)
-    refusals = [
-        Refusal(operator, count, "not in the published list")
+    unsupported = [
+        UnsupportedOp(operator, count, "not in the published list")
         for operator, count in counts.items()
         if operator not in known.operators
     ]
@@ -20,9 +20,11 @@ def judge(path, found, name) -> Verdict:
         for op in found
         if op.outputs and op.outputs[0] not in (*known.dtypes, "INT32", "BOOL")
     )
-    refusals += [
-        Refusal("", 0, f"{count} tensors are {dtype}, where it takes {known.dtypes}")
+    unsupported += [
+        UnsupportedOp(
+            "", 0, f"{count} tensors are {dtype}, where it takes {known.dtypes}"
+        )
         for dtype, count in types.items()
     ]
     tool = f"by list of {known.date}, not by compiler: {known.source}"
-    return Verdict(tool, tuple(refusals), {"notes": known.notes})
+    return CheckResult(tool, tuple(unsupported), {"notes": known.notes})

@@ -9,15 +9,15 @@ import numpy as np
 
 from ...errors import missing
 from .. import runners
-from .result import Refusal, Verdict
-from .second_runtime import difference, integers_inside, outputs_of, samples
+from .result import CheckResult, UnsupportedOp
+from .second_runtime import difference, integers_inside, litert_outputs, samples
 
 # Float: another order of sums. Integers: OpenVINO fuses, and rounds less often.
 LIMITS = {"of the range": 1e-4, "LSB": 10}
 FLOAT_OF_INTEGERS = 0.1
 
 
-def judge(path, found, name) -> Verdict:
+def check_openvino(path, found, name) -> CheckResult:
     """Compare with LiteRT on random pixels, in float32 precision."""
     try:
         import openvino
@@ -30,20 +30,22 @@ def judge(path, found, name) -> Verdict:
         model = openvino.Core().compile_model(str(path), "CPU", options)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        return Verdict(tool, (Refusal("", 0, f"OpenVINO can not read it: {reason}"),))
+        return CheckResult(
+            tool, (UnsupportedOp("", 0, f"OpenVINO cannot read it: {reason}"),)
+        )
     inputs = samples(runners.TFLiteRunner(path))
     received = np.stack([model([one])[0] for one in inputs])
-    apart, unit = difference(outputs_of(path, inputs), received)
+    apart, unit = difference(litert_outputs(path, inputs), received)
     limit = LIMITS[unit]
     if unit == "of the range" and integers_inside(found):
         limit = FLOAT_OF_INTEGERS
-    refusals = []
+    unsupported = []
     if not apart <= limit:
-        refusals.append(
-            Refusal("", 0, f"outputs differ from LiteRT's by {apart:.2g} {unit}")
+        unsupported.append(
+            UnsupportedOp("", 0, f"outputs differ from LiteRT's by {apart:.2g} {unit}")
         )
     facts = {f"difference ({unit})": float(f"{apart:.2g}"), **partitions(path)}
-    return Verdict(tool, tuple(refusals), facts)
+    return CheckResult(tool, tuple(unsupported), facts)
 
 
 def partitions(path):

@@ -1,8 +1,8 @@
-"""A second runtime beside LiteRT: the same inputs, and how far apart it is."""
+"""Comparison of another runtime with LiteRT, on the same inputs."""
 
 import numpy as np
 
-from .. import runners
+from ..interpreter import new_interpreter
 
 
 def samples(runner, number=4):
@@ -15,12 +15,12 @@ def samples(runner, number=4):
     return draws.integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
-def outputs_of(path, inputs, **options):
+def litert_outputs(path, inputs, **options):
     """What LiteRT gives for inputs of the file's own dtype, before dequantising.
 
     `options` are those of its interpreter.
     """
-    interpreter, results = runners.new_interpreter(path, **options), []
+    interpreter, results = new_interpreter(path, **options), []
     for one in inputs:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], one)
         interpreter.invoke()

@@ -1,17 +1,18 @@
-"""Run a judge in a process of its own: some runtimes abort, or talk to stderr only."""
+"""A check in a process of its own: some runtimes abort, or write to stderr only."""
 
 import json
 import subprocess
 import sys
 
 
-def run_check(module, path, environment=None, timeout=600):
-    """What `main(path)` of a module prints as its last line, as JSON.
+def run_check(function, path, environment=None, timeout=600):
+    """What a function of the path, "module:name", prints as its last line, as JSON.
 
     Returns:
         (dict, all it wrote to stderr); the dict is empty if it failed.
     """
-    code = f"import sys; from {module} import main; main(sys.argv[1])"
+    module, name = function.split(":")
+    code = f"import sys; from {module} import {name}; {name}(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
         capture_output=True,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..saved_model_session import Servable
-from .result import Refusal
+from ..saved_model_session import SavedModelSession
+from .result import UnsupportedOp
 from .serving_requests import WARMUP, example, records
 
 CLASSIFY = "tensorflow/serving/classify"
@@ -24,39 +24,39 @@ LARGE = 4096  # bytes; two equal tensors of this size are one weight stored twic
 CLOSE = 1e-4  # of the largest output: float32 sums of another batch, in another order
 
 
-def contract(path):
-    """Open a directory as TF Serving does, in a session, and ask it.
+def check_saved_model(path):
+    """Open a directory as TF Serving does, in a session, and run its signatures.
 
     Returns:
-        (refusals, facts).
+        (problems as `UnsupportedOp`, facts).
 
     Raises:
         ValueError: it is no SavedModel.
         MissingDependency: TensorFlow is not installed.
     """
     path, found = pathlib.Path(path), []
-    servable = Servable(path)
-    facts: dict[str, Any] = {"signatures": ", ".join(sorted(servable.signatures))}
+    session = SavedModelSession(path)
+    facts: dict[str, Any] = {"signatures": ", ".join(sorted(session.signatures))}
     if not path.name.isdigit():
         found.append("its folder must be named by a version number, such as 1")
-    if "serving_default" not in servable.signatures:
+    if "serving_default" not in session.signatures:
         found.append("it has no signature serving_default")
-    for name in servable.signatures:
-        found += [f"{name}: {problem}" for problem in _problems(servable, name)]
-    found += _labels(servable)
-    found += _stored_twice(servable)
+    for name in session.signatures:
+        found += [f"{name}: {problem}" for problem in _problems(session, name)]
+    found += _labels(session)
+    found += _stored_twice(session)
     if (path / WARMUP).is_file():
-        facts["warm-up records"], failed = _replay(servable)
+        facts["warm-up records"], failed = _replay(session)
         found += failed
     facts["variables_bytes"] = sum(
         file.stat().st_size for file in (path / "variables").glob("*.data*")
     )
-    return tuple(Refusal("", 0, reason) for reason in found), facts
+    return tuple(UnsupportedOp("", 0, reason) for reason in found), facts
 
 
-def _problems(servable, name):
+def _problems(session, name):
     """What is wrong with a signature."""
-    signature, tf = servable.signatures[name], servable.tf
+    signature, tf = session.signatures[name], session.tf
     if len(signature.inputs) != 1:
         return ["it must have one input"]
     ((key, entry),) = signature.inputs.items()
@@ -77,8 +77,8 @@ def _problems(servable, name):
         draws = np.random.default_rng(0).integers(0, 255, (3, *shape[1:]))
         items, readable = draws.astype(tf.as_dtype(entry.dtype).as_numpy_dtype), None
     try:
-        alone = servable.run(name, {key: items[:1]})
-        together = servable.run(name, {key: items})
+        alone = session.run(name, {key: items[:1]})
+        together = session.run(name, {key: items})
     except (tf.errors.OpError, ValueError) as error:
         return [str(error).splitlines()[0]]
     return [*_differences(alone, together, items, readable)]
@@ -109,23 +109,23 @@ def _differences(alone, together, items, readable):
         yield "`valid` must be true for a good image and false for a bad one"
 
 
-def _labels(servable):
+def _labels(session):
     """Whether the assets name each class, where a signature names classes."""
-    for name, signature in servable.signatures.items():
+    for name, signature in session.signatures.items():
         outputs = signature.outputs
         if not {"top_labels", "probabilities"} <= set(outputs):
             continue
         classes = outputs["probabilities"].tensor_shape.dim[-1].size
-        files = list((servable.path / "assets").glob("*"))
+        files = list((session.path / "assets").glob("*"))
         texts = [file.read_text(encoding="utf-8") for file in files]
         if classes not in [len(text.splitlines()) for text in texts]:
             yield f"{name}: no file in assets has the labels of its {classes} classes"
 
 
-def _stored_twice(servable):
+def _stored_twice(session):
     """Which weights are in the variables more than once."""
-    file = servable.path / "variables" / "variables"
-    reader, seen = servable.tf.train.load_checkpoint(str(file)), {}
+    file = session.path / "variables" / "variables"
+    reader, seen = session.tf.train.load_checkpoint(str(file)), {}
     for name in reader.get_variable_to_shape_map():
         value = reader.get_tensor(name)
         if not isinstance(value, np.ndarray) or value.nbytes < LARGE:
@@ -138,13 +138,13 @@ def _stored_twice(servable):
         seen[digest] = name
 
 
-def _replay(servable):
+def _replay(session):
     """Number of the records in the warm-up file, and what went wrong with them."""
-    number, failed, tf = 0, [], servable.tf
-    for name, key, value in records(servable.path / WARMUP, tf):
+    number, failed, tf = 0, [], session.tf
+    for name, key, value in records(session.path / WARMUP, tf):
         number += 1
         try:
-            servable.run(name, {key: value})
+            session.run(name, {key: value})
         except (tf.errors.OpError, ValueError, KeyError) as error:
             failed.append(f"warm-up record {number}: {str(error).splitlines()[0]}")
     return number, failed

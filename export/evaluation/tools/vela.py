@@ -11,23 +11,23 @@ import tempfile
 
 from ...errors import missing
 from ...targets import get_target
-from .result import Refusal, Verdict
+from .result import CheckResult, UnsupportedOp
 
 SCARCE_KB = 512  # SRAM of the usual Ethos-U55 device
-CURES = {
+FIXES = {
     "NEG": "a layer norm of stock Keras; build the model with vit_keras layers",
     "QUANTIZE": "a float island ends here; export with scheme='int8'",
     "DEQUANTIZE": "a float island begins here; export with scheme='int8'",
 }
 
 
-def judge(path, found, name) -> Verdict:
+def check_vela(path, found, name) -> CheckResult:
     """Compile the file, as for a device of the options in `TARGETS`."""
     try:
         version = importlib.metadata.version("ethos-u-vela")
     except importlib.metadata.PackageNotFoundError as error:
         raise missing("ethos-u-vela", "edge") from error
-    options = get_target(name).options
+    options = get_target(name).checker_options
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(pathlib.Path(sys.executable).with_name("vela"), path),
@@ -40,8 +40,10 @@ def judge(path, found, name) -> Verdict:
         text = done.stdout + done.stderr
         if done.returncode:
             last = " ".join(text.strip().splitlines()[-3:])
-            reason = Refusal("", 0, f"Vela stops: {last}", "export with a fixed batch")
-            return Verdict(f"ethos-u-vela {version}", (reason,))
+            reason = UnsupportedOp(
+                "", 0, f"Vela stops: {last}", "export with a fixed batch"
+            )
+            return CheckResult(f"ethos-u-vela {version}", (reason,))
         (summary,) = pathlib.Path(folder).glob("*_summary_*.csv")
         with open(summary) as file:
             row = next(csv.DictReader(file))
@@ -55,10 +57,10 @@ def judge(path, found, name) -> Verdict:
     }
     if facts["sram_kb"] > SCARCE_KB and name == "ethos_u55":
         facts["hint"] = f"over {SCARCE_KB} KB of SRAM: heads_apart=True needs less"
-    return Verdict(f"ethos-u-vela {version}", refusals(text), facts)
+    return CheckResult(f"ethos-u-vela {version}", vela_unsupported(text), facts)
 
 
-def refusals(text) -> tuple[Refusal, ...]:
+def vela_unsupported(text) -> tuple[UnsupportedOp, ...]:
     """Operators that Vela left to the CPU, with its reasons."""
     counts, reasons = collections.Counter(), {}
     pattern = r"operator: (\w+), ofm[^\n]*\n((?:\s+- [^\n]*\n|\s+Reason[^\n]*\n)*)"
@@ -66,6 +68,6 @@ def refusals(text) -> tuple[Refusal, ...]:
         counts[operator] += 1
         reasons.setdefault(operator, " ".join(why.replace("- ", "").split()))
     return tuple(
-        Refusal(op, count, reasons[op] or "stays on the CPU", CURES.get(op, ""))
+        UnsupportedOp(op, count, reasons[op] or "stays on the CPU", FIXES.get(op, ""))
         for op, count in counts.items()
     )

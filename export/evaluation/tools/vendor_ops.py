@@ -1,6 +1,6 @@
 """What accelerators take, by list, where no compiler can be had without an account.
 
-A table of published lists, each as its source had it. A list promises nothing: it
+A table of published lists, each as its source had it. A list proves nothing: it
 has no shapes, ranks or versions of operators, the vendor's compiler may refuse what
 is on it, and a newer compiler may take more.
 """

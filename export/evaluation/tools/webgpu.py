@@ -9,24 +9,26 @@ import numpy as np
 
 from ...errors import MissingDependency
 from .. import runners
-from .result import Refusal, Verdict
-from .second_runtime import difference, integers_inside, outputs_of, samples
+from .result import CheckResult, UnsupportedOp
+from .second_runtime import difference, integers_inside, litert_outputs, samples
 from .subprocess_check import answer, run_check
 
 # GPUs may compute in half precision (2^-11) and sum in another order.
 LIMITS = {"of the range": 2e-3, "LSB": 10}
 FLOAT_OF_INTEGERS = 0.1
-CURE = "export with target='gpu'"
+FIX = "export with target='gpu'"
 # Where Debian's package chromium puts a Vulkan without hardware.
 SOFTWARE = "/usr/lib/chromium/vk_swiftshader_icd.json"
 
 
-def judge(path, found, name) -> Verdict:
+def check_webgpu(path, found, name) -> CheckResult:
     """Compare with LiteRT on a CPU: a delegate that takes all may compute nonsense."""
     environment = {"XDG_RUNTIME_DIR": "/tmp", **os.environ}
     if os.path.isfile(SOFTWARE):
         environment.setdefault("VK_ICD_FILENAMES", SOFTWARE)
-    said, stderr = run_check(__name__, pathlib.Path(path).resolve(), environment)
+    said, stderr = run_check(
+        f"{__name__}:run_webgpu", pathlib.Path(path).resolve(), environment
+    )
     tool = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')} WebGPU"
     if "No adapters found" in stderr:
         raise MissingDependency(
@@ -34,42 +36,46 @@ def judge(path, found, name) -> Verdict:
             "apt-get install chromium libvulkan1 brings one in software"
         )
     if not said:
-        return Verdict(tool, tuple(refusals(stderr)))
+        return CheckResult(tool, tuple(webgpu_unsupported(stderr)))
     if not said["full"]:
-        return Verdict(tool, (Refusal("", 0, "parts of it stay on the CPU", CURE),))
+        return CheckResult(
+            tool, (UnsupportedOp("", 0, "parts of it stay on the CPU", FIX),)
+        )
     limit = LIMITS[said["unit"]]
     if said["unit"] == "of the range" and integers_inside(found):
         limit = FLOAT_OF_INTEGERS
     wrong = ()
     if not said["apart"] <= limit:
         text = f"outputs differ from the CPU's by {said['apart']:.2g} {said['unit']}"
-        wrong = (Refusal("", 0, text, CURE),)
+        wrong = (UnsupportedOp("", 0, text, FIX),)
     facts = {
         "fully accelerated": said["full"],
         f"difference ({said['unit']})": float(f"{said['apart']:.2g}"),
     }
-    return Verdict(tool, wrong, facts)
+    return CheckResult(tool, wrong, facts)
 
 
-def refusals(text):
+def webgpu_unsupported(text):
     """The delegate's own words."""
     found = re.findall(r"^\s*(?:ERROR: )?([A-Z_0-9]{3,}): ([A-Z][^\n]*)", text, re.M)
     seen = {(op, why.strip()) for op, why in found if op not in ("ERROR", "INFO")}
     for operator, why in sorted(seen):
-        yield Refusal(operator, 1, why, CURE)
+        yield UnsupportedOp(operator, 1, why, FIX)
     if not seen:
         lines = [line for line in text.splitlines() if "rror" in line]
-        yield Refusal("", 0, f"it stops: {lines[-1] if lines else 'no word'}", CURE)
+        yield UnsupportedOp(
+            "", 0, f"it stops: {lines[-1] if lines else 'no word'}", FIX
+        )
 
 
-def main(path):
+def run_webgpu(path):
     """In the child: run both and answer."""
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
     runner = runners.TFLiteRunner(path)
     inputs = samples(runner, 2)
-    expected = outputs_of(path, inputs)
+    expected = litert_outputs(path, inputs)
     gpu = HardwareAccelerator.GPU
     model, results = CompiledModel.from_file(path, hardware_accel=gpu), []
     entry, end = model.create_input_buffers(0), model.create_output_buffers(0)

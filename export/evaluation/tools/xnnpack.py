@@ -3,25 +3,25 @@
 import collections
 import importlib.metadata
 
-from .. import runners
-from .result import Verdict
+from ..interpreter import new_interpreter, operators_of
+from .result import CheckResult
 
 
-def judge(path, found, name) -> Verdict:
+def check_xnnpack(path, found, name) -> CheckResult:
     """Load the file. Operators outside the delegate run, slower: a fact, no refusal."""
-    interpreter = runners.new_interpreter(path)
-    nodes = interpreter._get_ops_details()
+    interpreter = new_interpreter(path)
+    nodes = operators_of(interpreter)
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    given = {int(i) for node in delegates for i in node["outputs"]}
+    given = {i for node in delegates for i in node["outputs"]}
     outside = collections.Counter(
         node["op_name"]
         for node in nodes
         if node["op_name"] != "DELEGATE"
-        and int(node["outputs"][0]) not in given
-        and _has_memory(interpreter, int(node["outputs"][0]))
+        and node["outputs"][0] not in given
+        and _has_memory(interpreter, node["outputs"][0])
     )
     facts = {"partitions": len(delegates), "outside XNNPACK": dict(outside)}
-    return Verdict(
+    return CheckResult(
         f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}", (), facts
     )
 

@@ -47,14 +47,14 @@ def quantize_aware(
         weights to a plain `VisionTransformer`; open a saved one with `open_quantized`.
 
     Raises:
-        ValueError: an argument can not be, or another backend.
+        ValueError: an argument cannot be, or another backend.
         FileNotFoundError: `images` names no file or folder.
         MissingDependency: the extra "qat" is not installed.
     """
     from ...backend import require_tensorflow
 
     require_tensorflow("quantize_aware")
-    from .aware_model import BITS, build
+    from .aware_model import BITS, build_aware
 
     for name, value, valid in (
         ("weight_bits", weight_bits, BITS),
@@ -66,7 +66,9 @@ def quantize_aware(
             raise ValueError(f"`{name}` must be one of {names}. Received: {value!r}")
     if not 0 <= distillation < float("inf"):
         raise ValueError(f"`distillation` must be at least 0. Received: {distillation}")
-    return build(model, images, target, weight_bits, layer_norm, exclude, distillation)
+    return build_aware(
+        model, images, target, weight_bits, layer_norm, exclude, distillation
+    )
 
 
 def open_quantized(path):
@@ -84,7 +86,7 @@ def open_quantized(path):
     require_tensorflow("open_quantized")
     import keras
 
-    from vit_keras.model import open_model
+    from vit_keras.model_file import open_model
 
     from .aware_model import QuantizedModel
 

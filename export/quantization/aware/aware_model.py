@@ -4,14 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from vit_keras import data
+
 from ...graph.build import find_vit, inference_graph
 from ...graph.inference_layer import InferenceViT
-from ...graph.sparsity import harmful
-from ...graph.vit_weights import read
-from ...targets import form_for, get_target
-from ..calibration import load_images
+from ...graph.sparsity import rewrites_that_break_sparsity
+from ...graph.vit_weights import read_weights
+from ...resolve import resolve
+from ...targets import get_target
 from .layer import QuantizedViT
-from .to_float import plain_model
+from .to_float import float_model
 from .weight_paths import few_values, kernel_bits, mean_direction
 
 BITS = (8, 4, 3, 2)
@@ -35,12 +37,12 @@ class QuantizedModel(keras.Model):
     @property
     def config(self):
         """The `ViTConfig`."""
-        return self.quantized.weights_held.config
+        return self.quantized.source_weights.config
 
     @property
     def task(self) -> str:
         """ "classify" or "features"."""
-        return self.quantized.weights_held.task
+        return self.quantized.source_weights.task
 
     def ranges(self) -> np.ndarray:
         """(number of activations, 2): least and greatest value of each, in the order
@@ -50,7 +52,7 @@ class QuantizedModel(keras.Model):
 
     def to_float(self):
         """The weights in a plain `VisionTransformer`, without any quantisation."""
-        return plain_model(self.quantized)
+        return float_model(self.quantized)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
@@ -110,7 +112,7 @@ class Distillation(keras.layers.Layer):
         return cls(teacher, **config)
 
 
-def build(model, images, target, weight_bits, layer_norm, exclude, distillation):
+def build_aware(model, images, target, weight_bits, layer_norm, exclude, distillation):
     """See `quantize_aware`."""
     vit = find_vit(model)
     if vit is None or vit is not model:
@@ -118,20 +120,20 @@ def build(model, images, target, weight_bits, layer_norm, exclude, distillation)
             "`model` must be a ViT of `vit_keras.create_model`, without layers around "
             f"it. Received: {getattr(model, 'name', type(model).__name__)}"
         )
-    form, products_only = integer_form(target, layer_norm)
+    plan = _plan(target, layer_norm)
     preprocessing = model.config.preprocessing
-    pixels = load_images(images, model.input_shape[1:3], preprocessing, IMAGES)
-    graph = inference_graph(model, preprocessing, pixels, form)
+    pixels = data.load_images(images, model.input_shape[1:3], preprocessing, IMAGES)
+    graph = inference_graph(model, preprocessing, pixels, plan.graph)
     if not isinstance(graph.function, InferenceViT):
-        raise ValueError(f"`model` can not be trained as integers: {graph.notes[0]}")
-    weights = graph.function.weights_held
+        raise ValueError(f"`model` cannot be trained as integers: {graph.notes[0]}")
+    weights = graph.function.source_weights
     scale, offset = preprocessing.scale_and_offset()
-    kept, _ = harmful(read(model, None))
+    kept, _ = rewrites_that_break_sparsity(read_weights(model, None))
     layer = QuantizedViT(
         weights,
-        form,
+        plan.graph,
         kernel_bits(weights, weight_bits, exclude),
-        products_only,
+        plan.linear_only,
         scale.tolist(),
         offset.tolist(),
         keep_zeros=bool(kept),
@@ -149,22 +151,21 @@ def build(model, images, target, weight_bits, layer_norm, exclude, distillation)
     return QuantizedModel(inputs, outputs, name=model.name)
 
 
-def integer_form(target, layer_norm):
-    """How the graph is written, and whether only linear layers are quantised.
+def _plan(target, layer_norm):
+    """The plan of the file that will be written.
 
     Raises:
-        ValueError: the target takes no int8, or has norms in another way.
+        ValueError: the target has no int8, or has norms in the other way.
     """
     if target is None and layer_norm == "float":
         target = "cpu"
-    place = get_target(target) if target else None
-    if place and "int8" not in place.schemes:
-        raise ValueError(f"`target` must take scheme 'int8'. Received: {target!r}")
-    products_only = bool(place and place.int8_only)
-    wanted = "float" if products_only else "int8"
+    if target is not None and "int8" not in get_target(target).schemes:
+        raise ValueError(f"`target` must support scheme 'int8'. Received: {target!r}")
+    plan = resolve("int8", target, trained=True)
+    wanted = "float" if plan.linear_only else "int8"
     if layer_norm not in (None, wanted):
         raise ValueError(
             f"`layer_norm` must be {wanted!r} for target={target!r}. "
             f"Received: {layer_norm!r}"
         )
-    return form_for("int8", target), products_only
+    return plan

@@ -23,8 +23,8 @@ class RangedViT(InferenceViT):
     are rounded as LiteRT's kernels do it.
 
     Arguments:
-        weights, form, **kwargs: of `InferenceViT`.
-        products_only: quantise only what goes into and comes out of linear layers.
+        weights, options, **kwargs: of `InferenceViT`.
+        linear_only: quantise only what goes into and comes out of linear layers.
         scale, offset: (C,), which made the model's inputs of pixels, or None if it
             takes none.
 
@@ -35,27 +35,27 @@ class RangedViT(InferenceViT):
     low: Any
     high: Any
 
-    def __init__(self, weights, form, products_only, scale, offset, **kwargs):
-        super().__init__(weights, form, **kwargs)
-        self.products_only = products_only
+    def __init__(self, weights, options, linear_only, scale, offset, **kwargs):
+        super().__init__(weights, options, **kwargs)
+        self.linear_only = linear_only
         self.scale: Any = scale
         self.offset: Any = offset
         self.exact = False  # nothing on a grid
         self.precise = False  # as LiteRT, in float64
         self.record = None  # a list, to which every activation is added
-        self.places = None  # {reference of a tensor: place of the weight}, to be filled
+        self.weight_refs = None  # {reference of a tensor: path of the weight}, or None
         self._running, self._index, self._training = [], 0, False
         self._grids = {}  # of constants
 
     def add_ranges(self):
         """Number the activations; when the weights are there."""
-        config = self.weights_held.config
+        config = self.source_weights.config
         shape = (1, *config.image_size, config.channels)
-        self.exact, self.record, self.places = True, [], {}
+        self.exact, self.record, self.weight_refs = True, [], {}
         self.structure = traced(
-            lambda x: InferenceViT.call(self, x), shape, self.record, self.places
+            lambda x: InferenceViT.call(self, x), shape, self.record, self.weight_refs
         )
-        self.exact, self.record, self.places = False, None, None
+        self.exact, self.record, self.weight_refs = False, None, None
         if self.scale is not None:
             self.structure.fixed[0] = PIXELS
         number = len(self.structure.fixed)
@@ -76,13 +76,15 @@ class RangedViT(InferenceViT):
         outputs = super().call(tf.cast(images, "float64") if self.precise else images)
         self.precise = False
         if training and not self.exact:
-            low, high = (tf.stack(ends) for ends in zip(*self._running, strict=True))
+            low, high = (
+                tf.stack(values) for values in zip(*self._running, strict=True)
+            )
             for variable, value in ((self.low, low), (self.high, high)):
                 variable.assign(DECAY * variable + (1 - DECAY) * value)
         return tf.cast(outputs, "float32")
 
     def activation(self, x, fixed=None):
-        return x if self.products_only else self._quantized(x, fixed)
+        return x if self.linear_only else self._quantized(x, fixed)
 
     def rsqrt(self, x):
         # On a grid x may be zero. Int8 kernels give their greatest value then, as this
@@ -90,7 +92,7 @@ class RangedViT(InferenceViT):
         return super().rsqrt(tf.maximum(x, tf.constant(LEAST, x.dtype)))
 
     def operand(self, x):
-        return self._quantized(x) if self.products_only else x
+        return self._quantized(x) if self.linear_only else x
 
     def result(self, x):
         return self._quantized(x)
@@ -106,7 +108,7 @@ class RangedViT(InferenceViT):
         if self._training:
             still = tf.stop_gradient(x)
             self._running.append((tf.reduce_min(still), tf.reduce_max(still)))
-        return range_quantizer()(x, *self.ends(index))
+        return range_quantizer()(x, *self.limits(index))
 
     def _rounded(self, x, index):
         if index in self.structure.constants:  # then the file measures the values
@@ -118,20 +120,20 @@ class RangedViT(InferenceViT):
             x = litert_rounding.rounded_twice(x, scale, *factors)
         return litert_rounding.rounded(x, scale, zero)
 
-    def ends(self, index):
-        """The range with which an activation is held."""
+    def limits(self, index):
+        """The (min, max) with which an activation is stored."""
         if index in self.structure.shifts:
             addend, constant = self.structure.shifts[index]
-            return with_zero(*(end + constant for end in self.ends(addend)))
+            return with_zero(*(limit + constant for limit in self.limits(addend)))
         if (fixed := self.structure.fixed[index]) is not None:
-            return [tf.constant(end, "float32") for end in fixed]
+            return [tf.constant(limit, "float32") for limit in fixed]
         group = sorted(self.structure.groups[index])
         low, high = (tf.gather(v, group) for v in (self.low, self.high))
         return with_zero(tf.reduce_min(low), tf.reduce_max(high))
 
     def grid(self, index):
         """Scale and zero point of an activation in the file."""
-        return self._grids.get(index) or litert_rounding.grid(*self.ends(index))
+        return self._grids.get(index) or litert_rounding.grid(*self.limits(index))
 
     def activations(self, pixels):
         """What has a range, computed without one.
@@ -156,8 +158,8 @@ class RangedViT(InferenceViT):
         low = high = None
         for start in range(0, len(pixels), BATCH):
             record = self.activations(pixels[start : start + BATCH])
-            ends = [(tf.reduce_min(x), tf.reduce_max(x)) for x, _ in record]
-            least, most = np.array(ends, "float32").T
+            limits = [(tf.reduce_min(x), tf.reduce_max(x)) for x, _ in record]
+            least, most = np.array(limits, "float32").T
             low = least if low is None else np.minimum(low, least)
             high = most if high is None else np.maximum(high, most)
         self.low.assign(low)
@@ -165,5 +167,5 @@ class RangedViT(InferenceViT):
 
 
 def with_zero(low, high):
-    """A range that holds zero, as integer kernels need it."""
+    """A range that includes zero, as integer kernels need it."""
     return tf.minimum(low, 0.0), tf.maximum(high, 0.0)

@@ -7,8 +7,12 @@ tensor.
 
 import numpy as np
 
-from ...evaluation.tensor_errors import open_preserving
+from ...evaluation.interpreter import open_preserving, operators_of
+from ...graph.sparsity import VALUES
+from ...plan import OpOverride
 from ..calibration import same_scale_groups
+from ..post_training import INT4_OPERATORS, output_pattern
+from .layer import INT4
 
 PROBES = 2  # images; each gives four numbers that must agree
 # Of the largest number. Float32 in another order gives 1e-5; different tensors are
@@ -31,7 +35,7 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
     images = np.asarray(images[:PROBES], "float32")
     records = [layer.activations(image[None], snapped=True) for image in images]
     ours = np.stack([[_summary(x) for x, _ in record] for record in records], 1)
-    ends = np.array([layer.ends(i) for i in range(len(ours))], "float32")
+    limits = np.array([layer.limits(i) for i in range(len(ours))], "float32")
     interpreter, entry, tensors = open_preserving(path)
     theirs = {index: [] for index in tensors}
     for image in images:
@@ -45,12 +49,12 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
     for index, summary in theirs.items():
         gap = np.abs(ours - summary).max((1, 2)) / (np.abs(summary).max() + 1e-9)
         if gap.min() < EQUAL:
-            found[index] = ends[gap.argmin()]
+            found[index] = limits[gap.argmin()]
         measured[index] = np.array(summary)[:, 0].min(), np.array(summary)[:, 1].max()
-    if len(found) < len(ends) / 2:
+    if len(found) < len(limits) / 2:
         raise ValueError(
             f"`model` must compute what its file does: only {len(found)} of "
-            f"{len(ends)} activations were found in it"
+            f"{len(limits)} activations were found in it"
         )
     ranges = {}
     for group in same_scale_groups(interpreter, tensors):
@@ -63,3 +67,28 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
 def _summary(x):
     x = np.asarray(x, "float64")
     return x.min(), x.max(), x.mean(), x.std()
+
+
+def weight_overrides(path, layer) -> list[OpOverride]:
+    """Overrides with which the file stores weights as they were trained: those on a
+    grid of int4 as int4, clustered ones with one scale.
+
+    Arguments:
+        path: a float32 `.tflite` file.
+        layer: the `QuantizedViT` that it is of.
+    """
+    interpreter, _, tensors = open_preserving(path)
+    found = []
+    for op in operators_of(interpreter):
+        name = op["op_name"]
+        if name not in INT4_OPERATORS:
+            continue
+        weights = interpreter.get_tensor(op["inputs"][1]).astype("float64")
+        outputs = output_pattern(tensors[op["outputs"][0]]["name"])
+        peaks = np.abs(weights).max(1, keepdims=True)
+        levels = weights / np.where(peaks, peaks, 1) * INT4
+        if np.abs(levels - np.round(levels)).max() < 1e-3:  # float32 has 1e-6
+            found.append(OpOverride(name, outputs, weights="int4"))
+        elif layer.values and len(np.unique(weights)) <= min(VALUES, weights.size // 4):
+            found.append(OpOverride(name, outputs, granularity="TENSORWISE"))
+    return found

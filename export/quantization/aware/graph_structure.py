@@ -1,6 +1,6 @@
-"""How the activations of the graph hang together: what needs more than its own range.
+"""Dependencies between the ranges of activations: shared scales, constants, biases.
 
-Read from a trace of the graph, so that no form of it needs a rule of its own.
+Read from a trace of the graph, so that no way to write it needs code of its own.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# What puts values in another shape or place, and so keeps their scale.
+# They reshape or move values, and so keep their scale.
 MOVES = ("Reshape", "Transpose", "StridedSlice", "ConcatV2")
 LINEAR = ("MatMul", "Conv2D")
 
@@ -22,8 +22,7 @@ class Structure:
         groups: of each, the numbers of those that share one scale with it.
         constants: numbers of those that do not depend on the images.
         factors: {number of a product of two activations: their numbers}.
-        biases: {place of a bias: (number of what its layer reads, place of the
-            kernel)}.
+        biases: {path of a bias: (number of what its layer reads, path of the kernel)}.
         shifts: {number of a sum with a constant: (number of the other addend,
             constant)}. A range of its own would clip what the addend's does not, and
             `x + epsilon` could not be told from `x` by its values.
@@ -37,13 +36,13 @@ class Structure:
     shifts: dict[int, tuple[int, float]]
 
 
-def traced(function, shape, record, places) -> Structure:
+def traced(function, shape, record, weight_refs) -> Structure:
     """The structure of a function.
 
     Arguments:
         function: of a tensor of `shape`; when called, it fills the other two.
         record: a list of (activation, fixed range or None).
-        places: {reference of a tensor: place of the weight that it holds}.
+        weight_refs: {reference of a tensor: path of the weight that it is}.
     """
     tf.function(function).get_concrete_function(tf.TensorSpec(shape))
     numbers = {x.ref(): i for i, (x, _) in enumerate(record)}
@@ -55,7 +54,7 @@ def traced(function, shape, record, places) -> Structure:
             for k in groups[i]:
                 groups[k] = groups[i]
         if x.op.type == "BatchMatMulV2":
-            factors[i] = tuple(_origins(end, numbers)[0] for end in x.op.inputs)
+            factors[i] = tuple(_origins(factor, numbers)[0] for factor in x.op.inputs)
         if x.op.type == "AddV2" and x.op.inputs[0].ref() in numbers:
             constant = tf.get_static_value(x.op.inputs[1])
             if constant is not None and constant.ndim == 0:
@@ -66,16 +65,17 @@ def traced(function, shape, record, places) -> Structure:
                 product = product.op.inputs[0]
             if product.op.type in LINEAR:
                 read = _origins(product.op.inputs[0], numbers)
-                kernels = _origins(product.op.inputs[1], places)
-                for place, kernel in zip(_origins(bias, places), kernels, strict=True):
-                    biases |= {place: (read[0], kernel)} if read else {}
+                kernels = _origins(product.op.inputs[1], weight_refs)
+                paths = _origins(bias, weight_refs)
+                for path, kernel in zip(paths, kernels, strict=True):
+                    biases |= {path: (read[0], kernel)} if read else {}
                 constants |= set() if read else {i}
-    fixed = [ends for _, ends in record]
+    fixed = [limits for _, limits in record]
     return Structure(fixed, groups, constants, factors, biases, shifts)
 
 
 def _origins(x, known) -> list:
-    """Of what known tensors a tensor is made, if by moves alone."""
+    """The known tensors that a tensor is made of by moving values alone."""
     return [known[x.ref()]] if x.ref() in known else _moved(x, known)
 
 

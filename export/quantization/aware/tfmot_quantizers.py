@@ -7,7 +7,7 @@ quantise.
 
 import functools
 
-from ...backend import environment
+from ...backend import keras_3_environment
 
 
 @functools.cache
@@ -31,6 +31,6 @@ def _with_range(quantizer):
 
 
 def _library():
-    with environment():
+    with keras_3_environment():
         import tensorflow_model_optimization as tfmot
     return tfmot.quantization.keras.quantizers

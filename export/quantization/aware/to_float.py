@@ -11,7 +11,7 @@ import numpy as np
 from ...graph.rewrites import orthogonal
 
 
-def plain_model(layer):
+def float_model(layer):
     """A `VisionTransformer` that computes what the layer does without quantisation.
 
     Arguments:
@@ -42,13 +42,13 @@ def _put_entry(w, layers, turn, projection):
         _put_norm(first.norm_after, w.patch_norms[1])
     if w.pre_norm is not None:
         _put_norm(layers["pre_norm"], w.pre_norm)
-    places, prefix = layers["posembed_input"], w.prefix @ turn
-    if places.kind == "learned":
+    positions, prefix = layers["posembed_input"], w.prefix @ turn
+    if positions.kind == "learned":
         inside = np.zeros_like(prefix) if w.config.position_prefix else prefix[:0]
         table = np.concatenate([inside, w.positions @ turn])
-        places.embedding.assign(table[None])
+        positions.embedding.assign(table[None])
     elif w.config.position_prefix:
-        prefix = prefix - np.asarray(places._table, "float64")[0][: len(prefix)]
+        prefix = prefix - np.asarray(positions._table, "float64")[0][: len(prefix)]
     start = 0
     for name in ("class_token", "distillation_token", "register_tokens"):
         if name in layers:
@@ -89,12 +89,12 @@ def _put_attention(layer, a, before, after, queries=None):
 
 
 def _put_exit(w, layers, turn):
-    ends = w.task == "classify" and w.config.pooling is not None
-    last = layers["fc_norm" if w.config.fc_norm and ends else "encoder_norm"]
-    if w.unmix is not None:
-        gamma = np.sum(turn * w.unmix.kernel, 0)
+    pools = w.task == "classify" and w.config.pooling is not None
+    last = layers["fc_norm" if w.config.fc_norm and pools else "encoder_norm"]
+    if w.unrotate is not None:
+        gamma = np.sum(turn * w.unrotate.kernel, 0)
         last.gamma.assign(gamma)
-        last.beta.assign(w.unmix.bias)
+        last.beta.assign(w.unrotate.bias)
         return
     _put_norm(last, w.norm)
     into = turn.T

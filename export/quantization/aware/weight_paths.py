@@ -1,4 +1,4 @@
-"""Which weights of the inference graph are what, by their places in `Weights`."""
+"""Which weights of the inference graph are what, by their paths in `Weights`."""
 
 import numpy as np
 
@@ -9,33 +9,33 @@ from ...graph.weight_tree import map_arrays
 from . import EXCLUDED
 
 
-def frozen(weights: Weights, values) -> list[str]:
-    """Places of what does not train: constants, what undoes the rotation of the stream,
+def frozen_paths(weights: Weights, values) -> list[str]:
+    """Paths of what does not train: constants, what undoes the rotation of the stream,
     and kernels that are put together from their values."""
-    places = []
-    map_arrays(weights, lambda place, array: places.append((place, array.size)))
+    paths = []
+    map_arrays(weights, lambda path, array: paths.append((path, array.size)))
     fixed = ["scale", "offset", *values]
     if weights.config.positions != "learned":
         fixed.append("positions")
     return [
-        place
-        for place, size in places
-        if not size or place in fixed or place.startswith("unmix")
+        path
+        for path, size in paths
+        if not size or path in fixed or path.startswith("unrotate")
     ]
 
 
-def is_writer(place) -> bool:
+def is_writer(path) -> bool:
     """Whether a weight writes to the residual stream."""
-    if place in ("prefix", "positions") or place.startswith("embedding."):
+    if path in ("prefix", "positions") or path.startswith("embedding."):
         return True
-    return ".out." in place and place.startswith("blocks") or ".dense2." in place
+    return ".out." in path and path.startswith("blocks") or ".dense2." in path
 
 
-def kernels(weights: Weights) -> list[str]:
-    """Places of the kernels of linear layers."""
-    places = []
-    map_arrays(weights, lambda place, _: places.append(place))
-    return [place for place in places if place.endswith("kernel")]
+def kernel_paths(weights: Weights) -> list[str]:
+    """Paths of the kernels of linear layers."""
+    paths = []
+    map_arrays(weights, lambda path, _: paths.append(path))
+    return [path for path in paths if path.endswith("kernel")]
 
 
 def mean_direction(weights: Weights) -> np.ndarray:
@@ -48,21 +48,21 @@ def mean_direction(weights: Weights) -> np.ndarray:
 
 
 def few_values(weights) -> dict[str, int]:
-    """{place of a clustered kernel: number of its values}."""
+    """{path of a clustered kernel: number of its values}."""
     found = {}
 
-    def count(place, array):
-        if place.endswith("kernel"):
+    def count(path, array):
+        if path.endswith("kernel"):
             number = len(np.unique(array.astype("float32")))
             if number <= min(VALUES, array.size // 4):
-                found[place] = number
+                found[path] = number
 
     map_arrays(weights, count)
     return found
 
 
 def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:
-    """{place of a kernel: bits}."""
+    """{path of a kernel: bits}."""
     names = {"embedding": "embedding.", "pre_logits": "pre_logits.", "pooling": "pool."}
     heads = zip(("head", "head_dist"), weights.heads, strict=False)
     names |= {name: f"heads.{i}." for i, (name, _) in enumerate(heads)}
@@ -77,6 +77,6 @@ def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:
         )
     fine = tuple(names[name] for name in exclude if name in names)
     return {
-        place: 8 if place.startswith(fine) else weight_bits
-        for place in kernels(weights)
+        path: 8 if path.startswith(fine) else weight_bits
+        for path in kernel_paths(weights)
     }

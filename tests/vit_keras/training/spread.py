@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tests.vit_keras.training.runs import SHORT, SIZES, few
 from vit_keras.training import checkpoint, fit, train
-from vit_keras.training.processes import process, wait
+from vit_keras.training.processes import barrier, process_index
 
 ROOT = pathlib.Path(__file__).parents[3]
 ON_JAX = keras.backend.backend() == "jax"
@@ -39,7 +39,7 @@ class Stopped(Exception):
     """In place of a kill."""
 
 
-class Stopping(checkpoint.Checkpoint):
+class Stopping(checkpoint.SaveCheckpoint):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         raise Stopped
@@ -56,10 +56,13 @@ def main(folder, *runs):
     said = io.StringIO()
     for run in runs:
         name, devices, parts = run.rstrip("!").split(":")
-        fit.Checkpoint = Stopping if run.endswith("!") else checkpoint.Checkpoint
+        fit.SaveCheckpoint = (
+            Stopping if run.endswith("!") else checkpoint.SaveCheckpoint
+        )
         with contextlib.suppress(Stopped):
             model = train(
-                *(few(120), RECIPE, f"{folder}/{name}"),
+                *(few(120), RECIPE),
+                out=f"{folder}/{name}",
                 devices=int(devices) or None,
                 model_parallel=int(parts),
                 console=Console(file=said),
@@ -67,9 +70,9 @@ def main(folder, *runs):
             for weight in model.weights if ON_JAX else ():
                 spec = getattr(weight.value.sharding, "spec", None)
                 print(name, weight.path, spec, weight.shape)
-        wait()
+        barrier()
     assert keras.distribution.distribution() is None  # as it was before
-    assert bool(said.getvalue()) == (process()[0] == 0)
+    assert bool(said.getvalue()) == (process_index()[0] == 0)
 
 
 @contextlib.contextmanager

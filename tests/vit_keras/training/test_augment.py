@@ -24,7 +24,10 @@ def test_everything_at_once_never_fails(channels):
         **dict(shift=0.2, flip=True),
     )
     source = np.random.default_rng(1).integers(0, 256, (11, 7, channels), "uint8")
-    crops = [random_crop(source, (8, 6), 0.1, draws_for(0, 0, i)) for i in range(300)]
+    crops = [
+        random_crop(source, (8, 6), 0.1, draws_for(0, 0, i), "bicubic")
+        for i in range(300)
+    ]
     crops = np.stack(crops)
     before = crops.copy()
     results = augment(crops, recipe, 0, range(300))

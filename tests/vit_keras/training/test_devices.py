@@ -66,13 +66,13 @@ def test_any_of_jax_takes_up_what_another_left(tmp_path):
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(ValueError, match="`devices` must be"), devices.spread(999):
+    with pytest.raises(ValueError, match="`devices` must be"), devices.distribute(999):
         pass
 
 
 def test_one_device_changes_nothing():
     before = keras.distribution.distribution()
-    with devices.spread(1):
+    with devices.distribute(1):
         assert keras.distribution.distribution() is before
 
 
@@ -95,6 +95,6 @@ def test_devices_of_tensorflow_do_not_accumulate():
 )
 def test_parts_must_fit(monkeypatch, count, parts, name):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # splits there only
-    monkeypatch.setattr(devices, "process", lambda: (0, 1))
+    monkeypatch.setattr(devices, "process_index", lambda: (0, 1))
     with pytest.raises(ValueError, match=f"divisor of `{name}`"):  # it has 3 heads
-        devices.choose(count, parts, get_config("vit_ti16"))
+        devices.resolve_devices(count, parts, get_config("vit_ti16"))

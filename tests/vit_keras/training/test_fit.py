@@ -13,14 +13,13 @@ from tests.vit_keras.training.runs import FAST, SHORT, few, quiet, same
 from vit_keras import create_model, data
 from vit_keras.preprocessing import normalize
 from vit_keras.training import Recipe, checkpoint, train
-from vit_keras.training.evaluate import evaluate, log_probabilities
-from vit_keras.training.steps import configure
+from vit_keras.training.evaluation import evaluate, log_probabilities
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    return out, train("digits", FAST, out, console=quiet())
+    return out, train("digits", FAST, out=out, console=quiet())
 
 
 def test_run_leaves_its_files(run):
@@ -28,10 +27,10 @@ def test_run_leaves_its_files(run):
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert (out / "labels.txt").read_text().split() == list("0123456789")
-    assert Recipe(**json.loads((out / "recipe.json").read_text())) == FAST
+    assert Recipe.from_dict(json.loads((out / "recipe.json").read_text())) == FAST
     with open(out / "history.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["segment"] for row in rows] == ["0", "1"]
+    assert [row["interval"] for row in rows] == ["0", "1"]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert 0 <= float(rows[1]["val_accuracy"]) <= 1
     assert float(rows[1]["images_per_second"]) > 0
@@ -53,13 +52,13 @@ def test_existing_run_is_kept(run):
     out, _ = run
     before = (out / "model.keras").read_bytes()
     with pytest.raises(FileExistsError, match="holds a run already"):
-        train("digits", FAST, out, console=quiet())
+        train("digits", FAST, out=out, console=quiet())
     assert (out / "model.keras").read_bytes() == before
 
 
 def test_overwrite(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"old")
-    model = train(few(), SHORT, tmp_path, overwrite=True, console=quiet())
+    model = train(few(), SHORT, out=tmp_path, overwrite=True, console=quiet())
     assert same(keras.models.load_model(tmp_path / "model.keras"), model)
 
 
@@ -75,13 +74,13 @@ def test_folder_with_a_corrupt_file(tmp_path):
     (tmp_path / "data" / "0" / "bad.png").write_bytes(b"\x89PNG")
     recipe = SHORT.replace(epochs=1, model={**FAST.model, "num_register_tokens": 1})
     console = quiet()
-    model = train(tmp_path / "data", recipe, tmp_path / "run", console=console)
+    model = train(tmp_path / "data", recipe, out=tmp_path / "run", console=console)
     assert model.output_shape == (None, 2)
     text = console.file.getvalue()
     assert "bad.png" in text and "1 of 41 files skipped" in text
     with pytest.raises(ValueError, match="bad.png"):
         strict = tmp_path / "strict"
-        train(tmp_path / "data", recipe, strict, strict=True, console=quiet())
+        train(tmp_path / "data", recipe, out=strict, strict=True, console=quiet())
     assert not (tmp_path / "strict" / "model.keras").exists()
 
 
@@ -92,7 +91,7 @@ def test_full_disk_leaves_no_half_model(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        train(few(), SHORT, tmp_path, console=quiet())
+        train(few(), SHORT, out=tmp_path, console=quiet())
     names = {p.name for p in tmp_path.iterdir()}
     # What is needed to go on is there, and nothing that looks finished.
     assert "checkpoint" in names and "model.keras" not in names
@@ -108,17 +107,17 @@ def test_no_room_is_found_before_training(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="`out` must have room.*0.0 MB free.*needed"):
-        train(few(), SHORT, tmp_path, console=quiet())
+        train(few(), SHORT, out=tmp_path, console=quiet())
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="`out` must be a folder that can be .*file/run"):
-        train(few(), SHORT, tmp_path / "file" / "run", console=quiet())
+        train(few(), SHORT, out=tmp_path / "file" / "run", console=quiet())
 
 
 def test_nan_loss_ends_the_run(tmp_path):
     recipe = SHORT.replace(learning_rate=1e30, clip_norm=None)
     with pytest.raises(FloatingPointError, match="at step 2: .*no checkpoint yet"):
-        train(few(), recipe, tmp_path, console=quiet())
+        train(few(), recipe, out=tmp_path, console=quiet())
     assert list(tmp_path.iterdir()) == []  # no file, and no best weights either
 
 
@@ -136,8 +135,10 @@ def test_distillation(run, tmp_path, kind, token):
         epochs=3,
     )
     keras.utils.set_random_seed(recipe.seed)
-    fresh = {w.path: w.numpy() for w in create_model(configure(recipe, 10)).weights}
-    model = train(few(200), recipe, tmp_path, console=quiet())
+    fresh = {
+        w.path: w.numpy() for w in create_model(**recipe.model_arguments(10)).weights
+    }
+    model = train(few(200), recipe, out=tmp_path, console=quiet())
     for weight in model.weights:
         if weight.path.startswith("head"):
             assert not np.array_equal(fresh[weight.path], weight.numpy()), weight.path
@@ -151,7 +152,7 @@ def test_patience_leaves_the_best_weights(tmp_path):
     recipe = SHORT.replace(
         learning_rate=0.1, epochs=12, patience=2, validation_split=0.3
     )
-    model = train(few(), recipe, tmp_path, console=quiet())
+    model = train(few(), recipe, out=tmp_path, console=quiet())
     with open(tmp_path / "history.csv") as file:
         seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
     assert len(seen) == seen.index(max(seen)) + 1 + 2 < 12
@@ -170,7 +171,7 @@ def test_best_weights_beside_the_last(tmp_path):
     for seed in range(5):
         tmp_path = tmp_path / "run"
         recipe = recipe.replace(seed=seed)
-        last = train(images, recipe, tmp_path, console=quiet(), tensorboard=True)
+        last = train(images, recipe, out=tmp_path, console=quiet(), tensorboard=True)
         with open(tmp_path / "history.csv") as file:
             seen = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
         if max(seen) > seen[-1]:
@@ -197,13 +198,15 @@ def test_patience_needs_held_out_images(tmp_path):
     images = few(400)
     first = [np.flatnonzero(images.labels == label)[0] for label in range(10)]
     with pytest.raises(ValueError, match="`patience` must be None: no image can be"):
-        train(images.take(first), SHORT.replace(patience=2), tmp_path, console=quiet())
+        train(
+            images.take(first), SHORT.replace(patience=2), out=tmp_path, console=quiet()
+        )
 
 
 def test_mixed_precision(tmp_path):
     before = keras.config.dtype_policy()
     recipe = SHORT.replace(precision="mixed_bfloat16")
-    model = train(few(), recipe, tmp_path, console=quiet())
+    model = train(few(), recipe, out=tmp_path, console=quiet())
     assert keras.config.dtype_policy() == before
     assert model.get_layer("encoderblock_0").compute_dtype == "bfloat16"
     assert {str(w.dtype) for w in model.trainable_weights} == {"float32"}
@@ -216,8 +219,8 @@ def test_mixed_precision(tmp_path):
 
 def test_average_and_sigmoid(tmp_path):
     recipe = SHORT.replace(ema=0.9, loss="sigmoid")
-    averaged = train(few(), recipe, tmp_path / "a", console=quiet())
-    last = train(few(), recipe.replace(ema=None), tmp_path / "b", console=quiet())
+    averaged = train(few(), recipe, out=tmp_path / "a", console=quiet())
+    last = train(few(), recipe.replace(ema=None), out=tmp_path / "b", console=quiet())
     assert not same(averaged, last)
     assert all(np.isfinite(w).all() for w in averaged.get_weights())
 

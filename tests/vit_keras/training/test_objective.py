@@ -9,7 +9,6 @@ from tests.vit_keras.training.runs import SHORT, SIZES
 from vit_keras import create_model
 from vit_keras.preprocessing import Preprocessing, normalize
 from vit_keras.training.objective import freeze, open_teacher
-from vit_keras.training.steps import configure
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ from vit_keras.training.steps import configure
 )
 def test_freeze(last, frozen):
     recipe = SHORT.replace(model={**SIZES, "num_layers": 2})
-    model = create_model(configure(recipe, 10))
+    model = create_model(**recipe.model_arguments(10))
     freeze(model, last)
     paths = {w.path for w in model.trainable_weights}
     assert paths == {w.path for w in model.weights if not w.path.startswith(frozen)}
@@ -33,7 +32,7 @@ def test_freeze(last, frozen):
 
 def test_freeze_more_than_there_are():
     with pytest.raises(ValueError, match="`train_last` must be at most 1.*=3"):
-        freeze(create_model(configure(SHORT, 10)), 3)
+        freeze(create_model(**SHORT.model_arguments(10)), 3)
 
 
 STUDENT = tiny(image_size=8, patch_size=4)

@@ -4,17 +4,17 @@ import keras
 import pytest
 
 from vit_keras.presets import get_config
-from vit_keras.training.devices import choose
-from vit_keras.training.processes import start
+from vit_keras.training.devices import resolve_devices
+from vit_keras.training.processes import init_processes
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the backend that can")
 def test_other_backends_name_the_one_that_can(monkeypatch):
     with pytest.raises(ValueError, match="`model_parallel` must be 1 on the backend"):
-        choose(2, 2, get_config("vit_ti16"))
+        resolve_devices(2, 2, get_config("vit_ti16"))
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(ValueError, match="must be jax"):
-        start()
+        init_processes()
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its variable")
@@ -22,6 +22,6 @@ def test_workers_of_tensorflow_are_refused(monkeypatch):
     workers = '{"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}'
     monkeypatch.setenv("TF_CONFIG", workers)
     with pytest.raises(ValueError, match="must be jax"):
-        start()
+        init_processes()
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["127.0.0.1:1"]}}')
-    assert start() == (0, 1)
+    assert init_processes() == (0, 1)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from vit_keras.training import RECIPES, Promise, Recipe
-from vit_keras.training.steps import configure, plan
+from vit_keras.model import configure
+from vit_keras.training import RECIPES, Recipe, ReferenceResult
+from vit_keras.training.steps import checkpoint_intervals
 
 IMAGENET = 1_281_167
 
@@ -76,8 +77,8 @@ def test_none_where_it_means_something():
 
 
 def test_replace():
-    recipe = Recipe().replace(mixup=0.2, promise=Promise(data="x"))
-    assert (recipe.mixup, recipe.promise.data) == (0.2, "x")
+    recipe = Recipe().replace(mixup=0.2, reference=ReferenceResult(data="x"))
+    assert (recipe.mixup, recipe.reference.data) == (0.2, "x")
     with pytest.raises(ValueError, match="`mixups` is not.*mean `mixup`.*epochs"):
         recipe.replace(mixups=0.2)
     with pytest.raises(ValueError, match="`zzz` is not a field of a recipe. Valid"):
@@ -87,28 +88,28 @@ def test_replace():
 @pytest.mark.parametrize("name", RECIPES)
 def test_row(name):
     recipe = RECIPES[name]
-    assert Recipe(**json.loads(json.dumps(recipe.to_dict()))) == recipe
-    assert recipe.promise.data
-    assert recipe.promise.command.startswith("vit-keras train ")
-    config = configure(recipe, 10)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.reference.data
+    assert recipe.reference.command.startswith("vit-keras train ")
+    config = configure(**{**recipe.model_arguments(10), "weights": None})
     assert config.classes == 10 and config.activation == "linear"
-    steps, segments = plan(recipe, IMAGENET)
+    steps, intervals = checkpoint_intervals(recipe, IMAGENET)
     assert steps <= recipe.checkpoint_steps * recipe.accumulate
     wanted = recipe.steps or recipe.epochs * (IMAGENET // recipe.batch_size)
-    # All segments are of one length.
-    assert wanted <= steps * segments < wanted + recipe.epochs * steps
+    # All intervals are of one length.
+    assert wanted <= steps * intervals < wanted + recipe.epochs * steps
 
 
 @pytest.mark.parametrize(
     ("name", "steps"), [("better_plain_vit", 112_590), ("augreg_finetune", 20_000)]
 )
 def test_steps_are_those_of_the_source(name, steps):
-    each, segments = plan(RECIPES[name], IMAGENET)
-    assert steps <= each * segments < steps + segments  # all of one length
+    each, intervals = checkpoint_intervals(RECIPES[name], IMAGENET)
+    assert steps <= each * intervals < steps + intervals  # all of one length
 
 
 @pytest.mark.parametrize(
     ("steps", "expected"), [(250, (84, 3)), (100, (100, 1)), (40, (40, 1))]
 )
 def test_few_steps_are_not_filled_up_to_whole_passes(steps, expected):
-    assert plan(Recipe(steps=steps, batch_size=10), 1000) == expected
+    assert checkpoint_intervals(Recipe(steps=steps, batch_size=10), 1000) == expected

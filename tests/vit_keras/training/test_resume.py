@@ -30,13 +30,15 @@ PROGRAM = """
 import json, sys
 from tests.vit_keras.training.runs import few, quiet
 from vit_keras.training import Recipe, train
-train(few(), Recipe(**json.loads(sys.argv[1])), sys.argv[2], console=quiet())
+train(few(), Recipe(**json.loads(sys.argv[1])), out=sys.argv[2], console=quiet())
 """
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    return train(few(), EVERYTHING, tmp_path_factory.mktemp("whole"), console=quiet())
+    return train(
+        few(), EVERYTHING, out=tmp_path_factory.mktemp("whole"), console=quiet()
+    )
 
 
 def start(out, recipe=EVERYTHING):
@@ -47,7 +49,7 @@ def start(out, recipe=EVERYTHING):
 def wait_for_checkpoint(process, out, after=0):
     while process.poll() is None:
         last = find_last(out)
-        if last is not None and last[1]["segment"] > after:
+        if last is not None and last[1]["interval"] > after:
             return
         time.sleep(0.005)
     raise AssertionError(process.stderr.read().decode())
@@ -66,11 +68,11 @@ def test_killed_run_goes_on(unbroken, tmp_path):
     process = start(tmp_path)
     wait_for_checkpoint(process, tmp_path)
     kill(process)
-    done = find_last(tmp_path)[1]["segment"]
+    done = find_last(tmp_path)[1]["interval"]
     assert 1 <= done < EVERYTHING.epochs
     console = quiet()
-    model = train(few(), EVERYTHING, tmp_path, console=console)
-    assert f"going on after step {2 * done}" in console.file.getvalue()
+    model = train(few(), EVERYTHING, out=tmp_path, console=console)
+    assert f"resuming from step {2 * done}" in console.file.getvalue()
     assert same(model, unbroken)
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
@@ -84,7 +86,7 @@ def test_ten_kills(tmp_path):
     for _ in range(10):
         last = find_last(tmp_path / "killed")
         process = start(tmp_path / "killed", recipe)
-        after = last[1]["segment"] if last else 0
+        after = last[1]["interval"] if last else 0
         wait_for_checkpoint(process, tmp_path / "killed", after)
         time.sleep(draws.uniform(0, 0.2))
         if process.poll() is not None:
@@ -92,9 +94,9 @@ def test_ten_kills(tmp_path):
         kill(process)
     model = None
     if not (tmp_path / "killed" / "model.keras").exists():
-        model = train(few(), recipe, tmp_path / "killed", console=quiet())
+        model = train(few(), recipe, out=tmp_path / "killed", console=quiet())
     model = model or keras.models.load_model(tmp_path / "killed" / "model.keras")
-    assert same(model, train(few(), recipe, tmp_path / "whole", console=quiet()))
+    assert same(model, train(few(), recipe, out=tmp_path / "whole", console=quiet()))
 
 
 class Stopped(Exception):
@@ -105,27 +107,27 @@ class Stopped(Exception):
 def stopped(tmp_path_factory):
     """A run that ended after its first checkpoint."""
     out = tmp_path_factory.mktemp("stopped")
-    write = checkpoint.Checkpoint.on_epoch_end
+    write = checkpoint.SaveCheckpoint.on_epoch_end
 
     def stop(self, epoch, logs=None):
         write(self, epoch, logs)
         raise Stopped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint.Checkpoint, "on_epoch_end", stop)
+        patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", stop)
         with pytest.raises(Stopped):
-            train(few(), EVERYTHING, out, console=quiet())
+            train(few(), EVERYTHING, out=out, console=quiet())
     return out
 
 
 def test_another_recipe_is_refused(stopped):
     with pytest.raises(ValueError, match="holds the checkpoint of another recipe"):
-        train(few(), EVERYTHING.replace(mixup=0.4), stopped, console=quiet())
+        train(few(), EVERYTHING.replace(mixup=0.4), out=stopped, console=quiet())
 
 
 def test_checkpoint_tells_its_recipe(stopped):
     folder, state = find_last(stopped)
-    assert folder.name == "000001" and state["segment"] == 1
+    assert folder.name == "000001" and state["interval"] == 1
     assert Recipe(**state["recipe"]) == EVERYTHING
     assert len(state["random"]) > 0
 
@@ -135,8 +137,8 @@ def test_damaged_weights_are_named(stopped, tmp_path):
     shutil.copytree(stopped, out)
     file = find_last(out)[0] / WEIGHTS
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="000001' can not be read.*remove it"):
-        train(few(), EVERYTHING, out, console=quiet())
+    with pytest.raises(ValueError, match="000001' cannot be read.*remove it"):
+        train(few(), EVERYTHING, out=out, console=quiet())
 
 
 @pytest.mark.parametrize("damage", ["no state", "half a state", "no weights"])
@@ -144,14 +146,14 @@ def test_incomplete_checkpoint_is_passed_over(tmp_path, damage):
     for number in (1, 2):
         folder = tmp_path / "checkpoint" / f"{number:06d}"
         folder.mkdir(parents=True)
-        (folder / STATE).write_text(json.dumps({"segment": number}))
+        (folder / STATE).write_text(json.dumps({"interval": number}))
         (folder / WEIGHTS).write_bytes(b"")
-    assert find_last(tmp_path)[1]["segment"] == 2
+    assert find_last(tmp_path)[1]["interval"] == 2
     if damage == "half a state":
-        (folder / STATE).write_text('{"segment"')
+        (folder / STATE).write_text('{"interval"')
     else:
         (folder / (STATE if damage == "no state" else WEIGHTS)).unlink()
-    assert find_last(tmp_path)[1]["segment"] == 1
+    assert find_last(tmp_path)[1]["interval"] == 1
     shutil.rmtree(tmp_path / "checkpoint" / "000001")
     assert find_last(tmp_path) is None
 
@@ -161,6 +163,6 @@ def test_incomplete_checkpoint_is_replaced(stopped, unbroken, tmp_path):
     following = tmp_path / "run" / "checkpoint" / "000002"
     following.mkdir()
     (following / WEIGHTS).write_bytes(b"half")
-    model = train(few(), EVERYTHING, tmp_path / "run", console=quiet())
+    model = train(few(), EVERYTHING, out=tmp_path / "run", console=quiet())
     assert same(model, unbroken)
     assert all(np.isfinite(w).all() for w in model.get_weights())

@@ -10,7 +10,7 @@ from tests.models import tiny
 from vit_keras import create_model
 from vit_keras.training import checkpoint, progress
 from vit_keras.training.callbacks import StopOnNaN
-from vit_keras.training.checkpoint import Checkpoint, find_last
+from vit_keras.training.checkpoint import SaveCheckpoint, find_last
 
 
 class Weights:
@@ -25,7 +25,7 @@ class Weights:
 
 
 def test_watch_names_the_first_bad_step():
-    watch = StopOnNaN(10, {"segment": 3})
+    watch = StopOnNaN(10, {"interval": 3})
     watch.set_model(Weights(1.0))
     watch.on_epoch_begin(4)
     for batch in (0, 1, 2):
@@ -39,8 +39,8 @@ def test_watch_names_the_first_bad_step():
 
 
 def test_watch_looks_at_the_weights():
-    """The last step of a segment may spoil them after its loss was computed."""
-    watch = StopOnNaN(10, {"segment": 0})
+    """The last step of an interval may spoil them after its loss was computed."""
+    watch = StopOnNaN(10, {"interval": 0})
     watch.set_model(Weights(1.0, 2.0))
     watch.on_epoch_end(0)
     assert not watch.message
@@ -71,19 +71,19 @@ def test_bar_counts_steps_and_prints_where_it_can_not_draw(monkeypatch):
 
 
 def checkpointing(folder, epochs, seconds, monkeypatch):
-    """Numbers of the segments after which a checkpoint was written.
+    """Numbers of the intervals after which a checkpoint was written.
 
-    A segment takes a second, a checkpoint as many as given.
+    An interval takes a second, a checkpoint as many as given.
     """
     clock, written = [0.0], []
 
-    def write(self, segment):
+    def write(self, interval):
         clock[0] += seconds
-        written.append(segment)
+        written.append(interval)
 
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(Checkpoint, "write", write)
-    callback = Checkpoint(folder, {"segment": 0, "history": []}, StopOnNaN(1))
+    monkeypatch.setattr(SaveCheckpoint, "write", write)
+    callback = SaveCheckpoint(folder, {"interval": 0, "history": []}, StopOnNaN(1))
     callback.set_model(keras.Sequential())
     callback.set_params({"epochs": epochs})
     callback.model.stop_training = False
@@ -106,13 +106,13 @@ def test_a_checkpoint_replaces_all_others(tmp_path):
     folder = tmp_path / "checkpoint"
     (folder / "000001").mkdir(parents=True)
     (folder / ".000002").mkdir()  # what a kill left
-    state = {"segment": 1, "history": []}
-    callback = Checkpoint(tmp_path, state, StopOnNaN(1))
+    state = {"interval": 1, "history": []}
+    callback = SaveCheckpoint(tmp_path, state, StopOnNaN(1))
     callback.set_model(model)
     callback.write(3)
     assert [path.name for path in folder.iterdir()] == ["000003"]
     found, state = find_last(tmp_path)
-    assert found == folder / "000003" and state["segment"] == 3
+    assert found == folder / "000003" and state["interval"] == 3
     assert json.loads((found / "state.json").read_text()) == state
 
 

@@ -192,7 +192,7 @@ def test_rows_are_of_our_weights(name):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_rows_turn_both_ways(name):
-    """Every row, with sizes that all differ, so that a swap can not hide."""
+    """Every row, with sizes that all differ, so that a swap cannot hide."""
     sizes = {"D": 30, "H": 5, "d": 6, "E": 30, "M": 7, "C": 3, "p": 2, "q": 4}
     sizes |= {"K": 11, "R": 9, "F": 13, "T": 17, "n": 3, "L": 2}
     rng = np.random.default_rng(0)

@@ -132,7 +132,7 @@ def test_other_content(tmp_path, suffix, data):
 def test_other_content_of_a_keras_file(tmp_path, data):
     path = tmp_path / "file.keras"
     path.write_bytes(data)
-    refuses(path, "can not be opened")
+    refuses(path, "cannot be opened")
 
 
 @pytest.mark.parametrize(
@@ -544,7 +544,7 @@ def test_quantised_dtypes_of_safetensors(tmp_path, dtype):
     size = 5 * {"F8": 1, "U1": 2, "U6": 8}[dtype[:2]]
     header = {"a": tensor(dtype, offsets=(0, size))}
     path = with_header(tmp_path / "a.safetensors", header, bytes(size))
-    refuses(path, f"a has dtype {dtype}; quantised weights can not be loaded")
+    refuses(path, f"a has dtype {dtype}; quantised weights cannot be loaded")
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "bool"])

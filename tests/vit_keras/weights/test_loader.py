@@ -289,18 +289,21 @@ def test_any_defects_are_reported_and_the_rest_is_loaded(tmp_path, gone, odd, mo
 def test_a_deeper_and_a_shallower_model():
     with refused(model := blank("timm-token", num_layers=3), "missing") as caught:
         load_weights(model, file_of("timm-token"))
-    assert str(caught.value).count("missing from the file: encoderblock_2/") == 16
+    assert str(caught.value).count("missing from the file: encoderblock_2/") == 10
+    assert "missing from the file: and 6 more" in str(caught.value)
     with refused(model := blank("timm-token", num_layers=1), "not in the model") as c:
         load_weights(model, file_of("timm-token"))
-    assert str(c.value).count("in the file, but not in the model: blocks.1.") == 12
+    assert str(c.value).count("in the file, but not in the model: blocks.1.") == 10
 
 
 def test_a_long_report_is_cut(tmp_path):
     arrays = {f"extra{i}": np.ones(1, "f4") for i in range(50)}
     path = saved(tmp_path, arrays_of("timm-token") | arrays)
-    with refused(model := blank("timm-token"), "not in the model: 30 more") as caught:
+    with refused(
+        model := blank("timm-token"), "not in the model: and 40 more"
+    ) as caught:
         load_weights(model, path)
-    assert len(str(caught.value).splitlines()) == 23
+    assert len(str(caught.value).splitlines()) == 13
 
 
 def test_other_widths_are_refused():
@@ -941,7 +944,7 @@ def test_a_keras_file_of_another_model_is_refused(tmp_path):
         from_checkpoint(path)
     other = keras.layers.Lambda(lambda x: x * 2)(inputs)
     keras.Model(inputs, other).save(path)
-    with refused(model := create_model(tiny()), [str(path), "can not be opened"]) as c:
+    with refused(model := create_model(tiny()), [str(path), "cannot be opened"]) as c:
         load_weights(model, path)
     assert "\n" not in str(c.value)
 
@@ -1243,7 +1246,7 @@ def test_a_damaged_shard_changes_nothing(tmp_path):
 
 
 def test_config_of_default_is_no_accident():
-    """The golden sizes are none of `ViTConfig`, so that a default can not pass."""
+    """The golden sizes are none of `ViTConfig`, so that a default cannot pass."""
     for field in SIZES:
         assert config_of("timm-token").to_dict()[field] != ViTConfig().to_dict()[field]
 

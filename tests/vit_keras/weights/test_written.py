@@ -168,7 +168,7 @@ def test_golden_registers_of_dinov2_are_written_with_a_folded_position(tmp_path)
     )
 
 
-# From the layout of one library into that of another, and what that can not tell.
+# From the layout of one library into that of another, and what that cannot tell.
 CONVERTED = [
     ("augreg-token", "timm", "folder", {}),
     ("augreg-token", "huggingface", "folder", {}),
@@ -206,7 +206,7 @@ def test_converted_files_compute_what_the_package_did(
 @pytest.mark.parametrize("name", ["vk-legacy", "vp-cls", "vp-mean", "vp-headdim"])
 @pytest.mark.parametrize("layout", ["timm", "huggingface", "augreg"])
 def test_what_no_other_library_has_is_not_converted(name, layout, tmp_path):
-    with pytest.raises(CheckpointError, match="can not express"):
+    with pytest.raises(CheckpointError, match="cannot express"):
         vit_keras.save_checkpoint(golden_model(name), tmp_path / "model", layout)
     assert not list(tmp_path.iterdir())
 
@@ -739,7 +739,7 @@ def test_a_layer_of_the_user_has_no_place(tmp_path):
     grown = vit_keras.VisionTransformer(
         model.inputs, extra, "grown", config=model.config, task="classify"
     )
-    with pytest.raises(CheckpointError, match="no place for 2 weights.*mine/kernel"):
+    with pytest.raises(CheckpointError, match="no name for 2 weights.*mine/kernel"):
         vit_keras.save_checkpoint(grown, tmp_path / "model", "timm")
 
 
@@ -968,7 +968,7 @@ def test_any_augreg_model_comes_back(config, tmp_path):
 @MANY
 @given(config=timm_configs())
 def test_any_timm_model_comes_back(config, tmp_path):
-    # timm's settings can not tell it, and CLIP's is implied by the norm before.
+    # timm's settings cannot tell it, and CLIP's is implied by the norm before.
     needs = {"norm_epsilon": config.norm_epsilon}
     assert_same_weights(*round_trip(config, tmp_path / "model", "timm", **needs))
 

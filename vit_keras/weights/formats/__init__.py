@@ -118,7 +118,7 @@ def _read_json(path):
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(f"can not read '{path}' as JSON: {error}") from error
+        raise CheckpointError(f"cannot read '{path}' as JSON: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"'{path}' must hold a JSON object, not {type(data)}")
     return data
@@ -167,7 +167,7 @@ def read_safetensors(path):
     def entry(name, shape, dtype):
         if dtype not in _SAFETENSORS:
             raise CheckpointError(
-                f"'{path}': {name} has dtype {dtype}; quantised weights can not be "
+                f"'{path}': {name} has dtype {dtype}; quantised weights cannot be "
                 f"loaded. Expected one of {', '.join(_SAFETENSORS)}"
             )
 

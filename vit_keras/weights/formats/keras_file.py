@@ -32,7 +32,7 @@ def open_own(path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it can not be opened, or holds another model.
+        CheckpointError: it cannot be opened, or holds another model.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -42,7 +42,7 @@ def open_own(path) -> Checkpoint:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         text = " ".join(str(error).split())
-        raise CheckpointError(f"'{path}' can not be opened: {text}") from error
+        raise CheckpointError(f"'{path}' cannot be opened: {text}") from error
     config = getattr(model, "config", None)
     if not isinstance(config, ViTConfig):
         raise CheckpointError(
@@ -73,15 +73,15 @@ def load_own_weights(model, path):
     path = os.fspath(path)
     before = model.get_weights()
     try:
-        held, stored = _contents(path)
+        count, stored = _contents(path)
         expected = sum(
             not any(part in weight.path for part in NOT_WEIGHTS)
             for weight in model.weights
         )
         # Keras loads what it finds and does not mind what is left over.
-        if held != expected:
-            raise ValueError(f"it holds {held} weights, not {expected}")
-        # It goes by class and order, and would put one norm into another's place.
+        if count != expected:
+            raise ValueError(f"it holds {count} weights, not {expected}")
+        # It goes by class and order, and would exchange norms.
         names = {layer.name for layer in model.layers if layer.weights}
         if stored and names - stored:
             raise ValueError(f"it has no layers {', '.join(sorted(names - stored))}")

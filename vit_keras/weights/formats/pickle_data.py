@@ -141,7 +141,7 @@ def _nothing(machine, _):
 
 
 # Opcode -> handler(machine, argument). Text opcodes (protocol 0) are missing: storages
-# have binary persistent ids, so PyTorch can not write a state dict with them.
+# have binary persistent ids, so PyTorch cannot write a state dict with them.
 HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": _nothing,
     "FRAME": _nothing,

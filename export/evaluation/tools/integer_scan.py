@@ -2,17 +2,17 @@
 
 import collections
 
-from .result import Refusal, Verdict
+from .result import CheckResult, UnsupportedOp
 
-CURE = "export with scheme='int8' and target='npu'"
+FIX = "export with scheme='int8' and target='npu'"
 
 
-def judge(path, found, name) -> Verdict:
+def check_integers(path, found, name) -> CheckResult:
     """Refuse float arithmetic and conversions inside."""
-    return Verdict("scan of operators and types", float_islands(found))
+    return CheckResult("scan of operators and types", float_islands(found))
 
 
-def float_islands(found) -> tuple[Refusal, ...]:
+def float_islands(found) -> tuple[UnsupportedOp, ...]:
     """Operators inside an integer file that are float or convert.
 
     The first operator may quantise the input, the last dequantise the output.
@@ -31,6 +31,6 @@ def float_islands(found) -> tuple[Refusal, ...]:
             kinds = f"{', '.join(op.inputs)} -> {', '.join(op.outputs)}"
             counts[op.name, kinds] += 1
     return tuple(
-        Refusal(operator, count, f"{kinds} is not integer arithmetic", CURE)
+        UnsupportedOp(operator, count, f"{kinds} is not integer arithmetic", FIX)
         for (operator, kinds), count in counts.items()
     )

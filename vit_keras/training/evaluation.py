@@ -1,12 +1,19 @@
 """Reading labelled images, and the accuracy of a classifier on them."""
 
+import os
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from rich.console import Console
 
 from .. import data as images
 from ..config import ViTConfig
 from ..data.sources import open_source
+from ..model_file import open_classifier
 from .progress import new_bar
+
+if TYPE_CHECKING:
+    import keras
 
 
 def read(
@@ -31,8 +38,8 @@ def read(
 
 
 def evaluate(
-    model,
-    data,
+    model: "keras.Model | str | os.PathLike[str]",
+    data: Any,
     *,
     batch_size: int = 64,
     strict: bool = False,
@@ -41,9 +48,12 @@ def evaluate(
     """Top-1 accuracy and cross-entropy of a classifier.
 
     Arguments:
-        model: a ViT of this package with a head, linear or softmax.
-        data: what `sources.open_source` takes, its test part where it has one; its
-            classes in the order of the model's outputs.
+        model: a ViT of this package with a head, linear or softmax; or the folder that
+            `train` left, or a `.keras` file, beside which `labels.txt` names the
+            classes.
+        data: what `data.open_source` takes, its test part where it has one. Its classes
+            are those of the labels, by name; without labels, in the order of the
+            model's outputs.
         batch_size: images per step.
         strict: fail on an unreadable image instead of leaving it out.
         console: for messages and progress; None means the terminal.
@@ -52,30 +62,58 @@ def evaluate(
         {"images", "accuracy", "loss"}; the loss is the mean negative log-likelihood.
 
     Raises:
-        ValueError: the number of classes differs from the model's.
+        ValueError: the classes differ from the model's, or it is no classifier.
+        FileNotFoundError: there is no such model.
     """
     dataset = open_source(data, held_out=True)
-    if len(dataset.classes) != model.output_shape[-1]:
+    classifier, labels = model, None
+    if isinstance(model, str | os.PathLike):
+        classifier, labels = open_classifier(model)
+    if labels is not None:
+        dataset = images.match_classes(dataset, labels)
+    config, classes = _config_and_classes(classifier)
+    if len(dataset.classes) != classes:
         raise ValueError(
-            f"`data` must have the model's {model.output_shape[-1]} classes. "
+            f"`data` must have the model's {classes} classes. "
             f"Received: {len(dataset.classes)} classes"
         )
-    config = model.config
     dataset = read(dataset, config, strict, console or Console())
+    outputs = outputs_on(classifier, dataset, batch_size)
+    log_likelihood = log_probabilities(outputs, config.activation)
+    chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
+    return {
+        "images": len(dataset),
+        "accuracy": accuracy(outputs, dataset.labels),
+        "loss": float(-chosen.mean()),
+    }
+
+
+def _config_and_classes(model: Any) -> tuple[ViTConfig, int]:
+    """The configuration of a classifier, and the number of its classes."""
+    return model.config, model.output_shape[-1]
+
+
+def outputs_on(model, dataset: images.Dataset, batch_size: int = 64) -> np.ndarray:
+    """What a model gives for the images of a data set, (N, ...), in their order."""
+    config = model.config
     batches = images.Batches(
         dataset, config.image_size, config.preprocessing, batch_size
     )
-    outputs = np.concatenate(
+    return np.concatenate(
         [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
     )
-    log_likelihood = log_probabilities(outputs, config.activation)
-    chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
-    correct = outputs.argmax(axis=1) == dataset.labels
-    return {
-        "images": len(dataset),
-        "accuracy": float(correct.mean()),
-        "loss": float(-chosen.mean()),
-    }
+
+
+def accuracy(outputs, labels) -> float:
+    """Share of images whose greatest output is that of their class.
+
+    Arguments:
+        outputs: (N, classes).
+        labels: int (N,), or one-hot (N, classes).
+    """
+    labels = np.asarray(labels)
+    labels = labels.argmax(-1) if labels.ndim == 2 else labels
+    return float(np.mean(np.asarray(outputs).argmax(-1) == labels))
 
 
 def log_probabilities(outputs, activation):

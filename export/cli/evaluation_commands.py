@@ -1,0 +1,135 @@
+"""`vit-export verify`, `compare`, `check`, `describe` and `benchmark`."""
+
+import json
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import rich
+import typer
+
+from vit_keras.cli.tables import escaped, new_table, print_table
+
+from . import output
+from .arguments import Artefact, Images, Limit, Model, show_stages
+from .export_commands import TARGET_HELP
+
+
+def verify_command(
+    model: Model,
+    artefact: Artefact,
+    data: Images,
+    limit: Limit = 256,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Compare every tensor, too (--data: the calibration images).",
+        ),
+    ] = False,
+    plot: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Plot the errors of --layers to a PNG, PDF or SVG file."),
+    ] = None,
+):
+    """Compare an artefact with its Keras model on images."""
+    from vit_keras.data import load_images
+    from vit_keras.model_file import open_model
+
+    from ..evaluation.tensor_errors import plot_errors
+    from ..evaluation.verify import verify
+    from ..graph.build import find_preprocessing
+    from ..tflite.layer_errors import verify_layers
+
+    with show_stages("comparing"):
+        loaded = open_model(model)
+        size, preprocessing = loaded.input_shape[1:3], find_preprocessing(loaded)
+        pixels = load_images(data, size, preprocessing, limit, held_out=True)
+        parity = verify(loaded, artefact, pixels)
+        errors = []
+        if layers or plot:
+            errors = verify_layers(loaded, artefact, data)
+    if errors:
+        output.print_layer_errors(errors)
+        if plot is not None:
+            plot_errors(errors, plot)
+    print(f"{artefact}: {parity}")
+    if not parity.passed:
+        sys.exit(1)
+
+
+def check_command(
+    artefact: Artefact,
+    target: Annotated[
+        str, typer.Option(help=f"{TARGET_HELP}; all: every target; tf-serving")
+    ] = "npu",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Release of TensorFlow Lite that must open it, such as 2.14."
+        ),
+    ] = None,
+):
+    """Check a .tflite file with a target's compiler or runtime, or a SavedModel with
+    what clients of TF Serving rely on (--target tf-serving)."""
+    from ..evaluation.check import check, check_all
+
+    if target != "all" or artefact.is_dir():
+        report = check(artefact, target, runtime)
+        print(report)
+        if not report.passed:
+            sys.exit(1)
+        return
+    with show_stages("checking for every target"):
+        reports = check_all(artefact, runtime)
+    output.print_targets(artefact, reports)
+
+
+def compare_command(
+    old: Annotated[pathlib.Path, typer.Argument(help="Version in use.")],
+    new: Annotated[pathlib.Path, typer.Argument(help="Version to come.")],
+    data: Images,
+    limit: Limit = 256,
+):
+    """Compare the outputs and the speed of two versions before switching."""
+    from vit_keras import Preprocessing
+    from vit_keras.data import load_images
+
+    from ..evaluation import runners
+    from ..evaluation.comparison import compare
+    from ..evaluation.verify import read_sidecar
+
+    inside = read_sidecar(new).get("preprocessing")
+    preprocessing = Preprocessing(**inside) if inside else None
+    with show_stages("comparing"):
+        shape: Any = runners.load(new).input_shape
+        pixels = load_images(data, shape[1:3], preprocessing, limit, held_out=True)
+        result = compare(old, new, pixels)
+    print(result)
+
+
+def describe_command(
+    artefact: Annotated[pathlib.Path, typer.Argument(help="A .tflite file.")],
+):
+    """Print the metadata of a .tflite file: name, licence, labels, origin."""
+    from ..flatbuffer.metadata import read_metadata
+
+    rich.print_json(json.dumps(read_metadata(artefact)), ensure_ascii=False)
+
+
+def benchmark_command(
+    artefacts: Annotated[
+        list[pathlib.Path],
+        typer.Argument(help=".tflite files and SavedModel directories."),
+    ],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LiteRT.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+):
+    """Time artefacts side by side at batch 1."""
+    from ..evaluation.benchmark import benchmark
+
+    table = new_table("artefact", "size", "latency (median)", "CPU time")
+    for row in benchmark(artefacts, num_threads=threads, runs=runs):
+        times = (f"{ms:.2f} ms" for ms in (row.latency_ms, row.cpu_ms))
+        table.add_row(*escaped(row.path, f"{row.size_bytes / 1e6:.2f} MB", *times))
+    print_table(table)

@@ -1,0 +1,179 @@
+"""`vit-export tflite` and `saved-model`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from ..resolve import CALIBRATION_METHODS
+from ..schemes import SCHEMES
+from ..targets import TARGETS
+from . import output
+from .arguments import (
+    Calibration,
+    Labels,
+    Model,
+    PreprocessingFile,
+    read_labels,
+    read_preprocessing,
+    show_stages,
+)
+
+SCHEME_HELP = "; ".join(f"{k}: {v.summary}" for k, v in SCHEMES.items())
+TARGET_HELP = "; ".join(f"{k}: {v.summary}" for k, v in TARGETS.items())
+
+
+def tflite_command(
+    model: Model,
+    out: Annotated[pathlib.Path, typer.Argument(help="The .tflite file to write.")],
+    scheme: Annotated[str, typer.Option(help=SCHEME_HELP)] = "float32",
+    target: Annotated[str | None, typer.Option(help=TARGET_HELP)] = None,
+    calibration: Calibration = None,
+    calibration_method: Annotated[
+        str,
+        typer.Option(
+            help="How int8 gets the range of a tensor from its values: "
+            f"{', '.join(CALIBRATION_METHODS)}. The last two clip outliers."
+        ),
+    ] = "min_max",
+    batch: Annotated[int, typer.Option(help="Batch size, fixed in the file.")] = 1,
+    input_dtype: Annotated[
+        str | None,
+        typer.Option(help="uint8, int8 or float32. Default: the scheme's first."),
+    ] = None,
+    output_dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, int8 or uint8. Default: the scheme's first."),
+    ] = None,
+    labels: Labels = None,
+    description: Annotated[
+        str | None, typer.Option(help="Description of the model, kept in the file.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the model, kept in the file.")
+    ] = None,
+    preprocessing: PreprocessingFile = None,
+    heads_apart: Annotated[
+        bool | None,
+        typer.Option(
+            help="Compute attention head by head, which needs less memory. Default: "
+            "the target's."
+        ),
+    ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum SQNR in dB of an int8 file; the most sensitive layers fall "
+            "back to int16 or float until it is met."
+        ),
+    ] = None,
+    accuracy_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Most percentage points of accuracy that int8 may lose on "
+            "--evaluation; the most sensitive layers fall back until it is met."
+        ),
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled images for --accuracy-drop: a folder of class folders, an "
+            ".npz file, tfds:NAME."
+        ),
+    ] = None,
+    enforce_parity: Annotated[
+        bool, typer.Option(help="Fail below the scheme's SQNR threshold.")
+    ] = True,
+):
+    """Write a .tflite file, run it in LiteRT and compare it with the model."""
+    from ..tflite.writer import to_tflite
+
+    with show_stages(f"exporting {scheme}"):
+        report = to_tflite(
+            model,
+            out,
+            scheme=scheme,
+            target=target,
+            calibration=calibration,
+            calibration_method=calibration_method,
+            batch=batch,
+            input_dtype=input_dtype,
+            output_dtype=output_dtype,
+            labels=read_labels(labels),
+            description=description,
+            licence=licence,
+            preprocessing=read_preprocessing(preprocessing),
+            heads_apart=heads_apart,
+            min_sqnr=min_sqnr,
+            accuracy_drop=accuracy_drop,
+            evaluation=evaluation,
+            enforce_parity=enforce_parity,
+        )
+    output.print_report(report)
+    output.print_next(
+        f"verify {model} {out} --data {calibration or 'IMAGES'}",
+        f"check {out} --target {target or 'all'}",
+        f"benchmark {out}",
+    )
+
+
+def saved_model_command(
+    model: Model,
+    out: Annotated[
+        pathlib.Path,
+        typer.Argument(help="Directory to make: NAME/VERSION, such as vit/1."),
+    ],
+    labels: Labels = None,
+    signatures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="predict_bytes, classify, features, attention; repeat it. Default: "
+            "the first two."
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Number of top classes returned.")] = 5,
+    exif: Annotated[
+        bool, typer.Option(help="Apply the EXIF orientation of encoded images.")
+    ] = True,
+    warmup: Annotated[
+        list[int] | None,
+        typer.Option(help="Batch sizes to run before the first request; repeat it."),
+    ] = None,
+    serving_dir: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder for TF Serving's configuration, a compose file and a client."
+        ),
+    ] = None,
+    calibration: Calibration = None,
+    preprocessing: PreprocessingFile = None,
+):
+    """Write a SavedModel directory, run it in TensorFlow and compare it."""
+    from ..serving.saved_model import to_saved_model
+    from ..serving.server_files import BATCHES, check_version, write_serving_files
+
+    options = {"signatures": tuple(signatures)} if signatures else {}
+    if serving_dir is not None:
+        check_version(out)
+        warmup = warmup or list(BATCHES)
+    with show_stages("exporting"):
+        report = to_saved_model(
+            model,
+            out,
+            labels=read_labels(labels),
+            top_k=top_k,
+            exif=exif,
+            warmup=tuple(warmup or ()),
+            calibration=calibration,
+            preprocessing=read_preprocessing(preprocessing),
+            **options,
+        )
+    output.print_report(report)
+    output.print_next(
+        f"verify {model} {out} --data {calibration or 'IMAGES'}",
+        f"check {out} --target tf-serving",
+        f"benchmark {out}",
+    )
+    if serving_dir is not None:
+        write_serving_files(out, serving_dir)
+        print(f"how to serve it: {serving_dir / 'README.md'}")

@@ -1,0 +1,21 @@
+"""LiteRT.js: its tensors hold float32 and int32 only, and its shapes are fixed."""
+
+from .. import runners
+from .result import CheckResult, UnsupportedOp
+
+TYPES = ("float32", "int32")
+FIX = "export with target='web'"
+
+
+def check_litert_js(path, found, name) -> CheckResult:
+    """Rules of @litertjs/core 2.5; WebAssembly holds every builtin operator."""
+    runner = runners.TFLiteRunner(path)
+    dtypes = {"input": runner.input_dtype, "output": runner.output_dtype}
+    unsupported = tuple(
+        UnsupportedOp(
+            "", 0, f"{name} is {dtype}, where it takes {' and '.join(TYPES)}", FIX
+        )
+        for name, dtype in dtypes.items()
+        if dtype not in TYPES
+    )
+    return CheckResult("rules of @litertjs/core 2.5.3", unsupported)

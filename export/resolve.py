@@ -1,0 +1,198 @@
+"""What scheme x target x options mean for a file: the one place that knows."""
+
+import dataclasses
+
+from .plan import ExportPlan, OpOverride
+from .schemes import get_scheme
+from .targets import ANY, GraphOptions, get_target
+
+CALIBRATION_METHODS = ("min_max", "mse", "percentile")
+
+
+def resolve(
+    scheme: str = "float32",
+    target: str | None = None,
+    *,
+    trained: bool = False,
+    has_calibration: bool = False,
+    has_evaluation: bool = False,
+    batch: int = 1,
+    input_dtype: str | None = None,
+    output_dtype: str | None = None,
+    calibration_method: str = "min_max",
+    heads_apart: bool | None = None,
+    min_sqnr: float | None = None,
+    accuracy_drop: float | None = None,
+    enforce_parity: bool = True,
+) -> ExportPlan:
+    """Decide everything that the options of `to_tflite` decide.
+
+    Arguments:
+        scheme, target: names in the tables; None is the target "any".
+        trained: whether the model is of `quantize_aware`.
+        has_calibration, has_evaluation: whether these images are given.
+        others: as `to_tflite` has them.
+
+    Raises:
+        ValueError: an option is unknown, or does not fit the others.
+    """
+    target = ANY if target is None else target
+    row, device = get_scheme(scheme), get_target(target)
+    _check_choice("scheme", scheme, device.schemes, f"target={target!r}")
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
+    inputs, outputs = io_dtypes(scheme, target)
+    # Those that clip outliers weigh them against the steps of int8.
+    methods = CALIBRATION_METHODS if scheme == "int8" else ("min_max",)
+    for name, value, valid in (
+        ("input_dtype", input_dtype, (*inputs, None)),
+        ("output_dtype", output_dtype, (*outputs, None)),
+        ("calibration_method", calibration_method, methods),
+    ):
+        _check_choice(name, value, valid, f"scheme={scheme!r}")
+    mixed = _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target)
+    if row.needs_calibration and not has_calibration and not trained:
+        raise ValueError(
+            f"`calibration` is required by scheme={scheme!r}: give an array of pixels "
+            "(N, H, W, C) in 0..255, a .npy file or a folder of images like those that "
+            "the model will see; 32 to 128 are enough"
+        )
+    if trained:
+        _check_trained(scheme, mixed or calibration_method != "min_max")
+    # What was trained has a range for every input of a linear layer.
+    dynamic = linear_only(scheme, target) and device.dynamic and not trained
+    graph = graph_options(scheme, target, heads_apart, mixed)
+    return ExportPlan(
+        scheme=scheme,
+        target=target,
+        trained=trained,
+        graph=graph,
+        batch=batch,
+        float_weights="float16" if scheme == "float16" else "float32",
+        input_dtype=input_dtype,
+        pixel_dtype=inputs[0],
+        output_dtype=output_dtype or outputs[0],
+        recipe=row.recipe,
+        calibrated=row.needs_calibration,
+        calibration_method=calibration_method,
+        weights=row.weights,
+        overrides=_overrides(scheme, target, "dynamic" if dynamic else "int8"),
+        linear_only=linear_only(scheme, target),
+        int8_scores=dynamic,
+        min_sqnr=min_sqnr,
+        accuracy_drop=accuracy_drop,
+        fallback=device.fallback,
+        fallback_operators=device.int8_operators or device.fallback_operators,
+        threshold_db=min(row.min_sqnr_db, graph.reachable_db),
+        threshold_reason=row.reason,
+        enforce_parity=enforce_parity,
+    )
+
+
+def linear_only(scheme: str, target: str) -> bool:
+    """Whether only linear layers of a file are int8, and what is between them float."""
+    return scheme == "int8" and get_target(target).int8_operators is not None
+
+
+def io_dtypes(scheme: str, target: str) -> tuple[tuple[str, ...], ...]:
+    """Dtypes that the input and the output of a file may have, the default first."""
+    row, device = get_scheme(scheme), get_target(target)
+    inputs, outputs = row.input_dtypes, row.output_dtypes
+    if linear_only(scheme, target):
+        outputs = ("float32",)  # what follows the last linear layer is float
+    if not device.casts and not row.needs_calibration:
+        inputs = ("float32",)
+    if device.io_dtypes is not None:
+        inputs = tuple(dtype for dtype in inputs if dtype in device.io_dtypes)
+        outputs = tuple(dtype for dtype in outputs if dtype in device.io_dtypes)
+    return inputs, outputs
+
+
+def graph_options(
+    scheme: str, target: str, heads_apart: bool | None = None, mixed: bool = False
+) -> GraphOptions:
+    """How the graph is written for a scheme on a target.
+
+    Arguments:
+        scheme, target: names in the tables.
+        heads_apart: overrules the target, unless None.
+        mixed: whether layers may fall back to another precision.
+    """
+    device = get_target(target)
+    options = device.graph
+    if heads_apart is not None:
+        options = dataclasses.replace(options, heads_apart=heads_apart)
+    split = get_scheme(scheme).split_softmax and device.int8_exp
+    split = split and device.int8_operators is None
+    if mixed and device.fallback == "int16":  # EXP has none
+        split = False
+    return dataclasses.replace(options, split_softmax=split)
+
+
+def only(operators, activations: str = "int8") -> list[OpOverride]:
+    """Overrides that quantise some operators and leave all others in float."""
+    rest = OpOverride("ALL_SUPPORTED", activations="float32")
+    return [rest, *(OpOverride(name, activations=activations) for name in operators)]
+
+
+def _overrides(scheme, target, activations):
+    """What of a scheme is not plain int8: operators in float, dynamic, or in int16."""
+    found = []
+    if linear_only(scheme, target):
+        found += only(get_target(target).int8_operators, activations)
+    wide = get_scheme(scheme).int16_operators
+    return (*found, *(OpOverride(name, activations="int16") for name in wide))
+
+
+def _check_choice(name, value, valid, given):
+    if value not in valid:
+        names = ", ".join(v for v in valid if v is not None)
+        raise ValueError(
+            f"`{name}` must be one of {names} for {given}. Received: {name}={value!r}"
+        )
+
+
+def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
+    """Whether mixed precision is demanded; a ValueError if it cannot be met."""
+    if min_sqnr is None and accuracy_drop is None:
+        if has_evaluation:
+            raise ValueError("`evaluation` is of no use without `accuracy_drop`")
+        return False
+    if min_sqnr is not None and accuracy_drop is not None:
+        raise ValueError("Give `min_sqnr` or `accuracy_drop`, not both")
+    if scheme != "int8":
+        raise ValueError(
+            "`min_sqnr` and `accuracy_drop` need scheme='int8', of which some layers "
+            f"then fall back to int16 or float. Received: scheme={scheme!r}"
+        )
+    if get_target(target).fallback_operators == ():
+        raise ValueError(
+            "`target` must have more than int8 for layers to fall back to; "
+            f"{target!r} has not"
+        )
+    if min_sqnr is not None and not min_sqnr > 0:
+        raise ValueError(f"`min_sqnr` must be above 0 dB. Received: {min_sqnr!r}")
+    if accuracy_drop is not None and not 0 <= accuracy_drop < 100:
+        raise ValueError(
+            "`accuracy_drop` must be percentage points from 0 to 100. "
+            f"Received: {accuracy_drop!r}"
+        )
+    if (accuracy_drop is not None) != has_evaluation:
+        raise ValueError(
+            "`accuracy_drop` needs `evaluation`: a folder of class folders, a .npz "
+            "file with images and labels, or a pair of arrays; `min_sqnr` needs none"
+        )
+    return True
+
+
+def _check_trained(scheme, otherwise):
+    if otherwise:
+        raise ValueError(
+            "`calibration_method`, `min_sqnr` and `accuracy_drop` are for quantisation "
+            "after training; a model of quantize_aware is written as it was trained"
+        )
+    if scheme != "int8":
+        raise ValueError(
+            "`scheme` must be 'int8' for a model of quantize_aware; its `to_float()` "
+            f"gives one for the others. Received: scheme={scheme!r}"
+        )

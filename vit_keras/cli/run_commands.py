@@ -1,0 +1,188 @@
+"""`vit-keras train`, `evaluate` and `predict`."""
+
+import json
+import pathlib
+import sys
+from typing import Annotated
+
+import typer
+
+Run = Annotated[
+    pathlib.Path, typer.Argument(help="Folder that `train` made, or a .keras file.")
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="'digits', a folder of class folders, an .npz file, "
+        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
+    ),
+]
+Strict = Annotated[bool, typer.Option(help="Fail on an unreadable image.")]
+FROM_RECIPE = "Default: the recipe's."
+
+
+def train_command(
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the run.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A name that `recipes` shows, or a recipe.json of a run."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to start from: a file, a folder or a name."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Model size, see `presets`. {FROM_RECIPE}")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help=f"Height and width in pixels. {FROM_RECIPE}")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help=f"Passes over the images. {FROM_RECIPE}")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help=f"Images per step. {FROM_RECIPE}")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help=f"Peak learning rate. {FROM_RECIPE}")
+    ] = None,
+    validation_split: Annotated[
+        float | None, typer.Option(help=f"Share of images held out. {FROM_RECIPE}")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help=f"Of weights, order, augmentation. {FROM_RECIPE}")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any field of the recipe or its model, such as mixup=0.2 or "
+            "model.num_layers=6; repeat it.",
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Devices for data parallelism.")
+    ] = None,
+    model_parallel: Annotated[
+        int, typer.Option(help="Devices that share one copy of the weights.")
+    ] = 1,
+    strict: Strict = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
+):
+    """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv.
+
+    A run that was cut off resumes when the same command is given again.
+    """
+    base = read_recipe(recipe or ("digits" if data == "digits" else "folder"))
+    options = {
+        "preset": preset,
+        "weights": weights,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "validation_split": validation_split,
+        "seed": seed,
+    }
+    # Naming a preset means its sizes, not those of the recipe's own small model.
+    model = dict(base.model) if preset is None else {}
+    if image_size is not None:
+        model["image_size"] = image_size
+    given = {k: v for k, v in options.items() if v is not None}
+    for text in set_ or []:
+        name, value = read_setting(text)
+        if name.startswith("model."):
+            model[name.removeprefix("model.")] = value
+        else:
+            given[name] = value
+    base = base.replace(**{"model": model, **given})
+
+    from ..training.checkpoint import find_last
+    from ..training.fit import train
+    from ..training.processes import process_index
+
+    try:
+        train(
+            data,
+            base,
+            out=out,
+            strict=strict,
+            overwrite=overwrite,
+            devices=devices,
+            model_parallel=model_parallel,
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        kept = "the same command resumes from the last checkpoint"
+        if find_last(out) is None:
+            kept = "there was no checkpoint yet"
+        print(f"vit-keras: stopped; {kept}", file=sys.stderr)
+        raise typer.Exit(130) from None  # as a shell says it
+    if process_index()[0] == 0:  # the one that writes
+        print(f"wrote {out / 'model.keras'}")
+
+
+def evaluate_command(run: Run, data: Data, strict: Strict = False):
+    """Measure the accuracy of a run; for 'digits' on the held-out images."""
+    from ..training.evaluation import evaluate
+
+    result = evaluate(run, data, strict=strict)
+    print(
+        f"accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} "
+        f"on {result['images']} images"
+    )
+
+
+def predict_command(
+    run: Run,
+    files: Annotated[list[pathlib.Path], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+):
+    """Print the most probable classes of images."""
+    import numpy as np
+
+    from .. import preprocessing as pp
+    from ..model_file import open_classifier
+    from ..training.evaluation import log_probabilities
+
+    model, labels = open_classifier(run)
+    config = model.config
+    labels = labels or [str(i) for i in range(model.output_shape[-1])]
+    for file in files:
+        pixels = pp.load_image(file, config.image_size, config.preprocessing)
+        inputs = pp.normalize(pixels[None], config.preprocessing)
+        outputs = np.asarray(model.predict_on_batch(inputs))
+        shares = np.exp(log_probabilities(outputs, config.activation))[0]
+        best = np.argsort(-shares)[:top]
+        print(f"{file}: " + ", ".join(f"{labels[i]} {shares[i]:.1%}" for i in best))
+
+
+def read_recipe(name):
+    """The recipe of a name, or in a JSON file."""
+    from ..training.recipe import Recipe
+    from ..training.recipes import RECIPES
+
+    if name in RECIPES:
+        return RECIPES[name]
+    path = pathlib.Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`--recipe` must be one of {', '.join(RECIPES)}, or a recipe.json. "
+            f"Received: {name}"
+        )
+    try:
+        return Recipe.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:  # no JSON, other fields
+        raise ValueError(f"'{path}' holds no recipe: {error}") from error
+
+
+def read_setting(text):
+    """`"mixup=0.2"` as ("mixup", 0.2); what is no JSON is a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"`--set` must be FIELD=VALUE. Received: {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,59 @@
+"""Batches of a data set in their order, for evaluation."""
+
+import keras
+import numpy as np
+
+from .. import preprocessing as pp
+from .dataset import Dataset
+from .reading import read_fitted
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of (images, labels) in their order, for evaluation.
+
+    Arguments:
+        dataset: from `prepare`.
+        image_size: (height, width) of the model.
+        preprocessing: normalisation to apply.
+        batch_size: images per batch; the last one may be smaller.
+
+    Item i is `(images float32 (B, H, W, C), labels float32 (B, classes), one-hot)`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        image_size,
+        preprocessing,
+        batch_size=64,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.dataset = dataset
+        self.image_size = image_size
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        stop = min(start + self.batch_size, len(self.dataset))
+        batch = self.dataset.take(np.arange(start, stop))
+        images = batch.images
+        ready = (*self.image_size, len(self.preprocessing.mean))
+        if not isinstance(images, np.ndarray) or images.shape[1:] != ready:
+            found = [images[i] for i in range(len(images))]
+            images = np.stack(
+                [read_fitted(f, self.image_size, self.preprocessing) for f in found]
+            )
+        labels = one_hot(batch.labels, len(self.dataset.classes))
+        return pp.normalize(images, self.preprocessing), labels
+
+
+def one_hot(labels, classes: int) -> np.ndarray:
+    """Numbers of classes (N,) as float32 (N, classes)."""
+    rows = np.zeros((len(labels), classes), "float32")
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows

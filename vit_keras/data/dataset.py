@@ -1,0 +1,156 @@
+"""Labelled images, not decoded yet: folders, arrays, the embedded digits."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .. import preprocessing as pp
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyImages:
+    """Images that are read when they are asked for, from a source with random access.
+
+    Attributes:
+        read: function from a position in the source to a uint8 array (H, W, C), or an
+            `ImageError`; several threads call it at a time.
+        positions: int array, those of the images that belong here.
+    """
+
+    read: Callable[[int], np.ndarray]
+    positions: np.ndarray
+
+    def __len__(self):
+        return len(self.positions)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.read(int(self.positions[index]))
+
+    def take(self, indices) -> "LazyImages":
+        """Those at these positions, still unread."""
+        return dataclasses.replace(self, positions=self.positions[indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images with labels; nothing is decoded yet.
+
+    Attributes:
+        images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
+            (H, W, C), or `LazyImages`.
+        labels: int array (N,), indices into `classes`.
+        classes: names of the classes.
+    """
+
+    images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, indices) -> "Dataset":
+        """The images at these positions."""
+        if isinstance(self.images, np.ndarray):
+            images = self.images[indices]
+        elif isinstance(self.images, LazyImages):
+            images = self.images.take(indices)
+        else:
+            images = [self.images[i] for i in indices]
+        return dataclasses.replace(self, images=images, labels=self.labels[indices])
+
+
+def digits() -> tuple[Dataset, Dataset]:
+    """The handwritten digits that scikit-learn ships: 1,797 real images of 8 x 8.
+
+    From "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI
+    Machine Learning Repository, CC BY 4.0). Grey values 0..16 become 0..255 in RGB.
+
+    Returns:
+        (1,438 images for training, 359 held out), always the same ones.
+    """
+    with np.load(pathlib.Path(__file__).with_name("digits.npz")) as stored:
+        grey = stored["images"].astype("float32") * (255 / 16)
+        labels = stored["labels"].astype("int64")
+    images = np.repeat(grey.round().astype("uint8")[..., None], 3, axis=-1)
+    dataset = Dataset(images, labels, tuple(str(d) for d in range(10)))
+    return split(dataset, 0.2, seed=0)
+
+
+def folder(path) -> Dataset:
+    """A folder of class folders: `path/<class>/**/image.jpg`.
+
+    JPEG, PNG, WebP and BMP; the classes are the folders' names in sorted order.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: fewer than two class folders with images.
+    """
+    root = pathlib.Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"`data` must be 'digits' or a folder; '{root}' is none"
+        )
+    files, labels, classes = [], [], []
+    for child in sorted(p for p in root.iterdir() if p.is_dir()):
+        found = pp.find_images(child)
+        if found:
+            labels += [len(classes)] * len(found)
+            classes.append(child.name)
+            files += found
+    if len(classes) < 2:
+        raise ValueError(
+            f"`data` must hold at least two folders, one per class, with images "
+            f"({', '.join(pp.IMAGE_SUFFIXES)}). '{root}' holds {len(classes)}"
+        )
+    return Dataset(files, np.array(labels), tuple(classes))
+
+
+def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Set a share of each class aside.
+
+    Arguments:
+        fraction: the share, in (0, 1); at least one image of every class that has
+            two or more.
+        seed: of the draw.
+
+    Returns:
+        (the rest, the share).
+
+    Raises:
+        ValueError: `fraction` out of range.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"`fraction` must be in (0, 1). Received: fraction={fraction}")
+    generator, aside = np.random.default_rng(seed), []
+    for label in range(len(dataset.classes)):
+        members = np.flatnonzero(dataset.labels == label)
+        number = min(max(round(len(members) * fraction), 1), len(members) - 1)
+        if number > 0:
+            aside.append(generator.permutation(members)[:number])
+    chosen = np.sort(np.concatenate(aside)) if aside else np.array([], int)
+    rest = np.setdiff1d(np.arange(len(dataset)), chosen)
+    return dataset.take(rest), dataset.take(chosen)
+
+
+def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Number the classes of a data set as a model does; it may lack some.
+
+    Arguments:
+        names: of the model's classes, in the order of its outputs.
+
+    Raises:
+        ValueError: the data has a class that the model does not know.
+    """
+    unknown = sorted(set(dataset.classes) - set(names))
+    if unknown:
+        raise ValueError(
+            f"`data` must hold classes of the model ({', '.join(names[:5])} ...); "
+            f"unknown: {', '.join(unknown)}"
+        )
+    numbers = np.array([list(names).index(name) for name in dataset.classes])
+    return dataclasses.replace(
+        dataset, labels=numbers[dataset.labels], classes=tuple(names)
+    )

@@ -1,0 +1,117 @@
+"""Reading the images of a data set, in threads."""
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .. import preprocessing as pp
+from .dataset import Dataset
+
+# Below this size the decoded images are kept in memory, so that each file is read once.
+CACHE_BYTES = 2**30
+# Images that threads may have read before they are wanted.
+AHEAD = 64
+
+
+def prepare(
+    dataset: Dataset,
+    image_size: Sequence[int],
+    preprocessing: pp.Preprocessing,
+    *,
+    strict: bool = False,
+    keep_pixels: bool = True,
+    advance: Callable[[], object] = lambda: None,
+) -> tuple[Dataset, list[str]]:
+    """Read every image once: find the unreadable ones, keep the pixels if they fit.
+
+    Arguments:
+        dataset: images as files or pixels.
+        image_size: (height, width) of the model.
+        preprocessing: how images are brought to this size.
+        strict: raise for an unreadable file instead of leaving it out.
+        keep_pixels: keep them at the model's size if they fit into memory.
+        advance: called after each image, for a progress bar.
+
+    Returns:
+        The readable part, as pixels where they fit into memory, and one line for
+        each unreadable file.
+
+    Raises:
+        ImageError: with `strict`, the first unreadable file.
+        ValueError: nothing is readable.
+    """
+    height, width = image_size
+    channels = len(preprocessing.mean)
+    fits = len(dataset) * height * width * channels <= CACHE_BYTES and keep_pixels
+    pixels, good, bad = [], [], []
+
+    def read(index):
+        try:
+            return read_fitted(dataset.images[index], image_size, preprocessing)
+        except pp.ImageError as error:
+            return error
+
+    for i, result in enumerate(in_threads(read, len(dataset))):
+        advance()
+        if isinstance(result, pp.ImageError):
+            if strict:
+                raise result
+            bad.append(str(result))
+            continue
+        good.append(i)
+        if fits:
+            pixels.append(result)
+    if not good:
+        raise ValueError(
+            f"`data` must hold readable images; all {len(bad)} are not: {bad[0]}"
+        )
+    readable = dataset.take(np.array(good))
+    if fits:
+        readable = dataclasses.replace(readable, images=np.stack(pixels))
+    return readable, bad
+
+
+def in_threads(function: Callable[[int], object], number: int):
+    """`function(0)` to `function(number - 1)` in this order, a few of them ahead."""
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        ahead = collections.deque()
+        for index in range(number):
+            ahead.append(threads.submit(function, index))
+            if len(ahead) == AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def read_pixels(source, channels: int) -> np.ndarray:
+    """An image of a `Dataset` as pixels, grey repeated over the channels.
+
+    Arguments:
+        source: path, or uint8 array (H, W, C).
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        uint8 array (H, W, channels).
+
+    Raises:
+        ImageError: the file is not readable, or the array has other channels.
+    """
+    if not isinstance(source, np.ndarray):
+        return pp.read_image(source, channels)
+    if source.shape[-1] == 1:
+        return source if channels == 1 else np.repeat(source, channels, axis=-1)
+    if source.shape[-1] != channels:
+        raise pp.ImageError(
+            f"the image must have {channels} channels, as the model, or one. "
+            f"Received: shape={source.shape}"
+        )
+    return source
+
+
+def read_fitted(source, image_size, preprocessing):
+    """An image of a `Dataset` at the model's size, uint8 (height, width, C)."""
+    pixels = read_pixels(source, len(preprocessing.mean))
+    return pp.fit(pixels, image_size, preprocessing)

@@ -1,0 +1,159 @@
+"""A configuration becomes a functional graph of named layers."""
+
+import keras
+
+from . import layers
+from .config import ViTConfig
+
+TASKS = ("classify", "features")
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class VisionTransformer(keras.Model):
+    """A functional `keras.Model` that remembers the configuration it was built from.
+
+    Everything a functional model does works as usual: its layers are flat and named,
+    and `summary`, `get_layer`, `fit`, `save` and nesting in another model need nothing
+    special. `config` (a `ViTConfig`) and `task` are saved with it, so that an exporter
+    finds the preprocessing.
+    """
+
+    # The first three arguments must be those of a functional model, so that Keras
+    # saves the whole graph, with what the user changed in it, and not a recipe.
+    def __init__(self, inputs, outputs, name=None, *, config=None, task=None, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.config = ViTConfig(**config) if isinstance(config, dict) else config
+        self.task = task
+
+    def get_config(self):
+        config = {**super().get_config(), "task": self.task}
+        config["config"] = self.config.to_dict() if self.config is not None else None
+        return config
+
+
+def build_network(config, task, name):
+    """The functional model of a configuration."""
+    try:
+        keras.activations.get(config.activation)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`activation` must be the name of a Keras activation. "
+            f"Received: activation={config.activation!r}"
+        ) from error
+
+    inputs = keras.Input((*config.image_size, config.channels), name="images")
+    x = _embed(inputs, config)
+    if config.pre_norm:
+        x = _norm(config, "pre_norm")(x)
+    for i in range(config.num_layers):
+        x = _block(config, i)(x)
+    tokens = x if config.fc_norm else _norm(config, "encoder_norm")(x)
+    outputs = tokens if task == "features" else _top(tokens, config)
+    return VisionTransformer(inputs, outputs, name, config=config, task=task)
+
+
+def _embed(inputs, config):
+    """Images (N, H, W, C) to tokens (N, T, D) with positions."""
+    x = layers.Patches(
+        config.patch_size,
+        config.hidden_size,
+        config.patch_norm,
+        config.norm_epsilon,
+        name="embedding",
+    )(inputs)
+
+    def prepend(x):  # the last one prepended comes first in the sequence
+        if config.num_register_tokens:
+            number = config.num_register_tokens
+            x = layers.ClassToken(number, name="register_tokens")(x)
+        if config.distillation_token:
+            x = layers.ClassToken(name="distillation_token")(x)
+        if config.class_token:
+            x = layers.ClassToken(name="class_token")(x)
+        return x
+
+    prefix = config.num_prefix_tokens if config.position_prefix else 0
+    positions = layers.AddPositionEmbs(
+        config.grid, prefix, config.positions, name="posembed_input"
+    )
+    x = positions(prepend(x)) if config.position_prefix else prepend(positions(x))
+    return keras.layers.Dropout(config.dropout, name="posembed_dropout")(x)
+
+
+def _norm(config, name):
+    return layers.LayerNormalization(config.norm_epsilon, name=name)
+
+
+def _block(config, index):
+    """Encoder block number `index`; stochastic depth rises linearly with it."""
+    share = index / max(config.num_layers - 1, 1)
+    return layers.EncoderBlock(
+        config.num_heads,
+        config.mlp_dim,
+        head_dim=config.head_dim,
+        mlp_activation=config.mlp_activation,
+        qkv_bias=config.qkv_bias,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        drop_path=config.drop_path_rate * share,
+        layer_scale_init_value=config.layer_scale_init_value,
+        qk_norm=config.qk_norm,
+        norm_epsilon=config.norm_epsilon,
+        name=f"encoderblock_{index}",
+    )
+
+
+def _pool(tokens, config):
+    """Tokens (N, T, D) to one vector (N, D)."""
+    if config.pooling == "token":
+        return layers.TokenPooling(name="pooling")(tokens)
+    if config.pooling == "gap":
+        prefix = config.num_prefix_tokens
+        return layers.AveragePooling(prefix, name="pooling")(tokens)
+    return layers.AttentionPooling(
+        config.num_heads,
+        config.mlp_dim,
+        config.mlp_activation,
+        config.norm_epsilon,
+        config.head_dim,
+        config.num_prefix_tokens,
+        name="pooling",
+    )(tokens)
+
+
+def _top(tokens, config):
+    """Tokens (N, T, D) to what the model returns when it classifies."""
+    if config.pooling is None:
+        return tokens
+    x = _pool(tokens, config)
+    if config.fc_norm:
+        x = _norm(config, "fc_norm")(x)
+    if config.representation_size is not None:
+        x = keras.layers.Dense(
+            config.representation_size, activation="tanh", name="pre_logits"
+        )(x)
+    if not config.include_top:
+        return x
+    if not config.distillation_token:
+        return _head(config, "head", config.activation)(x)
+    distilled = layers.TokenPooling(1, name="distillation_pooling")(tokens)
+    x = keras.layers.Average(name="head_average", dtype="float32")(
+        [_head(config, "head")(x), _head(config, "head_dist")(distilled)]
+    )
+    if config.activation == "linear":
+        return x
+    return keras.layers.Activation(
+        config.activation, name="predictions", dtype="float32"
+    )(x)
+
+
+def _head(config, name, activation="linear"):
+    # Logits in float32 also under mixed precision, for a stable loss. Small random
+    # weights, not zeros: an untrained model then has something to compare.
+    return keras.layers.Dense(
+        config.classes,
+        activation=activation,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        dtype="float32",
+        name=name,
+    )
