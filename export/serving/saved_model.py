@@ -127,7 +127,7 @@ def write_saved_model(
     inputs = ExportInputs.open(user, PARITY_LIMIT)
     names = _check_signatures(signatures, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with workspace(path) as work:
+    with workspace(path, folder=True) as work:
         stage("rewriting the graph")
         server, rewrites, notes = _server(inputs, names, top_k, exif)
         stage(f"writing {', '.join(names)}")

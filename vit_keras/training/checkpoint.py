@@ -105,7 +105,8 @@ class SaveCheckpoint(keras.callbacks.Callback):
         self.state["interval"] = interval
         folder = self.out / FOLDER / f"{interval:06d}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with publishing(folder) as work:  # in place of one that `find_last` left out
+        # In place of one that `find_last` left out, if there is one.
+        with publishing(folder, folder=True) as work:
             work.mkdir()
             with undistributed():
                 self.model.save_weights(work / WEIGHTS)
