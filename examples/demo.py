@@ -16,15 +16,13 @@ import sys
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import numpy as np
 import rich
-import rich.table
 from PIL import Image
 
 import export
-from export.evaluation.verify import measure_parity
-from vit_keras import data
-from vit_keras.training import RECIPES, train
+import vit_keras
+from vit_keras.cli.program import own_lines_only
+from vit_keras.cli.tables import new_table, print_table
 
 
 def write_samples(dataset, folder):
@@ -37,20 +35,22 @@ def write_samples(dataset, folder):
         Image.fromarray(pixels).save(path)
 
 
-def accuracy(outputs, dataset):
-    """Share of images whose largest output is their label's."""
-    return float(np.mean(outputs.argmax(axis=1) == dataset.labels))
-
-
 def main():
+    # Here, as they load TensorFlow, which has much to say.
+    from export.evaluation.verify import measure_parity
+    from vit_keras import data
+    from vit_keras.training.evaluation import accuracy, outputs_on
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default="artifacts/digits")
-    parser.add_argument("--epochs", type=int, default=RECIPES["digits"].epochs)
+    parser.add_argument(
+        "--epochs", type=int, default=vit_keras.RECIPES["digits"].epochs
+    )
     arguments = parser.parse_args()
     out = arguments.out
 
-    recipe = dataclasses.replace(RECIPES["digits"], epochs=arguments.epochs)
-    model = train("digits", recipe, out=out, overwrite=True)
+    recipe = dataclasses.replace(vit_keras.RECIPES["digits"], epochs=arguments.epochs)
+    model = vit_keras.train("digits", recipe, out=out, overwrite=True)
     config = model.config
 
     training, held_out = data.digits()
@@ -73,26 +73,25 @@ def main():
     reports.append(export.to_saved_model(model, path, **options))
 
     timings = export.benchmark([report.path for report in reports])
-    batches = data.Batches(held_out, config.image_size, config.preprocessing)
-    reference = np.asarray(model.predict(batches, verbose=0))
-    table = rich.table.Table(
-        "file", "size", "accuracy", "agreement", "SQNR", "latency", title="held out"
+    reference = outputs_on(model, held_out)
+    table = new_table(
+        *("file", "size", "accuracy", "agreement", "SQNR", "latency"), title="held out"
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    table.add_row("Keras model", "", f"{accuracy(reference, held_out):.4f}")
+    table.add_row("Keras model", "", f"{accuracy(reference, held_out.labels):.4f}")
     for report, timing in zip(reports, timings, strict=True):
         outputs = export.load(report.path)(held_out.images)
         parity = measure_parity(reference, outputs)
         table.add_row(
             str(pathlib.Path(report.path).relative_to(out)),
             f"{timing.size_bytes / 1000:.0f} kB",
-            f"{accuracy(outputs, held_out):.4f}",
+            f"{accuracy(outputs, held_out.labels):.4f}",
             f"{parity.agreement:.2%}",
             f"{parity.sqnr_db:.1f} dB",
             f"{timing.latency_ms:.2f} ms",
         )
-    rich.print(table)
+    print_table(table)
     rich.print(f"{len(held_out)} real images, each file in its own runtime, one thread")
 
     # In the environment that runs this, so that copy and paste works.
@@ -106,4 +105,5 @@ Try next:
 
 
 if __name__ == "__main__":
-    main()
+    with own_lines_only():  # not those of TensorFlow and LiteRT
+        main()

@@ -9,7 +9,7 @@ from ..errors import MissingDependency
 
 def print_report(report):
     """Print an `ExportReport` as a table."""
-    table = new_table("", "", show_header=False)
+    table = new_table("field", "value", wrap=("value",), show_header=False)
     table.columns[0].style = "bold"
     rows = {
         "file": f"{report.path}  {report.size_bytes / 1e6:.2f} MB",
@@ -62,7 +62,7 @@ def print_targets(path, reports):
         f"{path}: {kinds.total()} operators of {len(kinds)} types; opens in TensorFlow "
         f"Lite {known[0].runtime} and later"
     )
-    table = new_table("target", "result", "checked by", "details")
+    table = new_table("target", "result", "checked by", "details", wrap=("details",))
     for name, report in reports.items():
         if isinstance(report, MissingDependency):
             row = (name, "not checked", "", str(report))

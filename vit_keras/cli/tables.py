@@ -3,26 +3,34 @@
 import rich.console
 import rich.markup
 import rich.measure
-import rich.table
+from rich.table import Table
+from rich.text import Text
 
 
-def new_table(*columns: str, names: int = 1, **options) -> rich.table.Table:
-    """A table whose first `names` columns, names and files, are never cut or wrapped.
+def new_table(*columns: str, wrap: tuple[str, ...] = (), **options) -> Table:
+    """A table whose cells stay whole, except those of prose.
 
     Arguments:
         columns: their titles.
-        names: how many of them hold what is copied.
+        wrap: titles of the columns whose text may be broken into lines.
         **options: of `rich.table.Table`.
     """
-    table = rich.table.Table(**options)
-    for number, title in enumerate(columns):
-        table.add_column(title, no_wrap=number < names, overflow="fold")
+    table = Table(**options)
+    for title in columns:
+        table.add_column(title, no_wrap=title not in wrap, overflow="fold")
     return table
 
 
-def print_table(table: rich.table.Table):
-    """Print a table, wider than the terminal if its names ask for it."""
+def print_table(table: Table):
+    """Print a table, wider than the terminal if its whole cells ask for it."""
     console = rich.console.Console()
+    for column in table.columns:
+        if column.no_wrap:
+            texts = [
+                Text.from_markup(str(text)) for text in (column.header, *column.cells)
+            ]
+            lines = [line for text in texts for line in text.split()]
+            column.min_width = max((line.cell_len for line in lines), default=0)
     unlimited = console.options.update(max_width=10_000)
     needed = rich.measure.Measurement.get(console, unlimited, table).minimum
     console.width = max(console.width, needed)

@@ -26,7 +26,9 @@ def list_published():
     """List the published files that are downloaded by name."""
     from ..weights.published import PUBLISHED
 
-    table = new_table("name", "preset", "image", "classes", "top-1", "licence")
+    table = new_table(
+        *("name", "preset", "image", "classes", "top-1", "licence"), wrap=("licence",)
+    )
     for name, row in PUBLISHED.items():
         top1 = "" if row.top1 is None else f"{row.top1:.2f}"
         numbers = (row.image_size, f"{row.classes:,}", top1)
