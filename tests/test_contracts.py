@@ -26,6 +26,7 @@ MODELS = [name for name in FILES if name.startswith("vit_keras/")]
 RANKS = {
     "vit_keras": {
         "atomic": 0,
+        "missing": 0,
         "preprocessing": 0,
         "layers": 0,
         "config": 1,
@@ -269,6 +270,8 @@ LIGHT = [
     ("export.cli", "--help"),
     ("export.cli", "tflite --help"),
     ("export.cli", "tflite"),
+    ("export.cli", "schemes"),
+    ("export.cli", "targets"),
 ]
 
 

@@ -10,8 +10,8 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 # How the lines of the demo begin: its steps, its table, and what to try next.
 OURS = re.compile(
-    r"\d+ (real )?images|training|epoch|exporting|skipped|\s+held out$|[┏┃┡│└]|Try next"
-    r"|  \S*vit-|\S+ was not written|$"
+    r"\d+ (real )?images|training|epoch|exporting|skipped|\s+held out\s*$|[┏┃┡│└]"
+    r"|Try next|  \S*vit-|\S+ was not written|$"
 )
 
 

@@ -12,22 +12,18 @@ import importlib
 import lazy_loader
 import wrapt
 
+from .missing import explain
+
 __version__ = "0.1.0"
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-_BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def __getattr__(name):
     try:
         return _load(name)
-    except ModuleNotFoundError as error:
-        if error.name not in _BACKENDS:
-            raise
-        raise ImportError(
-            "Keras needs a backend: pip install tensorflow, jax or torch, and name it "
-            f"in the environment variable KERAS_BACKEND. {error}"
-        ) from error
+    except ImportError as error:
+        raise explain(error) from None
 
 
 @wrapt.when_imported("keras")

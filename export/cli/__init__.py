@@ -1,8 +1,8 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, describe,
-benchmark, prune, cluster, qat.
+benchmark, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input, with
-one clear line on stderr. Help loads no backend.
+one clear line on stderr. Help and lists load no backend.
 """
 
 import os
@@ -16,7 +16,12 @@ import typer  # noqa: E402
 from vit_keras.cli.program import VERBOSE_HELP, run_program  # noqa: E402
 
 from ..errors import ParityError  # noqa: E402
-from . import evaluation_commands, export_commands, training_commands  # noqa: E402
+from . import (  # noqa: E402
+    evaluation_commands,
+    export_commands,
+    list_commands,
+    training_commands,
+)
 
 app = typer.Typer(
     help=f"From a trained Keras model to a proven artefact. {VERBOSE_HELP}",
@@ -31,6 +36,8 @@ app.command("check")(evaluation_commands.check_command)
 app.command("compare")(evaluation_commands.compare_command)
 app.command("benchmark")(evaluation_commands.benchmark_command)
 app.command("describe")(evaluation_commands.describe_command)
+app.command("schemes")(list_commands.list_schemes)
+app.command("targets")(list_commands.list_targets)
 app.command("qat")(training_commands.qat_command)
 app.command("prune")(training_commands.prune_command)
 app.command("cluster")(training_commands.cluster_command)

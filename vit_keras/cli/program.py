@@ -43,8 +43,11 @@ def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
 
 def error_text(error) -> str:
     """An error as a line; a report of many weights is a list, as it was written."""
+    from ..missing import explain
     from ..weights.entries import CheckpointError
 
+    if isinstance(error, ImportError):
+        return one_line(explain(error))
     many = isinstance(error, CheckpointError) and str(error).count("\n") > 3
     return str(error) if many else one_line(error)
 
