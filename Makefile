@@ -6,7 +6,7 @@ RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
 .PHONY: help demo test test-all peers lint format clean
 help:
-	@echo "make demo      train on real digits, export nine ways, compare (3 minutes)"
+	@echo "make demo      train on real digits, export, compare (2 minutes)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, slow ones included"
 	@echo "make peers     the libraries whose weights are read, for the tests to compare with"

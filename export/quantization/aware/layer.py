@@ -253,6 +253,25 @@ class QuantizedViT(RangedViT):
             **{name: getattr(self, name) for name in own},
         }
 
+    @classmethod
+    def from_config(cls, config):
+        """The layer of a configuration, also of release 0.1."""
+        return cls(**_renamed(config))
+
+
+RENAMED = {  # names of release 0.1, in the configuration and in what it holds
+    "form": "options",
+    "rows": "flat_tokens",
+    "products_only": "linear_only",
+}
+
+
+def _renamed(config):
+    found = {RENAMED.get(name, name): value for name, value in config.items()}
+    options = {RENAMED.get(k, k): value for k, value in found["options"].items()}
+    weights = found["weights"].replace('"unmix":', '"unrotate":')
+    return {**found, "options": options, "weights": weights}
+
 
 def _limits(x):
     still = tf.cast(tf.stop_gradient(x), "float32")
