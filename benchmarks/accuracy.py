@@ -10,12 +10,11 @@ on which they disagree.
 
 import argparse
 import csv
-import importlib.metadata
 import pathlib
 import tempfile
 
 import numpy as np
-from machine import machine
+from machine import machine, versions
 
 import export
 import vit_keras
@@ -41,7 +40,7 @@ def read(folder, config, limit=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", help="what vit_keras.from_checkpoint takes")
     parser.add_argument("images", type=pathlib.Path, help="folder of class folders")
     parser.add_argument("--calibration", type=pathlib.Path, help="another such folder")
@@ -54,7 +53,7 @@ def main():
     reference, rows = predict(model, pixels), []
     right = np.mean(reference.argmax(1) == labels)
     print(f"Keras: {right:.4f} on {len(labels)} images", flush=True)
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    installed = versions(PACKAGES)
     for scheme in options.schemes:
         name, _, target = scheme.partition("@")
         name, _, method = name.partition("+")
@@ -74,7 +73,7 @@ def main():
         values = (scheme, f"{found:.4f}", f"{100 * (right - found):.2f}")
         values += (f"{parity.agreement:.4f}", f"{parity.sqnr_db:.1f}")
         values += (f"{report.size_bytes / 1e6:.2f}", len(labels), len(calibration))
-        values += (machine(), versions)
+        values += (machine(), installed)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:6], flush=True)
     if options.out is not None:

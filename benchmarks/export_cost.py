@@ -12,7 +12,6 @@ does not depend on them.
 
 import argparse
 import csv
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -22,7 +21,7 @@ import tempfile
 import time
 
 from latency import peak_mb
-from machine import machine
+from machine import machine, versions
 
 WAYS = ("keras float32", "int8", "int8@cpu", "dynamic_int8@cpu")
 FIELDS = ("model", "way", "wall_s", "cpu_s", "peak_mb", "file_mb", "stages", "images")
@@ -38,7 +37,7 @@ def child(name, way, images, path):
 
     import export
     import vit_keras
-    from export.progress import told_to
+    from export.progress import report_stages_to
 
     keras.utils.set_random_seed(0)
     model = vit_keras.create_model(name)
@@ -50,7 +49,7 @@ def child(name, way, images, path):
     else:
         scheme, _, target = way.partition("@")
         options = {"calibration": pixels, "enforce_parity": False}  # random weights
-        with told_to(lambda text: stages.append((text, time.perf_counter()))):
+        with report_stages_to(lambda text: stages.append((text, time.perf_counter()))):
             export.to_tflite(
                 model, path, scheme=scheme, target=target or None, **options
             )
@@ -67,13 +66,13 @@ def child(name, way, images, path):
 def main():
     if sys.argv[1:2] == ["--child"]:
         return child(*sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="vit_b16", help="a preset")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
     options = parser.parse_args()
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    installed = versions(PACKAGES)
     rows = []
     for way in options.ways:
         with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +88,7 @@ def main():
             megabytes = path.stat().st_size / 1e6
         values = (options.model, way, f"{cost['wall_s']:.1f}", f"{cost['cpu_s']:.1f}")
         values += (f"{cost['peak_mb']:.0f}", f"{megabytes:.1f}", cost["stages"])
-        values += (options.images, machine(), versions)
+        values += (options.images, machine(), installed)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:-2], sep="  ", flush=True)
         if options.out is not None:

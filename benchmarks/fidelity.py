@@ -12,13 +12,12 @@ trained, with the same calibration images; `int8@cpu` is int8 for the target cpu
 
 import argparse
 import csv
-import importlib.metadata
 import pathlib
 import tempfile
 import time
 
 import numpy as np
-from machine import machine
+from machine import machine, versions
 
 import export
 import vit_keras
@@ -50,7 +49,7 @@ def stock_int8(model, path, images):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", help="what vit_keras.from_checkpoint takes")
     parser.add_argument("photos", type=pathlib.Path, help="folder of images")
     schemes = ["stock", *export.SCHEMES, "int8@cpu"]
@@ -95,8 +94,8 @@ def main():
         patches = measure_parity(reference[:, prefix:], outputs[:, prefix:])
         values = (scheme, f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}")
         values += (f"{token.cosine:.4f}", f"{size / 1e6:.2f}", f"{seconds:.0f}")
-        versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
-        values += (len(test), options.seed, machine(), versions)
+        installed = versions(PACKAGES)
+        values += (len(test), options.seed, machine(), installed)
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(rows[-1], flush=True)
         if options.out is not None:  # after each, since some take long

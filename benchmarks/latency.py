@@ -14,7 +14,6 @@ Needs, beside the extras export and edge: `pip install onnx onnxruntime tf2onnx`
 
 import argparse
 import csv
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -24,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
-from machine import machine
+from machine import machine, versions
 
 SIZES = {"ti16": (192, 12, 3), "s16": (384, 12, 6), "b16": (768, 12, 12)}
 SIZES["toy"] = (64, 2, 4)  # to try the script
@@ -36,7 +36,7 @@ FIELDS += ("ratio_to_stock_litert", "rounds", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "openvino", "onnxruntime")
 
 
-def build_stock(width, depth, heads, gelu="gelu"):
+def build_stock(width, depth, heads, gelu: Any = "gelu"):
     """The textbook ViT of Keras' own layers, with a class token."""
     import keras
     from keras import layers
@@ -241,7 +241,7 @@ def measure(found, threads, rounds):
 def main():
     if sys.argv[1:2] == ["--child"]:
         return child(*sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=SIZES, default=["ti16"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=30)
@@ -253,7 +253,7 @@ def main():
     )
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
     options = parser.parse_args()
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    installed = versions(PACKAGES)
     rows = []
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
@@ -272,7 +272,7 @@ def main():
                     values = (model, name, threads, f"{1000 * cpu:.2f}")
                     values += (f"{1000 * wall:.2f}", f"{peak:.0f}", f"{size:.2f}")
                     values += (f"{cpu / base:.3f}", len(times), machine())
-                    rows.append(dict(zip(FIELDS, (*values, versions), strict=True)))
+                    rows.append(dict(zip(FIELDS, (*values, installed), strict=True)))
                     print(*values, flush=True)
         if options.out is not None:
             with options.out.open("w", newline="") as file:

@@ -82,7 +82,7 @@ def measure(task, preset, layout, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="vit_l16")
     parser.add_argument("--layout", default="timm", help="timm, huggingface or augreg")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="a CSV file")

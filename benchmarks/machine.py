@@ -1,5 +1,7 @@
-"""In which words the tables name the machine that they were measured on."""
+"""In which words the tables name the machine and the packages that they measured."""
 
+import contextlib
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -18,3 +20,12 @@ def machine() -> str:
         if "cpu family" in facts:
             words.append(f"{facts['cpu family']}.{facts['model']}")
     return f"{' '.join(filter(None, words))}, {os.cpu_count()} cores"
+
+
+def versions(packages) -> str:
+    """ "keras 3.15.1 tensorflow 2.21.0": of the packages that are installed."""
+    found = []
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return " ".join(found)

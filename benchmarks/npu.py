@@ -10,16 +10,16 @@ stay on the CPU; what that costs is in no estimate.
 
 import argparse
 import csv
-import importlib.metadata
 import pathlib
 import tempfile
 
 import latency
 import numpy as np
+from machine import versions
 
 import export
 import vit_keras
-from export.flatbuffer.operators import operators
+from export.flatbuffer.operators import read_operators
 
 TARGETS = ("ethos_u55", "ethos_u65", "ethos_u85")
 FIELDS = ("model", "file", "target", "accelerator", "operators", "refused")
@@ -53,12 +53,12 @@ def files_of(name, target, images, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=latency.SIZES, default=["ti16"])
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
     options = parser.parse_args()
     packages = ("ethos-u-vela", "tensorflow", "litert-quantizer")
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
+    installed = versions(packages)
     images = np.random.default_rng(0).uniform(
         0, 255, (4, latency.IMAGE, latency.IMAGE, 3)
     )
@@ -76,9 +76,9 @@ def main():
                     report = export.check(path, target)
                     refused = sum(refusal.count for refusal in report.unsupported)
                     values = (name, row, target, report.facts["accelerator"])
-                    values += (len(operators(path)), refused)
+                    values += (len(read_operators(path)), refused)
                     values += tuple(report.facts[field] for field in FIELDS[6:9])
-                    rows.append(dict(zip(FIELDS, (*values, versions), strict=True)))
+                    rows.append(dict(zip(FIELDS, (*values, installed), strict=True)))
                     print(*values, flush=True)
     if options.out is not None:
         with options.out.open("w", newline="") as file:

@@ -18,7 +18,6 @@ higher rate than zeros do.
 import argparse
 import csv
 import gzip
-import importlib.metadata
 import json
 import pathlib
 import tempfile
@@ -26,7 +25,7 @@ import time
 
 import keras
 import numpy as np
-from machine import machine
+from machine import machine, versions
 
 import export
 import vit_keras
@@ -123,7 +122,7 @@ def zeros(model):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="what vit_keras.from_checkpoint takes")
     parser.add_argument("cifar", type=pathlib.Path, help="folder with train and test")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
@@ -190,13 +189,13 @@ def _time(rows, files, runs):
         [files[row["variant"], row["scheme"]] for row in rows], runs=runs, warmup=20
     )
     first = rows[0]["accuracy"]
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    installed = versions(PACKAGES)
     for row, timing in zip(rows, timings, strict=True):
         row["lost_points"] = f"{100 * (first - row['accuracy']):.2f}"
         row["accuracy"] = f"{row['accuracy']:.4f}"
         row["cpu_ms"] = f"{timing.cpu_ms:.3f}"
         row["faster"] = f"{timings[0].cpu_ms / timing.cpu_ms:.3f}"
-        row |= {"machine": machine(), "versions": versions}
+        row |= {"machine": machine(), "versions": installed}
 
 
 def _read(dataset, config, limit):

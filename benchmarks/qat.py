@@ -14,14 +14,13 @@ which they disagree.
 
 import argparse
 import csv
-import importlib.metadata
 import pathlib
 import tempfile
 import time
 
 import keras
 import numpy as np
-from machine import machine
+from machine import machine, versions
 
 import export
 import vit_keras
@@ -29,14 +28,21 @@ from export.compression.fine_tuning import RECIPE, fine_tune
 from vit_keras import data
 from vit_keras.preprocessing import normalize
 
-FIELDS = ("variant", "weight_bits", "seed", "accuracy", "lost_points", "keras_accuracy")
+FIELDS: tuple[str, ...] = (
+    "variant",
+    "weight_bits",
+    "seed",
+    "accuracy",
+    "lost_points",
+    "keras_accuracy",
+)
 FIELDS += ("agreement", "megabytes", "steps", "batch_size", "learning_rate")
 FIELDS += ("train_seconds", "test_images", "keras_images", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "tensorflow-model-optimization")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="what vit_keras.from_checkpoint takes")
     parser.add_argument("cifar", type=pathlib.Path, help="folder with train and test")
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 2])
@@ -131,9 +137,7 @@ class Measure:
             "test_images": len(self.test),
             "keras_images": len(chosen),
             "machine": machine(),
-            "versions": " ".join(
-                f"{p} {importlib.metadata.version(p)}" for p in PACKAGES
-            ),
+            "versions": versions(PACKAGES),
             **known,
         }
         print({k: v for k, v in row.items() if k != "versions"}, flush=True)

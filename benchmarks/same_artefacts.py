@@ -61,7 +61,7 @@ def pixels():
     from vit_keras import data
 
     digits, _ = data.digits()
-    return np.repeat(np.repeat(digits.images[:64], 4, axis=1), 4, axis=2)
+    return np.repeat(np.repeat(np.asarray(digits.images[:64]), 4, axis=1), 4, axis=2)
 
 
 def exports():

@@ -17,7 +17,6 @@ how much more CPU time `predict_bytes` takes, on 640x480 JPEGs.
 import argparse
 import csv
 import gc
-import importlib.metadata
 import io
 import json
 import pathlib
@@ -28,7 +27,7 @@ import tempfile
 import time
 
 import numpy as np
-from machine import machine
+from machine import machine, versions
 
 FIELDS = ("preset", "image_size", "measure", "batch", "value", "machine", "versions")
 PACKAGES = ("keras", "tensorflow")
@@ -51,7 +50,7 @@ def export_alone(options):
     """In its own process: bytes of the parameters, and in memory before and at most."""
     import export
     import vit_keras
-    from export import memory
+    from export.graph import memory
 
     imported = resident("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +58,7 @@ def export_alone(options):
         export.to_saved_model(small, f"{folder}/small/1")
     model = vit_keras.create_model(options.preset, image_size=options.image_size)
     gc.collect()
-    memory.give_back()
+    memory.trim()
     loaded = resident("VmRSS")
     forget_peak()
     export.to_saved_model(model, options.export_alone)
@@ -181,7 +180,7 @@ def speed(path, keras_file, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="vit_ti16")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
@@ -227,7 +226,7 @@ def measure(options):
         for row in rows:
             print(*row, flush=True)
         rows += speed(path, keras_file, options)
-    versions = " ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
+    installed = versions(PACKAGES)
     if options.out is not None:
         new = not options.out.exists()
         with options.out.open("a", newline="") as file:
@@ -236,7 +235,7 @@ def measure(options):
                 writer.writerow(FIELDS)
             for name, batch, value in rows:
                 known = (options.preset, options.image_size, name, batch)
-                writer.writerow((*known, f"{value:.3f}", machine(), versions))
+                writer.writerow((*known, f"{value:.3f}", machine(), installed))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def images_for(config, folder):
     ]
     labels, classes = np.arange(number) % 10, tuple("0123456789")
     if small:
-        return Dataset(np.stack(pictures), labels, classes), "32 x 32 in memory"
+        return Dataset(
+            np.stack([np.asarray(picture) for picture in pictures]), labels, classes
+        ), "32 x 32 in memory"
     files = [folder / f"{i}.jpg" for i in range(number)]
     for file, picture in zip(files, pictures, strict=True):
         picture.save(file, quality=90)
@@ -59,7 +61,7 @@ def speeds(stream, step, batches):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipes", nargs="+", default=["cifar10", "deit"])
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)

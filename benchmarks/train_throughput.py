@@ -134,7 +134,7 @@ def row_of(options, model, name, speeds, number, result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backend", default="jax", help="of Keras")
     parser.add_argument("--models", nargs="+", default=["s16", "b16"], choices=SIZES)
     parser.add_argument("--contestants", nargs="+", default=DEFAULT)
