@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ class UserInputs:
     labels: Any = None
     description: str | None = None
     licence: str | None = None
+    input_shape: Sequence[int] | None = None
+    output: Any = None
+    custom_objects: dict[str, Any] | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -48,18 +51,26 @@ class UserInputs:
 
         `UserInputs.restored` makes it anew there.
         """
+        from .graph import custom_objects
+
         with tempfile.TemporaryDirectory() as folder:
             model = self.model
+            objects = custom_objects.describe_classes(model, self.custom_objects)
             if not isinstance(model, str | os.PathLike):
                 model = os.path.join(folder, "model.keras")
-                self.model.save(model)
+                _save(self.model, model)
             labels, preprocessing = self.labels, self.preprocessing
+            if dataclasses.is_dataclass(preprocessing):
+                preprocessing = dataclasses.asdict(preprocessing)
             yield {
                 "model": os.fspath(model),
+                "custom_objects": objects,
+                "input_shape": self.input_shape and list(self.input_shape),
+                "output": self.output,
                 "calibration": self._save_images(folder),
                 "evaluation": self._save_evaluation(folder),
                 "labels": None if labels is None else [str(name) for name in labels],
-                "preprocessing": preprocessing and dataclasses.asdict(preprocessing),
+                "preprocessing": preprocessing,
                 "description": self.description,
                 "licence": self.licence,
             }
@@ -69,9 +80,14 @@ class UserInputs:
         """What `saved` wrote down."""
         from vit_keras import Preprocessing
 
+        from .graph import custom_objects
+
         preprocessing = data["preprocessing"]
+        if isinstance(preprocessing, dict):
+            preprocessing = Preprocessing(**preprocessing)
         changes = {
-            "preprocessing": preprocessing and Preprocessing(**preprocessing),
+            "preprocessing": preprocessing,
+            "custom_objects": custom_objects.import_classes(data["custom_objects"]),
             "calibration": _loaded(data["calibration"]),
             "evaluation": _loaded(data["evaluation"]),
         }
@@ -101,17 +117,41 @@ class UserInputs:
     def _pixels(self, source, limit):
         """Images as one array of the model's size."""
         from vit_keras import data
-        from vit_keras.model_file import open_model
-
-        from .graph.build import find_preprocessing
 
         if hasattr(source, "__array__"):
             return np.asarray(source)
-        model: Any = self.model
-        if isinstance(model, str | os.PathLike):
-            model = open_model(model)
-        preprocessing = self.preprocessing or find_preprocessing(model)
-        return data.load_images(source, model.input_shape[1:3], preprocessing, limit)
+        model, meaning = self.open_model()
+        return data.load_images(source, model.input_shape[1:3], meaning.reading, limit)
+
+    def open_model(self) -> tuple[Any, Any]:
+        """The functional model that is exported, and its `ModelInput`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be exported, or `preprocessing` does not fit it.
+        """
+        from vit_keras.model_file import open_model
+
+        from .graph.model_input import read_model_input
+        from .graph.source_model import as_functional
+
+        original: Any = self.model
+        if isinstance(original, str | os.PathLike):
+            original = open_model(original, self.custom_objects)
+        model = as_functional(original, self.input_shape, self.output)
+        return model, read_model_input(model, self.preprocessing, original)
+
+
+def _save(model, path):
+    """Write a model to a file that another process opens."""
+    try:
+        model.save(path)
+    except Exception as error:  # of a layer's own `get_config`, or of Keras
+        raise ValueError(
+            "`model` must be one that can be saved: the export runs in another process,"
+            f" with Keras on TensorFlow. model.save() says: {error}. Start Python with "
+            "KERAS_BACKEND=tensorflow to export it as it is"
+        ) from error
 
 
 def _loaded(source):
@@ -152,7 +192,7 @@ class ExportInputs:
 
     Attributes:
         model: the Keras model.
-        preprocessing: `vit_keras.Preprocessing` to put inside, or None.
+        meaning: what its input means (`graph.model_input.ModelInput`).
         labels: class names, or None.
         images: for calibration and parity.
         evaluation: labelled images for an accuracy, not opened, or None.
@@ -160,7 +200,7 @@ class ExportInputs:
     """
 
     model: Any
-    preprocessing: Any
+    meaning: Any
     labels: list[str] | None
     images: ParityImages
     evaluation: Any = None
@@ -179,36 +219,42 @@ class ExportInputs:
             ValueError: something does not fit the model.
             FileNotFoundError: a file or folder does not exist.
         """
-        from vit_keras.model_file import find_labels, open_model
+        from vit_keras.model_file import find_labels
 
-        from .graph import build
-
-        model, labels = user.model, user.labels
-        if isinstance(model, str | os.PathLike):
-            path, model = model, open_model(model)
-            labels = find_labels(path) if labels is None else labels
-        model = build.check_model(model)
+        model, meaning = user.open_model()
+        labels = user.labels
+        if labels is None and isinstance(user.model, str | os.PathLike):
+            labels = find_labels(user.model)
         _check_finite(model)
-        preprocessing = user.preprocessing or build.find_preprocessing(model)
         return cls(
             model=model,
-            preprocessing=preprocessing,
+            meaning=meaning,
             labels=_check_labels(model, labels),
-            images=_open_images(user.calibration, model, preprocessing, limit),
+            images=_open_images(user.calibration, model, meaning, limit),
             evaluation=user.evaluation,
             description=user.description,
             licence=user.licence,
         )
 
     @property
+    def preprocessing(self):
+        """The `vit_keras.Preprocessing` to put inside, or None."""
+        return self.meaning.inside
+
+    @property
+    def reading(self):
+        """The `vit_keras.Preprocessing` that photographs are read with, or None."""
+        return self.meaning.reading
+
+    @property
     def takes_pixels(self) -> bool:
-        """Whether preprocessing is inside, so that the artefact takes pixels."""
-        return self.preprocessing is not None
+        """Whether the artefact takes pixels 0..255."""
+        return self.meaning.takes_pixels
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this export, one line each."""
         found = []
-        if self.preprocessing is None:
+        if not self.takes_pixels:
             found.append(
                 "the model carries no preprocessing, so none is inside: feed the "
                 "artefact what you feed the model"
@@ -217,24 +263,30 @@ class ExportInputs:
             found.append("no images were given: parity is measured on random patterns")
         return tuple(found)
 
-    def report_fields(self, notes=()) -> dict[str, Any]:
-        """The fields of a report that the inputs decide, with more notes."""
+    def report_fields(self, dtype: str, notes=()) -> dict[str, Any]:
+        """The fields of a report that the inputs decide.
+
+        Arguments:
+            dtype: of the artefact's input.
+            notes: more of them.
+        """
         inside = self.preprocessing
         return {
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
+            "input_meaning": self.meaning.describe(dtype),
             "parity_images": self.images.source,
             "labels": self.labels,
             "notes": (*self.notes(), *notes),
         }
 
 
-def _open_images(source, model, preprocessing, limit) -> ParityImages:
+def _open_images(source, model, meaning, limit) -> ParityImages:
     """The images that were given, else smooth random patterns."""
     from vit_keras import data
 
     if source is not None:
         size = model.input_shape[1:3]
-        pixels = data.load_images(source, size, preprocessing, limit)
+        pixels = data.load_images(source, size, meaning.reading, limit)
         named = isinstance(source, str | os.PathLike)
         words = f"images of {source}" if named else "the images given"
         return ParityImages(pixels, words)

@@ -33,7 +33,8 @@ class ExportReport:
         target: name of the target, or None.
         size_bytes: on disk.
         input, output: "dtype (shape)" of the artefact.
-        preprocessing: what is inside the artefact, or None for nothing.
+        preprocessing: what was put inside the artefact, or None for nothing.
+        input_meaning: what the artefact takes, and what happens to it, in words.
         operators: how many of each operator (`.tflite` only).
         parity: agreement with the Keras model.
         parity_images: what parity was measured on.
@@ -62,6 +63,7 @@ class ExportReport:
     parity_images: str
     calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
+    input_meaning: str = ""
     rewrites: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
     mixed: dict[str, Any] | None = None
@@ -79,6 +81,7 @@ class ExportReport:
         lines = [
             f"{self.path}  {self.size_bytes / 1e6:.2f} MB  {self.scheme}",
             f"  input {self.input}, output {self.output}",
+            f"  takes {self.input_meaning}",
             f"  parity: {self.parity} ({self.parity_images})",
         ]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])

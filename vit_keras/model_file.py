@@ -7,8 +7,12 @@ from typing import Any
 import keras
 
 
-def open_model(path):
+def open_model(path, custom_objects: dict[str, Any] | None = None):
     """Open a `.keras` file in safe mode, for inference.
+
+    Arguments:
+        path: of the file.
+        custom_objects: {class name: class} of layers that are not registered.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -17,7 +21,7 @@ def open_model(path):
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file '{path}'")
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, custom_objects, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise ValueError(
             f"`model` must be a .keras file. '{path}' cannot be opened: {error}"

@@ -24,6 +24,16 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+# Known normalisations, by the range that pixels are brought to or the data whose
+# statistics they are: mean and std on the scale 0..1, for all channels or for RGB.
+NORMALISATIONS = {
+    "-1..1": ((0.5,), (0.5,)),
+    "0..1": ((0.0,), (1.0,)),
+    "0..255": ((0.0,), (1 / 255,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -81,6 +91,54 @@ class Preprocessing:
         """
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return 1.0 / (255.0 * std), -mean / std
+
+
+def get_preprocessing(value: "Preprocessing | str", channels: int = 3):
+    """Return the `Preprocessing` of a name in `NORMALISATIONS`.
+
+    Arguments:
+        value: the name; a `Preprocessing` is returned as it is.
+        channels: of the images.
+
+    Raises:
+        ValueError: the name is unknown, or of another number of channels.
+    """
+    if isinstance(value, Preprocessing):
+        return value
+    if value not in NORMALISATIONS:
+        raise ValueError(
+            "`preprocessing` must be a `vit_keras.Preprocessing` or one of "
+            f"{', '.join(NORMALISATIONS)}. Received: preprocessing={value!r}"
+        )
+    mean, std = NORMALISATIONS[value]
+    if len(mean) not in (1, channels):
+        raise ValueError(
+            f"`preprocessing` {value!r} is for {len(mean)} channels. "
+            f"Received: images of {channels}"
+        )
+    repeat = channels // len(mean)
+    return Preprocessing(mean=mean * repeat, std=std * repeat)
+
+
+def formula(scale, offset) -> str:
+    """The normalisation `x * scale + offset` as people write it.
+
+    Arguments:
+        scale, offset: per channel.
+
+    Returns:
+        Such as "x / 127.5 - 1", or "(x - (123.7, 116.3, 103.5)) / (58.4, 57.1, 57.4)".
+    """
+    scale, offset = np.ravel(scale), np.ravel(offset)
+    if np.ptp(scale) < 1e-9 and np.ptp(offset) < 1e-6:
+        divisor, added = 1 / scale[0], round(float(offset[0]), 4)
+        text = "x" if abs(divisor - 1) < 1e-6 else f"x / {divisor:.5g}"
+        sign = "+" if added > 0 else "-"
+        return f"{text} {sign} {abs(added):g}" if added else text
+    means, stds = (
+        ", ".join(f"{v:.4g}" for v in values) for values in (-offset / scale, 1 / scale)
+    )
+    return f"(x - ({means})) / ({stds})"
 
 
 def normalize(images, preprocessing: Preprocessing):

@@ -9,6 +9,8 @@ from typing import Annotated
 import rich.console
 import typer
 
+from vit_keras.preprocessing import NORMALISATIONS
+
 from ..progress import report_stages_to
 
 IMAGES_HELP = (
@@ -30,12 +32,33 @@ Calibration = Annotated[
 ]
 Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
-PreprocessingFile = Annotated[
-    pathlib.Path | None,
+PreprocessingName = Annotated[
+    str | None,
     typer.Option(
-        help="JSON with mean and std, for a model that does not carry its own."
+        help="What a model that does not carry its own was trained on: "
+        f"{', '.join(NORMALISATIONS)}, or a JSON file with mean and std (of 0..1)."
     ),
 ]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--module",
+        help="Python module that defines the model's own layers; repeat it.",
+    ),
+]
+OutputName = Annotated[
+    str | None,
+    typer.Option("--output", help="Output to take, of a model with several."),
+]
+
+
+def read_modules(names):
+    """The classes in modules of the user's, or None."""
+    if not names:
+        return None
+    from ..graph.custom_objects import classes_of_modules
+
+    return classes_of_modules(names)
 
 
 def read_labels(labels):
@@ -45,12 +68,13 @@ def read_labels(labels):
     return labels.read_text(encoding="utf-8").splitlines()
 
 
-def read_preprocessing(path):
-    """The `Preprocessing` in a JSON file, or None."""
-    if path is None:
-        return None
+def read_preprocessing(value):
+    """The `Preprocessing` in a JSON file, or the name of one, or None."""
+    if value is None or not value.endswith(".json"):
+        return value
     from vit_keras import Preprocessing
 
+    path = pathlib.Path(value)
     try:
         return Preprocessing(**json.loads(path.read_text()))
     except TypeError as error:

@@ -11,7 +11,16 @@ import typer
 from vit_keras.cli.tables import escaped, new_table, print_table
 
 from . import output
-from .arguments import Artefact, Images, Limit, Model, show_stages
+from .arguments import (
+    Artefact,
+    Images,
+    Limit,
+    Model,
+    Modules,
+    OutputName,
+    read_modules,
+    show_stages,
+)
 from .export_commands import TARGET_HELP
 
 
@@ -31,21 +40,19 @@ def verify_command(
         pathlib.Path | None,
         typer.Option(help="Plot the errors of --layers to a PNG, PDF or SVG file."),
     ] = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
 ):
     """Compare an artefact with its Keras model on images."""
-    from vit_keras.data import load_images
     from vit_keras.model_file import open_model
 
     from ..evaluation.tensor_errors import plot_errors
     from ..evaluation.verify import verify
-    from ..graph.build import find_preprocessing
     from ..tflite.layer_errors import verify_layers
 
     with show_stages("comparing"):
-        loaded = open_model(model)
-        size, preprocessing = loaded.input_shape[1:3], find_preprocessing(loaded)
-        pixels = load_images(data, size, preprocessing, limit, held_out=True)
-        parity = verify(loaded, artefact, pixels)
+        loaded = open_model(model, read_modules(modules))
+        parity = verify(loaded, artefact, data, output=output_name, limit=limit)
         errors = []
         if layers or plot:
             errors = verify_layers(loaded, artefact, data)

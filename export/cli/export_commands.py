@@ -13,8 +13,11 @@ from .arguments import (
     Calibration,
     Labels,
     Model,
-    PreprocessingFile,
+    Modules,
+    OutputName,
+    PreprocessingName,
     read_labels,
+    read_modules,
     read_preprocessing,
     show_stages,
 )
@@ -52,7 +55,9 @@ def tflite_command(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the model, kept in the file.")
     ] = None,
-    preprocessing: PreprocessingFile = None,
+    preprocessing: PreprocessingName = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
     heads_apart: Annotated[
         bool | None,
         typer.Option(
@@ -103,6 +108,8 @@ def tflite_command(
             description=description,
             licence=licence,
             preprocessing=read_preprocessing(preprocessing),
+            output=output_name,
+            custom_objects=read_modules(modules),
             heads_apart=heads_apart,
             min_sqnr=min_sqnr,
             accuracy_drop=accuracy_drop,
@@ -146,7 +153,9 @@ def saved_model_command(
         ),
     ] = None,
     calibration: Calibration = None,
-    preprocessing: PreprocessingFile = None,
+    preprocessing: PreprocessingName = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
 ):
     """Write a SavedModel directory, run it in TensorFlow and compare it."""
     from ..serving.saved_model import to_saved_model
@@ -166,6 +175,8 @@ def saved_model_command(
             warmup=tuple(warmup or ()),
             calibration=calibration,
             preprocessing=read_preprocessing(preprocessing),
+            output=output_name,
+            custom_objects=read_modules(modules),
             **options,
         )
     output.print_report(report)

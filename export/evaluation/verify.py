@@ -1,7 +1,6 @@
 """Parity: whether the artefact computes what the Keras model computes."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -113,16 +112,17 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
 
 
 def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.ndarray:
-    """The Keras model's outputs on raw pixels, computed in float32.
+    """Return the Keras model's outputs on what its user feeds it, in float32.
 
-    A model trained under mixed precision is rebuilt for this: half precision would be
-    an error of the reference, not of the artefact.
+    Half precision would be an error of the reference, not of the artefact: the layers
+    of a model trained under mixed precision compute in float32 for this.
 
     Arguments:
-        model: a Keras model.
-        images: (N, H, W, C), pixels 0..255.
-        preprocessing: a `vit_keras.Preprocessing`; None means that of the ViT in the
-            model, and if there is none, the images are passed as they are.
+        model: a functional Keras model.
+        images: (N, H, W, C), pixels 0..255, or what else the model takes.
+        preprocessing: the `vit_keras.Preprocessing` of what the user feeds; None means
+            that of a ViT that reads the model's input, and without one, the images are
+            passed as they are.
 
     Returns:
         float32 array (N, ...).
@@ -131,22 +131,24 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
 
     from vit_keras.preprocessing import normalize
 
-    from ..graph import build
+    from ..graph.model_input import read_model_input
+    from ..graph.source_model import computes_in_float32, in_float32
 
     images = check_images(images, model.input_shape)
-    preprocessing, outputs = preprocessing or build.find_preprocessing(model), []
-    if not build.computes_in_float32(model):
-        model = build.float32_copy(model)
-    run = model.predict_on_batch
-    if keras.backend.backend() == "tensorflow":  # compiling takes longer than this
-        run = functools.partial(model, training=False)
+    if preprocessing is None:
+        preprocessing = read_model_input(model).inside
+    outputs, run = [], in_float32(model)
+    # Compiling pays on other backends only.
+    if keras.backend.backend() != "tensorflow" and computes_in_float32(model):
+        run = model.predict_on_batch
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
         # Filled up, so that the model is traced for one shape only.
         filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
         if preprocessing is not None:
             filled = normalize(filled, preprocessing)
-        outputs.append(np.asarray(run(filled), "float32")[: len(chunk)])
+        values = keras.ops.convert_to_numpy(run(filled))
+        outputs.append(np.asarray(values, "float32")[: len(chunk)])
     return np.concatenate(outputs)
 
 
@@ -156,9 +158,13 @@ def verify(
     images: Any,
     *,
     scheme: str | None = None,
+    output: str | int | None = None,
+    limit: int | None = None,
     num_threads: int = 1,
 ) -> Parity:
     """Run an artefact in its real runtime and compare it with the Keras model.
+
+    The model gets what its user feeds it: pixels, where it normalises them by itself.
 
     Arguments:
         model: the Keras model, or its outputs (N, ...) if they are at hand.
@@ -167,6 +173,8 @@ def verify(
             folder, a `.npy` file, a data set, of which the test part is used.
         scheme: whose threshold must be met; None means the threshold in the JSON
             beside the artefact, if there is one.
+        output: name or index of the output in the artefact, of a model with several.
+        limit: use at most this many images, where `images` is no array.
         num_threads: threads of the interpreter.
 
     Returns:
@@ -176,31 +184,36 @@ def verify(
         ValueError: images, outputs or the file do not fit.
         FileNotFoundError: there is no such artefact, or no such images.
     """
-    runner = runners.load(path, num_threads)
-    if not hasattr(images, "__array__"):
-        images = _open_images(model, path, images, runner.input_shape)
-    images = check_images(images, runner.input_shape)
-    reference = model if isinstance(model, np.ndarray) else predict(model, images)
-    if scheme is None:
-        threshold = read_sidecar(path).get("parity", {}).get("threshold_db")
-    else:
-        threshold = get_scheme(scheme).min_sqnr_db
-    return measure_parity(reference, runner(images), threshold)
-
-
-def _open_images(model, path, source, shape):
-    """Images of a named source, brought to the size of an artefact."""
     from vit_keras import Preprocessing, data
 
-    from ..graph import build
-
-    preprocessing = None
+    runner = runners.load(path, num_threads)
+    recorded = read_sidecar(path)
+    inside = recorded.get("preprocessing")
+    inside = reading = None if inside is None else Preprocessing(**inside)
     if not isinstance(model, np.ndarray):
-        preprocessing = build.find_preprocessing(model)
-    inside = read_sidecar(path).get("preprocessing")
-    if preprocessing is None and inside is not None:
-        preprocessing = Preprocessing(**inside)
-    return data.load_images(source, shape[1:3], preprocessing, held_out=True)
+        model, meaning = _opened(model, runner.input_shape[1:], output)
+        if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
+            inside, reading = meaning.inside, meaning.reading
+    if not hasattr(images, "__array__"):
+        size = runner.input_shape[1:3]
+        images = data.load_images(images, size, reading, limit, held_out=True)
+    images = check_images(images, runner.input_shape)
+    if not isinstance(model, np.ndarray):
+        model = predict(model, images, preprocessing=inside)
+    if scheme is None:
+        threshold = recorded.get("parity", {}).get("threshold_db")
+    else:
+        threshold = get_scheme(scheme).min_sqnr_db
+    return measure_parity(model, runner(images), threshold)
+
+
+def _opened(model, shape, output):
+    """The functional model, and what its input means."""
+    from ..graph.model_input import read_model_input
+    from ..graph.source_model import as_functional
+
+    functional = as_functional(model, shape, output)
+    return functional, read_model_input(functional, original=model)
 
 
 def sidecar(path) -> pathlib.Path:

@@ -161,17 +161,16 @@ class Weights:
     heads: list[Linear]
 
 
-def read_weights(model, preprocessing) -> Weights:
+def read_weights(model, normalisation=None) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
         model: of `vit_keras.create_model`.
-        preprocessing: put before the first layer, or None.
+        normalisation: (scale, offset), float64 (C,) each, put before the first layer;
+            None for none.
     """
     config = model.config
-    scale, offset = (
-        (None, None) if preprocessing is None else (preprocessing.scale_and_offset())
-    )
+    scale, offset = normalisation or (None, None)
     layers = {layer.name: layer for layer in model.layers}
     first = layers["embedding"]
     width = config.hidden_size

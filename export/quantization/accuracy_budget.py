@@ -80,12 +80,12 @@ def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: they do not fit the model.
     """
-    model, preprocessing, given = inputs.model, inputs.preprocessing, inputs.evaluation
+    model, reading, given = inputs.model, inputs.reading, inputs.evaluation
     size = model.input_shape[1:3]
     if isinstance(given, tuple) and len(given) == 2:  # what the model takes, perhaps
-        images, labels = data.load_images(given[0], size, preprocessing), given[1]
+        images, labels = data.load_images(given[0], size, reading), given[1]
     else:
-        images, labels = _labelled(given, size, preprocessing, inputs.labels)
+        images, labels = _labelled(given, size, reading, inputs.labels)
     labels, classes = np.asarray(labels), model.output_shape[-1]
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(

@@ -65,8 +65,7 @@ class PostTraining:
     def ranges(self, path) -> dict[str, tuple[float, float]]:
         """Ranges of the values on the calibration images."""
         inputs, method = self.inputs, self.plan.calibration_method
-        pixels = inputs.preprocessing is not None
-        return measure_ranges(path, inputs.images.pixels, pixels, method)
+        return measure_ranges(path, inputs.images.pixels, inputs.takes_pixels, method)
 
     def overrides(self, path) -> list[OpOverride]:
         """Those of the plan, and attention scores where the rest is float."""

@@ -1,6 +1,8 @@
 """The network of a SavedModel: one function of pixels to all that signatures need."""
 
-from ..graph.build import find_vit, float32_copy, inference_graph, normalised
+from ..graph.build import inference_graph, normalised
+from ..graph.find_vit import find_vit
+from ..graph.source_model import float32_policies
 from ..targets import GraphOptions
 
 SERVED = GraphOptions(flat_tokens=True)
@@ -41,21 +43,24 @@ def _inside(model, preprocessing, outputs):
     import keras
     from keras import ops
 
-    copy = float32_copy(model)
-    layers = {layer.name: layer for layer in copy.layers}
+    layers = {layer.name: layer for layer in model.layers}
     blocks = [
         layer for name, layer in layers.items() if name.startswith("encoderblock")
     ]
-    top = {"output": copy.output}
+    top = {"output": model.output}
     if "head" in layers:
         top["pooled"] = layers["head"].input
     if "encoder_norm" in layers:  # else the norm is after the pooling
         top["tokens"] = layers["encoder_norm"].output
     scored = "attention" in outputs
-    front = keras.Model(copy.input, blocks[0].input)
+    front = keras.Model(model.input, blocks[0].input)
     tail = keras.Model(blocks[-1].output, top)
 
     def function(images):
+        with float32_policies(model):
+            return compute(images)
+
+    def compute(images):
         x, scores = front(images, training=False), []
         for block in blocks:
             x = block(x, training=False, return_attention_scores=scored)

@@ -37,7 +37,10 @@ def to_saved_model(
     exif: bool = True,
     warmup: Sequence[int] = (),
     calibration: Any = None,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: "Preprocessing | str | None" = None,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    custom_objects: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Write a SavedModel with raw pixels in, run it, and compare it with the model.
 
@@ -63,8 +66,8 @@ def to_saved_model(
     Each weight is stored once. `<path>.json` beside the directory holds the report.
 
     Arguments:
-        model: a functional Keras model, on any backend, or the path of a `.keras`
-            file.
+        model: a Keras model, functional, sequential or subclassed, on any backend, or
+            the path of a `.keras` file.
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
         labels: class names, an asset of the directory; None means those of the
@@ -77,7 +80,8 @@ def to_saved_model(
         warmup: batch sizes that the server shall run before it takes requests, written
             to `assets.extra/tf_serving_warmup_requests`; needs the extra "serving".
         calibration: pixels for the parity measurement; see `to_tflite`.
-        preprocessing: for a model that does not carry its own.
+        preprocessing: for a model that does not carry its own; see `to_tflite`.
+        input_shape, output, custom_objects: see `to_tflite`.
 
     Returns:
         An `ExportReport`.
@@ -94,7 +98,12 @@ def to_saved_model(
             f"`path` must not exist; a new version needs a new directory. "
             f"Received: path='{path}'"
         )
-    user = UserInputs(model, calibration, None, preprocessing, labels)
+    user = UserInputs(
+        *(model, calibration, None, preprocessing, labels),
+        input_shape=input_shape,
+        output=output,
+        custom_objects=custom_objects,
+    )
     options = {
         "signatures": check_names(signatures, top_k),
         "top_k": top_k,
@@ -137,6 +146,7 @@ def write_saved_model(
             raise OSError(f"'{path.parent}' cannot be written: {error}") from error
         if warmup:
             write_warmup(work, path.parent.name, names, warmup, server)
+        dtype = server.dtype
         del server  # and with it the weights, before they are read again
         gc.collect()
         memory.trim()
@@ -151,7 +161,7 @@ def write_saved_model(
             operators=None,
             parity=parity,
             rewrites=rewrites,
-            **inputs.report_fields(notes),
+            **inputs.report_fields(dtype, notes),
         )
         return publish(work, path, report)
 
@@ -189,7 +199,7 @@ def _check_signatures(names, inputs):
             "`signatures` can hold classify only for a model with one vector of "
             f"classes per image. Received: output shape {output}"
         )
-    if inputs.preprocessing is None and names != ("serving_default",):
+    if not inputs.takes_pixels and names != ("serving_default",):
         raise ValueError(
             "`preprocessing` must be given for a model that carries none, or "
             "`signatures` be ('serving_default',): how encoded images are to be "
@@ -202,19 +212,19 @@ def _server(inputs, names, top_k, exif):
     """What writes the directory, and what a report says of the network."""
     from .network import serving_network
 
-    model, preprocessing = inputs.model, inputs.preprocessing
+    model, reading = inputs.model, inputs.reading
     shape = tuple(model.input_shape[1:])
     wanted = dict.fromkeys(o for n in names for o in SIGNATURES[n].outputs)
     network, rewrites, notes = serving_network(
-        model, preprocessing, inputs.images.pixels, tuple(wanted)
+        model, inputs.preprocessing, inputs.images.pixels, tuple(wanted)
     )
     decoder = None
-    if preprocessing is not None:
-        decoder = Decoder(shape[:2], preprocessing, exif=exif)
+    if reading is not None:
+        decoder = Decoder(shape[:2], reading, exif=exif)
     server = Server(
         network,
         shape,
-        dtype="float32" if preprocessing is None else "uint8",
+        dtype="float32" if reading is None else "uint8",
         decoder=decoder,
         top_k=top_k,
         labels=inputs.labels,

@@ -62,7 +62,7 @@ def _metadata(inputs) -> dict[str, Any]:
     """The metadata of a model, as `pack_metadata` takes it."""
     entry: dict[str, Any] = {"name": "images"}
     output: dict[str, Any] = {"name": "output"}
-    if inputs.preprocessing is not None:
+    if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
     if inputs.labels is not None:
         output["content"] = {"content_properties": {"FeatureProperties": {}}}

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import backend
@@ -41,7 +42,7 @@ def to_tflite(
     batch: int = 1,
     input_dtype: str | None = None,
     output_dtype: str | None = None,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: "Preprocessing | str | None" = None,
     labels: Any = None,
     description: str | None = None,
     licence: str | None = None,
@@ -50,6 +51,9 @@ def to_tflite(
     accuracy_drop: float | None = None,
     evaluation: Any = None,
     enforce_parity: bool = True,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    custom_objects: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
 
@@ -58,8 +62,8 @@ def to_tflite(
     appears under its name only when everything went well.
 
     Arguments:
-        model: a functional Keras model, on any backend, or the path of a `.keras`
-            file.
+        model: a Keras model, functional, sequential or subclassed, on any backend, or
+            the path of a `.keras` file. Its own layers are traced, nothing is rebuilt.
         path: the file to write; an existing one is replaced.
         scheme: a name in `SCHEMES`.
         target: a name in `TARGETS`: the graph is written as that device takes it, and
@@ -74,13 +78,15 @@ def to_tflite(
             "percentile" (99.99 %). Pre-trained ViTs need their outliers.
         batch: number of images per run, fixed in the file.
         input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
-            uint8, or float32 for a model without preprocessing. A float32 input takes
-            pixels 0..255, too.
+            uint8, or float32 for a model whose input is not known to be pixels. A
+            float32 input takes pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
             with scale and zero point in the file. MediaPipe Tasks takes int8 neither
             here nor as input.
-        preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
-            own; it is put inside the file.
+        preprocessing: what turns pixels 0..255 into what the model was trained on, for
+            a model that does not carry it: a `vit_keras.Preprocessing` or a name in
+            `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
+            is put inside the file.
         labels: class names, kept in the file and in the JSON; None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
         description, licence: of the model, kept in the file; its name is the model's.
@@ -94,6 +100,9 @@ def to_tflite(
         evaluation: labelled images, as training takes them: a folder of class folders,
             an `.npz` file, a pair of arrays, "tfds:NAME", ...; the test part is used.
         enforce_parity: refuse a file below its scheme's parity threshold.
+        input_shape: (H, W, C) of a subclassed model that was never called.
+        output: name or index of the output to export, of a model with several.
+        custom_objects: {name: class} of the model's own layers, to open its file.
 
     Returns:
         An `ExportReport`.
@@ -110,6 +119,7 @@ def to_tflite(
     user = UserInputs(
         *(model, calibration, evaluation),
         *(preprocessing, labels, description, licence),
+        *(input_shape, output, custom_objects),
     )
     plan = resolve(
         scheme,
@@ -175,7 +185,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             checked_by=checked.tool,
             facts=checked.facts,
             runtime=checked.runtime,
-            **inputs.report_fields(notes),
+            **inputs.report_fields(plan.input_dtype, notes),
         )
         file_metadata.record(work, report)
         return publish(work, path, report)

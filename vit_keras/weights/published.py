@@ -9,7 +9,7 @@ The addresses of DeiT are in `timm/models/deit.py`.
 
 import dataclasses
 
-from ..preprocessing import Preprocessing
+from ..preprocessing import NORMALISATIONS, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,6 @@ class Published:
 
 _GOOGLE = "https://storage.googleapis.com/vit_models"
 _META = "https://dl.fbaipublicfiles.com/deit"
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std
 _LONG = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
 # timm's results/results-imagenet.csv at commit 0173a13, and the name of its row
@@ -119,7 +118,7 @@ def _deit(size, sha256, image_size, top1, *, distilled=False):
     letter, patch = _parts(size)
     kind = "_distilled" if distilled else ""
     file = f"deit_{_LONG[letter]}{kind}_patch{patch}_{image_size}"
-    mean, std = _IMAGENET
+    mean, std = NORMALISATIONS["imagenet"]
     return Published(
         url=f"{_META}/{file}-{sha256}.pth",
         layout="timm",

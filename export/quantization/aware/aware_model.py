@@ -6,7 +6,8 @@ from keras import ops
 
 from vit_keras import data
 
-from ...graph.build import find_vit, inference_graph
+from ...graph.build import inference_graph
+from ...graph.find_vit import find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.sparsity import rewrites_that_break_sparsity
 from ...graph.vit_weights import read_weights
@@ -128,7 +129,7 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
         raise ValueError(f"`model` cannot be trained as integers: {graph.notes[0]}")
     weights = graph.function.source_weights
     scale, offset = preprocessing.scale_and_offset()
-    kept, _ = rewrites_that_break_sparsity(read_weights(model, None))
+    kept, _ = rewrites_that_break_sparsity(read_weights(model))
     layer = QuantizedViT(
         weights,
         plan.graph,
