@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from .evaluation.parity_images import ParityImages, open_images
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
 PARITY_LIMIT = 32  # images that parity is measured on
@@ -60,7 +61,7 @@ class UserInputs:
                 model = os.path.join(folder, "model.keras")
                 _save(self.model, model)
             labels, preprocessing = self.labels, self.preprocessing
-            if dataclasses.is_dataclass(preprocessing):
+            if preprocessing is not None and not isinstance(preprocessing, str):
                 preprocessing = dataclasses.asdict(preprocessing)
             yield {
                 "model": os.fspath(model),
@@ -164,29 +165,6 @@ def _loaded(source):
 
 
 @dataclasses.dataclass(frozen=True)
-class ParityImages:
-    """Images for ranges and parity, and where they come from.
-
-    Attributes:
-        pixels: (N, H, W, C).
-        source: in words.
-        synthetic: whether they are random patterns, for want of real ones.
-    """
-
-    pixels: np.ndarray
-    source: str
-    synthetic: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """Plain data for the JSON beside an artefact."""
-        return {
-            "images": len(self.pixels),
-            "sha256": content_hash(self.pixels),
-            "source": self.source,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
 class ExportInputs:
     """A checked model with all that its export needs.
 
@@ -230,7 +208,7 @@ class ExportInputs:
             model=model,
             meaning=meaning,
             labels=_check_labels(model, labels),
-            images=_open_images(user.calibration, model, meaning, limit),
+            images=open_images(user.calibration, model, meaning, limit),
             evaluation=user.evaluation,
             description=user.description,
             licence=user.licence,
@@ -278,36 +256,6 @@ class ExportInputs:
             "labels": self.labels,
             "notes": (*self.notes(), *notes),
         }
-
-
-def _open_images(source, model, meaning, limit) -> ParityImages:
-    """The images that were given, else smooth random patterns."""
-    from vit_keras import data
-
-    if source is not None:
-        size = model.input_shape[1:3]
-        pixels = data.load_images(source, size, meaning.reading, limit)
-        named = isinstance(source, str | os.PathLike)
-        words = f"images of {source}" if named else "the images given"
-        return ParityImages(pixels, words)
-    # Smooth patterns with noise: nearer to photographs than noise alone.
-    generator = np.random.default_rng(0)
-    height, width, channels = model.input_shape[1:]
-    coarse = generator.uniform(0, 255, (16, 4, 4, channels))
-    rows = np.arange(height) * 4 // height
-    columns = np.arange(width) * 4 // width
-    pixels = coarse[:, rows][:, :, columns]
-    pixels = pixels + generator.normal(0, 20, pixels.shape)
-    pixels = pixels.clip(0, 255).astype("uint8")
-    return ParityImages(pixels, "16 random patterns", synthetic=True)
-
-
-def content_hash(images) -> str:
-    """SHA-256 of the pixels and their shape: the same images give the same hash."""
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(f"{images.shape}{images.dtype}".encode())
-    digest.update(images.tobytes())
-    return digest.hexdigest()
 
 
 def _check_finite(model):

@@ -1,7 +1,7 @@
 """`vit-export tflite` and `saved-model`."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -161,7 +161,9 @@ def saved_model_command(
     from ..serving.saved_model import to_saved_model
     from ..serving.server_files import BATCHES, check_version, write_serving_files
 
-    options = {"signatures": tuple(signatures)} if signatures else {}
+    options: dict[str, Any] = {}
+    if signatures:
+        options["signatures"] = tuple(signatures)
     if serving_dir is not None:
         check_version(out)
         warmup = warmup or list(BATCHES)

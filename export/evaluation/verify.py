@@ -195,7 +195,7 @@ def verify(
         if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
             inside, reading = meaning.inside, meaning.reading
     if not hasattr(images, "__array__"):
-        size = runner.input_shape[1:3]
+        size: Any = runner.input_shape[1:3]
         images = data.load_images(images, size, reading, limit, held_out=True)
     images = check_images(images, runner.input_shape)
     if not isinstance(model, np.ndarray):

@@ -13,7 +13,7 @@ import numpy as np
 from vit_keras.layers import Patches
 
 from ..targets import GraphOptions
-from .find_vit import find_parts
+from .find_vit import divide_at_vit
 from .inference_layer import InferenceViT
 from .model_input import own_normalisation
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
@@ -68,7 +68,7 @@ def inference_graph(
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
     """
-    parts = find_parts(model)
+    parts = divide_at_vit(model)
     if parts is None:
         note = "no ViT of this package was found: the graph is converted as it is"
         return Graph(as_it_is(model, preprocessing), notes=(note,))

@@ -1,6 +1,5 @@
 """The user's own layer classes, for a process that opens the model's file."""
 
-import importlib
 import pkgutil
 import sys
 from typing import Any
@@ -36,8 +35,8 @@ def describe_classes(model: Any, custom_objects: dict[str, Any] | None):
             "that runs; move it to a module of its own and import it from there, or "
             "start Python with KERAS_BACKEND=tensorflow"
         )
-    places = {n: f"{v.__module__}:{v.__qualname__}" for n, v in objects.items()}
-    return {"path": [entry for entry in sys.path if entry], "objects": places}
+    homes = {n: f"{v.__module__}:{v.__qualname__}" for n, v in objects.items()}
+    return {"path": [entry for entry in sys.path if entry], "objects": homes}
 
 
 def import_classes(described: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def classes_of_modules(names: list[str]) -> dict[str, Any]:
     found = {}
     for name in names:
         try:
-            module = importlib.import_module(name)
+            module = pkgutil.resolve_name(name)
         except Exception as error:  # whatever the user's own code raises
             raise ValueError(
                 f"`module` must be a Python module that defines the model's layers. "

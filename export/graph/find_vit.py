@@ -69,7 +69,7 @@ def find_vit(model: Any) -> Any:
     return None
 
 
-def find_parts(model: Any) -> Parts | None:
+def divide_at_vit(model: Any) -> Parts | None:
     """Divide a functional model around the ViT of this package in it.
 
     Returns:
@@ -138,7 +138,7 @@ def _around(model, entry, output):
         front = in_float32(keras.Model(model.inputs[0], entry))
     if output is not model.outputs[0]:
         try:
-            behind = in_float32(keras.Model(output, model.outputs[0]))
+            behind: Any = in_float32(keras.Model(output, model.outputs[0]))
             tail = lambda outputs, images: behind(outputs)  # noqa: E731
         except ValueError:  # it also reads the images
             inputs = [output, model.inputs[0]]
@@ -160,7 +160,7 @@ def _find_flat(model) -> Parts | None:
         return None
     (entry,), (tokens,) = _node(model, first).input_tensors, _node(model, last).outputs
     front, _ = _around(model, entry, model.outputs[0])
-    behind = in_float32(keras.Model(tokens, model.outputs[0]))
+    behind: Any = in_float32(keras.Model(tokens, model.outputs[0]))
     config = _config(layers, blocks[0], len(blocks), entry.shape)
     return Parts(Flat(config, model.layers), front, lambda out, images: behind(out))
 

@@ -97,7 +97,9 @@ def _with_one_output(model, output):
         )
     if output is None and len(named) == 1:
         (output,) = named
-    key = int(output) if str(output).isdigit() and int(output) in named else output
+    key: Any = output
+    if str(output).isdigit() and int(str(output)) in named:  # of a command line
+        key = int(str(output))
     if key not in named:
         valid = ", ".join(map(repr, named))
         raise ValueError(
@@ -155,7 +157,7 @@ def float32_policies(model: Any) -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-def in_float32(model: Any) -> Callable[[Any], Any]:
+def in_float32(model: Any) -> Callable[..., Any]:
     """Return the function of images that a model computes, in float32.
 
     A model trained under mixed precision cannot be converted, and its file would not

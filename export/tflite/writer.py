@@ -185,7 +185,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             checked_by=checked.tool,
             facts=checked.facts,
             runtime=checked.runtime,
-            **inputs.report_fields(plan.input_dtype, notes),
+            **inputs.report_fields(str(plan.input_dtype), notes),
         )
         file_metadata.record(work, report)
         return publish(work, path, report)
