@@ -1,6 +1,6 @@
-"""From a trained Keras model to the function that an artefact holds.
+"""Build the inference graph of a trained Keras model.
 
-The function takes raw pixels: the preprocessing is inside. It computes in float32,
+Its function takes raw pixels, with preprocessing inside. It computes in float32,
 whatever precision the model was trained in, and never runs in training mode.
 """
 
@@ -20,7 +20,7 @@ from .vit_weights import read_weights
 
 
 def find_vit(model):
-    """The Vision Transformer of this package in a model.
+    """Find the Vision Transformer of this package in a model.
 
     Returns:
         The model itself, a ViT nested in it, or None.
@@ -36,17 +36,17 @@ def find_vit(model):
 
 
 def find_preprocessing(model):
-    """The preprocessing that the model or its ViT carries, or None."""
+    """Return the preprocessing of the model or its ViT, or None."""
     vit = find_vit(model)
     config = getattr(model, "config", None) if vit is None else vit.config
     return getattr(config, "preprocessing", None)
 
 
 def check_model(model):
-    """Return a model that can be exported.
+    """Check that a model can be exported, and return it.
 
     Raises:
-        ValueError: it is not a functional or sequential Keras model from one batch of
+        ValueError: not a functional or sequential Keras model from one batch of
             images (N, H, W, C) of fixed size to one output.
     """
     functional = isinstance(model, keras.Sequential) or hasattr(model, "operations")
@@ -70,7 +70,7 @@ def check_model(model):
 
 
 def computes_in_float32(model):
-    """Whether no layer of a model computes in half precision."""
+    """Return whether no layer of a model computes in half precision."""
     half = ("float16", "bfloat16")
     return not any(
         getattr(layer, "compute_dtype", None) in half
@@ -79,14 +79,14 @@ def computes_in_float32(model):
 
 
 def float32_copy(model, replace=lambda layer: None):
-    """A copy of a functional model that computes in float32, with the same weights.
+    """Copy a functional model to float32, with the same weights.
 
-    A model trained under mixed precision cannot be converted, and its artefact would
-    not be the better for it.
+    The converter rejects a model with mixed precision, and artefacts gain nothing from
+    it.
 
     Arguments:
         model: functional or sequential.
-        replace: function from a layer to what takes its place, or None to copy it.
+        replace: function from a layer to its replacement, or None to copy it.
     """
 
     def copied(layer):
@@ -128,15 +128,15 @@ def fold_normalisation(kernel, bias, scale, offset):
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What an artefact computes.
+    """The computation of an artefact.
 
     Attributes:
-        function: from float32 pixels (N, H, W, C) to the model's output. Its variables
-            are its own: the model is not changed.
-        rewrites: names of those that were applied, in order.
-        notes: what was not possible, and why, one line each.
-        layer: the `InferenceViT` in it, whose weights may be rounded in any way; None
-            if there is none, or its zeros and shared values must last.
+        function: from float32 pixels (N, H, W, C) to the model's output. It has its own
+            variables: the model is not changed.
+        rewrites: names of the applied rewrites, in order.
+        notes: what could not be applied, and why, one line each.
+        layer: the `InferenceViT` inside, whose weights may be rounded further; None if
+            there is none, or if its zeros or shared values must be kept.
     """
 
     function: Callable[[Any], Any]
@@ -145,32 +145,32 @@ class Graph:
     layer: Any = None
 
     def with_notes(self, *notes: str) -> "Graph":
-        """The same graph with more notes."""
+        """Return the same graph with more notes."""
         return dataclasses.replace(self, notes=(*self.notes, *notes))
 
 
-# Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
-# way that its configuration does not tell.
+# Relative to the output's range. Rounding gives 1e-6; more means that a layer was
+# changed in a way that its configuration does not show.
 EQUAL = 1e-4
-NEAR = 1e-2  # where GELU is written by its tanh approximation
+NEAR = 1e-2  # with GELU in its tanh approximation
 MEASURED_ON = 32  # images for the means of keys and values
 
 
 def inference_graph(
     model, preprocessing, images, options: GraphOptions | None = None, integers=True
 ) -> Graph:
-    """The graph of an artefact.
+    """Build the inference graph of a model.
 
     The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
-    a model that holds none, stay as they are.
+    a model without a ViT of this package, are kept unchanged.
 
     Arguments:
-        model: what `check_model` accepts.
-        preprocessing: `vit_keras.Preprocessing` to put inside, or None for none.
-        images: (N, H, W, C), what the artefact takes, to measure and compare on.
-        options: how the ViT is written; None for the common way.
-        integers: whether it may be quantised; else what only helps integers is left
-            out, and the weights are in memory once beside the model's.
+        model: accepted by `check_model`.
+        preprocessing: `vit_keras.Preprocessing` to include, or None.
+        images: (N, H, W, C), inputs of the artefact, for measuring and comparing.
+        options: how the ViT is written; None for the defaults.
+        integers: whether the graph may be quantised; otherwise rewrites that only help
+            integers are skipped, and only one copy of the weights is made.
     """
     vit: Any = find_vit(model) or find_flat(model)
     if vit is None:
@@ -216,7 +216,7 @@ def inference_graph(
 
 
 def _shift(layer, function, images):
-    """Apply the rewrites that need the means of keys and values."""
+    """Apply the rewrites that need the mean keys and values of images."""
     number = len(layer.source_weights.blocks)
     keys, values = [0.0] * number, [0.0] * number
     for image in images:
@@ -234,7 +234,7 @@ def _shift(layer, function, images):
 
 
 def _around(layer, flat):
-    """The layer in place of the ones that it was read from."""
+    """Replace the layers that a `Flat` was read from by one inference layer."""
     front = float32_copy(flat.front) if flat.front is not None else None
     tail = float32_copy(flat.tail)
 
@@ -246,7 +246,7 @@ def _around(layer, flat):
 
 
 def _reads_pixels(model, vit):
-    """Whether the ViT is the first and only reader of the model's input."""
+    """Return whether the ViT is the first and only reader of the model's input."""
     if isinstance(vit, Flat):
         return vit.front is None
     if model is vit:
@@ -256,7 +256,7 @@ def _reads_pixels(model, vit):
 
 
 def normalised(function, preprocessing):
-    """A function of pixels from one of normalised images."""
+    """Prepend normalisation to a function of normalised images."""
     if preprocessing is None:
         return function
     scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())
@@ -264,14 +264,14 @@ def normalised(function, preprocessing):
 
 
 def _as_trained(model, preprocessing):
-    """What a model says of pixels; by the model itself if it computes in float32."""
+    """Return the model as a function of pixels; a float32 copy if it is in half."""
     model = model if computes_in_float32(model) else float32_copy(model)
     return normalised(lambda images: model(images, training=False), preprocessing)
 
 
 def as_it_is(model, preprocessing):
-    """A function from float32 pixels (N, H, W, C) to a model's output, without
-    rewrites but for the normalisation, which the patch projection takes in."""
+    """Return a function from float32 pixels (N, H, W, C) to a model's output, without
+    rewrites except for normalisation, folded into the patch projection if possible."""
     from vit_keras.layers import Patches
 
     model = float32_copy(model)

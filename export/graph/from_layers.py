@@ -1,7 +1,7 @@
-"""A ViT whose layers were taken into another model one by one.
+"""A ViT whose layers were reused one by one in another functional model.
 
-`keras.Model(vit.input, keras.layers.Dense(5)(vit.layers[-2].output))` knows no
-configuration, but its layers do; what is before and behind them stays as it is.
+In `keras.Model(vit.input, keras.layers.Dense(5)(vit.layers[-2].output))` there is no
+configuration, but it follows from the layers; the others are kept unchanged.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
-    """As much of a `VisionTransformer` as `read_weights` needs, and what is around it.
+    """The parts of a model that `read_weights` needs, and what surrounds them.
 
     Attributes:
-        config: told by the layers.
-        layers: those of the whole model.
-        front: from the model's input to the patches, or None for nothing.
+        config: inferred from the layers.
+        layers: all layers of the model.
+        front: from the model's input to the patches, or None if nothing is between.
         tail: from the tokens after the last norm (N, T, D) to the model's output.
     """
 
@@ -30,9 +30,9 @@ class Flat:
 
 
 def find_flat(model) -> Flat | None:
-    """The ViT of this package that a model is built around, or None.
+    """Find the ViT of this package that a model is built around, or None.
 
-    A model that reads the tokens between two blocks cannot be divided so: None.
+    A model that reads the tokens between two blocks cannot be divided: None.
     """
     from vit_keras.layers import EncoderBlock, Patches
 
@@ -51,13 +51,13 @@ def find_flat(model) -> Flat | None:
             front = keras.Model(model.inputs[0], entry[0])
         tail = keras.Model(tokens[0], model.outputs[0])
         config = _config(layers, blocks[0], len(blocks), entry[0].shape)
-    except (ValueError, KeyError):  # called twice, or of a shape of its own
+    except (ValueError, KeyError):  # called twice, or of another structure
         return None
     return Flat(config, model.layers, front, tail)
 
 
 def _node(model, layer):
-    """The one call of a layer that a model holds; ValueError if there are more."""
+    """Return the only call of a layer in a model; ValueError if there are more."""
     nodes = (node for level in model._nodes_by_depth.values() for node in level)
     (node,) = (node for node in nodes if node.operation is layer)
     return node
