@@ -1,4 +1,4 @@
-"""Parity: whether the artefact computes what the Keras model computes."""
+"""Parity: agreement of an artefact's outputs with the Keras model's."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How far an artefact's outputs are from the reference's.
+    """Agreement of an artefact's outputs with the reference.
 
     Attributes:
         images: number of images compared.
@@ -28,9 +28,9 @@ class Parity:
         cosine: least cosine similarity over the images.
         sqnr_db: signal to quantisation noise ratio over all values,
             `10 log10(sum ref^2 / sum (ref - out)^2)`; infinite when equal.
-        agreement: share of images with the same top-1 class; None if the output is
+        agreement: fraction of images with the same top-1 class; None if the output is
             not one vector of classes per image.
-        threshold_db: what `sqnr_db` must reach, or None if nothing is demanded.
+        threshold_db: minimum `sqnr_db`, or None.
     """
 
     images: int
@@ -42,13 +42,13 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether the threshold, if there is one, is met. NaN never passes."""
+        """Whether the threshold, if any, is met. NaN never passes."""
         if self.threshold_db is None:
             return not math.isnan(self.sqnr_db)
         return self.sqnr_db >= self.threshold_db
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; what is infinite or NaN, which JSON cannot hold, becomes None."""
+        """Return plain data; infinity and NaN, which JSON lacks, become None."""
         data = {**dataclasses.asdict(self), "passed": self.passed}
         for name, value in data.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -57,8 +57,8 @@ class Parity:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Parity":
-        """The parity that `to_dict` described: equal outputs have an infinite ratio,
-        broken ones NaN."""
+        """Build the parity that `to_dict` described: None becomes infinity if it
+        passed, else NaN."""
         data = dict(data)
         lost = math.inf if data.pop("passed") else math.nan
         for name in ("sqnr_db", "max_abs", "cosine"):
@@ -75,7 +75,7 @@ class Parity:
 
 
 def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
-    """Parity of two arrays (N, ...) of equal shape.
+    """Measure the parity of two arrays (N, ...) of equal shape.
 
     Raises:
         ValueError: the shapes differ.
@@ -97,7 +97,7 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
     a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore"):  # of infinite values it is NaN
+    with np.errstate(invalid="ignore"):  # infinite values give NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
     if reference.ndim == 2 and reference.shape[1] > 1:
@@ -113,16 +113,16 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
 
 
 def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.ndarray:
-    """The Keras model's outputs on raw pixels, computed in float32.
+    """Compute the Keras model's outputs on raw pixels, in float32.
 
-    A model trained under mixed precision is rebuilt for this: half precision would be
-    an error of the reference, not of the artefact.
+    A model trained under mixed precision is copied to float32 for this: half precision
+    would be an error of the reference, not of the artefact.
 
     Arguments:
         model: a Keras model.
         images: (N, H, W, C), pixels 0..255.
-        preprocessing: a `vit_keras.Preprocessing`; None means that of the ViT in the
-            model, and if there is none, the images are passed as they are.
+        preprocessing: a `vit_keras.Preprocessing`; None means the model's own, and if
+            it has none, the images are passed unchanged.
 
     Returns:
         float32 array (N, ...).
@@ -138,11 +138,11 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
     if not build.computes_in_float32(model):
         model = build.float32_copy(model)
     run = model.predict_on_batch
-    if keras.backend.backend() == "tensorflow":  # compiling takes longer than this
+    if keras.backend.backend() == "tensorflow":  # compiling takes longer than running
         run = functools.partial(model, training=False)
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
-        # Filled up, so that the model is traced for one shape only.
+        # Padded, so that the model is traced for one shape only.
         filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
         if preprocessing is not None:
             filled = normalize(filled, preprocessing)
@@ -161,20 +161,20 @@ def verify(
     """Run an artefact in its real runtime and compare it with the Keras model.
 
     Arguments:
-        model: the Keras model, or its outputs (N, ...) if they are at hand.
+        model: the Keras model, or its outputs (N, ...).
         path: a `.tflite` file or a SavedModel directory.
-        images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
-            folder, a `.npy` file, a data set, of which the test part is used.
-        scheme: whose threshold must be met; None means the threshold in the JSON
-            beside the artefact, if there is one.
+        images: (N, H, W, C), pixels 0..255; or any other source of calibration images:
+            a folder, a `.npy` file, a data set, of which the test part is used.
+        scheme: gives the threshold; None means the threshold in the JSON beside the
+            artefact, if there is one.
         num_threads: threads of the interpreter.
 
     Returns:
-        `Parity`; look at `.passed`.
+        A `Parity`; its `passed` says whether the threshold is met.
 
     Raises:
-        ValueError: images, outputs or the file do not fit.
-        FileNotFoundError: there is no such artefact, or no such images.
+        ValueError: images or outputs do not fit the artefact.
+        FileNotFoundError: the artefact or the images do not exist.
     """
     runner = runners.load(path, num_threads)
     if not hasattr(images, "__array__"):
@@ -189,7 +189,7 @@ def verify(
 
 
 def _open_images(model, path, source, shape):
-    """Images of a named source, brought to the size of an artefact."""
+    """Load images of a source at the input size of an artefact."""
     from vit_keras import Preprocessing, data
 
     from ..graph import build
@@ -204,12 +204,12 @@ def _open_images(model, path, source, shape):
 
 
 def sidecar(path) -> pathlib.Path:
-    """Where the JSON beside an artefact is: `m.tflite` -> `m.tflite.json`."""
+    """Return the path of the JSON beside an artefact: `m.tflite` -> `m.tflite.json`."""
     path = pathlib.Path(path)
     return path.with_name(path.name + ".json")
 
 
 def read_sidecar(path) -> dict[str, Any]:
-    """The JSON beside an artefact as a dict, empty if there is none."""
+    """Read the JSON beside an artefact as a dict, empty if there is none."""
     file = sidecar(path)
     return json.loads(file.read_text()) if file.is_file() else {}
