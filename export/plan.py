@@ -124,4 +124,6 @@ class ExportPlan:
                 }
             )
         except (TypeError, KeyError) as error:
-            raise ValueError(f"the plan is of another release: {error}") from error
+            raise ValueError(
+                f"the plan is of another release: {error}; export the model anew"
+            ) from error

@@ -9,7 +9,7 @@ GELUS = {"builtin": 120.0, "tanh": 60.0}
 
 @dataclasses.dataclass(frozen=True)
 class GraphOptions:
-    """How the inference graph is written, where runtimes differ in what they support.
+    """Options of the inference graph, for runtimes that differ in what they support.
 
     Arguments:
         split_softmax: divide by the root of the sum before and after the product with

@@ -26,7 +26,9 @@ def load(path, num_threads=1):
     if path.is_dir():
         return SavedModelRunner(path)
     if not path.is_file():
-        raise FileNotFoundError(f"`path` must be an artefact. Received: path='{path}'")
+        raise FileNotFoundError(
+            f"`path` must be a file or SavedModel directory. Received: path='{path}'"
+        )
     return TFLiteRunner(path, num_threads)
 
 

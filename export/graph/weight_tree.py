@@ -73,7 +73,9 @@ def filled(data) -> Any:
     known = {c.__name__: c for c in (Preprocessing, ViTConfig)}
     known |= {n: getattr(classes, n) for n in KINDS}
     if kind not in known:
-        raise ValueError(f"`outline` must name one of {', '.join(known)}. Got: {kind}")
+        raise ValueError(
+            f"`outline` must name one of {', '.join(known)}. Received: {kind}"
+        )
     return known[kind](**{name: filled(value) for name, value in content.items()})
 
 

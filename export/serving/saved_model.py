@@ -186,7 +186,7 @@ def _check_signatures(names, inputs):
         names = ("serving_default", "predict_bytes", *(labelled if vector else ()))
     if "classify" in names and not vector:
         raise ValueError(
-            "`signatures` can hold classify only for a model with one vector of "
+            "`signatures` may include classify only for a model with one vector of "
             f"classes per image. Received: output shape {output}"
         )
     if inputs.preprocessing is None and names != ("serving_default",):

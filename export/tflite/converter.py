@@ -75,5 +75,5 @@ def convert(function, model, path, plan: ExportPlan):
     stateful = {op.name for op in read_operators(path)} & set(STATEFUL)
     if stateful:
         raise UnsupportedOperators(
-            f"the file keeps state: {', '.join(sorted(stateful))}"
+            f"the model must not keep state, but has {', '.join(sorted(stateful))}"
         )

@@ -91,7 +91,7 @@ def folder(path) -> Dataset:
     root = pathlib.Path(path)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"`data` must be 'digits' or a folder; '{root}' is none"
+            f"`data` must be 'digits' or a folder. Received: '{root}'"
         )
     files, labels, classes = [], [], []
     for child in sorted(p for p in root.iterdir() if p.is_dir()):

@@ -98,7 +98,7 @@ def _named(data, held_out):
     if path.is_file() and path.suffix.lower() == ".npz":
         return _npz(path, held_out)
     error = ValueError if path.exists() else FileNotFoundError
-    raise error(f"`data` must be {ACCEPTED}. '{name}' is none")
+    raise error(f"`data` must be {ACCEPTED}. Received: '{name}'")
 
 
 def _tfds(name, split):

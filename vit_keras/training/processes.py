@@ -36,7 +36,7 @@ def init_processes() -> tuple[int, int]:
     if backend != "jax":
         raise ValueError(
             "The backend must be jax (KERAS_BACKEND=jax) to train in several "
-            "processes: Keras' `fit` cannot on the others. Received: "
+            "processes: Keras' `fit` does not support others. Received: "
             f"{wanted} processes on {backend}"
         )
     try:

@@ -156,11 +156,11 @@ class Recipe:
         if self.patience is not None and not self.validation_split:
             raise ValueError(
                 "`validation_split` must be above 0 when `patience` is set, which "
-                "watches the held-out images. Received: validation_split=0"
+                "needs held-out images. Received: validation_split=0"
             )
         if self.layer_decay != 1 and self.optimizer != "adamw":
             raise ValueError(
-                "`layer_decay` must be 1 but with the optimizer adamw. Received: "
+                "`layer_decay` must be 1 unless the optimizer is adamw. Received: "
                 f"layer_decay={self.layer_decay}, optimizer={self.optimizer!r}"
             )
         if self.batch_size % self.accumulate:

@@ -45,7 +45,7 @@ class _Machine:
 
     def pop(self):
         if not self.stack:
-            raise CheckpointError("its pickle takes from an empty stack")
+            raise CheckpointError("its pickle pops from an empty stack")
         return self.stack.pop()
 
     def pop_mark(self):
@@ -89,7 +89,7 @@ def _append(machine, values):
         case Unknown():
             pass
         case _:
-            raise CheckpointError("its pickle appends to what is no list")
+            raise CheckpointError("its pickle appends to a value that is no list")
 
 
 def _set(machine, values):
@@ -102,7 +102,7 @@ def _set(machine, values):
         case Unknown():
             pass
         case _:
-            raise CheckpointError("its pickle sets items of what is no dict")
+            raise CheckpointError("its pickle sets items of a value that is no dict")
 
 
 def _global(machine, name):
@@ -126,7 +126,7 @@ def _call(dropped):
         arguments = [machine.pop() for _ in range(dropped)][-1]
         function = machine.pop()
         if type(function) is not Unknown or type(arguments) is not tuple:
-            raise CheckpointError("its pickle calls what is no global")
+            raise CheckpointError("its pickle calls a value that is no global")
         build = machine.rebuild.get(function.name)
         machine.push(build(arguments) if build else function)
 

@@ -119,7 +119,7 @@ def restore_storage(storages, identity):
 
 
 def _tensor(arguments):
-    """Build a tensor from (storage, offset, size, stride, requires_grad, hooks, ...)."""
+    """Build a tensor of (storage, offset, size, stride, requires_grad, hooks, ...)."""
     storage, offset, size, stride, *rest = arguments
     return Tensor(storage, offset, size, stride, metadata=rest[2:])
 
