@@ -1,4 +1,4 @@
-"""What an export starts from: what the user gave, and the same opened and checked."""
+"""Export inputs: as the user gave them, and opened and checked."""
 
 import contextlib
 import dataclasses
@@ -14,13 +14,13 @@ import numpy as np
 from .evaluation.parity_images import ParityImages, open_images
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
-PARITY_LIMIT = 32  # images that parity is measured on
-AWARE = "QuantizedModel"  # class of the models of `quantize_aware`
+PARITY_LIMIT = 32  # images for measuring parity
+AWARE = "QuantizedModel"  # class of the models that `quantize_aware` returns
 
 
 @dataclasses.dataclass(frozen=True)
 class UserInputs:
-    """The model and what goes with it, as `to_tflite` takes them; nothing is opened."""
+    """The model and its data as given to `to_tflite`; nothing is opened yet."""
 
     model: Any
     calibration: Any = None
@@ -35,22 +35,22 @@ class UserInputs:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the model, or what its `.keras` file contains, is of
-        `quantize_aware`; without loading TensorFlow."""
+        """Whether the model comes from `quantize_aware`; reads the `.keras` file
+        without loading TensorFlow."""
         if not isinstance(self.model, str | os.PathLike):
             return type(self.model).__name__ == AWARE
         try:
             with zipfile.ZipFile(self.model) as archive:
                 config = json.loads(archive.read("config.json"))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            return False  # whoever opens it will say why
+            return False  # opening the model raises the full error
         return config.get("class_name") == AWARE
 
     @contextlib.contextmanager
     def saved(self) -> Iterator[dict[str, Any]]:
-        """The same as JSON and files, for another process; they are removed at the end.
+        """Store the inputs as JSON and temporary files, for another process.
 
-        `UserInputs.restored` makes it anew there.
+        `UserInputs.restored` reads them there.
         """
         from .graph import custom_objects
 
@@ -78,7 +78,7 @@ class UserInputs:
 
     @classmethod
     def restored(cls, data: dict[str, Any]) -> "UserInputs":
-        """What `saved` wrote down."""
+        """Read what `saved` stored."""
         from vit_keras import Preprocessing
 
         from .graph import custom_objects
@@ -116,7 +116,7 @@ class UserInputs:
         return {"arrays": file}
 
     def _pixels(self, source, limit):
-        """Images as one array of the model's size."""
+        """Load images as one array of the model's input size."""
         from vit_keras import data
 
         if hasattr(source, "__array__"):
@@ -156,7 +156,7 @@ def _save(model, path):
 
 
 def _loaded(source):
-    """Images as `saved` stored them: a name, an array, or a pair of arrays."""
+    """Read images that `saved` stored: a name, an array, or a pair of arrays."""
     if not isinstance(source, dict):
         return source
     with np.load(source["arrays"], allow_pickle=False) as stored:
@@ -166,14 +166,14 @@ def _loaded(source):
 
 @dataclasses.dataclass(frozen=True)
 class ExportInputs:
-    """A checked model with all that its export needs.
+    """A checked model and everything that its export needs.
 
     Attributes:
         model: the Keras model.
         meaning: what its input means (`graph.model_input.ModelInput`).
         labels: class names, or None.
         images: for calibration and parity.
-        evaluation: labelled images for an accuracy, not opened, or None.
+        evaluation: labelled images for measuring accuracy, not opened, or None.
         description, licence: of the model, in the user's words, or None.
     """
 
@@ -187,14 +187,14 @@ class ExportInputs:
 
     @classmethod
     def open(cls, user: UserInputs, limit: int) -> "ExportInputs":
-        """Open and check what the user gave.
+        """Open and check the user's inputs.
 
         Arguments:
-            user: not opened.
-            limit: use at most this many images.
+            user: the inputs, not opened.
+            limit: maximal number of images.
 
         Raises:
-            ValueError: something does not fit the model.
+            ValueError: an input does not fit the model.
             FileNotFoundError: a file or folder does not exist.
         """
         from vit_keras.model_file import find_labels
@@ -230,12 +230,12 @@ class ExportInputs:
         return self.meaning.takes_pixels
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this export, one line each."""
+        """Return what the user should know of this export, one line each."""
         found = []
         if not self.takes_pixels:
             found.append(
                 "the model carries no preprocessing, so none is inside: feed the "
-                "artefact what you feed the model"
+                "artefact what you feed the model; to include it, give `preprocessing`"
             )
         if self.images.synthetic:
             found.append("no images were given: parity is measured on random patterns")
@@ -259,10 +259,10 @@ class ExportInputs:
 
 
 def _check_finite(model):
-    """Refuse a model that training has broken.
+    """Refuse a model with infinite or NaN weights.
 
     Raises:
-        ValueError: a weight is infinite or NaN.
+        ValueError: a weight is infinite or NaN; the message names it.
     """
     import keras
 
@@ -276,7 +276,7 @@ def _check_finite(model):
 
 
 def _check_labels(model, labels):
-    """Labels as a list, one per class of the model's output."""
+    """Return labels as a list, after checking that there is one per class."""
     if labels is None:
         return None
     labels = [str(label) for label in labels]

@@ -1,4 +1,4 @@
-"""The stages of a long work, for whoever shows them."""
+"""Progress reporting: the stages of long operations."""
 
 import contextlib
 import contextvars
@@ -10,7 +10,7 @@ _listener: contextvars.ContextVar[Callable[[str], None] | None] = (
 
 
 def stage(text: str):
-    """Report that a stage begins, in a few words; without a listener it is lost."""
+    """Report that a stage begins; does nothing without a listener."""
     listener = _listener.get()
     if listener is not None:
         listener(text)

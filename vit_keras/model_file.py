@@ -1,4 +1,4 @@
-"""What a run leaves: a `.keras` file, and the names of the classes beside it."""
+"""Opening of saved models: a `.keras` file, and the class names beside it."""
 
 import os
 import pathlib
@@ -15,8 +15,8 @@ def open_model(path, custom_objects: dict[str, Any] | None = None):
         custom_objects: {class name: class} of layers that are not registered.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no Keras model that can be opened safely.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is no Keras model, or cannot be opened safely.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file '{path}'")
@@ -29,7 +29,7 @@ def open_model(path, custom_objects: dict[str, Any] | None = None):
 
 
 def find_labels(model_path) -> list[str] | None:
-    """Class names in the `labels.txt` beside a model's file, a line each, or None."""
+    """Read class names from the `labels.txt` beside a model, one per line, or None."""
     file = pathlib.Path(model_path).with_name("labels.txt")
     if not file.is_file():
         return None
@@ -37,13 +37,13 @@ def find_labels(model_path) -> list[str] | None:
 
 
 def open_classifier(path) -> tuple[Any, list[str] | None]:
-    """Model and class names of a run's folder or a `.keras` file.
+    """Open a classifier of this package, from a run's folder or a `.keras` file.
 
     Returns:
-        (model, names of the classes; None without `labels.txt` beside it).
+        (model, class names; None without `labels.txt` beside it).
 
     Raises:
-        FileNotFoundError: there is no such model.
+        FileNotFoundError: the model does not exist.
         ValueError: it is no classifier of this package.
     """
     path = pathlib.Path(path)

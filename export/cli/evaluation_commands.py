@@ -33,7 +33,7 @@ def verify_command(
         bool,
         typer.Option(
             "--layers",
-            help="Compare every tensor, too (--data: the calibration images).",
+            help="Also compare every tensor (--data: the calibration images).",
         ),
     ] = False,
     plot: Annotated[
@@ -73,11 +73,11 @@ def check_command(
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="Release of TensorFlow Lite that must open it, such as 2.14."
+            help="Oldest TensorFlow Lite release that must open the file, such as 2.14."
         ),
     ] = None,
 ):
-    """Check a .tflite file with a target's compiler or runtime, or a SavedModel with
+    """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
     what clients of TF Serving rely on (--target tf-serving)."""
     from ..evaluation.check import check, check_all
 
@@ -93,8 +93,8 @@ def check_command(
 
 
 def compare_command(
-    old: Annotated[pathlib.Path, typer.Argument(help="Version in use.")],
-    new: Annotated[pathlib.Path, typer.Argument(help="Version to come.")],
+    old: Annotated[pathlib.Path, typer.Argument(help="Artefact in use.")],
+    new: Annotated[pathlib.Path, typer.Argument(help="Artefact to replace it.")],
     data: Images,
     limit: Limit = 256,
 ):
@@ -118,7 +118,7 @@ def compare_command(
 def describe_command(
     artefact: Annotated[pathlib.Path, typer.Argument(help="A .tflite file.")],
 ):
-    """Print the metadata of a .tflite file: name, licence, labels, origin."""
+    """Print the metadata of a .tflite file: name, licence, labels, how it was made."""
     from ..flatbuffer.metadata import read_metadata
 
     rich.print_json(json.dumps(read_metadata(artefact)), ensure_ascii=False)
@@ -129,8 +129,8 @@ def benchmark_command(
         list[pathlib.Path],
         typer.Argument(help=".tflite files and SavedModel directories."),
     ],
-    threads: Annotated[int, typer.Option(min=1, help="Threads of LiteRT.")] = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs per artefact.")] = 30,
 ):
     """Time artefacts side by side at batch 1."""
     from ..evaluation.benchmark import benchmark

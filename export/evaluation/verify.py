@@ -1,4 +1,4 @@
-"""Parity: whether the artefact computes what the Keras model computes."""
+"""Parity: agreement of an artefact's outputs with the Keras model's."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How far an artefact's outputs are from the reference's.
+    """Agreement of an artefact's outputs with the reference.
 
     Attributes:
         images: number of images compared.
@@ -27,9 +27,9 @@ class Parity:
         cosine: least cosine similarity over the images.
         sqnr_db: signal to quantisation noise ratio over all values,
             `10 log10(sum ref^2 / sum (ref - out)^2)`; infinite when equal.
-        agreement: share of images with the same top-1 class; None if the output is
+        agreement: fraction of images with the same top-1 class; None if the output is
             not one vector of classes per image.
-        threshold_db: what `sqnr_db` must reach, or None if nothing is demanded.
+        threshold_db: minimum `sqnr_db`, or None.
     """
 
     images: int
@@ -41,13 +41,13 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether the threshold, if there is one, is met. NaN never passes."""
+        """Whether the threshold, if any, is met. NaN never passes."""
         if self.threshold_db is None:
             return not math.isnan(self.sqnr_db)
         return self.sqnr_db >= self.threshold_db
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; what is infinite or NaN, which JSON cannot hold, becomes None."""
+        """Return plain data; infinity and NaN, which JSON lacks, become None."""
         data = {**dataclasses.asdict(self), "passed": self.passed}
         for name, value in data.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -56,8 +56,8 @@ class Parity:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Parity":
-        """The parity that `to_dict` described: equal outputs have an infinite ratio,
-        broken ones NaN."""
+        """Build the parity that `to_dict` described: None becomes infinity if it
+        passed, else NaN."""
         data = dict(data)
         lost = math.inf if data.pop("passed") else math.nan
         for name in ("sqnr_db", "max_abs", "cosine"):
@@ -74,7 +74,7 @@ class Parity:
 
 
 def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
-    """Parity of two arrays (N, ...) of equal shape.
+    """Measure the parity of two arrays (N, ...) of equal shape.
 
     Raises:
         ValueError: the shapes differ.
@@ -96,7 +96,7 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
     a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore"):  # of infinite values it is NaN
+    with np.errstate(invalid="ignore"):  # infinite values give NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
     if reference.ndim == 2 and reference.shape[1] > 1:
@@ -143,7 +143,7 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
         run = model.predict_on_batch
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
-        # Filled up, so that the model is traced for one shape only.
+        # Padded, so that the model is traced for one shape only.
         filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
         if preprocessing is not None:
             filled = normalize(filled, preprocessing)
@@ -167,7 +167,7 @@ def verify(
     The model gets what its user feeds it: pixels, where it normalises them by itself.
 
     Arguments:
-        model: the Keras model, or its outputs (N, ...) if they are at hand.
+        model: the Keras model, or its outputs (N, ...).
         path: a `.tflite` file or a SavedModel directory.
         images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
             folder, a `.npy` file, a data set, of which the test part is used.
@@ -178,11 +178,11 @@ def verify(
         num_threads: threads of the interpreter.
 
     Returns:
-        `Parity`; look at `.passed`.
+        A `Parity`; its `passed` says whether the threshold is met.
 
     Raises:
-        ValueError: images, outputs or the file do not fit.
-        FileNotFoundError: there is no such artefact, or no such images.
+        ValueError: images or outputs do not fit the artefact.
+        FileNotFoundError: the artefact or the images do not exist.
     """
     from vit_keras import Preprocessing, data
 
@@ -217,12 +217,12 @@ def _opened(model, shape, output):
 
 
 def sidecar(path) -> pathlib.Path:
-    """Where the JSON beside an artefact is: `m.tflite` -> `m.tflite.json`."""
+    """Return the path of the JSON beside an artefact: `m.tflite` -> `m.tflite.json`."""
     path = pathlib.Path(path)
     return path.with_name(path.name + ".json")
 
 
 def read_sidecar(path) -> dict[str, Any]:
-    """The JSON beside an artefact as a dict, empty if there is none."""
+    """Read the JSON beside an artefact as a dict, empty if there is none."""
     file = sidecar(path)
     return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,6 +1,6 @@
-"""From a trained Keras model to the function that an artefact holds.
+"""Build the inference graph of a trained Keras model.
 
-The function takes raw pixels: the preprocessing is inside. It computes in float32,
+Its function takes raw pixels, with preprocessing inside. It computes in float32,
 whatever precision the model was trained in, and never runs in training mode.
 """
 
@@ -24,15 +24,15 @@ from .vit_weights import read_weights
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What an artefact computes.
+    """The computation of an artefact.
 
     Attributes:
-        function: from float32 pixels (N, H, W, C) to the model's output. Its variables
-            are its own: the model is not changed.
-        rewrites: names of those that were applied, in order.
-        notes: what was not possible, and why, one line each.
-        layer: the `InferenceViT` in it, whose weights may be rounded in any way; None
-            if there is none, or its zeros and shared values must last.
+        function: from float32 pixels (N, H, W, C) to the model's output. It has its own
+            variables: the model is not changed.
+        rewrites: names of the applied rewrites, in order.
+        notes: what could not be applied, and why, one line each.
+        layer: the `InferenceViT` inside, whose weights may be rounded further; None if
+            there is none, or if its zeros or shared values must be kept.
     """
 
     function: Callable[[Any], Any]
@@ -41,24 +41,24 @@ class Graph:
     layer: Any = None
 
     def with_notes(self, *notes: str) -> "Graph":
-        """The same graph with more notes."""
+        """Return the same graph with more notes."""
         return dataclasses.replace(self, notes=(*self.notes, *notes))
 
 
-# Of the output's range. Rounding gives 1e-6; more means that a layer was changed in a
-# way that its configuration does not tell.
+# Relative to the output's range. Rounding gives 1e-6; more means that a layer was
+# changed in a way that its configuration does not show.
 EQUAL = 1e-4
-NEAR = 1e-2  # where GELU is written by its tanh approximation
+NEAR = 1e-2  # with GELU in its tanh approximation
 MEASURED_ON = 32  # images for the means of keys and values
 
 
 def inference_graph(
     model, preprocessing, images, options: GraphOptions | None = None, integers=True
 ) -> Graph:
-    """The graph of an artefact.
+    """Build the inference graph of a model.
 
     The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
-    a model that holds none, stay as they are.
+    a model without a ViT of this package, are kept unchanged.
 
     Arguments:
         model: what `as_functional` returns.
@@ -124,7 +124,7 @@ def _take_in(parts, own, preprocessing):
 
 
 def _shift(layer, function, images):
-    """Apply the rewrites that need the means of keys and values."""
+    """Apply the rewrites that need the mean keys and values of images."""
     number = len(layer.source_weights.blocks)
     keys, values = [0.0] * number, [0.0] * number
     for image in images:
@@ -142,7 +142,7 @@ def _shift(layer, function, images):
 
 
 def normalised(function, preprocessing):
-    """A function of pixels from one of normalised images."""
+    """Prepend normalisation to a function of normalised images."""
     if preprocessing is None:
         return function
     scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())

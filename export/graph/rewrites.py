@@ -1,7 +1,7 @@
-"""Exact changes of the weights that make a graph cheaper or fit for int8.
+"""Exact rewrites of the weights that make a graph cheaper or fit for int8.
 
 Each function states its formula, changes a `Weights` in place, and returns whether it
-applied. What it computes stays the same but for rounding; `REWRITES` is their order.
+applied. The model's output stays the same up to rounding. `REWRITES` gives the order.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from .vit_weights import Attention, Linear, Norm, Weights
 
 
 def fold_input(weights: Weights) -> bool:
-    """Pixels' scale and offset into the patch projection: `W' = scale * W`,
-    `b' = b + offset @ W`. A norm of the patches takes them away itself if they are the
+    """Fold the pixels' scale and offset into the patch projection: `W' = scale * W`,
+    `b' = b + offset @ W`. A norm of the patches removes them itself if they are the
     same for all channels: `LN(s x + o, eps) = LN(x, eps / s^2)`."""
     if weights.scale is None or weights.offset is None:
         return False
@@ -31,7 +31,7 @@ def fold_input(weights: Weights) -> bool:
 
 
 def fold_layer_scale(weights: Weights) -> bool:
-    """`(x @ W + b) * s = x @ (W * s) + b * s`."""
+    """Fold LayerScale: `(x @ W + b) * s = x @ (W * s) + b * s`."""
     found = False
     for block in weights.blocks:
         for scale, writer in (
@@ -46,7 +46,7 @@ def fold_layer_scale(weights: Weights) -> bool:
 
 
 def fold_attention_scale(weights: Weights) -> bool:
-    """`q k^T / sqrt(d)`: the factor into the query, or into its norm."""
+    """Fold the factor of `q k^T / sqrt(d)` into the query, or into its norm."""
     for attention in attentions(weights):
         scale, norm = attention.scale, attention.query_norm
         if norm is not None:
@@ -59,8 +59,9 @@ def fold_attention_scale(weights: Weights) -> bool:
 
 
 def fold_norms(weights: Weights) -> bool:
-    """`(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the
-    offset of a norm that writes patches, into the positions that are added."""
+    """Fold gamma and beta into the readers of a norm:
+    `(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the beta
+    of a norm after the patch projection goes into the positions."""
     for block in weights.blocks:
         attention = block.attention
         _fold(block.norm1, [attention.query, attention.key, attention.value])
@@ -77,8 +78,8 @@ def fold_norms(weights: Weights) -> bool:
 
 
 def drop_key_bias(weights: Weights) -> bool:
-    """`q (k + b)^T = q k^T + q b^T`: the last term is the same for every key, so the
-    softmax does not see it. Not with a norm on the keys."""
+    """Drop the bias of keys: in `q (k + b)^T = q k^T + q b^T` the last term is the same
+    for every key, and the softmax ignores it. Not with a norm on the keys."""
     if weights.config.qk_norm:
         return False
     for attention in attentions(weights):
@@ -87,9 +88,9 @@ def drop_key_bias(weights: Weights) -> bool:
 
 
 def centre_writers(weights: Weights) -> bool:
-    """Every writer of the stream minus its mean over the output: then the stream has
-    no mean, and each norm is an RMS norm. A norm that writes to the stream itself can
-    not be centred without a product more."""
+    """Subtract from every writer of the residual stream its mean over the output: then
+    the stream has zero mean, and each norm is an RMS norm. A norm that writes to the
+    stream cannot be centred without another product."""
     if weights.patch_norms or weights.pre_norm:
         return False
 
@@ -103,9 +104,9 @@ def centre_writers(weights: Weights) -> bool:
 
 
 def rotate_stream(weights: Weights) -> bool:
-    """`R` orthogonal: writers `W @ R`, readers `R.T @ W`. An RMS norm without gamma
-    commutes with it, and no channel is an outlier any more (QuaRot, arXiv
-    2404.00456)."""
+    """Rotate the residual stream by an orthogonal `R`: writers `W @ R`, readers
+    `R.T @ W`. An RMS norm without gamma commutes with it, and outliers are spread over
+    all channels (QuaRot, arXiv 2404.00456)."""
     if weights.norm.centred:
         return False
     rotation = orthogonal(weights.config.hidden_size)
@@ -117,8 +118,8 @@ def rotate_stream(weights: Weights) -> bool:
 
 
 def rotate_heads(weights: Weights) -> bool:
-    """Per head, `R` orthogonal (d, d): `q R (k R)^T = q k^T`, and `W_v R`, `R.T W_o`.
-    Queries and keys not through their norms."""
+    """Rotate each head by an orthogonal `R` (d, d): `q R (k R)^T = q k^T`, and `W_v R`,
+    `R.T W_o`. Queries and keys with norms are left out."""
     for attention in attentions(weights):
         rotation = orthogonal(attention.head_dim)
         turned = [attention.value]
@@ -137,9 +138,9 @@ def rotate_heads(weights: Weights) -> bool:
 
 
 def shift_values(weights: Weights, means) -> bool:
-    """Attention weights sum to 1: `p @ (v - m) + m = p @ v`. The mean `m` of the values
-    goes into the output's bias, `b_o + m @ W_o`; then attention weights too small for
-    int8 lose less.
+    """Subtract the mean `m` of the values, since attention weights sum to 1:
+    `p @ (v - m) + m = p @ v`. It goes into the output's bias, `b_o + m @ W_o`; then
+    attention weights too small for int8 lose less.
 
     Arguments:
         means: (H*d,) of each block, measured on images.
@@ -152,10 +153,10 @@ def shift_values(weights: Weights, means) -> bool:
 
 
 def shift_keys(weights: Weights, means) -> bool:
-    """As `drop_key_bias`: of all biases the one that leaves the keys without a mean.
+    """Subtract the mean of the keys from their bias, by the rule of `drop_key_bias`.
 
     Arguments:
-        means: (H*d,) of each block.
+        means: (H*d,) of each block, measured on images.
     """
     if weights.config.qk_norm:
         return False
@@ -174,26 +175,26 @@ REWRITES = {
     "rotate_stream": rotate_stream,
     "rotate_heads": rotate_heads,
 }
-# Integers gain from them, floats only lose time and a little precision.
+# They help integers; floats would only lose time and a little precision.
 FOR_INTEGERS = ("rotate_stream", "rotate_heads")
-# They need the means of keys and values on images, and come after the others.
+# They need mean keys and values of images, and come after the others.
 SHIFTS = {"shift_keys": shift_keys, "shift_values": shift_values}
 
 
 def attentions(weights: Weights) -> list[Attention]:
-    """Those of the blocks, and that of the pooling."""
+    """Return the attention of every block, and of the pooling."""
     pool = [] if weights.pool is None else [weights.pool[1]]
     return [block.attention for block in weights.blocks] + pool
 
 
 def norms(weights: Weights) -> list[Norm]:
-    """Those that read the residual stream."""
+    """Return the norms that read the residual stream."""
     inner = [norm for b in weights.blocks for norm in (b.norm1, b.norm2)]
     return [*inner, weights.norm]
 
 
 def readers(weights: Weights) -> list[Linear]:
-    """What reads the last norm; an identity is put there if nothing linear does."""
+    """Return the linear readers of the last norm; adds an identity if there is none."""
     if weights.pool is not None:
         return [weights.pool[1].key, weights.pool[1].value]
     if weights.unrotate is not None:
@@ -210,8 +211,8 @@ def readers(weights: Weights) -> list[Linear]:
 
 
 def orthogonal(size: int) -> np.ndarray:
-    """An orthogonal matrix (size, size) that spreads every channel over all others:
-    a Hadamard matrix with random signs, else a random one."""
+    """Return an orthogonal matrix (size, size) that spreads every channel over all:
+    a Hadamard matrix with random signs, or a random one if there is none."""
     draws = np.random.default_rng(0)
     matrix = hadamard(size)
     if matrix is None:
@@ -220,8 +221,8 @@ def orthogonal(size: int) -> np.ndarray:
 
 
 def hadamard(size: int) -> np.ndarray | None:
-    """A Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys. 1933) by
-    doubling; None if that gives none of this size."""
+    """Return a Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys.
+    1933) by doubling; None if that gives none of this size."""
     if size in (1, 2):
         return np.array([[1.0, 1.0], [1.0, -1.0]])[:size, :size]
     prime = size - 1
@@ -245,7 +246,7 @@ def _fold(norm: Norm, linears):
 
 
 def _write(weights, change):
-    """Apply a change of the last axis to every writer of the stream."""
+    """Apply a function of the last axis to every writer of the stream."""
     writers = [weights.embedding]
     for block in weights.blocks:
         writers += [block.attention.out, block.dense2]

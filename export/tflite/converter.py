@@ -1,4 +1,4 @@
-"""From a function to a float `.tflite` file."""
+"""Conversion of a traced function to a float `.tflite` file."""
 
 import pathlib
 import re
@@ -10,11 +10,11 @@ from ..evaluation.check import STATEFUL
 from ..flatbuffer.operators import read_operators
 from ..plan import ExportPlan
 
-MAX_BYTES = 2**31  # offsets in a flatbuffer have 32 bits and a sign
+MAX_BYTES = 2**31  # flatbuffer offsets are signed 32-bit
 
 
 def check_size(model, plan: ExportPlan):
-    """Refuse what no `.tflite` file can hold, before any work is done.
+    """Refuse a model too large for a `.tflite` file, before any work is done.
 
     Raises:
         ValueError: too many weights.
@@ -31,16 +31,16 @@ def check_size(model, plan: ExportPlan):
 
 
 def convert(function, model, path, plan: ExportPlan):
-    """Trace with a fixed batch and convert to a float `.tflite` file.
+    """Trace a function with a fixed batch and convert it to a float `.tflite` file.
 
     Arguments:
         function: from float32 pixels to the output, of a `Graph`.
-        model: whose input shape the file has.
-        path: of the file.
-        plan: its batch, weights and input dtype.
+        model: gives the input shape.
+        path: of the file to write.
+        plan: gives batch, weight dtype and input dtype.
 
     Raises:
-        UnsupportedOperators: some are not builtin, or keep state.
+        UnsupportedOperators: some operators are not builtin, or keep state.
     """
     import keras
     import tensorflow as tf
@@ -75,5 +75,5 @@ def convert(function, model, path, plan: ExportPlan):
     stateful = {op.name for op in read_operators(path)} & set(STATEFUL)
     if stateful:
         raise UnsupportedOperators(
-            f"the file keeps state: {', '.join(sorted(stateful))}"
+            f"the model must not keep state, but has {', '.join(sorted(stateful))}"
         )

@@ -1,4 +1,4 @@
-"""Write a `.tflite` file and prove it."""
+"""`to_tflite`: convert, quantise, check and publish a `.tflite` file."""
 
 import dataclasses
 import os
@@ -58,22 +58,22 @@ def to_tflite(
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
 
     The file takes raw RGB pixels 0..255 (normalisation is inside), has a fixed batch
-    and builtin operators only. `<path>.json` beside it holds the report. The file
-    appears under its name only when everything went well.
+    and only builtin operators. `<path>.json` beside it holds the report. Both appear
+    under their names only after every check has passed.
 
     Arguments:
         model: a Keras model, functional, sequential or subclassed, on any backend, or
             the path of a `.keras` file. Its own layers are traced, nothing is rebuilt.
         path: the file to write; an existing one is replaced.
         scheme: a name in `SCHEMES`.
-        target: a name in `TARGETS`: the graph is written as that device takes it, and
-            its compiler or runtime must accept the file. None is "any", for LiteRT.
+        target: a name in `TARGETS`: the graph is written for that device, and its
+            compiler or runtime must accept the file. None is "any", for LiteRT.
         calibration: pixels for ranges and parity: an array (N, H, W, C) with values
             0..255, a `.npy` file, a folder of images, a `tf.data.Dataset` or other
-            iterable of batches (N, H, W, C), alone or with labels, or a data set as
-            training takes it: "digits", an `.npz` file, "tfds:NAME", Grain. Needed by
+            iterable of batches (N, H, W, C), with or without labels, or a data set as
+            for training: "digits", an `.npz` file, "tfds:NAME", Grain. Required by
             "int8"; of more than 128 images, 128 are drawn, of an iterable the first.
-        calibration_method: how "int8" gets ranges from the values on these images:
+        calibration_method: how "int8" ranges are computed from the calibration values:
             "min_max"; or, clipping outliers, "mse" (least squared error) or
             "percentile" (99.99 %). Pre-trained ViTs need their outliers.
         batch: number of images per run, fixed in the file.
@@ -89,7 +89,7 @@ def to_tflite(
             is put inside the file.
         labels: class names, kept in the file and in the JSON; None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
-        description, licence: of the model, kept in the file; its name is the model's.
+        description, licence: of the model, stored in the file with the model's name.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
         min_sqnr: for "int8", minimum SQNR in dB against the model's outputs: the most
@@ -109,10 +109,11 @@ def to_tflite(
 
     Raises:
         ValueError: an argument is unknown, missing or does not fit the model.
-        UnsupportedOperators: the model needs operators that are not builtin.
+        UnsupportedOperators: the model needs operators that are not builtin, or the
+            target does not support the file.
         ParityError: the file's outputs are too far from the model's, or no file meets
             `min_sqnr` or `accuracy_drop`.
-        FileNotFoundError: no such folder, model or calibration.
+        FileNotFoundError: the model, images or folder of `path` do not exist.
         OSError: the file cannot be written.
         MissingDependency: the extra "export" is not installed.
     """
@@ -145,12 +146,12 @@ def to_tflite(
 
 
 def answer_request(inputs, path, plan):
-    """What the child process does, see `backend`; the report is beside the file."""
+    """Answer a request of `backend.run_in_child`; the report is beside the file."""
     write_tflite(UserInputs.restored(inputs), path, ExportPlan.from_dict(plan))
 
 
 def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
-    """Make, prove and publish the file of a plan: the way of every model."""
+    """Export by a plan: convert, quantise, check, compare with the model, publish."""
     stage("reading the model and the images")
     register_layers(plan)
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
@@ -192,10 +193,11 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
 
 
 def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
-    """Have the target's tool check the file.
+    """Check the file with the target's tool.
 
     Returns:
-        Its report, and notes: where the tool is not installed, what is not proven.
+        The tool's report, and a note that the check is missing if the tool is not
+        installed.
     """
     stage(f"checking for target {plan.target}")
     notes = ()
@@ -213,7 +215,7 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
     """Run the file in LiteRT and compare it with the Keras model.
 
     Returns:
-        The parity, and what the runtime says of the file's input and output.
+        The parity, and dtype and shape of the file's input and output.
     """
     stage("comparing with the model")
     runner = runners.load(work, threads())
@@ -243,7 +245,7 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
 
 
 def _calibration(plan, inputs):
-    """What the ranges were measured on, for the report; None if they were not."""
+    """Return the report's entry on calibration images, or None without calibration."""
     if not plan.calibrated or plan.trained:
         return None
     return {**inputs.images.summary(), "method": plan.calibration_method}

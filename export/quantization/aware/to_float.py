@@ -1,7 +1,7 @@
-"""From the weights of the inference graph back to a plain Vision Transformer.
+"""Conversion of the inference graph's weights back to a plain Vision Transformer.
 
-The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the
-value that changes nothing, and the residual stream is turned back.
+This inverts `graph/rewrites.py` as far as needed: folded parameters become neutral, and
+the residual stream is rotated back.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from ...graph.rewrites import orthogonal
 
 
 def float_model(layer):
-    """A `VisionTransformer` that computes what the layer does without quantisation.
+    """Return a `VisionTransformer` that computes as the layer without quantisation.
 
     Arguments:
         layer: a `QuantizedViT`.
@@ -20,7 +20,7 @@ def float_model(layer):
     from vit_keras import create_model
 
     w = layer.arrays(snapped=False)
-    # The rewrites moved norms' offsets into the biases of queries, keys and values.
+    # The rewrites moved the norms' betas into the biases of queries, keys and values.
     config = dataclasses.replace(w.config, qkv_bias=True)
     model = create_model(config, task=w.task)
     width = w.config.hidden_size
@@ -73,7 +73,7 @@ def _put_block(layer, block, turn):
 
 
 def _put_attention(layer, a, before, after, queries=None):
-    """`before` and `after` turn what is read and what is written."""
+    """Set an attention layer; `before` and `after` rotate its input and output."""
     factor = a.head_dim**-0.5 / a.scale
     queries = before if queries is None else queries
     if a.query_norm is None:
