@@ -42,7 +42,7 @@ def mean_direction(weights: Weights) -> np.ndarray:
     """Unit vector (D,) along which the residual stream had its mean before it was
     rotated; zeros if it was not, and the norms still subtract the mean."""
     width = weights.config.hidden_size
-    if weights.norm.centred:
+    if weights.centred:
         return np.zeros(width)
     return orthogonal(width).mean(0) * width**0.5
 
