@@ -265,7 +265,7 @@ class InferenceViT(keras.layers.Layer):
             x = self._attention(probe, patches, attention)
             x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
             x = ops.reshape(x, (-1, width))
-        if config.fc_norm:
+        if config.fc_norm and w.norm is not None:
             x = self.norm(x, w.norm)
         if w.unrotate is not None:
             x = self.linear(x, w.unrotate)
