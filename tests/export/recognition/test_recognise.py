@@ -37,7 +37,7 @@ class Expected:
 
 
 def own(**changes):
-    sizes = {"image_size": builders.SIZE, "hidden_size": 32, "num_heads": 4}
+    sizes = {"image_size": builders.SIZE, "hidden_size": 32, "num_layers": 1}
     return create_model(tiny(**{**sizes, **changes}))
 
 
@@ -97,7 +97,7 @@ MODELS = [
         Expected(
             "gap",
             tail=True,
-            differences=("MLP activation gelu_tanh, quick_gelu, relu, silu, tanh",),
+            differences=("MLP activation gelu_tanh, quick_gelu, tanh",),
         ),
     ),
     (
@@ -196,14 +196,10 @@ def test_weights_are_those_of_the_model(traced):
 
 def test_activations(traced):
     blocks = recognise(traced(builders.many_activations).graph).weights.blocks
-    assert [b.activation for b in blocks] == [
-        *("tanh", "silu", "relu", "quick_gelu", "gelu", "gelu_tanh")
-    ]
+    assert [b.activation for b in blocks] == ["tanh", "quick_gelu", "gelu_tanh"]
     assert all(b.out_activation is None for b in blocks)
     block = recognise(traced(builders.tutorial).graph).weights.blocks[0]
-    assert (block.activation, block.out_activation) == ("gelu_tanh", "gelu_tanh") or (
-        (block.activation, block.out_activation) == ("gelu", "gelu")
-    )
+    assert block.activation == block.out_activation == "gelu"
 
 
 def test_input_scale(traced):
@@ -242,7 +238,7 @@ def test_refused(kind, traced):
 def test_another_function_is_not_proven(traced):
     case = traced(builders.class_token)
     found = recognise(case.graph)
-    found.weights.blocks[1].attention.scale *= 1.01
+    found.weights.blocks[0].attention.scale *= 1.01
     function = function_of(case.graph, found, InferenceViT(found.weights))
     with pytest.raises(Unrecognised, match="differs by .* of the output range"):
         prove(case.graph, function)
