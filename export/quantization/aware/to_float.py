@@ -24,7 +24,7 @@ def float_model(layer):
     config = dataclasses.replace(w.config, qkv_bias=True)
     model = create_model(config, task=w.task)
     width = w.config.hidden_size
-    turn = np.eye(width) if w.norm.centred else orthogonal(width).T
+    turn = np.eye(width) if w.centred else orthogonal(width).T
     layers = {item.name: item for item in model.layers}
     _put_entry(w, layers, turn, layer.unfolded(w.embedding))
     for i, block in enumerate(w.blocks):
