@@ -137,7 +137,8 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
     images = check_images(images, model.input_shape)
     if preprocessing is None:
         preprocessing = read_model_input(model).inside
-    outputs, run = [], in_float32(model)
+    # A file of another maker runs as it is.
+    outputs, run = [], getattr(model, "reference", None) or in_float32(model)
     # Compiling pays on other backends only.
     if keras.backend.backend() != "tensorflow" and computes_in_float32(model):
         run = model.predict_on_batch
