@@ -23,6 +23,7 @@ class Head:
         linear: (D, O), or None for all tokens.
         fc_norm: whether `norm` is that of the pooled vector.
         end: the tensor that it gives.
+        features: the tensor of all tokens, normed where `norm` is theirs.
     """
 
     norm: Norm | None
@@ -30,6 +31,7 @@ class Head:
     linear: Linear | None
     fc_norm: bool
     end: int
+    features: int
 
 
 def read_head(graph: TracedGraph, last: int, prefix: int) -> Head:
@@ -46,18 +48,18 @@ def read_head(graph: TracedGraph, last: int, prefix: int) -> Head:
         try:
             norm, end = read_norm(graph, way[0]), way[0].end
         except Unrecognised:
-            return Head(None, None, None, False, last)
+            return Head(None, None, None, False, last, last)
         found = None
         if kinds[1:2] == ["linear"]:
             found = _read_pooled(graph, end, way[1].end, prefix)
         if found is None:
-            return Head(norm, None, None, False, end)
-        return Head(norm, *found, False, way[1].end)
+            return Head(norm, None, None, False, end, end)
+        return Head(norm, *found, False, way[1].end, end)
     if kinds[:3] == ["linear", "norm", "linear"]:
         head = _read_normed_vector(graph, last, way, prefix)
         if head is not None:
             return head
-    return Head(None, None, None, False, last)
+    return Head(None, None, None, False, last, last)
 
 
 def _poolings(prefix):
@@ -110,4 +112,4 @@ def _read_normed_vector(graph, last, way, prefix):
     kernel = np.stack(
         [part(unit.reshape(shape)).ravel() - zero for unit in np.eye(width)]
     )
-    return Head(norm, names[0], Linear(kernel, zero), True, way[2].end)
+    return Head(norm, names[0], Linear(kernel, zero), True, way[2].end, last)

@@ -22,6 +22,7 @@ class RecognisedViT:
         weights: all of the ViT; a scale of the input is folded into its embedding.
         front: (start, end) of the graph before it, tensors, or None.
         tail: (start, end) of the graph behind it, or None.
+        features: the tensor of all tokens behind the last norm.
         layout: of what it embeds: "NHWC", "NCHW", or "tokens" (N, T, C).
         input_scale: (scale, offset) per channel with which the graph begins, or None.
         differences: what `weights.config` does not say of it, one phrase each.
@@ -30,6 +31,7 @@ class RecognisedViT:
     weights: Weights
     front: tuple[int, int] | None
     tail: tuple[int, int] | None
+    features: int
     layout: str
     input_scale: tuple[np.ndarray, np.ndarray] | None
     differences: tuple[str, ...]
@@ -104,7 +106,8 @@ def recognise(graph: TracedGraph) -> RecognisedViT:
     tail = None if head.end == graph.output else (head.end, graph.output)
     scale = read_input_scale(graph)
     return RecognisedViT(
-        *(weights, front, tail, embedding.layout, scale, _differences(weights))
+        *(weights, front, tail, head.features),
+        *(embedding.layout, scale, _differences(weights)),
     )
 
 
