@@ -109,11 +109,13 @@ def _softmax(x):
 def _scaled_product(graph, product, scores, actual, left, right, x):
     """(query, key, scale): either operand may be the query; the softmax, over the
     keys, tells which."""
+    expected = left(x) @ right(x).swapaxes(1, 2)
+    squares = np.vdot(expected, expected)
     for query, key in ((left, right), (right, left)):
-        expected = query(x) @ key(x).swapaxes(1, 2)
-        scale = float((expected * actual).sum() / (expected * expected).sum())
+        scale = float(np.vdot(expected, actual) / squares)
         if equal(actual, scale * expected, CLOSE):
             return query, key, scale
+        expected = np.ascontiguousarray(expected.swapaxes(1, 2))
     made = product.outputs[0]
     if piece_kind(graph, graph.between(made, scores)) != "linear":
         raise Unrecognised("scores that are capped")

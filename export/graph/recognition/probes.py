@@ -170,10 +170,9 @@ def probe_linear(function, tokens: int, width: int):
     """
     constant, kernel = function(np.zeros((tokens, width))), []
     for first in range(0, width, tokens):
-        units = np.eye(width)[first : first + tokens]
-        x = np.zeros((tokens, width))
-        x[: len(units)] = units
-        kernel.append((function(x) - constant)[: len(units)])
+        count = min(tokens, width - first)
+        units = np.eye(tokens, width, first)
+        kernel.append((function(units) - constant)[:count])
     kernel, x = np.concatenate(kernel), noise(tokens, width)
     result = function(x)
     if equal(result, x @ kernel + constant[0]):
