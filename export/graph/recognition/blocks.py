@@ -54,12 +54,12 @@ def read_blocks(graph: TracedGraph) -> BlockChain:
     """
     chain = graph.cuts(graph.input, graph.output)
     pairs = list(zip(chain, chain[1:], strict=False))
-    residual = [i for i, pair in enumerate(pairs) if _branch_end(graph, *pair) >= 0]
+    residual = [i for i, pair in enumerate(pairs) if residual_end(graph, *pair) >= 0]
     branches, reasons = {}, []
     for position, i in enumerate(residual):
         start, end = pairs[i]
         try:
-            branches[i] = read_branch(graph, start, _branch_end(graph, start, end))
+            branches[i] = read_branch(graph, start, residual_end(graph, start, end))
         except Unrecognised as error:
             reasons.append(f"{error} in block {position // 2}")
     found = _longest(branches)
@@ -103,7 +103,7 @@ def _block(attention: AttentionBranch, mlp: MLPBranch) -> Block:
     )
 
 
-def _branch_end(graph, start, end):
+def residual_end(graph: TracedGraph, start: int, end: int) -> int:
     """What is added to the stream between two cuts, or -1."""
     op = graph.maker[end]
     if op.name != "ADD" or start not in op.inputs:

@@ -96,7 +96,7 @@ def recognise(graph: TracedGraph) -> RecognisedViT:
         pre_norm=pre_norm,
         blocks=blocks,
         norm=head.norm,
-        pool=None,
+        pool=None if head.pool is None else head.pool.weights,
         unrotate=None,
         pre_logits=None,
         heads=[] if head.linear is None else [head.linear],
