@@ -186,5 +186,8 @@ def probe_linear(function, tokens: int, width: int):
 def read_linear(graph: TracedGraph, start: int, end: int, tokens: int):
     """Kernel (I, O) and bias (O,) of a linear layer from (T, I) to (T, O)."""
     part = graph.part(start, end)
-    width = math.prod(graph.shapes[start]) // tokens
+    sizes = [math.prod(graph.shapes[number]) for number in (start, end)]
+    if any(size % tokens for size in sizes):
+        raise Unrecognised("a linear layer that mixes tokens")
+    width = sizes[0] // tokens
     return probe_linear(lambda x: part(x).reshape(tokens, -1), tokens, width)

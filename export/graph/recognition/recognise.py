@@ -46,6 +46,21 @@ def recognise(graph: TracedGraph) -> RecognisedViT:
     Raises:
         Unrecognised: there is none; the message is the reason.
     """
+    import tensorflow as tf
+
+    try:
+        return _recognise(graph)
+    except Unrecognised:
+        raise
+    # What was taken for a piece of a ViT has other shapes, or does not run.
+    except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
+        first = str(error).partition("\n")[0]
+        raise Unrecognised(f"a piece of the graph that cannot be read: {first}") from (
+            error
+        )
+
+
+def _recognise(graph):
     from vit_keras import Preprocessing, ViTConfig
 
     chain = read_blocks(graph)

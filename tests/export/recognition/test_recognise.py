@@ -235,6 +235,18 @@ def test_refused(kind, traced):
         recognise(traced(builders.not_plain, kind).graph)
 
 
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (builders.without_attention, "no attention"),
+        (builders.without_mlp, "no MLP behind attention"),
+    ],
+)
+def test_no_vit(build, reason, traced):
+    with pytest.raises(Unrecognised, match=f"^{reason}$"):
+        recognise(traced(build).graph)
+
+
 def test_another_function_is_not_proven(traced):
     case = traced(builders.class_token)
     found = recognise(case.graph)
