@@ -71,13 +71,13 @@ def read_attention(graph: TracedGraph, source: int, end: int, tokens: int) -> At
     if len(firsts) != 1 or len(seconds) != 1:
         raise Unrecognised("attention that is not one product, softmax, one product")
     first, second = firsts[0], seconds[0]
-    left = _projection(graph, source, first, 0, tokens)
-    right = _projection(graph, source, first, 1, tokens)
+    left = read_projection(graph, source, first, 0, tokens)
+    right = read_projection(graph, source, first, 1, tokens)
     heads, size = left.heads, left.size
     behind = {o for op in after for o in op.outputs} | {shares}
     values_first = second.inputs[0] not in behind
     operand = 0 if values_first else 1
-    value = _projection(graph, source, second, operand, tokens, of_values=True)
+    value = read_projection(graph, source, second, operand, tokens, of_values=True)
     if (value.size, value.norm) != (size, None):
         raise Unrecognised(f"values of width {value.size} and queries of {size}")
     product = second.outputs[0]  # (H, T, d), or (H, d, T) where values come first
@@ -91,7 +91,7 @@ def read_attention(graph: TracedGraph, source: int, end: int, tokens: int) -> At
     x = noise(tokens, len(left.kernel))
     actual = graph.part(source, scores)(x).reshape(heads, tokens, tokens)
     query, key, scale = _scaled_product(graph, first, scores, actual, left, right, x)
-    y = _softmax(actual) @ value(x)
+    y = softmax(actual) @ value(x)
     y = y.transpose(1, 0, 2).reshape(tokens, -1) @ kernel + bias
     if not equal(graph.part(source, end)(x).reshape(tokens, -1), y, CLOSE):
         raise Unrecognised("attention weights that are changed behind the softmax")
@@ -101,7 +101,8 @@ def read_attention(graph: TracedGraph, source: int, end: int, tokens: int) -> At
     )
 
 
-def _softmax(x):
+def softmax(x) -> np.ndarray:
+    """Over the last axis."""
     shares = np.exp(x - x.max(-1, keepdims=True))
     return shares / shares.sum(-1, keepdims=True)
 
@@ -109,11 +110,13 @@ def _softmax(x):
 def _scaled_product(graph, product, scores, actual, left, right, x):
     """(query, key, scale): either operand may be the query; the softmax, over the
     keys, tells which."""
+    expected = left(x) @ right(x).swapaxes(1, 2)
+    squares = np.vdot(expected, expected)
     for query, key in ((left, right), (right, left)):
-        expected = query(x) @ key(x).swapaxes(1, 2)
-        scale = float((expected * actual).sum() / (expected * expected).sum())
+        scale = float(np.vdot(expected, actual) / squares)
         if equal(actual, scale * expected, CLOSE):
             return query, key, scale
+        expected = np.ascontiguousarray(expected.swapaxes(1, 2))
     made = product.outputs[0]
     if piece_kind(graph, graph.between(made, scores)) != "linear":
         raise Unrecognised("scores that are capped")
@@ -125,8 +128,19 @@ def _scaled_product(graph, product, scores, actual, left, right, x):
     raise Unrecognised("scores that are mixed between heads (talking heads)")
 
 
-def _projection(graph, source, product, operand, tokens, of_values=False) -> Projection:
-    """One operand of a matrix product, as it is made from the normed tokens."""
+def read_projection(
+    graph, source, product, operand, tokens, of_values=False
+) -> Projection:
+    """One operand of a matrix product, as it is made from the normed tokens.
+
+    Arguments:
+        graph: the graph.
+        source: the normed tokens (T, D).
+        product: the operator.
+        operand: 0 or 1.
+        tokens: T.
+        of_values: whether the product is that with the values.
+    """
     target = product.inputs[operand]
     *_, rows, columns = graph.shapes[target]
     # The first operand contracts its last axis, the second its last but one; unless

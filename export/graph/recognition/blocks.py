@@ -52,19 +52,23 @@ def read_blocks(graph: TracedGraph) -> BlockChain:
     Raises:
         Unrecognised: there are none, or attention outside of them.
     """
+    if not products_of_two(graph, graph.ops):
+        raise Unrecognised("no attention")
     chain = graph.cuts(graph.input, graph.output)
     pairs = list(zip(chain, chain[1:], strict=False))
-    residual = [i for i, pair in enumerate(pairs) if _branch_end(graph, *pair) >= 0]
+    residual = [i for i, pair in enumerate(pairs) if residual_end(graph, *pair) >= 0]
     branches, reasons = {}, []
     for position, i in enumerate(residual):
         start, end = pairs[i]
         try:
-            branches[i] = read_branch(graph, start, _branch_end(graph, start, end))
+            branches[i] = read_branch(graph, start, residual_end(graph, start, end))
         except Unrecognised as error:
             reasons.append(f"{error} in block {position // 2}")
     found = _longest(branches)
+    if not found and not branches:
+        raise Unrecognised(reasons[0] if reasons else _why_no_branch(graph, pairs))
     if not found:
-        raise Unrecognised(reasons[0] if reasons else _why_no_block(graph, pairs))
+        raise Unrecognised(reasons[0] if reasons else "no MLP behind attention")
     blocks = [
         _block(branches[i], branches[j])
         for i, j in zip(found[::2], found[1::2], strict=True)
@@ -103,7 +107,7 @@ def _block(attention: AttentionBranch, mlp: MLPBranch) -> Block:
     )
 
 
-def _branch_end(graph, start, end):
+def residual_end(graph: TracedGraph, start: int, end: int) -> int:
     """What is added to the stream between two cuts, or -1."""
     op = graph.maker[end]
     if op.name != "ADD" or start not in op.inputs:
@@ -120,10 +124,8 @@ def _attends(graph, ops, tokens):
     )
 
 
-def _why_no_block(graph, pairs):
+def _why_no_branch(graph, pairs):
     """The reason why the stream has no branch `x + f(norm(x))`."""
-    if not products_of_two(graph, graph.ops):
-        return "no attention"
     for start, end in pairs:
         op = graph.maker[end]
         made = [graph.maker[i] for i in graph.moving(op) if i in graph.maker]

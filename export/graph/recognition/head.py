@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 
 from ..vit_weights import Linear, Norm
-from .probes import equal, noise, read_norm, steps
+from .attention_pooling import AttentionPool, read_attention_pool
+from .probes import equal, noise, read_linear, read_norm, steps
 from .traced_graph import TracedGraph, Unrecognised
 
 
@@ -19,8 +20,8 @@ class Head:
 
     Attributes:
         norm: of the tokens, or of the pooled vector; None for none.
-        pooling: "token", "gap", or None for all tokens.
-        linear: (D, O), or None for all tokens.
+        pooling: "token", "gap", "map", or None for all tokens.
+        linear: (D, O), or None for none.
         fc_norm: whether `norm` is that of the pooled vector.
         end: the tensor that it gives.
         features: the tensor of all tokens, normed where `norm` is theirs.
@@ -32,6 +33,7 @@ class Head:
     fc_norm: bool
     end: int
     features: int
+    pool: AttentionPool | None = None
 
 
 def read_head(graph: TracedGraph, last: int, prefix: int) -> Head:
@@ -52,6 +54,10 @@ def read_head(graph: TracedGraph, last: int, prefix: int) -> Head:
         found = None
         if kinds[1:2] == ["linear"]:
             found = _read_pooled(graph, end, way[1].end, prefix)
+        if found is None and not prefix:
+            pool = read_attention_pool(graph, end)
+            if pool is not None:
+                return _read_pooled_head(graph, norm, pool, end)
         if found is None:
             return Head(norm, None, None, False, end, end)
         return Head(norm, *found, False, way[1].end, end)
@@ -92,6 +98,20 @@ def _read_pooled(graph, start, end, prefix):
         if equal(pool(x) @ kernel + zero, function(x)):
             return name, Linear(kernel, zero)
     return None
+
+
+def _read_pooled_head(graph, norm, pool, features):
+    """The head that reads the pooled vector, or none.
+
+    Arguments:
+        features: the tensor of tokens that the pooling reads.
+    """
+    way = steps(graph, pool.end, graph.output)
+    linear, end = None, pool.end
+    if way and way[0].kind == "linear":
+        end = way[0].end
+        linear = Linear(*read_linear(graph, pool.end, end, 1))
+    return Head(norm, "map", linear, False, end, features, pool)
 
 
 def _read_normed_vector(graph, last, way, prefix):

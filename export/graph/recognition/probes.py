@@ -170,10 +170,9 @@ def probe_linear(function, tokens: int, width: int):
     """
     constant, kernel = function(np.zeros((tokens, width))), []
     for first in range(0, width, tokens):
-        units = np.eye(width)[first : first + tokens]
-        x = np.zeros((tokens, width))
-        x[: len(units)] = units
-        kernel.append((function(x) - constant)[: len(units)])
+        count = min(tokens, width - first)
+        units = np.eye(tokens, width, first)
+        kernel.append((function(units) - constant)[:count])
     kernel, x = np.concatenate(kernel), noise(tokens, width)
     result = function(x)
     if equal(result, x @ kernel + constant[0]):
@@ -187,5 +186,8 @@ def probe_linear(function, tokens: int, width: int):
 def read_linear(graph: TracedGraph, start: int, end: int, tokens: int):
     """Kernel (I, O) and bias (O,) of a linear layer from (T, I) to (T, O)."""
     part = graph.part(start, end)
-    width = math.prod(graph.shapes[start]) // tokens
+    sizes = [math.prod(graph.shapes[number]) for number in (start, end)]
+    if any(size % tokens for size in sizes):
+        raise Unrecognised("a linear layer that mixes tokens")
+    width = sizes[0] // tokens
     return probe_linear(lambda x: part(x).reshape(tokens, -1), tokens, width)

@@ -48,6 +48,21 @@ def recognise(graph: TracedGraph) -> RecognisedViT:
     Raises:
         Unrecognised: there is none; the message is the reason.
     """
+    import tensorflow as tf
+
+    try:
+        return _recognise(graph)
+    except Unrecognised:
+        raise
+    # What was taken for a piece of a ViT has other shapes, or does not run.
+    except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
+        first = str(error).partition("\n")[0]
+        raise Unrecognised(f"a piece of the graph that cannot be read: {first}") from (
+            error
+        )
+
+
+def _recognise(graph):
     from vit_keras import Preprocessing, ViTConfig
 
     chain = read_blocks(graph)
@@ -98,7 +113,7 @@ def recognise(graph: TracedGraph) -> RecognisedViT:
         pre_norm=pre_norm,
         blocks=blocks,
         norm=head.norm,
-        pool=None,
+        pool=None if head.pool is None else head.pool.weights,
         unrotate=None,
         pre_logits=None,
         heads=[] if head.linear is None else [head.linear],

@@ -182,33 +182,35 @@ class TracedGraph:
             Function of an array with as many values as the tensor has for one image;
             it gives an array of the shape that the other has.
         """
-        function = self.function(start, end, "float64")
+        import tensorflow as tf
+
+        function = self.function(start, end, "float64", keep=tf.convert_to_tensor)
         shape = self.shapes[start]
         return lambda x: np.asarray(function(np.asarray(x, "float64").reshape(shape)))
 
-    def function(self, start: int, end: int, dtype="float32", batched=False):
+    def function(self, start, end, dtype="float32", batched=False, keep=np.asarray):
         """The same as operations of TensorFlow, to be called in any function.
 
         Arguments:
             start, end: numbers of tensors.
             dtype: to compute in.
             batched: whether there may be several images; see `shape_kernels`.
+            keep: how to keep the weights between calls.
         """
         import tensorflow as tf
 
         ops = self.between(start, end)
+        made = {start, *(o for op in ops for o in op.outputs)}
+        read = {i for op in ops for i in op.inputs if i >= 0} - made
+        constants: dict[int, Any] = {i: self.value(i, dtype) for i in read}
+        for i, value in constants.items():
+            if value.dtype.kind == "f":
+                constants[i] = keep(value)
 
         def function(value):
-            values = {start: tf.convert_to_tensor(value)}
+            values = {**constants, start: tf.convert_to_tensor(value)}
             for op in ops:
-                inputs = [
-                    None
-                    if i < 0
-                    else values[i]
-                    if i in values
-                    else self.value(i, dtype)
-                    for i in op.inputs
-                ]
+                inputs = [values[i] if i >= 0 else None for i in op.inputs]
                 results = self.run(op, inputs, dtype, batched)
                 values.update(zip(op.outputs, results, strict=True))
             return values[end]

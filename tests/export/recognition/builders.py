@@ -349,6 +349,25 @@ def not_plain(kind):
     return keras.Model(entry, layers.Dense(CLASSES)(x))
 
 
+def without_attention():
+    """MLPs over tokens and over channels in turn (arXiv 2105.01601)."""
+    entry = keras.Input((SIZE, SIZE, 3))
+
+    def across(x):
+        y = layers.Permute((2, 1))(x)
+        y = layers.Dense(TOKENS)(layers.Dense(HIDDEN, activation="gelu")(y))
+        return layers.Permute((2, 1))(y)
+
+    x = norm(encode(embed(entry), attention=across))
+    return keras.Model(entry, layers.Dense(CLASSES)(pool(x, "gap")))
+
+
+def without_mlp():
+    entry = keras.Input((SIZE, SIZE, 3))
+    x = embed(entry)
+    return keras.Model(entry, x + Attention()(norm(x)))
+
+
 def convolutional_mlp(x):
     y = layers.Dense(HIDDEN, activation="gelu")(x)
     y = layers.Reshape((SIZE // PATCH, SIZE // PATCH, HIDDEN))(y)

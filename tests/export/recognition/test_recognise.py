@@ -121,12 +121,12 @@ MODELS = [
         (own_patch_norm,),
         Expected("token", 1, front=True, layout="tokens", left_out=("drop_key_bias",)),
     ),
-    ((own_map,), Expected(None, tail=True)),
+    ((own_map,), Expected("map")),
     ((own_distilled,), Expected(None, 2, tail=True)),
     ((builders.hub, "vit"), Expected("token", 1)),
     ((builders.hub, "deit"), Expected("token", 2)),
     ((builders.hub, "dinov2"), Expected(None, 4)),
-    ((builders.hub, "siglip"), Expected(None, tail=True)),
+    ((builders.hub, "siglip"), Expected("map")),
     (
         (builders.hub, "clip"),
         Expected(None, 1, differences=("MLP activation quick_gelu",), left_out=STREAM),
@@ -233,6 +233,18 @@ REFUSED = {
 def test_refused(kind, traced):
     with pytest.raises(Unrecognised, match=f"{REFUSED[kind]}$"):
         recognise(traced(builders.not_plain, kind).graph)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (builders.without_attention, "no attention"),
+        (builders.without_mlp, "no MLP behind attention"),
+    ],
+)
+def test_no_vit(build, reason, traced):
+    with pytest.raises(Unrecognised, match=f"^{reason}$"):
+        recognise(traced(build).graph)
 
 
 def test_another_function_is_not_proven(traced):

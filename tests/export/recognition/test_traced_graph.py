@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from export.evaluation.runners import TFLiteRunner
 from export.graph.inference_layer import InferenceViT
-from export.graph.recognition.function import function_of, takes_batches
+from export.graph.recognition.function import batched, function_of, takes_batches
 from export.graph.recognition.recognise import recognise
 from export.graph.recognition.traced_graph import TracedGraph, Unrecognised
+from export.resolve import resolve
+from export.tflite.converter import convert
 from tests.export.recognition import builders
 from tests.export.recognition.conftest import converted
 
@@ -80,10 +83,21 @@ def test_function_is_traced_for_any_batch(traced):
         np.testing.assert_allclose(outputs, case.outputs, atol=limit)
 
 
+def test_function_is_converted(traced, tmp_path):
+    case = traced(builders.hybrid)
+    found = recognise(case.graph)
+    layer = InferenceViT(found.weights)
+    function = function_of(case.graph, found, layer)
+    path = tmp_path / "again.tflite"
+    convert(function, case.model, path, resolve(input_dtype="float32", batch=4))
+    outputs = TFLiteRunner(path)(case.images)
+    limit = 1e-5 * np.ptp(case.outputs)
+    np.testing.assert_allclose(outputs, case.outputs, rtol=0, atol=limit)
+
+
 @pytest.mark.parametrize("size", [3, None])
 def test_a_part_that_takes_no_batches(size):
     """The mean over the first axis would mix images: they go one after another."""
-    from export.graph.recognition.function import batched
 
     def mixing(x):
         y = tf.reshape(x, (4, 6))
