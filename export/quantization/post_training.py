@@ -150,7 +150,7 @@ def quantize_static(
         statistics = quantizer.calibrate({signature: [{entry: grey}]})
         ranges = _with_symmetric(path, ranges, overrides)
         for name, values in statistics.items():
-            if "min" in values:
+            if "min" in values and name in ranges:  # else truth values
                 low, high = ranges[name]
                 values["min"] = np.full_like(values["min"], low)
                 values["max"] = np.full_like(values["max"], high)

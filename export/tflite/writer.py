@@ -23,6 +23,7 @@ from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
+from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
     import keras
@@ -153,6 +154,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         graph = strategy.graph()
         stage("converting")
         convert(graph.function, inputs.model, work, plan)
+        if plan.calibrated:
+            make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed = quantize(work, plan, strategy, budget)
         file_metadata.embed(work, inputs)
