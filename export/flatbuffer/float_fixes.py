@@ -8,6 +8,15 @@ import numpy as np
 
 from .graph_editor import GraphEditor
 
+# Operators between a mask and a softmax, and which of their inputs are scores or masks.
+SCORES = {
+    "ADD": slice(0, 2),
+    "SELECT": slice(1, 3),
+    "SELECT_V2": slice(1, 3),
+    "RESHAPE": slice(0, 1),
+    "TRANSPOSE": slice(0, 1),
+}
+
 
 def fix_float(content) -> bytes | None:
     """Rewrite what has no integer kernel.
@@ -136,3 +145,32 @@ def _products(graph) -> int:
         graph.become(op, "MUL", [source, other], "MulOptions")
         count += 1
     return count
+
+
+def clip_masks(content, ranges) -> bytes:
+    """The file with the constants that are added to attention scores raised to the
+    lower ends of their ranges: a quantiser takes their scales from their values.
+
+    Arguments:
+        content: of a float32 `.tflite` file.
+        ranges: {name of a tensor: (min, max)}, without the values of masked scores.
+    """
+    graph, changed = GraphEditor(content), False
+    for index, tensor in enumerate(graph.graph.tensors):
+        low, _ = ranges.get(tensor.name.decode(), (-np.inf, np.inf))
+        values = graph.constant(index) if graph.is_float(index) else None
+        if values is None or not values.size or values.min() >= low:
+            continue
+        if _reaches_softmax(graph, index):
+            graph.make_constant(index, np.maximum(values, np.float32(low)))
+            changed = True
+    return graph.content() if changed else content
+
+
+def _reaches_softmax(graph, index) -> bool:
+    """Whether all that reads a tensor adds it to what a softmax takes."""
+    readers = [(graph.kind(op), op.outputs[0]) for op in graph.readers(index)]
+    return bool(readers) and all(
+        kind == "SOFTMAX" or (kind in SCORES and _reaches_softmax(graph, output))
+        for kind, output in readers
+    )
