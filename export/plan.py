@@ -92,6 +92,13 @@ class ExportPlan:
         """Whether layers may fall back to a higher precision."""
         return self.min_sqnr is not None or self.accuracy_drop is not None
 
+    @property
+    def floats_on_purpose(self) -> bool:
+        """Whether operators of a calibrated file are in float because the plan wants
+        them so."""
+        falls_back = self.mixed and self.fallback == "float32"
+        return self.linear_only or falls_back
+
     def for_input(self, pixels: bool) -> "ExportPlan":
         """The plan with its input dtype decided.
 

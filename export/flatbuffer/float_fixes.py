@@ -125,7 +125,9 @@ def _reshape(graph, op, index, shape, name):
     """The index of a tensor in another shape, computed in front of an operator."""
     new = graph.new_tensor(shape, "float32", name)
     sizes = graph.new_constant(np.array(shape, "int32"), f"{name}/shape")
-    reshape = graph.insert_before(op, "RESHAPE", [index, sizes], [new], "ReshapeOptions")
+    reshape = graph.insert_before(
+        op, "RESHAPE", [index, sizes], [new], "ReshapeOptions"
+    )
     reshape.builtinOptions.newShape = np.array(shape, "int32")
     return new
 

@@ -11,7 +11,9 @@ from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
+from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.verify import Parity, measure_parity, predict
+from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..progress import stage
@@ -159,9 +161,9 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed = quantize(work, plan, strategy, budget)
         file_metadata.embed(work, inputs)
-        checked, unproven = _check(work, plan)
+        checked, check_notes = _check(work, plan)
         parity, input_output = _prove(work, float_file, path, plan, inputs)
-        notes = (*graph.notes, *unproven, *((str(mixed),) if mixed else ()))
+        notes = (*graph.notes, *check_notes, *((str(mixed),) if mixed else ()))
         report = ExportReport(
             path=str(path),
             format="tflite",
@@ -188,15 +190,18 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     """Have the target's tool check the file.
 
     Returns:
-        Its report, and notes: where the tool is not installed, what is not proven.
+        Its report, and notes: what stays in float in a file of integers, and where the
+        tool is not installed, what is not proven.
     """
     stage(f"checking for target {plan.target}")
-    notes = ()
+    notes, made = (), plan.to_dict()
+    if plan.calibrated and not plan.floats_on_purpose:
+        notes = float_note(read_operators(path))
     try:
-        report = check(path, plan.target)
+        report = check(path, plan.target, made=made)
     except MissingDependency as error:
-        notes = (f"not proven for target {plan.target!r}: {error}",)
-        report = check(path, ANY)
+        notes = (*notes, f"not proven for target {plan.target!r}: {error}")
+        report = check(path, ANY, made=made)
     if not report.passed:
         raise UnsupportedOperators(f"the target does not support the file: {report}")
     return report, notes
