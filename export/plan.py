@@ -47,6 +47,8 @@ class ExportPlan:
         input_dtype: of the file; None until it is known whether it takes pixels.
         pixel_dtype: what it is then, if nothing else was asked for.
         output_dtype: of the file.
+        float_tail: whether a calibrated file may end in a float addition instead, where
+            its outputs lie far from zero (`quantization/output_offset.py`).
         recipe: of litert-quantizer, for quantised weights alone, or None.
         calibrated: whether activations are quantised, with ranges from images.
         calibration_method: how ranges follow from the values.
@@ -72,6 +74,7 @@ class ExportPlan:
     input_dtype: str | None
     pixel_dtype: str
     output_dtype: str
+    float_tail: bool
     recipe: str | None
     calibrated: bool
     calibration_method: str

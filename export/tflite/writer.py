@@ -159,11 +159,16 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         if plan.calibrated:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
-        mixed = quantize(work, plan, strategy, budget)
+        mixed, range_notes = quantize(work, plan, strategy, budget)
         file_metadata.embed(work, inputs)
         checked, check_notes = _check(work, plan)
         parity, input_output = _prove(work, float_file, path, plan, inputs)
-        notes = (*graph.notes, *check_notes, *((str(mixed),) if mixed else ()))
+        notes = (
+            *graph.notes,
+            *range_notes,
+            *check_notes,
+            *((str(mixed),) if mixed else ()),
+        )
         report = ExportReport(
             path=str(path),
             format="tflite",

@@ -39,9 +39,13 @@ def float_islands(found) -> tuple[UnsupportedOp, ...]:
 def float_note(found) -> tuple[str, ...]:
     """What the user should know of a file that is to compute with integers.
 
+    An offset that is added to the outputs at the end is meant to be in float.
+
     Returns:
         One line, or none if it does.
     """
+    if found[-1].name == "ADD" and found[-1].outputs == ("FLOAT32",):
+        found = found[:-1]
     counts = collections.Counter()
     for island in float_islands(found):
         counts[island.operator] += island.count
