@@ -4,6 +4,8 @@ Our own graphs are written for integers. Those of other models hold operators th
 no integer kernel, in places where operators with one compute the same.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .graph_editor import GraphEditor
@@ -95,7 +97,7 @@ def _log_softmax(graph, op):
     """(x, axes) if an operator is `exp(x - (log(sum(exp(x - m), axes)) + m))` with
     m = max(x, axes), else None."""
 
-    def operand(of, kind, number=0):
+    def operand(of, kind, number=0) -> Any:
         return None if graph.kind(of) != kind else graph.producer(of.inputs[number])
 
     outer = operand(op, "EXP")
@@ -112,10 +114,9 @@ def _log_softmax(graph, op):
     same = (
         logits == inner.inputs[0] == largest.inputs[0]
         and total.inputs[1] == largest.outputs[0]
-        and axes is not None
         and np.array_equal(axes, graph.constant(largest.inputs[1]))
     )
-    if not same:
+    if axes is None or not same:
         return None
     rank = len(graph.shape(logits))
     return logits, tuple(sorted(int(axis) % rank for axis in axes.ravel()))
