@@ -65,10 +65,9 @@ def read_blocks(graph: TracedGraph) -> BlockChain:
         except Unrecognised as error:
             reasons.append(f"{error} in block {position // 2}")
     found = _longest(branches)
-    if not found and not branches:
-        raise Unrecognised(reasons[0] if reasons else _why_no_branch(graph, pairs))
     if not found:
-        raise Unrecognised(reasons[0] if reasons else "no MLP behind attention")
+        other = "no MLP behind attention" if branches else _why_no_branch(graph, pairs)
+        raise Unrecognised(reasons[0] if reasons else other)
     blocks = [
         _block(branches[i], branches[j])
         for i, j in zip(found[::2], found[1::2], strict=True)

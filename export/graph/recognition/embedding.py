@@ -133,12 +133,11 @@ def read_input_scale(graph: TracedGraph):
     if last == graph.input or len(shape) != 4:
         return None
     part = graph.part(graph.input, last)
-    offset, one = part(np.zeros(shape)), part(np.ones(shape))
-    for axes in ((0, 1, 2), (0, 2, 3)):
-        mean = [v.mean(axes, keepdims=True) for v in (one - offset, offset)]
-        if all(
-            equal(np.broadcast_to(m, shape), v)
-            for m, v in zip(mean, (one - offset, offset), strict=True)
-        ):
-            return mean[0].ravel(), mean[1].ravel()
+    offset = part(np.zeros(shape))
+    found = part(np.ones(shape)) - offset, offset
+    for axes in ((0, 1, 2), (0, 2, 3)):  # channels last, or first
+        means = [value.mean(axes, keepdims=True) for value in found]
+        pairs = zip(means, found, strict=True)
+        if all(equal(value, np.broadcast_to(m, shape)) for m, value in pairs):
+            return means[0].ravel(), means[1].ravel()
     return None

@@ -12,6 +12,7 @@ from .probes import read_norm, steps
 from .traced_graph import TracedGraph, Unrecognised
 
 EQUAL = 1e-4  # of the output's range; rounding in float32 gives 1e-6
+CONFIGURED = ("gelu", "gelu_tanh")  # activations that a `ViTConfig` knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +125,6 @@ def _recognise(graph):
         *(weights, front, tail, head.features),
         *(embedding.layout, scale, _differences(weights)),
     )
-
-
-CONFIGURED = ("gelu", "gelu_tanh")
 
 
 def _differences(weights: Weights) -> tuple[str, ...]:
