@@ -73,8 +73,10 @@ def test_a_model_that_is_no_plain_vit_says_why(tmp_path):
     keras.utils.set_random_seed(0)
     model = builders.randomise(builders.not_plain("post_norm"))
     report = export.to_tflite(model, tmp_path / "m.tflite")
-    assert report.notes[0].startswith("converted as it is: ")
-    assert "no norm in front of the attention" in report.notes[0]
+    assert any(
+        note.startswith("converted as it is: no norm in front of the attention")
+        for note in report.notes
+    )
     assert report.parity.sqnr_db > 100
 
 
