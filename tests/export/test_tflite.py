@@ -45,8 +45,12 @@ def noise(model, number=24, seed=3):
 
 # Random weights have no structure that int4 could keep.
 RANDOM = [name for name in export.SCHEMES if name != "dynamic_int4"]
-# Of norms alone, the others keep what `test_float_file_is_equal` compares.
-INTEGERS = [name for name in RANDOM if export.SCHEMES[name].needs_calibration]
+# Norms are in floats in the others, as in `test_float_file_is_equal`.
+INTEGERS_FIRST = [
+    pytest.param(name, marks=[] if scheme.needs_calibration else [pytest.mark.slow])
+    for name, scheme in export.SCHEMES.items()
+    if name in RANDOM
+]
 
 
 @pytest.mark.parametrize("scheme", RANDOM)
@@ -61,7 +65,7 @@ def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_p
     assert parity.passed, str(parity)
 
 
-@pytest.mark.parametrize("scheme", INTEGERS)
+@pytest.mark.parametrize("scheme", INTEGERS_FIRST)
 def test_all_norms_meet_the_threshold(pixels, scheme, tmp_path):
     model, path = exported(**VARIANTS["norms"]), tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
