@@ -1,10 +1,10 @@
-"""From a trained Keras model to a proven artefact for a phone, browser, NPU or server.
+"""Export of trained Keras models to TFLite and SavedModel, checked for their target.
 
     export.to_tflite(model, "m.tflite", scheme="int8", calibration=images)
     export.verify(model, "m.tflite", images)
 
-The public names stand in `__init__.pyi`; each loads its module when it is first used,
-so importing this package loads neither Keras nor TensorFlow.
+The public names stand in `__init__.pyi` and load their modules on first use: importing
+this package loads neither Keras nor TensorFlow.
 """
 
 import lazy_loader

@@ -1,14 +1,13 @@
-"""The Keras backend: tracing and conversion need TensorFlow's.
+"""Running an export on Keras' TensorFlow backend, whichever backend is active.
 
 On JAX and torch the same writer runs in a child process with TensorFlow's backend. It
 reads its request from a JSON file and answers in JSON lines: stages, warnings, and a
-result or a typed error, which is raised here as it was raised there.
+result or an error, which is raised here with the same type.
 """
 
 import contextlib
 import importlib.util
 import json
-import logging
 import os
 import pathlib
 import pkgutil
@@ -26,13 +25,13 @@ from .errors import (
 )
 from .progress import report_stages_to, stage
 
-# What a request can call in the child: functions of the request's arguments.
+# The functions that a request can name; they take the request's arguments.
 CALLS = {
     "to_tflite": "export.tflite.writer:answer_request",
     "to_saved_model": "export.serving.saved_model:answer_request",
     "verify_layers": "export.tflite.layer_errors:answer_request",
 }
-# Every error that the functions document; of others the next of their bases here.
+# Errors that keep their type; any other becomes its nearest base class listed here.
 ERRORS = {
     kind.__name__: kind
     for kind in (
@@ -44,10 +43,10 @@ ERRORS = {
 
 
 def is_tensorflow() -> bool:
-    """Whether this process runs Keras on TensorFlow.
+    """Return whether this process runs Keras on TensorFlow.
 
     Raises:
-        MissingDependency: TensorFlow is not installed at all.
+        MissingDependency: TensorFlow is not installed.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise missing("tensorflow")
@@ -57,10 +56,10 @@ def is_tensorflow() -> bool:
 
 
 def require_tensorflow(name: str) -> None:
-    """Refuse another backend than TensorFlow's.
+    """Check that this process runs Keras on TensorFlow and that tfmot is installed.
 
     Raises:
-        ValueError: Keras runs on another.
+        ValueError: Keras runs on another backend.
         MissingDependency: the extra "qat" is not installed.
     """
     import keras
@@ -81,13 +80,13 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
 
     Arguments:
         call: a name in `CALLS`.
-        arguments: of the function, as JSON can hold them.
+        arguments: keyword arguments of the function, as JSON can express them.
 
     Returns:
-        What the function returned.
+        The function's result.
 
     Raises:
-        The error that it raised, of the same type where that is in `ERRORS`.
+        The error that it raised, of the same type if that is in `ERRORS`.
     """
     roots = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = {
@@ -134,7 +133,7 @@ def _end(child):
 
 
 def _restored(message) -> BaseException:
-    """The error that the child described."""
+    """Rebuild the error that the child process described."""
     kind, text = ERRORS.get(message["error"], RuntimeError), message["message"]
     if kind is ParityError and message["parity"] is not None:
         from .evaluation.verify import Parity
@@ -147,7 +146,7 @@ def _restored(message) -> BaseException:
 
 
 def _described(error) -> dict[str, Any]:
-    """An error as JSON."""
+    """Describe an error as plain data for JSON."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
     parity = getattr(error, "parity", None)
     return {
@@ -159,8 +158,8 @@ def _described(error) -> dict[str, Any]:
 
 
 def main(path):
-    """In the child: answer the request in a file."""
-    # What libraries print must not come between the lines of the answer.
+    """Answer the request in a file; runs in the child process."""
+    # Libraries may print: stdout goes to stderr, answers to a copy of stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -177,22 +176,10 @@ def main(path):
             answer(**_described(error))
 
 
-def quietly(function, *args, **kwargs):
-    """Call a chatty function of TensorFlow without what it prints at file level."""
-    root = logging.getLogger("tensorflow")
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(None):
-            return function(*args, **kwargs)
-    finally:
-        root.setLevel(level)
-
-
 @contextlib.contextmanager
 def keras_3_environment():
-    """Undo what importing TensorFlow Model Optimization does to the environment: it
-    tells all of TensorFlow, and every child process, to use Keras 2."""
+    """Restore the environment that importing TensorFlow Model Optimization changes: it
+    makes all of TensorFlow, and every child process, use Keras 2."""
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         yield

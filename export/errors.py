@@ -1,8 +1,8 @@
-"""The errors that a user of this package may want to tell apart."""
+"""Errors of this package that callers may want to handle separately."""
 
 
 class MissingDependency(ImportError):
-    """A package of an extra is not installed; the message has the pip line."""
+    """A package of an extra is not installed; the message has the pip command."""
 
 
 class UnsupportedOperators(ValueError):
@@ -10,7 +10,7 @@ class UnsupportedOperators(ValueError):
 
 
 class ParityError(RuntimeError):
-    """The artefact disagrees with the model; `parity` holds the measurement."""
+    """The artefact's outputs differ from the model's; `parity` is the measurement."""
 
     def __init__(self, message, parity=None):
         super().__init__(message)
@@ -18,7 +18,7 @@ class ParityError(RuntimeError):
 
 
 def missing(package, extra="export"):
-    """The error for an import that failed."""
+    """Return the error for a package that cannot be imported."""
     return MissingDependency(
         f"{package} is needed here and not installed: "
         f"pip install 'vit-keras-edge[{extra}]'"

@@ -1,25 +1,26 @@
-"""What an export starts from: what the user gave, and the same opened and checked."""
+"""Export inputs: as the user gave them, and opened and checked."""
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .evaluation.parity_images import ParityImages, open_images
+
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
-PARITY_LIMIT = 32  # images that parity is measured on
-AWARE = "QuantizedModel"  # class of the models of `quantize_aware`
+PARITY_LIMIT = 32  # images for measuring parity
+AWARE = "QuantizedModel"  # class of the models that `quantize_aware` returns
 
 
 @dataclasses.dataclass(frozen=True)
 class UserInputs:
-    """The model and what goes with it, as `to_tflite` takes them; nothing is opened."""
+    """The model and its data as given to `to_tflite`; nothing is opened yet."""
 
     model: Any
     calibration: Any = None
@@ -28,50 +29,66 @@ class UserInputs:
     labels: Any = None
     description: str | None = None
     licence: str | None = None
+    input_shape: Sequence[int] | None = None
+    output: Any = None
+    custom_objects: dict[str, Any] | None = None
 
     @property
     def is_trained(self) -> bool:
-        """Whether the model, or what its `.keras` file contains, is of
-        `quantize_aware`; without loading TensorFlow."""
+        """Whether the model comes from `quantize_aware`; reads the `.keras` file
+        without loading TensorFlow."""
         if not isinstance(self.model, str | os.PathLike):
             return type(self.model).__name__ == AWARE
         try:
             with zipfile.ZipFile(self.model) as archive:
                 config = json.loads(archive.read("config.json"))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            return False  # whoever opens it will say why
+            return False  # opening the model raises the full error
         return config.get("class_name") == AWARE
 
     @contextlib.contextmanager
     def saved(self) -> Iterator[dict[str, Any]]:
-        """The same as JSON and files, for another process; they are removed at the end.
+        """Store the inputs as JSON and temporary files, for another process.
 
-        `UserInputs.restored` makes it anew there.
+        `UserInputs.restored` reads them there.
         """
+        from .graph import custom_objects
+
         with tempfile.TemporaryDirectory() as folder:
             model = self.model
+            objects = custom_objects.describe_classes(model, self.custom_objects)
             if not isinstance(model, str | os.PathLike):
                 model = os.path.join(folder, "model.keras")
-                self.model.save(model)
+                _save(self.model, model)
             labels, preprocessing = self.labels, self.preprocessing
+            if preprocessing is not None and not isinstance(preprocessing, str):
+                preprocessing = dataclasses.asdict(preprocessing)
             yield {
                 "model": os.fspath(model),
+                "custom_objects": objects,
+                "input_shape": self.input_shape and list(self.input_shape),
+                "output": self.output,
                 "calibration": self._save_images(folder),
                 "evaluation": self._save_evaluation(folder),
                 "labels": None if labels is None else [str(name) for name in labels],
-                "preprocessing": preprocessing and dataclasses.asdict(preprocessing),
+                "preprocessing": preprocessing,
                 "description": self.description,
                 "licence": self.licence,
             }
 
     @classmethod
     def restored(cls, data: dict[str, Any]) -> "UserInputs":
-        """What `saved` wrote down."""
+        """Read what `saved` stored."""
         from vit_keras import Preprocessing
 
+        from .graph import custom_objects
+
         preprocessing = data["preprocessing"]
+        if isinstance(preprocessing, dict):
+            preprocessing = Preprocessing(**preprocessing)
         changes = {
-            "preprocessing": preprocessing and Preprocessing(**preprocessing),
+            "preprocessing": preprocessing,
+            "custom_objects": custom_objects.import_classes(data["custom_objects"]),
             "calibration": _loaded(data["calibration"]),
             "evaluation": _loaded(data["evaluation"]),
         }
@@ -99,23 +116,46 @@ class UserInputs:
         return {"arrays": file}
 
     def _pixels(self, source, limit):
-        """Images as one array of the model's size."""
+        """Load images as one array of the model's input size."""
         from vit_keras import data
-        from vit_keras.model_file import open_model
-
-        from .graph.build import find_preprocessing
 
         if hasattr(source, "__array__"):
             return np.asarray(source)
-        model: Any = self.model
-        if isinstance(model, str | os.PathLike):
-            model = open_model(model)
-        preprocessing = self.preprocessing or find_preprocessing(model)
-        return data.load_images(source, model.input_shape[1:3], preprocessing, limit)
+        model, meaning = self.open_model()
+        return data.load_images(source, model.input_shape[1:3], meaning.reading, limit)
+
+    def open_model(self) -> tuple[Any, Any]:
+        """The functional model that is exported, and its `ModelInput`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be exported, or `preprocessing` does not fit it.
+        """
+        from .graph.model_input import read_model_input
+        from .graph.source_model import as_functional
+        from .graph.tflite_source import open_source
+
+        original: Any = self.model
+        if isinstance(original, str | os.PathLike):
+            original = open_source(original, self.custom_objects)
+        model = as_functional(original, self.input_shape, self.output)
+        return model, read_model_input(model, self.preprocessing, original)
+
+
+def _save(model, path):
+    """Write a model to a file that another process opens."""
+    try:
+        model.save(path)
+    except Exception as error:  # of a layer's own `get_config`, or of Keras
+        raise ValueError(
+            "`model` must be one that can be saved: the export runs in another process,"
+            f" with Keras on TensorFlow. model.save() says: {error}. Start Python with "
+            "KERAS_BACKEND=tensorflow to export it as it is"
+        ) from error
 
 
 def _loaded(source):
-    """Images as `saved` stored them: a name, an array, or a pair of arrays."""
+    """Read images that `saved` stored: a name, an array, or a pair of arrays."""
     if not isinstance(source, dict):
         return source
     with np.load(source["arrays"], allow_pickle=False) as stored:
@@ -124,43 +164,20 @@ def _loaded(source):
 
 
 @dataclasses.dataclass(frozen=True)
-class ParityImages:
-    """Images for ranges and parity, and where they come from.
-
-    Attributes:
-        pixels: (N, H, W, C).
-        source: in words.
-        synthetic: whether they are random patterns, for want of real ones.
-    """
-
-    pixels: np.ndarray
-    source: str
-    synthetic: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """Plain data for the JSON beside an artefact."""
-        return {
-            "images": len(self.pixels),
-            "sha256": content_hash(self.pixels),
-            "source": self.source,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
 class ExportInputs:
-    """A checked model with all that its export needs.
+    """A checked model and everything that its export needs.
 
     Attributes:
         model: the Keras model.
-        preprocessing: `vit_keras.Preprocessing` to put inside, or None.
+        meaning: what its input means (`graph.model_input.ModelInput`).
         labels: class names, or None.
         images: for calibration and parity.
-        evaluation: labelled images for an accuracy, not opened, or None.
+        evaluation: labelled images for measuring accuracy, not opened, or None.
         description, licence: of the model, in the user's words, or None.
     """
 
     model: Any
-    preprocessing: Any
+    meaning: Any
     labels: list[str] | None
     images: ParityImages
     evaluation: Any = None
@@ -169,100 +186,82 @@ class ExportInputs:
 
     @classmethod
     def open(cls, user: UserInputs, limit: int) -> "ExportInputs":
-        """Open and check what the user gave.
+        """Open and check the user's inputs.
 
         Arguments:
-            user: not opened.
-            limit: use at most this many images.
+            user: the inputs, not opened.
+            limit: maximal number of images.
 
         Raises:
-            ValueError: something does not fit the model.
+            ValueError: an input does not fit the model.
             FileNotFoundError: a file or folder does not exist.
         """
-        from vit_keras.model_file import find_labels, open_model
+        from vit_keras.model_file import find_labels
 
-        from .graph import build
-
-        model, labels = user.model, user.labels
-        if isinstance(model, str | os.PathLike):
-            path, model = model, open_model(model)
-            labels = find_labels(path) if labels is None else labels
-        model = build.check_model(model)
+        model, meaning = user.open_model()
+        labels = user.labels
+        if labels is None and isinstance(user.model, str | os.PathLike):
+            labels = find_labels(user.model)
         _check_finite(model)
-        preprocessing = user.preprocessing or build.find_preprocessing(model)
         return cls(
             model=model,
-            preprocessing=preprocessing,
+            meaning=meaning,
             labels=_check_labels(model, labels),
-            images=_open_images(user.calibration, model, preprocessing, limit),
+            images=open_images(user.calibration, model, meaning, limit),
             evaluation=user.evaluation,
             description=user.description,
             licence=user.licence,
         )
 
     @property
+    def preprocessing(self):
+        """The `vit_keras.Preprocessing` to put inside, or None."""
+        return self.meaning.inside
+
+    @property
+    def reading(self):
+        """The `vit_keras.Preprocessing` that photographs are read with, or None."""
+        return self.meaning.reading
+
+    @property
     def takes_pixels(self) -> bool:
-        """Whether preprocessing is inside, so that the artefact takes pixels."""
-        return self.preprocessing is not None
+        """Whether the artefact takes pixels 0..255."""
+        return self.meaning.takes_pixels
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this export, one line each."""
+        """Return what the user should know of this export, one line each."""
         found = []
-        if self.preprocessing is None:
+        if not self.takes_pixels:
             found.append(
                 "the model carries no preprocessing, so none is inside: feed the "
-                "artefact what you feed the model"
+                "artefact what you feed the model; to include it, give `preprocessing`"
             )
         if self.images.synthetic:
             found.append("no images were given: parity is measured on random patterns")
         return tuple(found)
 
-    def report_fields(self, notes=()) -> dict[str, Any]:
-        """The fields of a report that the inputs decide, with more notes."""
+    def report_fields(self, dtype: str, notes=()) -> dict[str, Any]:
+        """The fields of a report that the inputs decide.
+
+        Arguments:
+            dtype: of the artefact's input.
+            notes: more of them.
+        """
         inside = self.preprocessing
         return {
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
+            "input_meaning": self.meaning.describe(dtype),
             "parity_images": self.images.source,
             "labels": self.labels,
             "notes": (*self.notes(), *notes),
         }
 
 
-def _open_images(source, model, preprocessing, limit) -> ParityImages:
-    """The images that were given, else smooth random patterns."""
-    from vit_keras import data
-
-    if source is not None:
-        size = model.input_shape[1:3]
-        pixels = data.load_images(source, size, preprocessing, limit)
-        named = isinstance(source, str | os.PathLike)
-        words = f"images of {source}" if named else "the images given"
-        return ParityImages(pixels, words)
-    # Smooth patterns with noise: nearer to photographs than noise alone.
-    generator = np.random.default_rng(0)
-    height, width, channels = model.input_shape[1:]
-    coarse = generator.uniform(0, 255, (16, 4, 4, channels))
-    rows = np.arange(height) * 4 // height
-    columns = np.arange(width) * 4 // width
-    pixels = coarse[:, rows][:, :, columns]
-    pixels = pixels + generator.normal(0, 20, pixels.shape)
-    pixels = pixels.clip(0, 255).astype("uint8")
-    return ParityImages(pixels, "16 random patterns", synthetic=True)
-
-
-def content_hash(images) -> str:
-    """SHA-256 of the pixels and their shape: the same images give the same hash."""
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(f"{images.shape}{images.dtype}".encode())
-    digest.update(images.tobytes())
-    return digest.hexdigest()
-
-
 def _check_finite(model):
-    """Refuse a model that training has broken.
+    """Refuse a model with infinite or NaN weights.
 
     Raises:
-        ValueError: a weight is infinite or NaN.
+        ValueError: a weight is infinite or NaN; the message names it.
     """
     import keras
 
@@ -276,7 +275,7 @@ def _check_finite(model):
 
 
 def _check_labels(model, labels):
-    """Labels as a list, one per class of the model's output."""
+    """Return labels as a list, after checking that there is one per class."""
     if labels is None:
         return None
     labels = [str(label) for label in labels]

@@ -1,8 +1,8 @@
-"""How one `.tflite` file is made and checked, as data: `ExportPlan`.
+"""`ExportPlan`: all decisions about one `.tflite` file, as data.
 
-`resolve.py` decides it, once. The plan is the request to the process that exports for
-the JAX and torch backends, the record in the report beside a file, and all that the
-steps of an export look at: none of them asks for the scheme or the target again.
+`resolve.py` makes the plan once. It is the request to the child process that exports
+for the JAX and torch backends, it is recorded in the report beside a file, and the
+export steps read it instead of the scheme and target.
 """
 
 import dataclasses
@@ -13,16 +13,16 @@ from .targets import GraphOptions
 
 @dataclasses.dataclass(frozen=True)
 class OpOverride:
-    """Operators that are quantised in another way than the rest of the file.
+    """Operators that are quantised differently from the rest of the file.
 
     Arguments:
         operator: its name in TFLite; "ALL_SUPPORTED" for every one.
         outputs: regular expression of the names of its output tensors.
         activations: "int8", "int16", "float32" (the operator stays in float), or
-            "dynamic" (it takes floats and quantises them per row at run time).
+            "dynamic" (float input, quantised per token at run time).
         weights: "int8" or "int4".
         granularity: of the weights' scales, "CHANNELWISE" or "TENSORWISE".
-        symmetric_rhs: whether the right operand has the zero point 0.
+        symmetric_rhs: whether the right operand has zero point 0.
     """
 
     operator: str
@@ -35,34 +35,34 @@ class OpOverride:
 
 @dataclasses.dataclass(frozen=True)
 class ExportPlan:
-    """How one `.tflite` file is made and checked.
+    """All decisions about one `.tflite` file.
 
     Attributes:
         scheme: name in `SCHEMES`.
         target: name in `TARGETS`; "any" if none was given.
-        trained: whether the model is of `quantize_aware`, with ranges of its own.
+        trained: whether the model comes from `quantize_aware`, with trained ranges.
         graph: how the inference graph is written.
         batch: images per run.
         float_weights: dtype of the weights in the converted file, before quantisation.
-        input_dtype: of the file; None until it is known whether it takes pixels.
-        pixel_dtype: what it is then, if nothing else was asked for.
+        input_dtype: of the file; None: `pixel_dtype` or float32, see `for_input`.
+        pixel_dtype: default input dtype of a file that takes raw pixels.
         output_dtype: of the file.
         float_tail: whether a calibrated file may end in a float addition instead, where
-            its outputs lie far from zero (`quantization/output_offset.py`).
-        recipe: of litert-quantizer, for quantised weights alone, or None.
-        calibrated: whether activations are quantised, with ranges from images.
-        calibration_method: how ranges follow from the values.
-        weights: how they are stored in the end, as the scheme says it.
-        overrides: operators that differ; the last one that matches counts.
-        linear_only: whether linear layers alone are quantised, and all else is float;
-        int8_scores: but for attention scores, the products of queries and keys.
-        min_sqnr: dB that the file must reach by mixed precision, or None.
-        accuracy_drop: percentage points that it may lose by mixed precision, or None.
-        fallback: precision of the layers that fall back for that.
-        fallback_operators: operators that can; None for all.
-        threshold_db: SQNR below which the file is refused.
-        threshold_reason: why it is there.
-        enforce_parity: whether it is.
+            its outputs are far from zero (`quantization/output_offset.py`).
+        recipe: of litert-quantizer, for quantised weights with float activations.
+        calibrated: whether activations are quantised with static ranges.
+        calibration_method: how ranges are computed from the calibration values.
+        weights: final storage of the weights, as in the scheme.
+        overrides: operators quantised differently; the last match wins.
+        linear_only: whether only linear layers are quantised and the rest is float.
+        int8_scores: whether the attention scores (queries times keys) are int8 too.
+        min_sqnr: SQNR in dB that mixed precision must reach, or None.
+        accuracy_drop: percentage points that mixed precision may lose, or None.
+        fallback: precision of the layers that fall back.
+        fallback_operators: operators that can fall back; None for all.
+        threshold_db: parity threshold; a file below it is refused.
+        threshold_reason: why the threshold has this value.
+        enforce_parity: whether the threshold is enforced.
     """
 
     scheme: str
@@ -103,25 +103,25 @@ class ExportPlan:
         return self.linear_only or falls_back
 
     def for_input(self, pixels: bool) -> "ExportPlan":
-        """The plan with its input dtype decided.
+        """Return the plan with its input dtype decided.
 
         Arguments:
-            pixels: whether preprocessing is inside. Without, the file takes what the
-                model takes: floats.
+            pixels: whether the artefact takes raw pixels. Otherwise it takes the
+                model's own input, as float32.
         """
         dtype = self.pixel_dtype if pixels else "float32"
         return dataclasses.replace(self, input_dtype=self.input_dtype or dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives the plan back."""
+        """Return plain data for JSON; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ExportPlan":
-        """The plan that `to_dict` described.
+        """Build the plan that `to_dict` described.
 
         Raises:
-            ValueError: it is of another release, with other fields.
+            ValueError: another release wrote it, with other fields.
         """
         try:
             kinds = data["fallback_operators"]
@@ -134,4 +134,6 @@ class ExportPlan:
                 }
             )
         except (TypeError, KeyError) as error:
-            raise ValueError(f"the plan is of another release: {error}") from error
+            raise ValueError(
+                f"the plan is of another release: {error}; export the model anew"
+            ) from error

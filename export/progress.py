@@ -1,7 +1,8 @@
-"""The stages of a long work, for whoever shows them."""
+"""What an export shows while it works: its stages, and nothing of TensorFlow's."""
 
 import contextlib
 import contextvars
+import logging
 from collections.abc import Callable
 
 _listener: contextvars.ContextVar[Callable[[str], None] | None] = (
@@ -10,7 +11,7 @@ _listener: contextvars.ContextVar[Callable[[str], None] | None] = (
 
 
 def stage(text: str):
-    """Report that a stage begins, in a few words; without a listener it is lost."""
+    """Report that a stage begins; does nothing without a listener."""
     listener = _listener.get()
     if listener is not None:
         listener(text)
@@ -24,3 +25,15 @@ def report_stages_to(listener: Callable[[str], None]):
         yield
     finally:
         _listener.reset(token)
+
+
+def quietly(function, *args, **kwargs):
+    """Call a function of TensorFlow without its prints and log messages."""
+    root = logging.getLogger("tensorflow")
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):
+            return function(*args, **kwargs)
+    finally:
+        root.setLevel(level)

@@ -1,4 +1,4 @@
-"""The report that stands beside an artefact, and how both get their names."""
+"""The export report and the publication of an artefact with its report."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What `to_tflite` and `to_saved_model` wrote; the JSON beside it says the same.
+    """Report of `to_tflite` and `to_saved_model`, also written as JSON.
 
     Attributes:
         path: the artefact.
@@ -33,17 +33,18 @@ class ExportReport:
         target: name of the target, or None.
         size_bytes: on disk.
         input, output: "dtype (shape)" of the artefact.
-        preprocessing: what is inside the artefact, or None for nothing.
+        preprocessing: what was put inside the artefact, or None for nothing.
+        input_meaning: what the artefact takes, and what happens to it, in words.
         operators: how many of each operator (`.tflite` only).
         parity: agreement with the Keras model.
-        parity_images: what parity was measured on.
+        parity_images: the images that parity was measured on.
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
-        plan: how the file was made (`ExportPlan`; `.tflite` only).
-        mixed: parts that fell back to more bits, and why (`MixedPrecision`), or None.
+        plan: all decisions about the file (`ExportPlan`; `.tflite` only).
+        mixed: parts that fell back to higher precision (`MixedPrecision`), or None.
         checked_by: the compiler or runtime that accepted the file for its target.
-        facts: what that measured or estimated.
+        facts: measurements or estimates of that tool.
         runtime: first release of TensorFlow Lite that opens the file.
         notes: what the user should know, one line each.
         versions: of the packages that made the artefact.
@@ -62,6 +63,7 @@ class ExportReport:
     parity_images: str
     calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
+    input_meaning: str = ""
     rewrites: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
     mixed: dict[str, Any] | None = None
@@ -72,20 +74,21 @@ class ExportReport:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {**dataclasses.asdict(self), "parity": self.parity.to_dict()}
 
     def __str__(self):
         lines = [
             f"{self.path}  {self.size_bytes / 1e6:.2f} MB  {self.scheme}",
             f"  input {self.input}, output {self.output}",
+            f"  takes {self.input_meaning}",
             f"  parity: {self.parity} ({self.parity_images})",
         ]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that shape an artefact, and of Python."""
+    """Return installed versions of Python and of the packages used in exports."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -94,11 +97,11 @@ def versions() -> dict[str, str]:
 
 
 def read_report(path: str | os.PathLike[str]) -> ExportReport:
-    """The report in the JSON beside an artefact.
+    """Read the report in the JSON beside an artefact.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is of another release of this package.
+        FileNotFoundError: there is no JSON.
+        ValueError: another release of this package wrote it.
     """
     data = json.loads(sidecar(path).read_text())
     try:
@@ -113,12 +116,12 @@ def read_report(path: str | os.PathLike[str]) -> ExportReport:
 
 
 def publish(work, path, report: ExportReport) -> ExportReport:
-    """Give an artefact its final name, with its JSON beside it.
+    """Rename an artefact and its JSON report to their final names.
 
     Arguments:
         work: the artefact in a `workspace`.
         path: its final name.
-        report: of it.
+        report: of the artefact.
 
     Returns:
         The report with the final path and size.
@@ -128,7 +131,7 @@ def publish(work, path, report: ExportReport) -> ExportReport:
     )
     note = work.with_name("report.json")
     note.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
-    # The JSON of an older artefact must not stand beside a newer one, even when the
+    # An older artefact's JSON must never stand beside a newer artefact, even if the
     # process is killed between the two renames.
     sidecar(path).unlink(missing_ok=True)
     os.replace(work, path)

@@ -1,4 +1,4 @@
-"""What scheme x target x options mean for a file: the one place that knows."""
+"""Resolution of scheme, target and options into an `ExportPlan`."""
 
 import dataclasses
 
@@ -25,13 +25,13 @@ def resolve(
     accuracy_drop: float | None = None,
     enforce_parity: bool = True,
 ) -> ExportPlan:
-    """Decide everything that the options of `to_tflite` decide.
+    """Resolve the options of `to_tflite` into a plan.
 
     Arguments:
         scheme, target: names in the tables; None is the target "any".
-        trained: whether the model is of `quantize_aware`.
+        trained: whether the model comes from `quantize_aware`.
         has_calibration, has_evaluation: whether these images are given.
-        others: as `to_tflite` has them.
+        others: as in `to_tflite`.
 
     Raises:
         ValueError: an option is unknown, or does not fit the others.
@@ -42,7 +42,7 @@ def resolve(
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
     inputs, outputs = io_dtypes(scheme, target)
-    # Those that clip outliers weigh them against the steps of int8.
+    # "mse" and "percentile" trade clipped outliers for smaller int8 steps.
     methods = CALIBRATION_METHODS if scheme == "int8" else ("min_max",)
     for name, value, valid in (
         ("input_dtype", input_dtype, (*inputs, None)),
@@ -59,7 +59,7 @@ def resolve(
         )
     if trained:
         _check_trained(scheme, mixed or calibration_method != "min_max")
-    # What was trained has a range for every input of a linear layer.
+    # A trained model has a static range for every input of a linear layer.
     dynamic = linear_only(scheme, target) and device.dynamic and not trained
     graph = graph_options(scheme, target, heads_apart, mixed)
     return ExportPlan(
@@ -93,12 +93,12 @@ def resolve(
 
 
 def linear_only(scheme: str, target: str) -> bool:
-    """Whether only linear layers of a file are int8, and what is between them float."""
+    """Return whether only linear layers are int8 and all other operators float."""
     return scheme == "int8" and get_target(target).int8_operators is not None
 
 
 def io_dtypes(scheme: str, target: str) -> tuple[tuple[str, ...], ...]:
-    """Dtypes that the input and the output of a file may have, the default first."""
+    """Return the valid dtypes of a file's input and output, defaults first."""
     row, device = get_scheme(scheme), get_target(target)
     inputs, outputs = row.input_dtypes, row.output_dtypes
     if linear_only(scheme, target):
@@ -114,11 +114,11 @@ def io_dtypes(scheme: str, target: str) -> tuple[tuple[str, ...], ...]:
 def graph_options(
     scheme: str, target: str, heads_apart: bool | None = None, mixed: bool = False
 ) -> GraphOptions:
-    """How the graph is written for a scheme on a target.
+    """Return how the graph is written for a scheme on a target.
 
     Arguments:
         scheme, target: names in the tables.
-        heads_apart: overrules the target, unless None.
+        heads_apart: replaces the target's setting, unless None.
         mixed: whether layers may fall back to another precision.
     """
     device = get_target(target)
@@ -127,19 +127,19 @@ def graph_options(
         options = dataclasses.replace(options, heads_apart=heads_apart)
     split = get_scheme(scheme).split_softmax and device.int8_exp
     split = split and device.int8_operators is None
-    if mixed and device.fallback == "int16":  # EXP has none
+    if mixed and device.fallback == "int16":  # EXP has no int16 kernel
         split = False
     return dataclasses.replace(options, split_softmax=split)
 
 
 def only(operators, activations: str = "int8") -> list[OpOverride]:
-    """Overrides that quantise some operators and leave all others in float."""
+    """Return overrides that quantise some operators and leave all others in float."""
     rest = OpOverride("ALL_SUPPORTED", activations="float32")
     return [rest, *(OpOverride(name, activations=activations) for name in operators)]
 
 
 def _overrides(scheme, target, activations):
-    """What of a scheme is not plain int8: operators in float, dynamic, or in int16."""
+    """Return a scheme's overrides: operators in float, dynamic, or in int16."""
     found = []
     if linear_only(scheme, target):
         found += only(get_target(target).int8_operators, activations)
@@ -156,10 +156,16 @@ def _check_choice(name, value, valid, given):
 
 
 def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
-    """Whether mixed precision is demanded; a ValueError if it cannot be met."""
+    """Return whether mixed precision is demanded, after checking that it is possible.
+
+    Raises:
+        ValueError: the arguments contradict each other or the target.
+    """
     if min_sqnr is None and accuracy_drop is None:
         if has_evaluation:
-            raise ValueError("`evaluation` is of no use without `accuracy_drop`")
+            raise ValueError(
+                "`evaluation` is of no use without `accuracy_drop`: give both"
+            )
         return False
     if min_sqnr is not None and accuracy_drop is not None:
         raise ValueError("Give `min_sqnr` or `accuracy_drop`, not both")
@@ -170,8 +176,8 @@ def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
         )
     if get_target(target).fallback_operators == ():
         raise ValueError(
-            "`target` must have more than int8 for layers to fall back to; "
-            f"{target!r} has not"
+            "`target` must have more than int8 for layers to fall back to. "
+            f"Received: target={target!r}, which has int8 alone"
         )
     if min_sqnr is not None and not min_sqnr > 0:
         raise ValueError(f"`min_sqnr` must be above 0 dB. Received: {min_sqnr!r}")
@@ -192,10 +198,10 @@ def _check_trained(scheme, otherwise):
     if otherwise:
         raise ValueError(
             "`calibration_method`, `min_sqnr` and `accuracy_drop` are for quantisation "
-            "after training; a model of quantize_aware is written as it was trained"
+            "after training; a model of quantize_aware is exported as it was trained"
         )
     if scheme != "int8":
         raise ValueError(
             "`scheme` must be 'int8' for a model of quantize_aware; its `to_float()` "
-            f"gives one for the others. Received: scheme={scheme!r}"
+            f"returns a model for other schemes. Received: scheme={scheme!r}"
         )

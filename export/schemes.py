@@ -1,6 +1,6 @@
-"""The ways to store and compute a model, and how good each file must be.
+"""Quantisation schemes and their parity thresholds.
 
-A table: to change a threshold, change a row.
+To change a threshold, change a row of the table.
 """
 
 import dataclasses
@@ -8,22 +8,21 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """One way to quantise.
+    """A quantisation scheme.
 
     Arguments:
-        summary: what it is good for, in a line.
+        summary: typical use, in a line.
         weights, activations: types at run time.
         needs_calibration: whether ranges must be measured on images.
-        min_sqnr_db: parity threshold: the least ratio of signal to error, in dB,
-            between the Keras model's outputs and the file's. A file below it is
-            refused.
-        reason: why the threshold is where it is.
+        min_sqnr_db: parity threshold: minimum SQNR, in dB, between the Keras model's
+            outputs and the file's. A file below it is refused.
+        reason: why the threshold has this value.
         recipe: of litert-quantizer, for quantised weights with float activations.
-        int16_operators: with int8 activations, operators that have int16 ones.
-        split_softmax: whether attention divides by the root of the sum twice, where a
-            softmax in int8 would lose the small shares.
-        input_dtypes, output_dtypes: what the file can take and give; the first is
-            the default.
+        int16_operators: operators with int16 activations, when the others have int8.
+        split_softmax: whether attention divides twice by the root of the sum, because
+            an int8 softmax would round small probabilities away.
+        input_dtypes, output_dtypes: valid dtypes of the file's input and output; the
+            first is the default.
     """
 
     summary: str
@@ -62,7 +61,7 @@ SCHEMES: dict[str, Scheme] = {
         activations="float32, matrix products in int8",
         needs_calibration=False,
         min_sqnr_db=20.0,
-        reason="ranges are taken per token at run time: 31 dB on a ViT-S",
+        reason="ranges are measured per token at run time: 31 dB on a ViT-S",
         recipe="dynamic_wi8_afp32",
     ),
     "weight_only_int8": Scheme(
@@ -75,7 +74,7 @@ SCHEMES: dict[str, Scheme] = {
         recipe="weight_only_wi8_afp32",
     ),
     "dynamic_int4": Scheme(
-        summary="a seventh of the size, for models that bear it",
+        summary="a seventh of the size, for models that tolerate it",
         weights="int4 in blocks of 32",
         activations="float32, matrix products in int8",
         needs_calibration=False,
@@ -102,7 +101,7 @@ SCHEMES: dict[str, Scheme] = {
         activations="int8; int16 in softmax and attention products",
         needs_calibration=True,
         min_sqnr_db=15.0,
-        reason="what int8 loses most is the attention: 22 dB on a ViT-S",
+        reason="attention loses most in int8; in int16 a ViT-S has 22 dB",
         int16_operators=("SOFTMAX", "BATCH_MATMUL"),
         input_dtypes=("uint8", "int8", "float32"),
         output_dtypes=("int8", "uint8", "float32"),
@@ -121,10 +120,10 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def get_scheme(name: str) -> Scheme:
-    """Return a row of the table.
+    """Return a scheme of the table.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name; the message lists the valid ones.
     """
     if name not in SCHEMES:
         raise ValueError(

@@ -1,33 +1,33 @@
-"""Where a file is to run, and what that hardware takes: a table, as `schemes`."""
+"""Target devices and how the inference graph is written for each."""
 
 import dataclasses
 from typing import Any
 
-# How to write GELU -> what an exact file can reach with it, in dB.
+# Forms of GELU -> highest SQNR in dB that a file with it can be required to reach.
 GELUS = {"builtin": 120.0, "tanh": 60.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class GraphOptions:
-    """How the inference graph is written, where runtimes differ in what they take.
+    """Options of the inference graph, for runtimes that differ in what they support.
 
     Arguments:
         split_softmax: divide by the root of the sum before and after the product with
             the values, `((e / sqrt(s)) @ v) / sqrt(s)`, instead of by the sum before
-            it: what int8 holds then has less range than a softmax.
+            it: the int8 tensors then have a smaller range than a softmax.
         gelu: "builtin" is one operator; "tanh" writes its tanh form (Hendrycks and
             Gimpel, arXiv 1606.08415) in elementary operators, for runtimes that lack
-            it: about 74 dB for models with the exact one.
-        heads_apart: every attention head by itself, in rank 3: the scores of one head
-            at a time need less memory than those of all.
+            it: about 74 dB for models with the exact GELU.
+        heads_apart: compute each attention head separately, in rank 3: the scores of
+            one head at a time need less memory than those of all.
         keys_as_rows: keys stay (T, d) and the product with the queries reads them
             transposed, which the runtime does faster than a TRANSPOSE.
-        columns_as_channels: the patch convolution runs over rows only, the pixels of a
-            patch's row being channels: integer kernels are slow on three channels.
-        convolutions: linear layers as 1x1 convolutions of rank 4, for GPU delegates,
-            which take no integer products of another rank.
+        columns_as_channels: the patch convolution runs over rows only, with the pixels
+            of a patch's row as channels: integer kernels are slow on three channels.
+        convolutions: linear layers as 1x1 convolutions of rank 4, because GPU delegates
+            support no integer products of another rank.
         flat_tokens: linear layers as products of two matrices (N * T, D): with an
-            unknown batch the sizes are not computed at each layer.
+            unknown batch, shapes are then not computed at each layer.
     """
 
     split_softmax: bool = False
@@ -46,7 +46,7 @@ class GraphOptions:
 
     @property
     def reachable_db(self) -> float:
-        """The SQNR that may be demanded of the most exact scheme."""
+        """Highest SQNR in dB that a file of this graph can be required to reach."""
         return GELUS[self.gelu]
 
 
@@ -55,23 +55,23 @@ class Target:
     """A kind of device.
 
     Arguments:
-        summary: what it is, in a line.
-        schemes: names of the schemes that run there; the first is advised.
+        summary: description, in a line.
+        schemes: names of the supported schemes; the first is recommended.
         checker: the compiler, runtime or list that checks a file, in
             `evaluation/tools`.
-        checker_options: of that tool.
+        checker_options: options of the checker.
         integer_only: whether every tensor between input and output must be integer.
-        graph: how the inference graph is written for it.
-        int8_exp: whether it has EXP in int8, which the split softmax needs.
-        int8_operators: with scheme "int8", the operators that gain from it; the others
-            stay in float. None for all.
-        dynamic: whether these take floats, whose ranges are found per row at run time
-            (dynamic quantisation); only attention scores have ranges from calibration.
-        fallback: precision of an operator that int8 harms: "int16", or "float32" where
-            the hardware has floats.
-        fallback_operators: the operators that have it; None for all.
-        casts: whether it turns uint8 pixels into floats, for float graphs.
-        io_dtypes: dtypes that input and output may have; None for all of the scheme.
+        graph: how the inference graph is written.
+        int8_exp: whether EXP is supported in int8, which the split softmax needs.
+        int8_operators: operators that scheme "int8" quantises, the others staying in
+            float. None for all.
+        dynamic: whether these are quantised dynamically, with float inputs and
+            per-token ranges; only attention scores have ranges from calibration.
+        fallback: precision of an operator that is too inexact in int8: "int16", or
+            "float32" where the hardware has floats.
+        fallback_operators: operators that support it; None for all.
+        casts: whether it supports CAST from uint8 to float, for float graphs.
+        io_dtypes: valid dtypes of input and output; None for all of the scheme.
     """
 
     summary: str
@@ -96,13 +96,13 @@ EVERY = (
     *(*INTEGER, "int16x8"),
 )
 
-# What Vela 5.2 compiles with int16 activations for every Ethos-U; U85 adds products.
+# Operators with int16 activations in Vela 5.2 on every Ethos-U; U85 adds products.
 ETHOS_INT16 = (
     *("ADD", "CONCATENATION", "CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL", "RESHAPE"),
     *("RSQRT", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE"),
 )
 
-ANY = "any"  # what no target means
+ANY = "any"  # the meaning of target=None
 
 TARGETS: dict[str, Target] = {
     ANY: Target(
@@ -114,8 +114,8 @@ TARGETS: dict[str, Target] = {
         summary="LiteRT on a CPU with XNNPACK",
         schemes=EVERY,
         checker="xnnpack",
-        # In int8 XNNPACK has no RSQRT, SUM or EXP: each would leave the delegate twice
-        # a block. Linear layers are a fifth faster if they take and give floats, and
+        # XNNPACK has no int8 RSQRT, SUM or EXP: each would leave the delegate twice a
+        # block. Linear layers with float inputs and outputs are a fifth faster, and
         # more exact: 27 instead of 22 dB on a ViT-S.
         int8_operators=("CONV_2D", "FULLY_CONNECTED"),
         graph=GraphOptions(keys_as_rows=True, columns_as_channels=True),
@@ -163,7 +163,7 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),
-        # Its vector units are fast enough that what is saved on moving data counts.
+        # Its vector units are fast: saving data movement pays.
         graph=GraphOptions(heads_apart=True),
     ),
     "openvino": Target(
@@ -223,10 +223,10 @@ TARGETS: dict[str, Target] = {
 
 
 def get_target(name: str) -> Target:
-    """Return a row of the table.
+    """Return a target of the table.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name; the message lists the valid ones.
     """
     if name not in TARGETS:
         raise ValueError(

@@ -2,9 +2,9 @@
 
     model = vit_keras.create_model("vit_ti16", image_size=224, classes=10)
 
-The public names stand in `__init__.pyi`; each loads its module, and Keras, when it is
-first used. The layers are registered with Keras as soon as both packages are imported,
-so that `keras.models.load_model` opens a saved model without custom objects.
+The public names stand in `__init__.pyi`; each loads its module, and Keras, on first
+use. The layers are registered with Keras as soon as both packages are imported, so that
+`keras.models.load_model` opens a saved model without custom objects.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing of files and folders."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ PREFIX = ".partial-"
 
 @contextlib.contextmanager
 def workspace(path, folder: bool = False) -> Iterator[pathlib.Path]:
-    """A path of the same name on the same disk, in a folder that is removed at the end.
+    """Yield a path of the same name and disk, in a folder that is removed at the end.
 
     Arguments:
-        path: where the result will stand in the end.
-        folder: whether that is a folder, not a file.
+        path: final path of the result.
+        folder: whether the result is a folder, not a file.
 
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
-        NotADirectoryError, IsADirectoryError: a file is where a folder should be, or a
-            folder where a file should be.
+        NotADirectoryError, IsADirectoryError: there is a file instead of a folder, or a
+            folder instead of a file.
         OSError: the folder cannot be written to, or the name is too long for it.
     """
     path = pathlib.Path(path)
@@ -30,7 +30,7 @@ def workspace(path, folder: bool = False) -> Iterator[pathlib.Path]:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder '{path.parent}' does not exist")
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # refuses a name that is too long
+        os.lstat(path)  # raises if the name is too long
     if path.is_dir() and not folder:
         raise IsADirectoryError(f"'{path}' is a folder; name a file in it")
     if path.is_file() and folder:
@@ -44,10 +44,10 @@ def workspace(path, folder: bool = False) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def publishing(path, folder: bool = False) -> Iterator[pathlib.Path]:
-    """A path to write to, which becomes `path` at the end of the block.
+    """Yield a path to write to, which is renamed to `path` at the end of the block.
 
-    If the block raises, nothing of it stays, and what was at `path` before is
-    untouched. Arguments and errors are those of `workspace`.
+    If the block raises, its files are removed, and `path` stays unchanged. Arguments
+    and errors are those of `workspace`.
     """
     path = pathlib.Path(path)
     with workspace(path, folder) as work:
@@ -66,5 +66,5 @@ def remove(path: pathlib.Path):
 
 
 def leftovers(folder) -> list[pathlib.Path]:
-    """What a killed process did not get to finish in a folder."""
+    """Return unfinished files and folders of killed processes in a folder."""
     return sorted(pathlib.Path(folder).glob(f"{PREFIX}*"))

@@ -1,4 +1,4 @@
-"""What a model looked at: attention scores and their rollout."""
+"""Attention scores of a model and their rollout."""
 
 import keras
 import numpy as np
@@ -7,10 +7,10 @@ from .layers import EncoderBlock
 
 
 def attention_scores(model, images):
-    """The attention weights of every encoder block.
+    """Compute the attention weights of every encoder block.
 
     Arguments:
-        model: a ViT of this package, as `create_model` returns it.
+        model: a ViT of this package, from `create_model`.
         images: (N, H, W, C), normalised as the model expects.
 
     Returns:
@@ -18,7 +18,7 @@ def attention_scores(model, images):
         row sums to 1.
 
     Raises:
-        ValueError: the model holds no `EncoderBlock`.
+        ValueError: the model has no `EncoderBlock` at its top level.
     """
     blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
     if not blocks:
@@ -37,10 +37,10 @@ def attention_scores(model, images):
 
 
 def attention_rollout(scores, num_prefix_tokens, grid):
-    """How much each patch feeds into the first token (arXiv 2005.00928, section 3).
+    """Compute how much each patch contributes to the first token.
 
-    The heads are averaged, the residual connection counts as half, and the blocks'
-    matrices are multiplied.
+    Attention rollout (arXiv 2005.00928, section 3): heads are averaged, the residual
+    connection counts as half, and the blocks' matrices are multiplied.
 
     Arguments:
         scores: (L, N, H, T, T), from `attention_scores`.

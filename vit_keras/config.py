@@ -1,6 +1,6 @@
-"""The architecture as data: `ViTConfig`.
+"""`ViTConfig`: the architecture as data.
 
-No Keras here: a configuration can be read, changed and stored anywhere.
+Needs no Keras: a configuration can be read, changed and stored anywhere.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ MLP_ACTIVATIONS = ("gelu", "gelu_tanh")
 
 
 def as_pair(name, value):
-    """An int or a pair of ints as a (height, width) tuple."""
+    """Return an int or a pair of ints as a (height, width) tuple."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):
         raise ValueError(
@@ -27,7 +27,7 @@ def as_pair(name, value):
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
-    """Everything that decides a Vision Transformer's graph and weights.
+    """The settings that determine a Vision Transformer's graph and weights.
 
     The names follow the ViT paper (arXiv 2010.11929) and `keras.applications`.
 
@@ -45,20 +45,20 @@ class ViTConfig:
         qk_norm: layer norm on queries and keys (arXiv 2302.05442).
         pre_norm: layer norm on the tokens before the first block (CLIP, arXiv
             2103.00020).
-        fc_norm: layer norm on the pooled vector in place of the one on the tokens
-            after the last block (MAE, arXiv 2111.06377).
+        fc_norm: layer norm on the pooled vector instead of on the tokens after the last
+            block (MAE, arXiv 2111.06377).
         norm_epsilon: added to the variance in every layer norm.
-        layer_scale_init_value: start value of LayerScale (arXiv 2103.17239), or None
-            for none.
+        layer_scale_init_value: initial value of LayerScale (arXiv 2103.17239), or None
+            for no LayerScale.
         dropout: rate after positions, attention output and both MLP layers.
         attention_dropout: rate on the attention weights.
         drop_path_rate: stochastic depth (arXiv 1603.09382) of the last block; it rises
             linearly from 0 at the first.
-        class_token: prepend a class token; None means only when something reads it
+        class_token: prepend a class token; None means only if it is used
             (`pooling="token"`).
         distillation_token: second token with its own head (DeiT, arXiv 2012.12877);
             the output is the mean of both heads' logits.
-        num_register_tokens: extra tokens without a reader (arXiv 2309.16588), R.
+        num_register_tokens: extra tokens that no layer reads (arXiv 2309.16588), R.
         positions: "learned" 1-D or fixed "sincos2d" (arXiv 2205.01580).
         position_prefix: whether the prefix tokens get position embeddings too.
         patch_norm: layer norm on the flattened patch before its projection and on
@@ -70,13 +70,13 @@ class ViTConfig:
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.
         activation: activation of the head, any Keras name.
-        preprocessing: how a photograph becomes the input.
+        preprocessing: conversion of photographs to the input.
 
     Raises:
-        ValueError: a value, or a combination, that cannot work.
+        ValueError: a value or a combination is invalid.
     """
 
-    # An int is taken, too; `Any` lets it in, and a pair is what is kept.
+    # An int is accepted, hence `Any`; it is stored as a pair.
     image_size: tuple[int, int] | Any = 224
     patch_size: tuple[int, int] | Any = 16
     channels: int = 3
@@ -226,7 +226,7 @@ class ViTConfig:
         return self.grid[0] * self.grid[1] + self.num_prefix_tokens
 
     def replace(self, **changes: Any) -> "ViTConfig":
-        """A copy with some fields changed; unknown names raise a ValueError."""
+        """Return a copy with some fields changed; unknown names raise a ValueError."""
         valid = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in valid:
@@ -237,11 +237,11 @@ class ViTConfig:
                     f"Valid arguments: {', '.join(valid)}"
                 )
         if "pooling" in changes and "class_token" not in changes:
-            changes["class_token"] = None  # decide again from the new pooling
+            changes["class_token"] = None  # decided by the new pooling
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `ViTConfig(**data)` gives the configuration back."""
+        """Return plain data for JSON; `ViTConfig(**data)` is the inverse."""
         return dataclasses.asdict(self)
 
 

@@ -1,13 +1,13 @@
-"""What a missing package means, with the line that brings it."""
+"""Errors of missing packages, with the pip command."""
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def explain(error: ImportError) -> ImportError:
-    """An import error as it is, or with the way out where a Keras backend is missing.
+    """Return an import error, with instructions if a Keras backend is missing.
 
     Arguments:
-        error: of an import of Keras.
+        error: raised by an import of Keras.
     """
     if error.name not in BACKENDS:
         return error

@@ -1,4 +1,4 @@
-"""A configuration becomes a Keras model: `create_model`."""
+"""`create_model` and `from_checkpoint`: Keras models from configurations and files."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
 from .weights.recognise import recognise
 
-# What a checkpoint decides of a preset, and what it must agree on.
+# Fields of a preset that a checkpoint sets (TRAINED), or must agree with (SIZES).
 TRAINED = (
     *("mlp_activation", "qkv_bias", "qk_norm", "pre_norm", "fc_norm", "norm_epsilon"),
     *("layer_scale_init_value", "class_token", "distillation_token", "pooling"),
@@ -32,32 +32,32 @@ def create_model(
 ) -> VisionTransformer:
     """Build a Vision Transformer (arXiv 2010.11929) as a flat functional model.
 
-    The layers carry the names of the paper's code: `embedding`, `class_token`,
+    The layers have the names of the paper's code: `embedding`, `class_token`,
     `posembed_input`, `encoderblock_{i}`, `encoder_norm`, `pre_logits`, `head`.
 
     Arguments:
         preset: a name in `PRESETS`, or a `ViTConfig`.
-        task: "classify" (logits or what `activation` makes of them), or "features"
-            (all tokens after the last norm).
+        task: "classify" (logits, or the result of `activation`), or "features" (all
+            tokens after the last norm).
         weights: None for random values, a name in `PUBLISHED`, or a file or folder as
-            `load_weights` takes them. Of a preset it decides what its numbers were
-            trained with and the sizes do not say (GELU, epsilon, tokens, pooling,
-            preprocessing), unless an override says otherwise; a `ViTConfig` stays as
-            it is. A head for other classes starts fresh, with a warning.
+            in `load_weights`. For a preset, the settings that the weights were trained
+            with and that the sizes do not determine (GELU, epsilon, tokens, pooling,
+            preprocessing) come from the checkpoint, unless overridden; a `ViTConfig`
+            is not changed. A head for other classes is initialised, with a warning.
         name: name of the model; by default the preset's.
         **overrides: any argument of `ViTConfig`, such as `image_size=384`,
             `classes=10`, `pooling="gap"`, `drop_path_rate=0.1`.
 
     Returns:
-        A model from images (N, H, W, C), normalised as `config.preprocessing` says, to
+        A model from images (N, H, W, C), normalised by `config.preprocessing`, to
         (N, classes) for "classify", (N, D) with `include_top=False`, or tokens
-        (N, T, D), T = prefix tokens then patches row by row, for "features" or
+        (N, T, D), prefix tokens before patches row by row, for "features" or
         `pooling=None`.
 
     Raises:
-        ValueError: an unknown name, or values that cannot work together.
+        ValueError: an unknown name, or values that do not fit together.
         FileNotFoundError: `weights` names no file.
-        CheckpointError: `weights` cannot be read, or is of another size.
+        CheckpointError: `weights` cannot be read, or has other sizes.
     """
     if task not in TASKS:
         raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
@@ -76,16 +76,16 @@ def configure(
     weights: str | os.PathLike | None = None,
     **overrides: Any,
 ) -> ViTConfig:
-    """The configuration of the model that `create_model` builds of the same arguments.
+    """Return the configuration that `create_model` uses for the same arguments.
 
     Raises:
-        ValueError, FileNotFoundError, CheckpointError: as `create_model`.
+        ValueError, FileNotFoundError, CheckpointError: as for `create_model`.
     """
     return _configure(preset, weights, overrides)[0]
 
 
 def _configure(preset, weights, overrides):
-    """The configuration, and the recognised checkpoint or None."""
+    """Return the configuration, and the recognised checkpoint or None."""
     chosen = not isinstance(preset, ViTConfig)
     config = get_config(preset) if chosen else preset
     match = None
@@ -104,26 +104,26 @@ def from_checkpoint(
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
-    """Build the model that a checkpoint holds, with its weights.
+    """Build the model of a checkpoint, with its weights.
 
-    Sizes, tokens, pooling, GELU, epsilon and preprocessing are read from the shapes,
-    from the JSON settings beside the file, and from what the layout implies.
+    Sizes, tokens, pooling, GELU, epsilon and preprocessing are inferred from the
+    shapes, the JSON settings beside the file, and the layout.
 
     Arguments:
-        path: anything that `load_weights` takes, or a name of `PUBLISHED`.
+        path: as in `load_weights`, or a name in `PUBLISHED`.
         task: "classify" or "features".
         name: name of the model.
         **overrides: arguments of `ViTConfig` that differ from the file's, such as
-            `image_size=384` (positions are resized) or `classes=10` (a fresh head), and
-            what the file does not tell, such as `num_heads`.
+            `image_size=384` (positions are resized) or `classes=10` (a new head), and
+            those that the file does not determine, such as `num_heads`.
 
     Returns:
         A model, as from `create_model`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it cannot be read, is of no known layout, or is incomplete.
-        ValueError: overrides that cannot work.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: it cannot be read, has no known layout, or is incomplete.
+        ValueError: invalid overrides.
     """
     if is_own(path):
         raise ValueError(
@@ -138,7 +138,7 @@ def from_checkpoint(
 
 
 def _as_trained(match, config, overrides):
-    """A preset with what its checkpoint was trained with."""
+    """Return a preset with the settings that its checkpoint was trained with."""
     heads = {} if tells_heads(match) else {"num_heads": config.num_heads}
     implied = describe(match, **{**heads, **overrides})
     wrong = [
@@ -156,5 +156,5 @@ def _as_trained(match, config, overrides):
         trained["pooling"] = config.pooling
     head_kept = implied.include_top and match.sizes.get("K") == config.classes
     if config.include_top and not head_kept:
-        trained["representation_size"] = None  # it belongs to the head that is dropped
+        trained["representation_size"] = None  # it belongs to the dropped head
     return config.replace(**{**trained, **overrides})

@@ -1,4 +1,4 @@
-"""What a run leaves: a `.keras` file, and the names of the classes beside it."""
+"""Opening of saved models: a `.keras` file, and the class names beside it."""
 
 import os
 import pathlib
@@ -7,17 +7,21 @@ from typing import Any
 import keras
 
 
-def open_model(path):
+def open_model(path, custom_objects: dict[str, Any] | None = None):
     """Open a `.keras` file in safe mode, for inference.
 
+    Arguments:
+        path: of the file.
+        custom_objects: {class name: class} of layers that are not registered.
+
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no Keras model that can be opened safely.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is no Keras model, or cannot be opened safely.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file '{path}'")
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, custom_objects, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise ValueError(
             f"`model` must be a .keras file. '{path}' cannot be opened: {error}"
@@ -25,7 +29,7 @@ def open_model(path):
 
 
 def find_labels(model_path) -> list[str] | None:
-    """Class names in the `labels.txt` beside a model's file, a line each, or None."""
+    """Read class names from the `labels.txt` beside a model, one per line, or None."""
     file = pathlib.Path(model_path).with_name("labels.txt")
     if not file.is_file():
         return None
@@ -33,13 +37,13 @@ def find_labels(model_path) -> list[str] | None:
 
 
 def open_classifier(path) -> tuple[Any, list[str] | None]:
-    """Model and class names of a run's folder or a `.keras` file.
+    """Open a classifier of this package, from a run's folder or a `.keras` file.
 
     Returns:
-        (model, names of the classes; None without `labels.txt` beside it).
+        (model, class names; None without `labels.txt` beside it).
 
     Raises:
-        FileNotFoundError: there is no such model.
+        FileNotFoundError: the model does not exist.
         ValueError: it is no classifier of this package.
     """
     path = pathlib.Path(path)

@@ -1,4 +1,4 @@
-"""A configuration becomes a functional graph of named layers."""
+"""The functional graph of a configuration: `VisionTransformer` and its layers."""
 
 import keras
 
@@ -10,16 +10,15 @@ TASKS = ("classify", "features")
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class VisionTransformer(keras.Model):
-    """A functional `keras.Model` that remembers the configuration it was built from.
+    """A functional `keras.Model` with the configuration it was built from.
 
-    Everything a functional model does works as usual: its layers are flat and named,
-    and `summary`, `get_layer`, `fit`, `save` and nesting in another model need nothing
-    special. `config` (a `ViTConfig`) and `task` are saved with it, so that an exporter
-    finds the preprocessing.
+    Its layers are flat and named; `summary`, `get_layer`, `fit`, `save` and nesting in
+    another model work as usual. `config` (a `ViTConfig`) and `task` are saved with it,
+    so that an export finds the preprocessing.
     """
 
-    # The first three arguments must be those of a functional model, so that Keras
-    # saves the whole graph, with what the user changed in it, and not a recipe.
+    # The first three arguments are those of a functional model, so that Keras saves the
+    # whole graph, with the user's changes.
     def __init__(self, inputs, outputs, name=None, *, config=None, task=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.config = ViTConfig(**config) if isinstance(config, dict) else config
@@ -32,7 +31,7 @@ class VisionTransformer(keras.Model):
 
 
 def build_network(config, task, name):
-    """The functional model of a configuration."""
+    """Build the functional model of a configuration."""
     try:
         keras.activations.get(config.activation)
     except (ValueError, TypeError) as error:
@@ -53,7 +52,7 @@ def build_network(config, task, name):
 
 
 def _embed(inputs, config):
-    """Images (N, H, W, C) to tokens (N, T, D) with positions."""
+    """Embed images (N, H, W, C) as tokens (N, T, D) with positions."""
     x = layers.Patches(
         config.patch_size,
         config.hidden_size,
@@ -85,7 +84,7 @@ def _norm(config, name):
 
 
 def _block(config, index):
-    """Encoder block number `index`; stochastic depth rises linearly with it."""
+    """Return encoder block `index`; the rate of stochastic depth rises with it."""
     share = index / max(config.num_layers - 1, 1)
     return layers.EncoderBlock(
         config.num_heads,
@@ -104,7 +103,7 @@ def _block(config, index):
 
 
 def _pool(tokens, config):
-    """Tokens (N, T, D) to one vector (N, D)."""
+    """Pool tokens (N, T, D) to one vector (N, D)."""
     if config.pooling == "token":
         return layers.TokenPooling(name="pooling")(tokens)
     if config.pooling == "gap":
@@ -122,7 +121,7 @@ def _pool(tokens, config):
 
 
 def _top(tokens, config):
-    """Tokens (N, T, D) to what the model returns when it classifies."""
+    """Compute a classifier's output from tokens (N, T, D)."""
     if config.pooling is None:
         return tokens
     x = _pool(tokens, config)
@@ -149,7 +148,7 @@ def _top(tokens, config):
 
 def _head(config, name, activation="linear"):
     # Logits in float32 also under mixed precision, for a stable loss. Small random
-    # weights, not zeros: an untrained model then has something to compare.
+    # weights, not zeros, so that outputs of untrained models can be compared.
     return keras.layers.Dense(
         config.classes,
         activation=activation,

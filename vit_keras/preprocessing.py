@@ -1,8 +1,8 @@
-"""The one definition of how an image becomes the model's input.
+"""Preprocessing: conversion of images to a model's input.
 
-Training, evaluation, prediction, calibration and export all call this file, so a
-model cannot be fed differently on the desk and on the device. It needs only NumPy
-and Pillow, no deep-learning framework.
+Training, evaluation, prediction, calibration and export all use this file, so that a
+model gets the same input everywhere. It needs only NumPy and Pillow, no deep-learning
+framework.
 
 Shape letters: N images, H height, W width in pixels, C colour channels.
 """
@@ -24,26 +24,36 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+# Known normalisations, by the range that pixels are brought to or the data whose
+# statistics they are: mean and std on the scale 0..1, for all channels or for RGB.
+NORMALISATIONS = {
+    "-1..1": ((0.5,), (0.5,)),
+    "0..1": ((0.0,), (1.0,)),
+    "0..255": ((0.0,), (1 / 255,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class ImageError(ValueError):
-    """A file or byte string that holds no readable image."""
+    """A file or byte string that is no readable image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What a model expects of a photograph; it travels with the model and the file.
+    """Normalisation and resizing of a model's input, saved with the model.
 
     Arguments:
-        mean, std: per channel, on the scale 0..1. The network sees
-            `(pixel / 255 - mean) / std`. The default maps 0..255 to -1..1, as the
-            ViT paper's code does.
-        interpolation: name of the resampling filter, antialiased as Pillow does.
-        crop: share of the shorter side that the centre crop keeps, in (0, 1].
+        mean, std: per channel, on the scale 0..1. The input is
+            `(pixel / 255 - mean) / std`. The default maps 0..255 to -1..1, as the ViT
+            paper's code does.
+        interpolation: name of Pillow's resampling filter, antialiased.
+        crop: fraction of the shorter side that the centre crop keeps, in (0, 1].
 
     Raises:
-        ValueError: a value is outside its range or of the wrong length.
+        ValueError: a value is out of range, or a length does not fit.
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -73,7 +83,7 @@ class Preprocessing:
             raise ValueError(f"`crop` must be in (0, 1]. Received: crop={self.crop}")
 
     def scale_and_offset(self):
-        """The normalisation as one multiply-add on raw pixels.
+        """Return the normalisation as one multiply-add on raw pixels.
 
         Returns:
             `(scale, offset)`, two float64 arrays of shape (C,), such that the
@@ -83,18 +93,66 @@ class Preprocessing:
         return 1.0 / (255.0 * std), -mean / std
 
 
+def get_preprocessing(value: "Preprocessing | str", channels: int = 3):
+    """Return the `Preprocessing` of a name in `NORMALISATIONS`.
+
+    Arguments:
+        value: the name; a `Preprocessing` is returned as it is.
+        channels: of the images.
+
+    Raises:
+        ValueError: the name is unknown, or of another number of channels.
+    """
+    if isinstance(value, Preprocessing):
+        return value
+    if value not in NORMALISATIONS:
+        raise ValueError(
+            "`preprocessing` must be a `vit_keras.Preprocessing` or one of "
+            f"{', '.join(NORMALISATIONS)}. Received: preprocessing={value!r}"
+        )
+    mean, std = NORMALISATIONS[value]
+    if len(mean) not in (1, channels):
+        raise ValueError(
+            f"`preprocessing` {value!r} is for {len(mean)} channels. "
+            f"Received: images of {channels}"
+        )
+    repeat = channels // len(mean)
+    return Preprocessing(mean=mean * repeat, std=std * repeat)
+
+
+def formula(scale, offset) -> str:
+    """The normalisation `x * scale + offset` as people write it.
+
+    Arguments:
+        scale, offset: per channel.
+
+    Returns:
+        Such as "x / 127.5 - 1", or "(x - (123.7, 116.3, 103.5)) / (58.4, 57.1, 57.4)".
+    """
+    scale, offset = np.ravel(scale), np.ravel(offset)
+    if np.ptp(scale) < 1e-9 and np.ptp(offset) < 1e-6:
+        divisor, added = 1 / scale[0], round(float(offset[0]), 4)
+        text = "x" if abs(divisor - 1) < 1e-6 else f"x / {divisor:.5g}"
+        sign = "+" if added > 0 else "-"
+        return f"{text} {sign} {abs(added):g}" if added else text
+    means, stds = (
+        ", ".join(f"{v:.4g}" for v in values) for values in (-offset / scale, 1 / scale)
+    )
+    return f"(x - ({means})) / ({stds})"
+
+
 def normalize(images, preprocessing: Preprocessing):
-    """Pixels to network input.
+    """Normalise pixels to a model's input.
 
     Arguments:
         images: array (..., H, W, C), values 0..255, any real dtype.
-        preprocessing: mean and std to apply; C of them.
+        preprocessing: gives mean and std of C channels.
 
     Returns:
         float32 array of the same shape.
 
     Raises:
-        ValueError: the last axis is not the number of channels.
+        ValueError: the last axis does not have one value per channel.
     """
     images = np.asarray(images)
     channels = len(preprocessing.mean)
@@ -108,23 +166,23 @@ def normalize(images, preprocessing: Preprocessing):
 
 
 def read_image(source, channels=3):
-    """One image file as pixels.
+    """Read one image file as pixels.
 
-    JPEG, PNG, WebP and BMP (whatever Pillow reads). The EXIF orientation is applied,
-    grey is repeated over the channels, alpha is dropped, 16 bits are scaled to 8, an
-    animation gives its first frame.
+    Supports JPEG, PNG, WebP, BMP and whatever else Pillow reads. The EXIF orientation
+    is applied, grey is repeated over the channels, alpha is dropped, 16 bits are scaled
+    to 8, and an animation gives its first frame.
 
     Arguments:
-        source: path, or the encoded bytes.
+        source: path, or encoded bytes.
         channels: 3 for RGB, 1 for grey.
 
     Returns:
         uint8 array (H, W, C).
 
     Raises:
-        ImageError: the content is no image, is truncated, or is too large to be
-            decoded safely (Pillow's limit for decompression bombs).
-        FileNotFoundError: there is no such file.
+        ImageError: the content is no image, is truncated, or is too large to decode
+            safely (Pillow's limit for decompression bombs).
+        FileNotFoundError: the file does not exist.
     """
     name = "image bytes" if isinstance(source, bytes) else str(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else pathlib.Path(source)
@@ -135,7 +193,7 @@ def read_image(source, channels=3):
             if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
                 grey = np.asarray(image, "float64") / 257.0
                 image = Image.fromarray(grey.round().clip(0, 255).astype("uint8"))
-            if "transparency" in image.info:  # else Pillow warns of some palettes
+            if "transparency" in image.info:  # avoids a warning for some palettes
                 image = image.convert("RGBA")
             pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     except FileNotFoundError:
@@ -153,12 +211,12 @@ def read_image(source, channels=3):
 
 
 def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
-    """Resize to cover the model's input, then crop its centre.
+    """Resize an image to cover the model's input, and crop its centre.
 
     Arguments:
         pixels: uint8 array (H, W, C).
-        image_size: wanted (height, width).
-        preprocessing: `interpolation` and `crop` are used.
+        image_size: (height, width) of the result.
+        preprocessing: gives `interpolation` and `crop`.
 
     Returns:
         uint8 array (height, width, C).
@@ -169,8 +227,8 @@ def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
     grey = pixels.shape[-1] == 1
     image = Image.fromarray(pixels[..., 0] if grey else pixels)
     cover = max(height / image.height, width / image.width) / preprocessing.crop
-    # The part of the source that ends up in the crop, in source pixels: resampling
-    # only this box never builds the huge intermediate of a long thin image.
+    # The source region of the crop, in source pixels: resampling only this box avoids
+    # the huge intermediate image of a long thin source.
     box_w, box_h = width / cover, height / cover
     left, top = (image.width - box_w) / 2, (image.height - box_h) / 2
     box = (
@@ -186,12 +244,12 @@ def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
 
 
 def find_images(folder) -> list[pathlib.Path]:
-    """The image files in a folder and its subfolders, sorted."""
+    """Return the image files in a folder and its subfolders, sorted."""
     files = pathlib.Path(folder).rglob("*")
     return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def load_image(source, image_size: Sequence[int], preprocessing: Preprocessing):
-    """`read_image` and `fit` in one call: uint8 array (height, width, C)."""
+    """Read and fit an image file; return a uint8 array (height, width, C)."""
     pixels = read_image(source, channels=len(preprocessing.mean))
     return fit(pixels, image_size, preprocessing)

@@ -1,4 +1,4 @@
-"""The published sizes: a table, each row with its source and exact weight count."""
+"""Presets: published sizes, with source and exact weight count."""
 
 import dataclasses
 import difflib
@@ -23,7 +23,7 @@ _AUGREG = "arXiv 2106.10270, table 2"
 _SCALING = "arXiv 2106.04560, table 2"
 _DEIT = "arXiv 2012.12877, table 1"
 
-# name: width, depth, heads, MLP width (one row per size of the papers' tables)
+# name: width, depth, heads, MLP width (one row per size in the papers' tables)
 _SIZES = {
     "ti": (192, 12, 3, 768),
     "s": (384, 12, 6, 1536),
@@ -67,10 +67,10 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_config(name: str) -> ViTConfig:
-    """The configuration of a preset.
+    """Return the configuration of a preset.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name; the message lists the valid ones.
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(str(name), PRESETS, n=1)

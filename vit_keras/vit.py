@@ -1,8 +1,8 @@
 """Drop-in functions for code written for the PyPI package vit-keras 0.2.
 
-Same names, arguments and outputs. Two differences, both safer: nothing is downloaded
-unless asked for (`pretrained` and `pretrained_top` are False by default), and the
-models save and load as `.keras` files without custom objects or unsafe mode.
+Names, arguments and outputs are the same, with two safer differences: nothing is
+downloaded by default (`pretrained` and `pretrained_top` are False), and models save and
+load as `.keras` files without custom objects or unsafe mode.
 """
 
 import warnings
@@ -31,7 +31,7 @@ CONFIG_L = {
     "num_layers": 24,
     "hidden_size": 1024,
 }
-# name of published weights: their number of classes, and the end of our name for them
+# vit-keras' name of weights: number of classes, and suffix of the name in `PUBLISHED`
 WEIGHTS = {
     "imagenet21k": (21_843, "in21k"),
     "imagenet21k+imagenet2012": (1_000, "384"),
@@ -39,7 +39,7 @@ WEIGHTS = {
 
 
 def preprocess_inputs(X):
-    """Pixels (..., 3) in 0..255 to float32 in -1..1."""
+    """Normalise pixels (..., 3) in 0..255 to float32 in -1..1."""
     return normalize(np.asarray(X), Preprocessing())
 
 
@@ -73,7 +73,7 @@ def build_model(
         A functional Keras model on images (N, height, width, 3) in -1..1.
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: the sizes do not fit together.
     """
     config = ViTConfig(
         image_size=image_size,
@@ -92,7 +92,7 @@ def build_model(
 
 
 def _check_weights(weights, classes, include_top, pretrained, pretrained_top):
-    """The number of classes: with a pre-trained top, that of the weights."""
+    """Return the number of classes; a pre-trained top decides it."""
     if weights not in WEIGHTS:
         raise ValueError(
             f"`weights` must be one of {sorted(WEIGHTS)}. Received: weights={weights!r}"
@@ -114,11 +114,11 @@ def _check_weights(weights, classes, include_top, pretrained, pretrained_top):
 
 
 def _load(model, weights, pretrained_top):
-    """The files that vit-keras uses: those of the ViT paper."""
+    """Load the files that vit-keras uses: those of the ViT paper."""
     name = model.name.replace("-", "_")  # vit-b16 -> vit_b16
     path = download.fetch(f"{name}_{WEIGHTS[weights][1]}")
     match = recognise(open_checkpoint(path))
-    # vit-keras runs them with the exact GELU, and so does this module.
+    # vit-keras runs them with the exact GELU; this module does too.
     apply(match, model, model.config, head=pretrained_top, chosen=True)
 
 
@@ -159,14 +159,14 @@ def _variant(sizes, name, patch_size, default_image_size):
         classes: outputs of the head.
         activation: activation of the head.
         include_top: without it the output is the class token.
-        pretrained: download the weights of the ViT paper, or take them from the cache.
-        pretrained_top: with their head, whose number of classes then is `classes`.
+        pretrained: whether to load the weights of the ViT paper, downloaded or cached.
+        pretrained_top: whether to load their head too, which decides `classes`.
         weights: "imagenet21k+imagenet2012", or "imagenet21k", which adds the tanh layer
-            that those weights have.
+            of those weights.
 
     Raises:
-        ValueError: an argument out of range, or a top without the rest.
-        DownloadError: the file cannot be had; the message says what to do.
+        ValueError: an argument is invalid, or a top is given without the rest.
+        DownloadError: the download failed; the message says what to do.
     """
     return build
 

@@ -1,13 +1,13 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, describe,
 benchmark, schemes, targets, prune, cluster, qat.
 
-Exit status: 0 good, 1 the artefact failed its check, 2 wrong usage or bad input, with
-one clear line on stderr. Help and lists load no backend.
+Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
+with a one-line error on stderr. Help and lists load no backend.
 """
 
 import os
 
-# Conversion needs this backend, whichever the model was trained on. Set before
+# Conversion needs TensorFlow's backend, whichever the model was trained on. Set before
 # anything imports Keras.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -24,7 +24,7 @@ from . import (  # noqa: E402
 )
 
 app = typer.Typer(
-    help=f"From a trained Keras model to a proven artefact. {VERBOSE_HELP}",
+    help=f"Export and check Keras Vision Transformers. {VERBOSE_HELP}",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Arguments that several commands of `vit-export` take, and how they are read."""
+"""Arguments shared by several commands of `vit-export`, and their readers."""
 
 import contextlib
 import json
@@ -9,11 +9,13 @@ from typing import Annotated
 import rich.console
 import typer
 
+from vit_keras.preprocessing import NORMALISATIONS
+
 from ..progress import report_stages_to
 
 IMAGES_HELP = (
     "A folder of images, a .npy file of pixels (N, H, W, C) in 0..255, or a data set "
-    "as training takes it: digits, an .npz file, tfds:NAME"
+    "as for training: digits, an .npz file, tfds:NAME"
 )
 
 Model = Annotated[pathlib.Path, typer.Argument(help="A .keras file.")]
@@ -22,7 +24,9 @@ Artefact = Annotated[
 ]
 Labels = Annotated[
     pathlib.Path | None,
-    typer.Option(help="A class per line. Default: labels.txt beside the model."),
+    typer.Option(
+        help="File with one class name per line. Default: labels.txt beside the model."
+    ),
 ]
 Calibration = Annotated[
     str | None,
@@ -30,37 +34,61 @@ Calibration = Annotated[
 ]
 Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
-PreprocessingFile = Annotated[
-    pathlib.Path | None,
+PreprocessingName = Annotated[
+    str | None,
     typer.Option(
-        help="JSON with mean and std, for a model that does not carry its own."
+        help="What a model that does not carry its own was trained on: "
+        f"{', '.join(NORMALISATIONS)}, or a JSON file with mean and std (of 0..1)."
     ),
+]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--module",
+        help="Python module that defines the model's own layers; repeat it.",
+    ),
+]
+OutputName = Annotated[
+    str | None,
+    typer.Option("--output", help="Output to take, of a model with several."),
 ]
 
 
+def read_modules(names):
+    """The classes in modules of the user's, or None."""
+    if not names:
+        return None
+    from ..graph.custom_objects import classes_of_modules
+
+    return classes_of_modules(names)
+
+
 def read_labels(labels):
-    """Class names of a file, or None to look beside the model."""
+    """Read class names from a file; None stands for the file beside the model."""
     if labels is None:
         return None
     return labels.read_text(encoding="utf-8").splitlines()
 
 
-def read_preprocessing(path):
-    """The `Preprocessing` in a JSON file, or None."""
-    if path is None:
-        return None
+def read_preprocessing(value):
+    """The `Preprocessing` in a JSON file, or the name of one, or None."""
+    if value is None or not value.endswith(".json"):
+        return value
     from vit_keras import Preprocessing
 
+    path = pathlib.Path(value)
     try:
         return Preprocessing(**json.loads(path.read_text()))
     except TypeError as error:
-        raise ValueError(f"'{path}' holds no preprocessing: {error}") from error
+        raise ValueError(
+            f"'{path}' must be JSON with the fields of Preprocessing: {error}"
+        ) from error
 
 
 @contextlib.contextmanager
 def show_stages(text):
-    """Show on stderr the stage of the work, and how long each took: a spinner on a
-    terminal, plain lines elsewhere."""
+    """Show the current stage and the duration of finished ones on stderr: a spinner on
+    a terminal, plain lines elsewhere."""
     console, done = rich.console.Console(stderr=True, highlight=False), Stages()
     with console.status(text) as spinner:
 
@@ -77,17 +105,17 @@ def show_stages(text):
 
 
 class Stages:
-    """The stage that runs, and since when."""
+    """The running stage and its start time."""
 
     def __init__(self):
         self.name, self.since = None, 0.0
 
     def begin(self, name):
-        """Note a stage that begins."""
+        """Record the start of a stage."""
         self.name, self.since = name, time.monotonic()
 
     def end(self) -> str | None:
-        """A line for the stage that has run; None if there was none."""
+        """Return a line about the finished stage, or None if there was none."""
         if self.name is None:
             return None
         return f"{time.monotonic() - self.since:6.1f} s  {self.name}"

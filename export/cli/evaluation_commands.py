@@ -11,7 +11,16 @@ import typer
 from vit_keras.cli.tables import escaped, new_table, print_table
 
 from . import output
-from .arguments import Artefact, Images, Limit, Model, show_stages
+from .arguments import (
+    Artefact,
+    Images,
+    Limit,
+    Model,
+    Modules,
+    OutputName,
+    read_modules,
+    show_stages,
+)
 from .export_commands import TARGET_HELP
 
 
@@ -24,28 +33,25 @@ def verify_command(
         bool,
         typer.Option(
             "--layers",
-            help="Compare every tensor, too (--data: the calibration images).",
+            help="Also compare every tensor (--data: the calibration images).",
         ),
     ] = False,
     plot: Annotated[
         pathlib.Path | None,
         typer.Option(help="Plot the errors of --layers to a PNG, PDF or SVG file."),
     ] = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
 ):
     """Compare an artefact with its Keras model on images."""
-    from vit_keras.data import load_images
-    from vit_keras.model_file import open_model
-
     from ..evaluation.tensor_errors import plot_errors
     from ..evaluation.verify import verify
-    from ..graph.build import find_preprocessing
+    from ..graph.tflite_source import open_source
     from ..tflite.layer_errors import verify_layers
 
     with show_stages("comparing"):
-        loaded = open_model(model)
-        size, preprocessing = loaded.input_shape[1:3], find_preprocessing(loaded)
-        pixels = load_images(data, size, preprocessing, limit, held_out=True)
-        parity = verify(loaded, artefact, pixels)
+        loaded = open_source(model, read_modules(modules))
+        parity = verify(loaded, artefact, data, output=output_name, limit=limit)
         errors = []
         if layers or plot:
             errors = verify_layers(loaded, artefact, data)
@@ -66,11 +72,11 @@ def check_command(
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="Release of TensorFlow Lite that must open it, such as 2.14."
+            help="Oldest TensorFlow Lite release that must open the file, such as 2.14."
         ),
     ] = None,
 ):
-    """Check a .tflite file with a target's compiler or runtime, or a SavedModel with
+    """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
     what clients of TF Serving rely on (--target tf-serving)."""
     from ..evaluation.check import check, check_all
 
@@ -86,8 +92,8 @@ def check_command(
 
 
 def compare_command(
-    old: Annotated[pathlib.Path, typer.Argument(help="Version in use.")],
-    new: Annotated[pathlib.Path, typer.Argument(help="Version to come.")],
+    old: Annotated[pathlib.Path, typer.Argument(help="Artefact in use.")],
+    new: Annotated[pathlib.Path, typer.Argument(help="Artefact to replace it.")],
     data: Images,
     limit: Limit = 256,
 ):
@@ -111,7 +117,7 @@ def compare_command(
 def describe_command(
     artefact: Annotated[pathlib.Path, typer.Argument(help="A .tflite file.")],
 ):
-    """Print the metadata of a .tflite file: name, licence, labels, origin."""
+    """Print the metadata of a .tflite file: name, licence, labels, how it was made."""
     from ..flatbuffer.metadata import read_metadata
 
     rich.print_json(json.dumps(read_metadata(artefact)), ensure_ascii=False)
@@ -122,8 +128,8 @@ def benchmark_command(
         list[pathlib.Path],
         typer.Argument(help=".tflite files and SavedModel directories."),
     ],
-    threads: Annotated[int, typer.Option(min=1, help="Threads of LiteRT.")] = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs per artefact.")] = 30,
 ):
     """Time artefacts side by side at batch 1."""
     from ..evaluation.benchmark import benchmark

@@ -1,7 +1,7 @@
 """`vit-export tflite` and `saved-model`."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +13,11 @@ from .arguments import (
     Calibration,
     Labels,
     Model,
-    PreprocessingFile,
+    Modules,
+    OutputName,
+    PreprocessingName,
     read_labels,
+    read_modules,
     read_preprocessing,
     show_stages,
 )
@@ -32,7 +35,7 @@ def tflite_command(
     calibration_method: Annotated[
         str,
         typer.Option(
-            help="How int8 gets the range of a tensor from its values: "
+            help="How int8 ranges are computed from the calibration values: "
             f"{', '.join(CALIBRATION_METHODS)}. The last two clip outliers."
         ),
     ] = "min_max",
@@ -47,17 +50,19 @@ def tflite_command(
     ] = None,
     labels: Labels = None,
     description: Annotated[
-        str | None, typer.Option(help="Description of the model, kept in the file.")
+        str | None, typer.Option(help="Description of the model, stored in the file.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the model, kept in the file.")
+        str | None, typer.Option(help="Licence of the model, stored in the file.")
     ] = None,
-    preprocessing: PreprocessingFile = None,
+    preprocessing: PreprocessingName = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
     heads_apart: Annotated[
         bool | None,
         typer.Option(
             help="Compute attention head by head, which needs less memory. Default: "
-            "the target's."
+            "as the target prefers."
         ),
     ] = None,
     min_sqnr: Annotated[
@@ -70,8 +75,8 @@ def tflite_command(
     accuracy_drop: Annotated[
         float | None,
         typer.Option(
-            help="Most percentage points of accuracy that int8 may lose on "
-            "--evaluation; the most sensitive layers fall back until it is met."
+            help="Maximum loss of int8 accuracy on --evaluation, in percentage points; "
+            "the most sensitive layers fall back until it is met."
         ),
     ] = None,
     evaluation: Annotated[
@@ -103,6 +108,8 @@ def tflite_command(
             description=description,
             licence=licence,
             preprocessing=read_preprocessing(preprocessing),
+            output=output_name,
+            custom_objects=read_modules(modules),
             heads_apart=heads_apart,
             min_sqnr=min_sqnr,
             accuracy_drop=accuracy_drop,
@@ -121,13 +128,13 @@ def saved_model_command(
     model: Model,
     out: Annotated[
         pathlib.Path,
-        typer.Argument(help="Directory to make: NAME/VERSION, such as vit/1."),
+        typer.Argument(help="Directory to write: NAME/VERSION, such as vit/1."),
     ],
     labels: Labels = None,
     signatures: Annotated[
         list[str] | None,
         typer.Option(
-            help="predict_bytes, classify, features, attention; repeat it. Default: "
+            help="predict_bytes, classify, features, attention; repeatable. Default: "
             "the first two."
         ),
     ] = None,
@@ -137,22 +144,26 @@ def saved_model_command(
     ] = True,
     warmup: Annotated[
         list[int] | None,
-        typer.Option(help="Batch sizes to run before the first request; repeat it."),
+        typer.Option(help="Batch sizes to warm up at loading; repeatable."),
     ] = None,
     serving_dir: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Folder for TF Serving's configuration, a compose file and a client."
+            help="Folder for a TF Serving configuration, compose file and client."
         ),
     ] = None,
     calibration: Calibration = None,
-    preprocessing: PreprocessingFile = None,
+    preprocessing: PreprocessingName = None,
+    output_name: OutputName = None,
+    modules: Modules = None,
 ):
     """Write a SavedModel directory, run it in TensorFlow and compare it."""
     from ..serving.saved_model import to_saved_model
     from ..serving.server_files import BATCHES, check_version, write_serving_files
 
-    options = {"signatures": tuple(signatures)} if signatures else {}
+    options: dict[str, Any] = {}
+    if signatures:
+        options["signatures"] = tuple(signatures)
     if serving_dir is not None:
         check_version(out)
         warmup = warmup or list(BATCHES)
@@ -166,6 +177,8 @@ def saved_model_command(
             warmup=tuple(warmup or ()),
             calibration=calibration,
             preprocessing=read_preprocessing(preprocessing),
+            output=output_name,
+            custom_objects=read_modules(modules),
             **options,
         )
     output.print_report(report)

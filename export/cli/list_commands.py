@@ -4,10 +4,10 @@ from vit_keras.cli.tables import escaped, new_table, print_table
 
 
 def list_targets():
-    """List the devices, the schemes that run there, and what checks a file for each."""
+    """List the target devices, their schemes, and the tool that checks a file."""
     from ..targets import TARGETS
 
-    wrap = ("device", "schemes, the advised one first")
+    wrap = ("device", "schemes, the recommended one first")
     table = new_table("name", *wrap, "checked by", wrap=wrap)
     for name, row in TARGETS.items():
         facts = (name, row.summary, ", ".join(row.schemes), row.checker)
@@ -16,12 +16,12 @@ def list_targets():
 
 
 def list_schemes():
-    """List the ways to quantise, and the SQNR below which a file is refused."""
+    """List the quantisation schemes and their parity thresholds."""
     from ..schemes import SCHEMES
 
     wrap = ("use", "activations", "why this threshold")
     table = new_table(
-        *("name", "use", "weights", "activations", "least SQNR", "why this threshold"),
+        *("name", "use", "weights", "activations", "min. SQNR", "why this threshold"),
         wrap=wrap,
     )
     for name, row in SCHEMES.items():

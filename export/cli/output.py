@@ -1,4 +1,4 @@
-"""What `vit-export` prints of an export and of a check."""
+"""Tables and hints that `vit-export` prints."""
 
 import collections
 
@@ -27,7 +27,7 @@ def print_report(report):
     if report.mixed is not None:
         unit = report.mixed["unit"]
         curve = (f"{n}: {value:.2f} {unit}" for n, value in report.mixed["curve"])
-        rows["parts in more bits"] = "\n".join(curve)
+        rows["parts in higher precision"] = "\n".join(curve)
     for name, value in rows.items():
         if value:
             table.add_row(*escaped(name, value))
@@ -35,7 +35,7 @@ def print_report(report):
 
 
 def print_next(*commands):
-    """Print what to type next, a line each that can be copied."""
+    """Print suggested next commands, one per line."""
     for command in commands:
         print(f"next: vit-export {command}")
 
@@ -50,7 +50,7 @@ def print_layer_errors(errors):
 
 
 def print_targets(path, reports):
-    """Print what each target supports of a file, and what not and why.
+    """Print which operators of a file each target supports, and the problems.
 
     Arguments:
         path: of the file.

@@ -1,4 +1,4 @@
-"""`vit-export prune`, `cluster` and `qat`: a trained model made smaller by training."""
+"""`vit-export prune`, `cluster` and `qat`: compression by further training."""
 
 import pathlib
 from typing import Annotated
@@ -9,16 +9,14 @@ from .arguments import Model
 
 Data = Annotated[
     str,
-    typer.Option(
-        help="What it was trained on: a folder of class folders, digits, tfds:NAME."
-    ),
+    typer.Option(help="Training data: a folder of class folders, digits, tfds:NAME."),
 ]
 Out = Annotated[pathlib.Path, typer.Option(help="Folder for the new model.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the images.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Number of epochs.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images per step.")]
 Distil = Annotated[
-    bool, typer.Option(help="Also learn the outputs of MODEL (distillation).")
+    bool, typer.Option(help="Distil from MODEL: train on its outputs as well.")
 ]
 
 
@@ -27,33 +25,33 @@ def prune_command(
     data: Data,
     out: Out,
     sparsity: Annotated[
-        str | None, typer.Option(help="Share of zeros, or a pattern such as 2:4.")
+        str | None, typer.Option(help="Fraction of zeros, or a pattern such as 2:4.")
     ] = None,
     macs_ratio: Annotated[
         float | None,
-        typer.Option(help="Remove heads and MLP channels: how many times fewer MACs."),
+        typer.Option(help="Remove heads and MLP channels to divide the MACs by this."),
     ] = None,
     heads: Annotated[
-        int | None, typer.Option(help="Attention heads to keep in each block.")
+        int | None, typer.Option(help="Attention heads kept in each block.")
     ] = None,
     mlp_dim: Annotated[
-        int | None, typer.Option(help="MLP channels to keep in each block.")
+        int | None, typer.Option(help="MLP channels kept in each block.")
     ] = None,
     epochs: Epochs = 3,
     learning_rate: Rate = 5e-4,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
-    """Set weights to zero (--sparsity), or remove heads and channels, and train on.
+    """Set weights to zero (--sparsity), or remove heads and channels, and fine-tune.
 
-    Zeros make a file small once it is compressed; removing also makes it fast.
+    Zeros shrink the compressed file; removing heads and channels also saves time.
     """
     structure = {"macs_ratio": macs_ratio, "heads": heads, "mlp_dim": mlp_dim}
     structure = {k: v for k, v in structure.items() if v is not None}
     if (sparsity is None) == (not structure):
         raise ValueError(
             "Either `--sparsity`, or `--macs-ratio` or `--heads` and `--mlp-dim`, must "
-            "be given"
+            "be given, but not both"
         )
     method, options = "shrink", structure
     if sparsity is not None:
@@ -68,16 +66,18 @@ def cluster_command(
     model: Model,
     data: Data,
     out: Out,
-    clusters: Annotated[int, typer.Option(help="Different values per kernel.")] = 16,
+    clusters: Annotated[
+        int, typer.Option(help="Number of distinct values per kernel.")
+    ] = 16,
     keep_zeros: Annotated[
-        bool, typer.Option(help="Zeros of a pruned model stay zero.")
+        bool, typer.Option(help="Keep the zeros of a pruned model.")
     ] = False,
     epochs: Epochs = 3,
     learning_rate: Rate = 5e-4,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
-    """Leave few different values in every kernel, and train on."""
+    """Cluster the weights of every kernel to a few distinct values, and fine-tune."""
     options = {"clusters": clusters, "keep_zeros": keep_zeros}
     rest = (epochs, learning_rate, batch_size, distil)
     _compress(model, data, out, "cluster", *rest, **options)
@@ -88,17 +88,18 @@ def qat_command(
     data: Data,
     out: Out,
     target: Annotated[
-        str | None, typer.Option(help="Device that the file is for, see `tflite`.")
+        str | None, typer.Option(help="Target device, as for `vit-export tflite`.")
     ] = None,
-    weight_bits: Annotated[int, typer.Option(help="8, 4, 3 or 2.")] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Bits of weights: 8, 4, 3, 2.")] = 8,
     epochs: Epochs = 1,
     learning_rate: Annotated[
-        float, typer.Option(help="Peak; 1e-4 suits 4 bits, 1e-3 suits 2.")
+        float,
+        typer.Option(help="Peak learning rate; 1e-4 suits 4 bits, 1e-3 suits 2."),
     ] = 1e-5,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
-    """Train on as the int8 file will compute (quantisation-aware training); then
+    """Fine-tune with simulated int8 arithmetic (quantisation-aware training); then
     `vit-export tflite` needs no calibration."""
     options = {"target": target, "weight_bits": weight_bits}
     rest = (epochs, learning_rate, batch_size, distil)
@@ -115,7 +116,7 @@ def _number(text):
         return float(text)
     except ValueError as error:
         raise ValueError(
-            "`--sparsity` must be a share in (0, 1) or a pattern such as 2:4. "
+            "`--sparsity` must be a fraction in (0, 1) or a pattern such as 2:4. "
             f"Received: {text}"
         ) from error
 

@@ -1,12 +1,12 @@
-"""Smaller models by training: pruning, clustering, and removal of heads and channels.
+"""Compression by training: pruning, clustering, and removal of heads and channels.
 
     pruning = export.prune(model, sparsity=0.5)
     model.fit(images, labels, callbacks=[pruning])
     model = pruning.strip()
 
-What is left is the plain Keras model, with zeros or with few different values. They
-make a file small once it is compressed; no runtime is faster for them. `shrink` takes
-whole heads and MLP channels out, which makes the file smaller and every runtime faster.
+The result is a plain Keras model with zeros, or few distinct values, in its kernels.
+They shrink a compressed file; no runtime is faster. `shrink` removes whole heads and
+MLP channels, which makes the file smaller and every runtime faster.
 """
 
 from ..backend import require_tensorflow
@@ -15,26 +15,26 @@ EXCLUDED = ("embedding", "head", "head_dist")
 
 
 def prune(model, *, sparsity=None, schedule=None, exclude=EXCLUDED):
-    """A callback for `model.fit` that sets the smallest weights of kernels to zero.
+    """Return a callback for `model.fit` that sets the smallest weights to zero.
 
-    By magnitude (arXiv 1710.01878), with TensorFlow Model Optimization's pruning. The
-    callback changes the kernels of `model`; what is fitted may be a model around it.
+    Pruning is by magnitude (arXiv 1710.01878), with TensorFlow Model Optimization. The
+    callback changes the kernels of `model`; a model around it may be fitted.
 
     Arguments:
         model: a Keras model on the TensorFlow backend.
-        sparsity: share of zeros in each kernel, in (0, 1); or "M:N" such as "2:4", M
-            zeros in each N weights that follow each other along a kernel's input. A
-            share rises over the first half of `fit`; a pattern is set at its start.
-        schedule: instead of it, a schedule of
-            `tensorflow_model_optimization.sparsity.keras`.
-        exclude: names of layers, on any level, whose kernels stay as they are.
+        sparsity: fraction of zeros in each kernel, in (0, 1); or "M:N" such as "2:4", M
+            zeros in every N consecutive weights along a kernel's input. A fraction
+            rises over the first half of `fit`; a pattern is set at its start.
+        schedule: a schedule of `tensorflow_model_optimization.sparsity.keras`, instead
+            of `sparsity`.
+        exclude: names of layers, at any depth, whose kernels are not pruned.
 
     Returns:
         A `pruning.Pruning`; its `strip()` ends the pruning and returns `model`.
 
     Raises:
-        ValueError: not exactly one of `sparsity` and `schedule`, or one that cannot
-            be; an unknown name; another backend.
+        ValueError: not exactly one of `sparsity` and `schedule` is given, or one is
+            invalid; an unknown name; another backend.
         MissingDependency: the extra "qat" is not installed.
     """
     require_tensorflow("prune")
@@ -44,23 +44,23 @@ def prune(model, *, sparsity=None, schedule=None, exclude=EXCLUDED):
 
 
 def cluster(model, clusters=16, *, keep_zeros=False, exclude=EXCLUDED):
-    """A callback for `model.fit` that leaves few different values in each kernel.
+    """Return a callback for `model.fit` that leaves few distinct values per kernel.
 
     The kernels of `model` are clustered at once; training then moves the values and
-    what has them, with TensorFlow Model Optimization's clustering.
+    reassigns weights to them, with TensorFlow Model Optimization's clustering.
 
     Arguments:
         model: a Keras model on the TensorFlow backend.
-        clusters: how many different values a kernel may have, at least 2.
-        keep_zeros: weights that are zero now stay zero, as in a pruned model; zero is
-            one of the values.
-        exclude: names of layers, on any level, whose kernels stay as they are.
+        clusters: number of distinct values per kernel, at least 2.
+        keep_zeros: whether weights that are zero now stay zero, as in a pruned model;
+            zero is one of the values.
+        exclude: names of layers, at any depth, whose kernels are not clustered.
 
     Returns:
         A `clustering.Clustering`; its `strip()` ends it and returns `model`.
 
     Raises:
-        ValueError: `clusters` cannot be; an unknown name; another backend.
+        ValueError: `clusters` is invalid; an unknown name; another backend.
         MissingDependency: the extra "qat" is not installed.
     """
     require_tensorflow("cluster")
@@ -70,28 +70,29 @@ def cluster(model, clusters=16, *, keep_zeros=False, exclude=EXCLUDED):
 
 
 def shrink(model, images, *, macs_ratio=None, heads=None, mlp_dim=None):
-    """A smaller model: whole attention heads and MLP channels taken out.
+    """Return a smaller model, with whole attention heads and MLP channels removed.
 
-    Every block loses as many, those that its output misses least on `images`; the
-    weights that read the rest are refitted by least squares (optimal brain surgeon;
-    ZipLM, arXiv 2302.04089, section 3.1). Train the result on: a few passes win back
-    most of what was lost.
+    Every block loses equally many: those that matter least for its output on `images`.
+    The weights that read the others are refitted by least squares (optimal brain
+    surgeon; ZipLM, arXiv 2302.04089, section 3.1). Fine-tune the result: a few epochs
+    regain most of the loss.
 
     Arguments:
-        model: of `vit_keras.create_model`; it is not changed. Any backend.
+        model: from `vit_keras.create_model`; it is not changed. Any backend.
         images: a folder of images, a `.npy` file or an array (N, H, W, C) of pixels
             0..255, like those that the model will see; no labels. 256 are used.
-        macs_ratio: how many times fewer multiplications, above 1; the numbers of heads
-            and channels that lose least are chosen.
-        heads: instead of it, attention heads that each block keeps; None means all.
-        mlp_dim: with `heads` or alone, MLP channels that each block keeps.
+        macs_ratio: factor by which to reduce the multiplications, above 1; the numbers
+            of heads and channels with the least error are chosen.
+        heads: attention heads kept in each block, instead of `macs_ratio`; None means
+            all.
+        mlp_dim: MLP channels kept in each block, with `heads` or alone.
 
     Returns:
         A `vit_keras.VisionTransformer` with the same interface and the smaller
         `config`.
 
     Raises:
-        ValueError: the model or a number cannot be.
+        ValueError: the model or a number is invalid.
         FileNotFoundError: `images` names no file or folder.
     """
     from .shrinking import shrunk

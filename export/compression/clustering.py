@@ -1,4 +1,4 @@
-"""Clustering of weights while `fit` runs."""
+"""Weight clustering during `fit`."""
 
 import dataclasses
 from typing import Any
@@ -10,28 +10,28 @@ import tensorflow as tf
 from .kernels import kernels
 from .tfmot_internals import core
 
-LLOYD = 20  # rounds of k-means after its first guess
+LLOYD = 20  # rounds of k-means after its initialisation
 
 
 @dataclasses.dataclass
 class _Clustered:
-    """A kernel, the weights behind it, and the values that it may have."""
+    """A kernel, its unclustered weights, and its cluster centroids."""
 
     kernel: Any
     original: Any
     centroids: Any
     algorithm: Any
-    zero: Any  # which value is kept at zero, or None
-    mask: Any  # 0 where the weights stay zero, or None
+    zero: Any  # index of the centroid kept at zero, or None
+    mask: Any  # 0 where weights stay zero, or None
 
 
 class Clustering(keras.callbacks.Callback):
-    """What `export.cluster` returns.
+    """The callback of `export.cluster`.
 
-    As tfmot trains it: a kernel's values follow the mean of what the optimizer did to
-    their members, and the weights behind it follow each their own step, so that they
-    may change to another value (a straight-through gradient). Between batches the
-    kernels hold clustered weights, whoever looks at them.
+    As in tfmot, a centroid follows the mean of the optimizer's updates of its members,
+    and each unclustered weight its own update, so that it may change to another
+    centroid (a straight-through gradient). Between batches the kernels hold clustered
+    weights.
     """
 
     def __init__(self, model, clusters, keep_zeros, exclude):
@@ -68,7 +68,7 @@ class Clustering(keras.callbacks.Callback):
             state.kernel.assign(tf.gather(state.centroids, nearest))
 
     def values(self) -> dict[str, int]:
-        """{path: how many different values a kernel has now}"""
+        """Return {path: number of distinct values in a kernel}."""
         return {
             path: len(np.unique(np.asarray(kernel.value)))
             for path, kernel in self.kernels.items()
@@ -85,7 +85,7 @@ class Clustering(keras.callbacks.Callback):
 
 
 def _start(kernel, clusters, keep_zeros):
-    """k-means of a kernel's weights, from tfmot's first guess (k-means++)."""
+    """Cluster a kernel's weights by k-means, initialised by tfmot (k-means++)."""
     weights = tf.convert_to_tensor(kernel)
     guess = core("KmeansPlusPlusCentroidsInitialisation")(
         weights, clusters, preserve_sparsity=keep_zeros
@@ -109,11 +109,11 @@ def _start(kernel, clusters, keep_zeros):
 
 
 def _follow(state):
-    """Take what the optimizer did to the kernel over to the values and the weights."""
+    """Apply the optimizer's update of the kernel to centroids and weights."""
     nearest = state.algorithm.get_pulling_indices(state.original)
     with tf.GradientTape() as tape:
         clustered = state.algorithm.get_clustered_weight(nearest, state.original)
-    # tfmot's rule is one of gradients; a step is the same, with another sign and size.
+    # tfmot's rule is for gradients; an update differs in sign and size only.
     values, weights = tape.gradient(
         clustered, [state.centroids, state.original], state.kernel - clustered
     )

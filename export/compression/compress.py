@@ -1,4 +1,4 @@
-"""Change a trained model, train it on, and keep what comes out: the whole way."""
+"""Compression of a trained model: change, fine-tune, evaluate, save."""
 
 import dataclasses
 import os
@@ -11,17 +11,17 @@ from . import cluster, prune, shrink
 if TYPE_CHECKING:
     from rich.console import Console
 
-HELD_OUT = 0.1  # of each class, on which the accuracies are measured
-IMAGES = 256  # pixels for the methods that look at some
+HELD_OUT = 0.1  # fraction of each class, for measuring the accuracies
+IMAGES = 256  # pixels for methods that need images
 
 
 @dataclasses.dataclass(frozen=True)
 class CompressionResult:
-    """What `compress` left.
+    """Result of `compress`.
 
     Attributes:
         path: the `.keras` file.
-        images: number of held-out images that the accuracies are of.
+        images: number of held-out images for the accuracies.
         accuracy_before, accuracy_after: top-1, in 0..1.
     """
 
@@ -43,8 +43,8 @@ def _quantize_aware(model, images, **options):
     return quantize_aware(model, images, **options)
 
 
-# Name -> function of (model, pixels, **options) to the model to train and a callback,
-# whose `strip()` ends the training, or None.
+# Name -> function of (model, pixels, **options) to the model to train, and a callback
+# whose `strip()` returns the final model, or None.
 METHODS = {
     "prune": lambda model, _, **options: (model, prune(model, **options)),
     "cluster": lambda model, _, **options: (model, cluster(model, **options)),
@@ -69,20 +69,20 @@ def compress(
     console: "Console | None" = None,
     **options: Any,
 ) -> CompressionResult:
-    """Prune, cluster, shrink or quantise a trained model, and train it on.
+    """Prune, cluster, shrink or quantise a trained model, and fine-tune it.
 
-    `out` receives `model.keras`, and the `labels.txt` that was beside the model.
+    `out` receives `model.keras`, and the `labels.txt` beside the model.
 
     Arguments:
         model: a `.keras` file of a ViT of `vit_keras`.
-        data: what it was trained on, as `vit_keras.train` takes it; of each class a
-            tenth is held out.
+        data: its training data, as for `vit_keras.train`; a tenth of each class is held
+            out.
         method: "prune", "cluster", "shrink" or "qat".
-        out: folder to write to; made if missing.
-        epochs: passes over the images.
-        learning_rate: peak rate.
+        out: folder to write to; created if missing.
+        epochs: number of epochs.
+        learning_rate: peak learning rate.
         batch_size: images per step.
-        distil: also learn the outputs of the model as it was.
+        distil: whether to distil from the original model as well.
         console: for messages and progress; None means the terminal.
         **options: of `export.prune`, `cluster`, `shrink` or `quantize_aware`.
 
@@ -91,10 +91,10 @@ def compress(
 
     Raises:
         ValueError: an argument is unknown, or does not fit the model or the data.
-        FileNotFoundError: there is no such model or data.
-        FileExistsError: `out` holds a model already.
+        FileNotFoundError: the model or the data do not exist.
+        FileExistsError: `out` contains a model already.
         MissingDependency: the extra "qat" is not installed.
-        FloatingPointError: the loss is no longer a number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     if method not in METHODS:
         raise ValueError(
@@ -130,7 +130,7 @@ def compress(
     pixels = images.prepare(some, config.image_size, config.preprocessing)[0].images
 
     before = accuracy(outputs_on(loaded, held_out), held_out.labels)
-    if method == "qat":  # it has its own, beside the labels' loss
+    if method == "qat":  # it has its own distillation loss
         options |= {} if distil else {"distillation": 0.0}
     changed, callback = METHODS[method](loaded, pixels, **options)
     recipe = RECIPE.replace(

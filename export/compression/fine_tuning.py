@@ -1,4 +1,4 @@
-"""Training an existing model a little further, with the trainer of `vit_keras`."""
+"""Fine-tuning of an existing model, with the trainer of `vit_keras`."""
 
 import keras
 from rich.console import Console
@@ -11,7 +11,7 @@ from vit_keras.training.recipe import Recipe
 from vit_keras.training.steps import checkpoint_intervals
 from vit_keras.training.stream import Stream
 
-# Gentle: the weights are good already, and what was cut is to be won back.
+# Gentle: the weights are trained, and only the loss of compression is to be regained.
 RECIPE = Recipe(
     epochs=3,
     learning_rate=2e-4,
@@ -27,21 +27,21 @@ RECIPE = Recipe(
 def fine_tune(
     model, dataset: Dataset, recipe: Recipe = RECIPE, callbacks=(), console=None
 ) -> keras.callbacks.History:
-    """Train a model where it stands.
+    """Fine-tune a model in place.
 
     Arguments:
-        model: of `vit_keras.create_model`, or one that shares its `config` attribute.
-        dataset: from `vit_keras.data.prepare`, to train on.
-        recipe: how; `preset`, `model`, `weights`, `ema` and what a run keeps on disk do
-            not count. With `teacher`, the model also learns that one's outputs.
+        model: from `vit_keras.create_model`, or one that shares its `config` attribute.
+        dataset: training data from `vit_keras.data.prepare`.
+        recipe: of the training; `preset`, `model`, `weights`, `ema` and the settings of
+            files are ignored. With `teacher`, its outputs are distilled.
         callbacks: of Keras, such as those of `export.prune` and `export.cluster`.
-        console: where the progress bar goes; None means the terminal.
+        console: for the progress bar; None means the terminal.
 
     Returns:
-        What `fit` returns; an epoch of it is a checkpoint interval of the recipe.
+        Keras' history; an epoch is a checkpoint interval of the recipe.
 
     Raises:
-        FloatingPointError: the loss is no longer a number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     teacher = open_teacher(recipe, model.config)
     stream = Stream(dataset, model.config, recipe, teacher=teacher)

@@ -1,4 +1,4 @@
-"""Which weights are pruned and clustered: the kernels of a model's layers."""
+"""Selection of the kernels to prune or cluster."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from . import EXCLUDED
 
 
 def kernels(model, exclude=EXCLUDED) -> dict[str, keras.Variable]:
-    """{path: kernel} of every layer that has one, but for the excluded.
+    """Return {path: kernel} of every layer with a kernel, except for excluded layers.
 
     Arguments:
         model: a built Keras model.
-        exclude: names of layers, on any level.
+        exclude: names of layers, at any depth.
 
     Raises:
-        ValueError: there is no kernel, or an excluded name is of no layer.
+        ValueError: no kernel is left, or no layer has an excluded name.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pruning by magnitude while `fit` runs."""
+"""Magnitude pruning during `fit`."""
 
 import re
 from typing import Any
@@ -10,18 +10,17 @@ import tensorflow as tf
 from .kernels import kernels
 from .tfmot_internals import core
 
-UPDATES = 16  # of the masks while the sparsity rises
+UPDATES = 16  # number of mask updates while the sparsity rises
 
 
 class Pruning(keras.callbacks.Callback):
-    """What `export.prune` returns.
+    """The callback of `export.prune`.
 
-    Before each batch the masks follow the schedule; after it the masked weights are
-    zero again, so that whoever looks at the model sees zeros. Steps go on counting
-    from one `fit` to the next.
+    Before each batch the masks follow the schedule; after it, masked weights are set to
+    zero again. Steps are counted across several calls of `fit`.
 
     Attributes:
-        target: the sparsity at the end, or None where the schedule does not tell.
+        target: the final sparsity, or None if the schedule does not say.
     """
 
     def __init__(self, model, sparsity, schedule, exclude):
@@ -37,7 +36,7 @@ class Pruning(keras.callbacks.Callback):
         self.pattern, self.target = _parse(sparsity)
         for name in ("final_sparsity", "target_sparsity"):
             self.target = getattr(schedule, name, self.target)
-        # tfmot makes a pattern's masks at its step 1 only.
+        # tfmot computes a pattern's masks at its step 1 only.
         self._step = tf.Variable(0 if self.pattern else -1, dtype="int64")
         self._update: Any = None
 
@@ -68,7 +67,7 @@ class Pruning(keras.callbacks.Callback):
         self._mask = tf.function(lambda: (pruning.weight_mask_op(), None)[1])
 
     def _default_schedule(self):
-        """From no zeros to all of them over the first half of this `fit`."""
+        """Return a schedule that reaches the sparsity after half of this `fit`."""
         if not self.params.get("steps"):
             raise ValueError(
                 "`schedule` must be given to `prune`, or `steps_per_epoch` to `fit`: "
@@ -80,7 +79,7 @@ class Pruning(keras.callbacks.Callback):
             initial_sparsity=0.0,
             final_sparsity=self.target,
             begin_step=0,
-            end_step=half // frequency * frequency,  # a step at which it updates
+            end_step=half // frequency * frequency,  # a step with an update
             frequency=frequency,
         )
 
@@ -94,7 +93,7 @@ class Pruning(keras.callbacks.Callback):
         self._mask()  # after an optimizer's moving average of the weights
 
     def sparsity(self) -> float:
-        """The share of zeros in the kernels now."""
+        """Return the fraction of zeros in the kernels."""
         zeros = sum(np.sum(np.asarray(k.value) == 0) for k in self.kernels.values())
         return float(zeros / sum(np.prod(k.shape) for k in self.kernels.values()))
 
@@ -122,7 +121,7 @@ class Pruning(keras.callbacks.Callback):
 
 
 def _parse(sparsity):
-    """((M, N) or None, share) of what the user gave."""
+    """Return ((M, N) or None, fraction) of the user's argument."""
     if sparsity is None:
         return None, None
     if isinstance(sparsity, str):

@@ -1,4 +1,4 @@
-"""Whole heads and MLP channels taken out of a Vision Transformer.
+"""Removal of whole heads and MLP channels from a Vision Transformer.
 
 Letters: T tokens, D width, H heads, d width of a head, I = H * d, M MLP width, C
 features of a layer (I or M) in groups (heads of d, channels of 1).
@@ -15,14 +15,14 @@ from vit_keras import VisionTransformer, ViTConfig, create_model, data
 from vit_keras.layers.mlp import ACTIVATIONS
 from vit_keras.preprocessing import normalize
 
-IMAGES = 256  # more hardly change what is measured
+IMAGES = 256  # more hardly change the measurement
 BATCH = 32
-ROUNDS = 64  # in which the groups of a layer are ordered
-MULTIPLE = 8  # of the MLP's width when it is chosen: what vector units like
+ROUNDS = 64  # of ordering the groups of a layer
+MULTIPLE = 8  # of a chosen MLP width: suits vector units
 
 
 def macs(config: ViTConfig) -> int:
-    """Multiplications of one image, without those of norms and activations."""
+    """Return the multiplications of one image, without norms and activations."""
     width, tokens = config.hidden_size, config.num_tokens
     inner = config.num_heads * (config.head_dim or width // config.num_heads)
     rows, columns = config.grid
@@ -37,7 +37,7 @@ def macs(config: ViTConfig) -> int:
 
 
 def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
-    """What `export.shrink` returns; its docstring says more."""
+    """Shrink a model; see `export.shrink`."""
     if not isinstance(model, VisionTransformer) or model.config is None:
         raise ValueError(
             "`model` must be a VisionTransformer of vit_keras, not one around it. "
@@ -82,7 +82,7 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
 
 
 def _fill(model, new, batches):
-    """Give the new model the weights of the old one that stay."""
+    """Give the new model the kept weights of the old one."""
     for layer in model.layers:
         if layer.weights and not _cut(layer):
             new.get_layer(layer.name).set_weights(layer.get_weights())
@@ -115,13 +115,13 @@ def _cut(layer):
 
 
 def _stream(model, batches):
-    """What enters the first block, (N, T, D) for each batch."""
+    """Return the input of the first block, (N, T, D) for each batch."""
     entry = keras.Model(model.input, model.get_layer("encoderblock_0").input)
     return [entry(batch, training=False) for batch in batches]
 
 
 def _branch(block, x):
-    """The attention branch of a block, from what enters it."""
+    """Return the output of a block's attention branch, from the block's input."""
     y = block.attention(block.norm1(x))
     return y if block.layer_scale1 is None else block.layer_scale1(y)
 
@@ -131,7 +131,7 @@ def _repeat(probe, x):
 
 
 def _heads(attention, source, probe=None):
-    """What the heads hand to `out`: (N, T, I)."""
+    """Return the input of the layer `out`: (N, T, I)."""
     query = source if probe is None else _repeat(probe, source)
     _, scores = attention(query, source, return_attention_scores=True)
     values = attention._split(attention.value(source))
@@ -140,7 +140,7 @@ def _heads(attention, source, probe=None):
 
 
 def _hidden(mlp, x):
-    """What the MLP hands to `dense2`: (N, T, M)."""
+    """Return the input of the layer `dense2`: (N, T, M)."""
     return ACTIVATIONS[mlp.activation](mlp.dense1(x))
 
 
@@ -169,15 +169,15 @@ def _fill_mlp(old, small, sources):
 
 @dataclasses.dataclass
 class Order:
-    """In which order the features of a linear layer can go, and what it costs.
+    """Order in which the features of a linear layer are removed, and the error.
 
     Attributes:
         covariance: (C, C), of the features.
         mean: (C,).
         kernel: (C, D), and `bias` (D,), of the layer.
-        groups: positions of each group's features, the first to go first.
-        errors: (groups + 1,): squared error of the layer's output, a token's mean,
-            when so many are gone and the rest is refitted.
+        groups: indices of each group's features, in order of removal.
+        errors: (groups + 1,): squared error of the layer's output, averaged over
+            tokens, after as many removals and a refit.
     """
 
     covariance: np.ndarray
@@ -188,8 +188,8 @@ class Order:
     errors: np.ndarray
 
     def keep(self, number: int):
-        """The features that stay, and the kernel and bias that read them: of all
-        linear functions of these features, the nearest to the layer's output."""
+        """Return the kept features, and the kernel and bias that read them: the best
+        linear approximation of the layer's output."""
         gone = len(self.groups) - number
         if not gone:
             return np.arange(len(self.kernel)), self.kernel, self.bias
@@ -204,14 +204,14 @@ class Order:
 def _order(dense, features, number: int) -> Order:
     """Order the features of a layer by optimal brain surgeon.
 
-    The error of leaving group g out, the rest refitted, is `trace(W_g^T inv(inv(S)_gg)
-    W_g)` for the covariance S. The least of them go, S and W are changed accordingly,
-    and the rest is measured again.
+    The error of removing group g, with a refit of the others, is `trace(W_g^T
+    inv(inv(S)_gg) W_g)` for the covariance S. The groups with the least error are
+    removed, S and W are updated, and the others are measured again.
 
     Arguments:
         dense: the layer that reads the features.
         features: batches (N, T, C).
-        number: of groups; they lie one after the other.
+        number: of groups, which are contiguous.
     """
     total: Any = 0.0
     square: Any = 0.0
@@ -225,7 +225,7 @@ def _order(dense, features, number: int) -> Order:
     mean = total / tokens
     covariance = square / tokens - np.outer(mean, mean)
     ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
-    covariance += ridge * np.eye(len(covariance))  # features that depend on others
+    covariance += ridge * np.eye(len(covariance))  # for linearly dependent features
 
     inverse, weights = np.linalg.inv(covariance), kernel.copy()
     left = np.arange(len(kernel)).reshape(number, -1)
@@ -246,7 +246,7 @@ def _order(dense, features, number: int) -> Order:
 
 
 def _choose(model, batches, ratio) -> tuple[int, int]:
-    """(heads, MLP width) of the least error that are `ratio` times cheaper."""
+    """Choose (heads, MLP width) with the least error that are `ratio` times cheaper."""
     config = model.config
     number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
     if not number or ratio <= 1:
@@ -278,14 +278,14 @@ def _choose(model, batches, ratio) -> tuple[int, int]:
                 found.append((error, kept, width))
     if not found:
         raise ValueError(
-            "`macs_ratio` must be smaller: one head and the least MLP are not that "
-            f"cheap. Received: macs_ratio={ratio!r}"
+            "`macs_ratio` must be smaller: one head and the least MLP width need more "
+            f"than that fraction of the MACs. Received: macs_ratio={ratio!r}"
         )
     return min(found)[1:]
 
 
 def _power(layer_scale, tokens):
-    """Mean square of the stream, as the branch sees it before its layer scale."""
+    """Return the mean square of the stream, relative to the branch's layer scale."""
     power = np.mean([float(ops.mean(ops.square(x))) for x in tokens])
     if layer_scale is None:
         return power

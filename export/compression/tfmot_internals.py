@@ -1,7 +1,7 @@
-"""What we use of TensorFlow Model Optimization's inside, which may change any day.
+"""Internals of TensorFlow Model Optimization in use, which may change in any release.
 
 Its public functions refuse Keras 3 models; the classes below work on plain variables.
-One file imports them, and `changes` says what another version did to them.
+Only this file imports them, and `changes` lists the differences in another version.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from ..backend import keras_3_environment
 from ..errors import MissingDependency
 
 VERSION = "0.8.1"
-# The module of each, and the arguments that we give it.
+# Module of each, and its arguments.
 USED = {
     "Pruning": (
         "pruning_impl",
@@ -50,10 +50,10 @@ USED = {
 
 
 def core(name: str) -> Any:
-    """A class of `USED`.
+    """Return a class of `USED`.
 
     Raises:
-        MissingDependency: it is not there, in this version.
+        MissingDependency: the installed version does not have it.
     """
     try:
         return _find(name)
@@ -65,9 +65,9 @@ def core(name: str) -> Any:
 
 
 def changes() -> list[str]:
-    """How the installed version differs from what we were written for; none is [].
+    """Return how the installed version differs from `VERSION`; [] if it does not.
 
-    One line for each class or method that is gone or takes other arguments.
+    One line for each class or method that is missing or has other arguments.
     """
     found = []
     for name, (_, expected) in USED.items():

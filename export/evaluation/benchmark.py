@@ -1,4 +1,4 @@
-"""Size and speed of artefacts, measured side by side."""
+"""Size and latency of artefacts, measured side by side."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ from . import runners
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """One artefact's row.
+    """Measurements of one artefact.
 
     Attributes:
         path: the artefact.
@@ -31,7 +31,7 @@ class Timing:
 
 
 def size_bytes(path) -> int:
-    """Bytes on disk of a file or of everything in a directory."""
+    """Return the bytes on disk of a file, or of everything in a directory."""
     path = pathlib.Path(path)
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.stat().st_size for f in files if f.is_file())
@@ -42,22 +42,21 @@ def benchmark(
 ) -> list[Timing]:
     """Time artefacts in their real runtimes, interleaved.
 
-    Each round runs every artefact once, so that a machine that slows down slows all
-    of them. Compare rows of one call; times of different calls or machines do not
-    compare.
+    Each round runs every artefact once, so that a slowdown of the machine affects all.
+    Compare rows of one call; times of different calls or machines are not comparable.
 
     Arguments:
         paths: `.tflite` files and SavedModel directories.
         num_threads: threads of the LiteRT interpreter.
         runs: timed rounds.
-        warmup: rounds before them.
+        warmup: untimed rounds before them.
 
     Returns:
         A `Timing` per artefact, in the order given.
 
     Raises:
         ValueError: `runs` below 1, or a file that does not load.
-        FileNotFoundError: there is no such artefact.
+        FileNotFoundError: an artefact does not exist.
     """
     if runs < 1:
         raise ValueError(f"`runs` must be at least 1. Received: runs={runs}")

@@ -1,4 +1,4 @@
-"""Whether a target supports a `.tflite` file, and what it says of it."""
+"""Check whether a target supports a `.tflite` file or SavedModel."""
 
 import collections
 import dataclasses
@@ -17,7 +17,7 @@ from .tools.tf_serving import check_saved_model
 from .verify import read_sidecar
 
 SERVING = "tf-serving"  # the target of SavedModel directories
-# Operators that keep state or leave the builtin set: a file must not have them.
+# Operators with state, outside the stateless builtin set: a file must not have them.
 STATEFUL = ("READ_VARIABLE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CALL_ONCE")
 
 MADE_SO = (
@@ -28,15 +28,15 @@ MADE_SO = (
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """Whether a target supports a file.
+    """Result of a check: whether a target supports a file.
 
     Attributes:
         target: name of the target.
         tool: the compiler, runtime or list that checked, with version or date.
-        operators: how many of each operator the file has.
-        unsupported: what the target does not support, with reason and fix; empty is
-            good.
-        facts: what the tool measured or estimated.
+        operators: count of each operator in the file.
+        unsupported: unsupported operators, with reason and fix; empty if the check
+            passed.
+        facts: measurements or estimates of the tool.
         runtime: first release of TensorFlow Lite that can open the file.
     """
 
@@ -49,12 +49,12 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether the target supports all of the file."""
+        """Whether the target supports the whole file."""
         return not self.unsupported
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is not supported, one line each."""
+        """Unsupported operators, one line each."""
         return tuple(map(str, self.unsupported))
 
     def __str__(self):
@@ -78,21 +78,21 @@ def check(
     *,
     made: dict[str, Any] | None = None,
 ) -> CheckReport:
-    """Check a file for a target, by its real compiler or runtime where there is one.
+    """Check a file for a target, with its real compiler or runtime if there is one.
 
-    The tool of each target and its options stand in `TARGETS`.
+    The tool of each target and its options are in `TARGETS`.
 
     Arguments:
         path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
         target: a name in `TARGETS`.
-        runtime: release of TensorFlow Lite that must open the file, as "2.14".
+        runtime: oldest TensorFlow Lite release that must open the file, as "2.14".
         made: how the file was made, the `plan` of its report; None reads the one in
             the JSON beside it.
 
     Raises:
-        ValueError: unknown target, or no TFLite file.
-        FileNotFoundError: there is no such file.
-        MissingDependency: the tool is not installed; the message has the pip line.
+        ValueError: the target is unknown, or the path is no TFLite file.
+        FileNotFoundError: the file does not exist.
+        MissingDependency: the tool is not installed; the message has the pip command.
     """
     if (target == SERVING) != os.path.isdir(path):
         raise ValueError(
@@ -109,7 +109,7 @@ def check(
     first = minimum_runtime(found)
     problems = [*_not_builtin(counts), *_not_loaded(path), *_too_late(found, runtime)]
     result = CheckResult("LiteRT")
-    if not problems:  # a tool may crash on what is unsupported anyway
+    if not problems:  # tools may crash on unsupported files
         result = run_checker(path, found, target)
     made = read_sidecar(path).get("plan") if made is None else made
     unsupported = tuple(_other_fix(op, made) for op in (*problems, *result.unsupported))
@@ -121,10 +121,10 @@ def check(
 def check_all(
     path: str | os.PathLike[str], runtime: str | None = None
 ) -> dict[str, CheckReport | MissingDependency]:
-    """Check a file for every device.
+    """Check a file for every target device.
 
     Returns:
-        {target: report, or the error that names a tool which is not installed}.
+        {target: report, or `MissingDependency` if its tool is not installed}.
     """
     reports: dict[str, CheckReport | MissingDependency] = {}
     for name in TARGETS:
@@ -169,7 +169,7 @@ def _not_loaded(path):
 
 
 def _too_late(found, runtime):
-    """Operators that a release of TensorFlow Lite does not have yet."""
+    """Yield operators newer than a release of TensorFlow Lite."""
     if runtime is None:
         return
     try:

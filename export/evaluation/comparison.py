@@ -1,4 +1,4 @@
-"""Two versions of an artefact side by side, before one replaces the other."""
+"""Comparison of two versions of an artefact, before one replaces the other."""
 
 import dataclasses
 import os
@@ -13,10 +13,10 @@ class Comparison:
     """The differences between two versions.
 
     Attributes:
-        parity: of the new version's outputs with the old one's.
-        old_ms, new_ms: median time of one image, both timed in one run.
-        same_labels: whether the reports beside both name the same classes, in the same
-            order; true if one of them names none.
+        parity: of the new version's outputs against the old one's.
+        old_ms, new_ms: median time of one image, timed alternately.
+        same_labels: whether the reports beside both have the same class names in the
+            same order; true if one has none.
     """
 
     parity: Parity
@@ -44,12 +44,12 @@ def compare(
 
     Arguments:
         old, new: `.tflite` files or SavedModel directories.
-        images: (N, H, W, C), what both take.
-        runs: how often each is timed.
+        images: (N, H, W, C), inputs of both.
+        runs: timed runs of each.
 
     Raises:
         ValueError: the artefacts or images do not fit each other.
-        FileNotFoundError: there is no such artefact.
+        FileNotFoundError: an artefact does not exist.
     """
     before, now = (runners.load(path)(images) for path in (old, new))
     times = [row.latency_ms for row in benchmark([old, new], runs=runs)]

@@ -1,4 +1,4 @@
-"""The LiteRT interpreter: the one place that opens it and looks inside."""
+"""Access to the LiteRT interpreter and the tensors of a file."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from ..flatbuffer.objects import pack, unpack
 
 
 def threads() -> int:
-    """Threads for work whose time is not measured: the cores that are ours, up to 4."""
+    """Return the number of threads for untimed work: available cores, up to 4."""
     try:
         return min(len(os.sched_getaffinity(0)), 4)
     except AttributeError:  # not on macOS and Windows
@@ -21,11 +21,11 @@ def threads() -> int:
 
 
 def new_interpreter(path, content=None, **options) -> Any:
-    """A LiteRT interpreter with its tensors allocated.
+    """Open a file in a LiteRT interpreter and allocate its tensors.
 
     Arguments:
         path: of the file.
-        content: bytes to open instead, made of that file.
+        content: bytes to open instead of the file, derived from it.
         **options: of LiteRT's `Interpreter`.
 
     Raises:
@@ -47,9 +47,9 @@ def new_interpreter(path, content=None, **options) -> Any:
 
 
 def operators_of(interpreter) -> list[dict[str, Any]]:
-    """The operators of an open file in order of execution, DELEGATE among them:
-    `op_name`, and `inputs` and `outputs` as indices of tensors."""
-    # LiteRT has no public way.
+    """Return the operators of an open file in order of execution, including DELEGATE:
+    `op_name`, and `inputs` and `outputs` as tensor indices."""
+    # LiteRT has no public function for this.
     return [
         {
             "op_name": op["op_name"],
@@ -61,11 +61,12 @@ def operators_of(interpreter) -> list[dict[str, Any]]:
 
 
 def open_preserving(path):
-    """An interpreter that keeps every tensor, the input's details, and those of all
-    float tensors by index. Kernels' own scratch is left out: it may hold anything."""
+    """Open a file so that every tensor is kept. Return the interpreter, the input's
+    details, and those of all float tensors by index, without kernels' scratch tensors,
+    whose values are undefined."""
     from ai_edge_litert.interpreter import OpResolverType
 
-    with warnings.catch_warnings():  # keeping all tensors is what we want here
+    with warnings.catch_warnings():  # keeping all tensors is intended
         warnings.simplefilter("ignore", UserWarning)
         interpreter = new_interpreter(
             path,
@@ -83,8 +84,8 @@ def open_preserving(path):
 
 
 def open_with_outputs(path, indices):
-    """An interpreter with some tensors as outputs of the file, and so with the default
-    kernels: values as of `open_preserving` but for rounding, in a fifth of the time."""
+    """Open a file with additional tensors as outputs, and so with the default kernels:
+    the values of `open_preserving` up to rounding, in a fifth of the time."""
     model = unpack(pathlib.Path(path).read_bytes())
     (graph,) = model.subgraphs
     graph.outputs = [*graph.outputs, *(i for i in indices if i not in graph.outputs)]
@@ -92,13 +93,13 @@ def open_with_outputs(path, indices):
 
 
 def short_name(name) -> str:
-    """The name of a tensor: its first origin, without the model's name."""
+    """Return a tensor's name without alternatives and the model's name."""
     first = name.split(";")[0]
     return first.split("/", 1)[1] if "/" in first else first
 
 
 def check_images(images, shape) -> np.ndarray:
-    """Images as an array that fits an input shape, or a ValueError."""
+    """Return images as an array that fits an input shape, or raise ValueError."""
     images = np.asarray(images)
     if images.shape[1:] != tuple(shape[1:]) or len(images) == 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""An artefact as a callable: `load(path)(images) -> outputs`."""
+"""Artefacts as callables: `load(path)(images) -> outputs`."""
 
 import pathlib
 
@@ -19,14 +19,16 @@ def load(path, num_threads=1):
         `TFLiteRunner` or `SavedModelRunner`.
 
     Raises:
-        FileNotFoundError: there is no such artefact.
+        FileNotFoundError: the artefact does not exist.
         ValueError: the file is truncated, or is no model.
     """
     path = pathlib.Path(path)
     if path.is_dir():
         return SavedModelRunner(path)
     if not path.is_file():
-        raise FileNotFoundError(f"`path` must be an artefact. Received: path='{path}'")
+        raise FileNotFoundError(
+            f"`path` must be a file or SavedModel directory. Received: path='{path}'"
+        )
     return TFLiteRunner(path, num_threads)
 
 
@@ -50,11 +52,11 @@ class TFLiteRunner:
         self.output_dtype = np.dtype(self._output["dtype"]).name
 
     def __call__(self, images):
-        """Run images of any number; the batch of the file is filled up.
+        """Run any number of images; the last batch is padded.
 
         Arguments:
-            images: (N, H, W, C), what the file takes: for files of this package raw
-                pixels 0..255. Quantised inputs are converted by the file's own scale.
+            images: (N, H, W, C), inputs of the file: for files of this package raw
+                pixels 0..255. They are quantised by the file's own scale if needed.
 
         Returns:
             float32 array (N, ...), dequantised by the file's own scale.
@@ -89,7 +91,7 @@ class TFLiteRunner:
 
 
 class SavedModelRunner:
-    """A SavedModel directory in TensorFlow's session, its signature `serving_default`.
+    """A SavedModel directory in a TensorFlow session, signature `serving_default`.
 
     Attributes:
         input_shape, output_shape: None stands for any number of images.
@@ -105,7 +107,7 @@ class SavedModelRunner:
                 f"'{path}' has: {', '.join(self._session.signatures) or 'none'}"
             )
         inputs, outputs = signature.inputs, signature.outputs
-        if "output" in outputs:  # what this package writes, perhaps beside others
+        if "output" in outputs:  # of this package, perhaps beside other outputs
             outputs = {"output": outputs["output"]}
         _check_single(path, inputs, outputs)
         ((self._name, spec),) = inputs.items()
@@ -117,7 +119,7 @@ class SavedModelRunner:
         )
 
     def __call__(self, images, batch_size=32):
-        """Run images (N, H, W, C); float32 outputs (N, ...)."""
+        """Run images (N, H, W, C); return float32 outputs (N, ...)."""
         images = check_images(images, self.input_shape).astype(self.input_dtype)
         outputs = []
         for start in range(0, len(images), batch_size):
@@ -128,7 +130,7 @@ class SavedModelRunner:
 
 
 def _shape(info):
-    """Of a TensorInfo: None for any number."""
+    """Return the shape of a TensorInfo, with None for any size."""
     return tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
 
 

@@ -1,4 +1,4 @@
-"""A SavedModel directory in TensorFlow's session, on which TF Serving runs it, too."""
+"""A SavedModel directory in a TensorFlow session, as TF Serving runs it."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ class SavedModelSession:
         signatures: {name: SignatureDef}.
 
     Raises:
-        ValueError: it is no SavedModel.
+        ValueError: the directory is no SavedModel.
         MissingDependency: TensorFlow is not installed.
     """
 
@@ -30,7 +30,7 @@ class SavedModelSession:
         self.path, self.tf = pathlib.Path(path), tf
         self.session = v1.Session(graph=tf.Graph())
         level = logger.level
-        logger.setLevel("ERROR")  # it advises a loader that the server does not use
+        logger.setLevel("ERROR")  # its warning recommends another loader
         try:
             graph = v1.saved_model.load(self.session, ["serve"], str(path))
         except (OSError, RuntimeError) as error:
@@ -44,12 +44,12 @@ class SavedModelSession:
         self.signatures = {k: v for k, v in found.items() if k not in self.HIDDEN}
 
     def run(self, name, inputs, only=None):
-        """Outputs of a signature by name.
+        """Run a signature and return its outputs by name.
 
         Arguments:
             name: of the signature.
             inputs: {name: array}.
-            only: names of the outputs that are computed; None for all.
+            only: names of the outputs to compute; None for all.
         """
         signature = self.signatures[name]
         feeds = {signature.inputs[key].name: value for key, value in inputs.items()}

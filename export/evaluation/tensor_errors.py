@@ -1,4 +1,4 @@
-"""Errors of each tensor of a quantised file, against that of the float file."""
+"""Error of each tensor of a quantised file, against the float file."""
 
 import dataclasses
 import math
@@ -8,18 +8,18 @@ import numpy as np
 from ..errors import missing
 from .interpreter import check_images, open_preserving, operators_of, short_name
 
-IMAGES = 8  # errors are averages over thousands of values of each already
+IMAGES = 8  # enough: each gives thousands of values per tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorError:
-    """How far a tensor is from that of the same name in the float file.
+    """Error of a tensor against the one of the same name in the float file.
 
     Attributes:
         name: part of the model and operation, "encoderblock_3/attention/Softmax".
-        operator: that gives it, in the file.
-        dtype: that it has in the file.
-        sqnr_db: `10 log10(sum float^2 / sum (float - it)^2)`, over the images.
+        operator: that computes it, in the quantised file.
+        dtype: in the quantised file.
+        sqnr_db: `10 log10(sum ref^2 / sum (ref - out)^2)`, over the images.
     """
 
     name: str
@@ -29,20 +29,19 @@ class TensorError:
 
 
 def tensor_errors(reference, path, images) -> list[TensorError]:
-    """Compare two files of one graph, tensor by tensor.
+    """Compare two files of one graph tensor by tensor.
 
     Arguments:
         reference: the float32 `.tflite` file.
         path: the quantised file.
-        images: (N, H, W, C), what both take; the first few are used.
+        images: (N, H, W, C), inputs of both; the first few are used.
 
     Returns:
-        Errors in order of execution; tensors that only one of the files has are left
-        out.
+        Errors in order of execution, of the tensors that both files have.
     """
     float_run, run = _Run(reference), _Run(path)
     images = check_images(images[:IMAGES], run.shape)
-    # Each time the tensor whose name both have, as early as possible.
+    # If a name occurs several times, the first tensor is compared.
     names = [name for name in run.results if name in float_run.results]
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for start in range(0, len(images), run.shape[0]):
@@ -66,16 +65,16 @@ def tensor_errors(reference, path, images) -> list[TensorError]:
 
 
 def first_wrong(errors, threshold_db) -> TensorError | None:
-    """The first tensor, in order of execution, that is below a threshold."""
+    """Return the first tensor, in order of execution, below a threshold."""
     return next((e for e in errors if e.sqnr_db < threshold_db), None)
 
 
 def plot_errors(errors, path):
-    """Draw the errors in order of execution.
+    """Plot the errors in order of execution.
 
     Arguments:
-        errors: of `tensor_errors`.
-        path: of a PNG, PDF or SVG file.
+        errors: from `tensor_errors`.
+        path: of the PNG, PDF or SVG file to write.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -112,7 +111,7 @@ class _Run:
         for op in operators_of(self.interpreter):
             for index in op["outputs"]:
                 tensor = details.get(index)
-                # A conversion in front of an operator has the name of its source.
+                # A conversion before an operator has the name of its source.
                 if tensor is None or tensor["name"] in self.results:
                     continue
                 self.results[tensor["name"]] = tensor
@@ -130,7 +129,7 @@ class _Run:
         self.interpreter.invoke()
 
     def values(self, name):
-        """A tensor as float64, dequantised by its own scale."""
+        """Return a tensor as float64, dequantised by its own scale."""
         tensor = self.results[name]
         values = self.interpreter.get_tensor(tensor["index"]).astype("float64")
         scale, zero = tensor["quantization"]

@@ -1,7 +1,6 @@
-"""Parity: whether the artefact computes what the Keras model computes."""
+"""Parity: agreement of an artefact's outputs with the Keras model's."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -22,7 +21,7 @@ LEAST_SHARE = 1e-6  # of the signal, in its power: what lies 1000 deviations fro
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How far an artefact's outputs are from the reference's.
+    """Agreement of an artefact's outputs with the reference.
 
     Attributes:
         images: number of images compared.
@@ -32,9 +31,9 @@ class Parity:
             `10 log10(sum (ref - mean)^2 / sum (ref - out)^2)`; infinite when equal. The
             mean over all values is no signal: a regression around 295 is wrong if it
             gives 295 for everything. Class scores have hardly any.
-        agreement: share of images with the same top-1 class; None if the output is
+        agreement: fraction of images with the same top-1 class; None if the output is
             not one vector of classes per image.
-        threshold_db: what `sqnr_db` must reach, or None if nothing is demanded.
+        threshold_db: minimum `sqnr_db`, or None.
     """
 
     images: int
@@ -46,13 +45,13 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether the threshold, if there is one, is met. NaN never passes."""
+        """Whether the threshold, if any, is met. NaN never passes."""
         if self.threshold_db is None:
             return not math.isnan(self.sqnr_db)
         return self.sqnr_db >= self.threshold_db
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; what is infinite or NaN, which JSON cannot hold, becomes None."""
+        """Return plain data; infinity and NaN, which JSON lacks, become None."""
         data = {**dataclasses.asdict(self), "passed": self.passed}
         for name, value in data.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -61,8 +60,8 @@ class Parity:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Parity":
-        """The parity that `to_dict` described: equal outputs have an infinite ratio,
-        broken ones NaN."""
+        """Build the parity that `to_dict` described: None becomes infinity if it
+        passed, else NaN."""
         data = dict(data)
         lost = math.inf if data.pop("passed") else math.nan
         for name in ("sqnr_db", "max_abs", "cosine"):
@@ -79,7 +78,7 @@ class Parity:
 
 
 def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
-    """Parity of two arrays (N, ...) of equal shape.
+    """Measure the parity of two arrays (N, ...) of equal shape.
 
     The mean that the signal loses is one number for all images and outputs: that of
     each class, over few images, may be most of what a classifier says.
@@ -104,7 +103,7 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
         sqnr = 10 * math.log10(signal / noise) if signal > 0 else -math.inf
     a, b = reference.reshape(len(reference), -1), outputs.reshape(len(outputs), -1)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore"):  # of infinite values it is NaN
+    with np.errstate(invalid="ignore"):  # infinite values give NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
     if reference.ndim == 2 and reference.shape[1] > 1:
@@ -134,16 +133,17 @@ def _powers(reference, error):
 
 
 def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.ndarray:
-    """The Keras model's outputs on raw pixels, computed in float32.
+    """Return the Keras model's outputs on what its user feeds it, in float32.
 
-    A model trained under mixed precision is rebuilt for this: half precision would be
-    an error of the reference, not of the artefact.
+    Half precision would be an error of the reference, not of the artefact: the layers
+    of a model trained under mixed precision compute in float32 for this.
 
     Arguments:
-        model: a Keras model.
-        images: (N, H, W, C), pixels 0..255.
-        preprocessing: a `vit_keras.Preprocessing`; None means that of the ViT in the
-            model, and if there is none, the images are passed as they are.
+        model: a functional Keras model.
+        images: (N, H, W, C), pixels 0..255, or what else the model takes.
+        preprocessing: the `vit_keras.Preprocessing` of what the user feeds; None means
+            that of a ViT that reads the model's input, and without one, the images are
+            passed as they are.
 
     Returns:
         float32 array (N, ...).
@@ -152,22 +152,25 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
 
     from vit_keras.preprocessing import normalize
 
-    from ..graph import build
+    from ..graph.model_input import read_model_input
+    from ..graph.source_model import computes_in_float32, in_float32
 
     images = check_images(images, model.input_shape)
-    preprocessing, outputs = preprocessing or build.find_preprocessing(model), []
-    if not build.computes_in_float32(model):
-        model = build.float32_copy(model)
-    run = model.predict_on_batch
-    if keras.backend.backend() == "tensorflow":  # compiling takes longer than this
-        run = functools.partial(model, training=False)
+    if preprocessing is None:
+        preprocessing = read_model_input(model).inside
+    # A file of another maker runs as it is.
+    outputs, run = [], getattr(model, "reference", None) or in_float32(model)
+    # Compiling pays on other backends only.
+    if keras.backend.backend() != "tensorflow" and computes_in_float32(model):
+        run = model.predict_on_batch
     for start in range(0, len(images), batch_size):  # never all images as float32
         chunk = images[start : start + batch_size]
-        # Filled up, so that the model is traced for one shape only.
+        # Padded, so that the model is traced for one shape only.
         filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
         if preprocessing is not None:
             filled = normalize(filled, preprocessing)
-        outputs.append(np.asarray(run(filled), "float32")[: len(chunk)])
+        values = keras.ops.convert_to_numpy(run(filled))
+        outputs.append(np.asarray(values, "float32")[: len(chunk)])
     return np.concatenate(outputs)
 
 
@@ -177,60 +180,71 @@ def verify(
     images: Any,
     *,
     scheme: str | None = None,
+    output: str | int | None = None,
+    limit: int | None = None,
     num_threads: int = 1,
 ) -> Parity:
     """Run an artefact in its real runtime and compare it with the Keras model.
 
+    The model gets what its user feeds it: pixels, where it normalises them by itself.
+
     Arguments:
-        model: the Keras model, or its outputs (N, ...) if they are at hand.
+        model: the Keras model, or its outputs (N, ...).
         path: a `.tflite` file or a SavedModel directory.
         images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
             folder, a `.npy` file, a data set, of which the test part is used.
         scheme: whose threshold must be met; None means the threshold in the JSON
             beside the artefact, if there is one.
+        output: name or index of the output in the artefact, of a model with several.
+        limit: use at most this many images, where `images` is no array.
         num_threads: threads of the interpreter.
 
     Returns:
-        `Parity`; look at `.passed`.
+        A `Parity`; its `passed` says whether the threshold is met.
 
     Raises:
-        ValueError: images, outputs or the file do not fit.
-        FileNotFoundError: there is no such artefact, or no such images.
+        ValueError: images or outputs do not fit the artefact.
+        FileNotFoundError: the artefact or the images do not exist.
     """
-    runner = runners.load(path, num_threads)
-    if not hasattr(images, "__array__"):
-        images = _open_images(model, path, images, runner.input_shape)
-    images = check_images(images, runner.input_shape)
-    reference = model if isinstance(model, np.ndarray) else predict(model, images)
-    if scheme is None:
-        threshold = read_sidecar(path).get("parity", {}).get("threshold_db")
-    else:
-        threshold = get_scheme(scheme).min_sqnr_db
-    return measure_parity(reference, runner(images), threshold)
-
-
-def _open_images(model, path, source, shape):
-    """Images of a named source, brought to the size of an artefact."""
     from vit_keras import Preprocessing, data
 
-    from ..graph import build
-
-    preprocessing = None
+    runner = runners.load(path, num_threads)
+    recorded = read_sidecar(path)
+    inside = recorded.get("preprocessing")
+    inside = reading = None if inside is None else Preprocessing(**inside)
     if not isinstance(model, np.ndarray):
-        preprocessing = build.find_preprocessing(model)
-    inside = read_sidecar(path).get("preprocessing")
-    if preprocessing is None and inside is not None:
-        preprocessing = Preprocessing(**inside)
-    return data.load_images(source, shape[1:3], preprocessing, held_out=True)
+        model, meaning = _opened(model, runner.input_shape[1:], output)
+        if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
+            inside, reading = meaning.inside, meaning.reading
+    if not hasattr(images, "__array__"):
+        size: Any = runner.input_shape[1:3]
+        images = data.load_images(images, size, reading, limit, held_out=True)
+    images = check_images(images, runner.input_shape)
+    if not isinstance(model, np.ndarray):
+        model = predict(model, images, preprocessing=inside)
+    if scheme is None:
+        threshold = recorded.get("parity", {}).get("threshold_db")
+    else:
+        threshold = get_scheme(scheme).min_sqnr_db
+    return measure_parity(model, runner(images), threshold)
+
+
+def _opened(model, shape, output):
+    """The functional model, and what its input means."""
+    from ..graph.model_input import read_model_input
+    from ..graph.source_model import as_functional
+
+    functional = as_functional(model, shape, output)
+    return functional, read_model_input(functional, original=model)
 
 
 def sidecar(path) -> pathlib.Path:
-    """Where the JSON beside an artefact is: `m.tflite` -> `m.tflite.json`."""
+    """Return the path of the JSON beside an artefact: `m.tflite` -> `m.tflite.json`."""
     path = pathlib.Path(path)
     return path.with_name(path.name + ".json")
 
 
 def read_sidecar(path) -> dict[str, Any]:
-    """The JSON beside an artefact as a dict, empty if there is none."""
+    """Read the JSON beside an artefact as a dict, empty if there is none."""
     file = sidecar(path)
     return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,1 +1,1 @@
-"""The `.tflite` file as a flatbuffer: read, changed, described."""
+"""Reading and editing `.tflite` flatbuffers."""

@@ -1,4 +1,4 @@
-"""The dtypes of a quantised file's input and output."""
+"""Input and output dtypes of a quantised file."""
 
 import copy
 
@@ -9,7 +9,7 @@ def set_io_dtypes(content, input_dtype, output_dtype) -> bytes:
     """Replace the float input and output of a quantised file by integer ones.
 
     Arguments:
-        content: of the file.
+        content: bytes of the file.
         input_dtype, output_dtype: "uint8", "int8" or "float32".
     """
     import tensorflow as tf
@@ -26,10 +26,10 @@ def set_io_dtypes(content, input_dtype, output_dtype) -> bytes:
 
 
 def _dequantize_input(content, dtype):
-    """Give a file whose first operator computes with floats an input of integers.
+    """Add a DEQUANTIZE after the input of a file that starts in float arithmetic.
 
     Returns:
-        The file, and whether it was one.
+        The file, and whether it was changed.
     """
     from ai_edge_litert import schema_py_generated as schema
 

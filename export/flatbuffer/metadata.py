@@ -1,7 +1,7 @@
-"""Reads the metadata of a `.tflite` file: name, licence, labels, what it takes.
+"""Reader of a `.tflite` file's metadata: name, licence, labels, input.
 
-The model holds a flatbuffer (`metadata_schema.py`) under the name TFLITE_METADATA; the
-files that this names, such as the labels, are in a zip archive behind the model.
+The model contains a flatbuffer (`metadata_schema.py`) named TFLITE_METADATA; files that
+it refers to, such as the labels, are in a zip archive appended to the model.
 """
 
 import json
@@ -12,23 +12,23 @@ import zipfile
 from ..errors import missing
 
 ENTRY = "TFLITE_METADATA"
-RECORD = "export.json"  # ours, in the archive: how the file was made
+RECORD = "export.json"  # of this package, in the archive: how the file was made
 
 
 def read_metadata(path) -> dict:
-    """The metadata inside a `.tflite` file, of this package or of any other.
+    """Read the metadata inside a `.tflite` file, of this package or any other.
 
     Arguments:
         path: a `.tflite` file.
 
     Returns:
-        The fields that are there, by the names of the published schema; "labels", a
-        list of class names, where the output has a file of them; and "export", how
-        `to_tflite` made the file. Empty when there is no metadata.
+        The fields that are present, by the names of the published schema; "labels", a
+        list of class names, if the output has a file of them; and "export", how
+        `to_tflite` made the file. Empty if there is no metadata.
 
     Raises:
         ValueError: the file is no TFLite flatbuffer, or is damaged.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         MissingDependency: the extra "export" is not installed.
     """
     try:
@@ -55,7 +55,7 @@ def read_metadata(path) -> dict:
 
 
 def _labels_file(metadata):
-    """Name of the file of class names of the first output, or None."""
+    """Return the name of the first output's file of class names, or None."""
     for graph in metadata.get("subgraph_metadata", ())[:1]:
         for output in graph.get("output_tensor_metadata", ())[:1]:
             for file in output.get("associated_files", ()):
@@ -65,7 +65,7 @@ def _labels_file(metadata):
 
 
 def _archived(path):
-    """{name: bytes} of the files behind a model."""
+    """Return {name: bytes} of the files appended to a model."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:

@@ -1,8 +1,8 @@
-"""The published schema of TFLite metadata as data, and a flatbuffer by it.
+"""The published schema of TFLite metadata as data, with a reader and a writer.
 
-Source: `mediapipe/tasks/metadata/metadata_schema.fbs` 1.5.0; of it, the fields that
+Source: `mediapipe/tasks/metadata/metadata_schema.fbs` 1.5.0, reduced to fields that
 1.0.0 had and images need. The only maintained package with this schema is MediaPipe
-itself (500 MB), so the part in use stands here.
+itself (500 MB), so the part in use is repeated here.
 """
 
 import enum
@@ -32,10 +32,10 @@ class ColorSpaceType(enum.IntEnum):
     GRAYSCALE = 2
 
 
-# Fields in the order of the schema, which is their number in the file; later ones that
-# nobody needs are left out. A kind is str, bytes, int (uint32), an enumeration (one
-# byte), the name of a table, [kind] for a vector, a tuple of tables for a union (two
-# numbers: which, and the table), or None for a field that is not read.
+# Fields in the order of the schema, which numbers them in the file; unused last fields
+# are left out. A kind is str, bytes, int (uint32), an enumeration (one byte), the name
+# of a table, [kind] for a vector, a tuple of tables for a union (stored as two fields:
+# type and table), or None for a field that is not read.
 SCHEMA = {
     "ModelMetadata": {
         "name": str,
@@ -77,7 +77,7 @@ SCHEMA = {
         "locale": str,
         "version": str,
     },
-    # of the model itself (`schema.fbs` of LiteRT): the way to the metadata
+    # of the model itself (`schema.fbs` of LiteRT): the path to the metadata
     "Model": {
         "version": None,
         "operator_codes": None,
@@ -93,10 +93,10 @@ SCHEMA = {
 
 
 def pack_metadata(value: dict) -> bytes:
-    """ModelMetadata as a flatbuffer.
+    """Write ModelMetadata as a flatbuffer.
 
     Arguments:
-        value: fields by name as `SCHEMA` has them; a vector is a list, an enumeration
+        value: fields by their names in `SCHEMA`; a vector is a list, an enumeration
             the name of its member, a union `{table: fields}`.
     """
     builder = flatbuffers.Builder(1024)
@@ -105,7 +105,7 @@ def pack_metadata(value: dict) -> bytes:
 
 
 def unpack_table(content, table: str) -> dict:
-    """The root table of a flatbuffer, in the form that `pack` takes.
+    """Read the root table of a flatbuffer, in the form of `pack_metadata`.
 
     Arguments:
         content: bytes or a view of them.
@@ -116,7 +116,7 @@ def unpack_table(content, table: str) -> dict:
 
 
 def _write(builder, table, value):
-    """Write a table and all below it; returns its offset."""
+    """Write a table and everything below it; return its offset."""
     slots, number = [], 0
     for name, kind in SCHEMA[table].items():
         if isinstance(kind, tuple):  # a union
@@ -139,7 +139,7 @@ def _write(builder, table, value):
 
 
 def _field(builder, kind, value):
-    """(flags, number) of a scalar, (None, offset) of anything else, written."""
+    """Write a field; return (flags, number) of a scalar, else (None, offset)."""
     if kind is int:
         return numbers.Uint32Flags, value
     if kind is str:
@@ -158,7 +158,7 @@ def _field(builder, kind, value):
 
 
 def _read(at: Table, table):
-    """The fields of a table that are present."""
+    """Read the fields of a table that are present."""
     found, number = {}, 0
     for name, kind in SCHEMA[table].items():
         offset = at.Offset(4 + 2 * number)
@@ -182,7 +182,7 @@ def _read(at: Table, table):
 
 
 def _value(at, kind, where):
-    """One value of a field or of a vector, at a position."""
+    """Read one value of a field or of a vector, at a position."""
     if kind is int:
         return at.Get(numbers.Uint32Flags, where)
     if kind is float:

@@ -1,10 +1,10 @@
-"""A `.tflite` file as Python objects that can be changed, and back."""
+"""Conversion between `.tflite` files and mutable Python objects."""
 
 import numpy as np
 
 
 def unpack(content):
-    """The model in a file, as `schema.ModelT`.
+    """Read the model in a file, as `schema.ModelT`.
 
     Arguments:
         content: bytes of the file.
@@ -13,15 +13,15 @@ def unpack(content):
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     for buffer in model.buffers:
-        # Weights that lay behind the flatbuffer come as bytes, which are packed one by
-        # one: minutes for a ViT-B.
+        # Weights stored behind the flatbuffer come as bytes objects, which are packed
+        # byte by byte: minutes for a ViT-B.
         if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
             buffer.data = np.frombuffer(buffer.data, np.uint8)
     return model
 
 
 def pack(model) -> bytes:
-    """The file of a model that `unpack` gave."""
+    """Serialise a model from `unpack`."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

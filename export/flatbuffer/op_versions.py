@@ -1,9 +1,9 @@
-"""Which version of an operator a type needs, and which runtime brought that version.
+"""Versions of operators by type, and the first runtime with each version.
 
-A table, from `op_version.cc` and `runtime_version.cc` of LiteRT (github.com/
+The table is from `op_version.cc` and `runtime_version.cc` of LiteRT (github.com/
 google-ai-edge/LiteRT, tflite/tools/versioning, read 2026-11): operator -> type of its
 first activation -> (version, first runtime). Two types stand for activations and
-weights that differ. Only what a ViT holds; a runtime that is older than a file's
+weights that differ. Only operators of ViTs are listed. A runtime older than a file's
 newest operator refuses the file.
 """
 
@@ -27,13 +27,13 @@ VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
     "EXP": {"FLOAT32": (1, "1.7"), "INT8": (2, "2.12"), "INT16": (2, "2.12")},
     "FULLY_CONNECTED": {
         "FLOAT32": (5, "2.0"),  # keeps the leading axes
-        "FLOAT32 INT8": (12, "2.17"),  # a scale per output channel
+        "FLOAT32 INT8": (12, "2.17"),  # one scale per output channel
         "FLOAT32 INT4": (12, "2.17"),
         "INT8": (5, "2.0"),
         "INT8 INT4": (10, "2.11"),
         "INT16": (11, "2.15"),
     },
-    # int16 is not in those files: the release that it was tried with.
+    # Those files do not list int16: 2.21 is the release it was tested with.
     "GELU": {"FLOAT32": (1, "2.9"), "INT8": (2, "2.9"), "INT16": (2, "2.21")},
     "LOGISTIC": {"FLOAT32": (1, "1.14"), "INT8": (2, "1.14"), "INT16": (3, "2.3")},
     "MEAN": {"FLOAT32": (1, "1.6"), "INT8": (2, "1.14"), "INT16": (3, "2.4")},
@@ -59,7 +59,7 @@ VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
 
 
 def needed(operator: str, types) -> tuple[int, str] | None:
-    """(version, first runtime) of an operator; None if the table does not know it.
+    """Return (version, first runtime) of an operator, or None if it is not listed.
 
     Arguments:
         operator: its name in `schema.fbs`.
@@ -71,5 +71,5 @@ def needed(operator: str, types) -> tuple[int, str] | None:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """A version as numbers, to compare."""
+    """Return a version as numbers, for comparison."""
     return tuple(int(part) for part in version.split("."))

@@ -1,4 +1,4 @@
-"""The operators of a `.tflite` file, and the first runtime that has them all."""
+"""Operators of a `.tflite` file, and the first runtime that supports them all."""
 
 import dataclasses
 import pathlib
@@ -18,13 +18,13 @@ class Operator:
 
 
 def read_operators(path) -> list[Operator]:
-    """The operators of the main subgraph, in order of execution.
+    """Return the operators of the main subgraph, in order of execution.
 
     Types are those of `schema.fbs`, such as "FLOAT32" and "INT8".
 
     Raises:
         ValueError: the file is no TFLite flatbuffer.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     try:
         from ai_edge_litert import schema_py_generated as schema
@@ -61,9 +61,10 @@ def read_operators(path) -> list[Operator]:
 
 
 def minimum_runtime(found: list[Operator]) -> str:
-    """The first release of TensorFlow Lite that has every operator of a file.
+    """Return the first TensorFlow Lite release that supports every operator of a file.
 
-    Every LiteRT release, counted from 1.0 again, has what TensorFlow Lite 2.17 had.
+    Every LiteRT release, numbered from 1.0 again, supports what TensorFlow Lite 2.17
+    did.
     """
     known = [row[1] for op in found if (row := needed(op.name, op.inputs)) is not None]
     return max(known, key=version_key, default="1.5")

@@ -1,4 +1,4 @@
-"""Corrections of what litert-quantizer writes: unknown operators, versions, no-ops."""
+"""Fixes around litert-quantizer: unknown operators, versions, idle QUANTIZE."""
 
 import numpy as np
 
@@ -39,11 +39,11 @@ def aliases_in(content) -> dict[str, str]:
 
 
 def replace_operators(content, names, version=1) -> bytes:
-    """Replace operators by others of the same inputs and outputs.
+    """Replace operators by others with the same inputs and outputs.
 
     Arguments:
-        content: of a file.
-        names: {operator: what replaces it}.
+        content: bytes of a file.
+        names: {operator: replacement}.
         version: of the new operators; 2 is int8.
     """
     from ai_edge_litert import schema_py_generated as schema
@@ -61,11 +61,11 @@ def replace_operators(content, names, version=1) -> bytes:
 
 
 def remove_idle_quantize(content):
-    """The file with its weights inside and without QUANTIZE that changes nothing.
+    """Move weights inside the flatbuffer, and remove QUANTIZE without effect.
 
     litert-quantizer appends the weights of larger models behind the flatbuffer, where
-    only LiteRT looks for them; here they go back inside. It also puts a QUANTIZE before
-    a concatenation where both sides have the same type, scale and zero point.
+    only LiteRT finds them. It also inserts a QUANTIZE before a concatenation even if
+    type, scale and zero point are the same on both sides.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -91,16 +91,16 @@ def remove_idle_quantize(content):
 
 
 def set_operator_versions(content):
-    """The file with operator codes and versions as its types need them."""
+    """Set operator codes and versions as the operators' types need them."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = unpack(content)
     (graph,) = model.subgraphs
     types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
-    for code in model.operatorCodes:  # where readers of before 2021 look, and OpenVINO
+    for code in model.operatorCodes:  # read by OpenVINO, and by runtimes before 2021
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    for op in graph.operators:  # the library leaves the versions of the float file
+    for op in graph.operators:  # litert-quantizer keeps the versions of the float file
         code = model.operatorCodes[op.opcodeIndex]
         inputs = [types[graph.tensors[i].type] for i in op.inputs if i >= 0]
         version, _ = needed(names[code.builtinCode], inputs) or (1, "")

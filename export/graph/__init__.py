@@ -1,1 +1,1 @@
-"""The graph that is exported, made from the trained model."""
+"""The inference graph of an exported model, built from the trained one."""

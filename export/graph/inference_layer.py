@@ -1,37 +1,34 @@
-"""The inference graph of a `Weights`: few operators, rank 4 at most, in float32."""
+"""The inference graph of `Weights`: few operators, rank 4 at most, in float32."""
 
 import keras
 from keras import ops
 
 from ..targets import GraphOptions
+from .activations import PROBABILITIES, SIGNED, activate
 from .vit_weights import Attention, Linear, Norm, Weights
 from .weight_tree import map_arrays
-
-# Ranges with which int8 kernels store what softmax and tanh give.
-PROBABILITIES = (0.0, 255 / 256)
-SIGNED = (-1.0, 127 / 128)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class InferenceViT(keras.layers.Layer):
-    """A layer that computes what a `Weights` says, written as a target takes it.
+    """A layer that computes the model of a `Weights`, written for a target.
 
     Arguments:
         weights: after its rewrites.
-        options: how to write what can be written in several ways.
+        options: how the graph is written.
         trainable: whether the weights can be trained.
-        frozen: paths of those that cannot, such as "positions".
+        frozen: paths of weights that cannot, such as "positions".
         keep: keep `weights` beside the variables, for `update`; else they are freed.
 
     Call arguments:
         images: float32 (N, H, W, C).
 
     Returns:
-        What the model returned that the weights are from.
+        The output of the model that the weights come from.
 
-    A subclass sees every tensor that an integer file gives a scale of its own
-    (`activation`), those of linear layers (`operand`, `result`) and all weights
-    (`graph_weights`), and may change them.
+    Subclasses override `activation` (every tensor with its own scale in an integer
+    file), `operand` and `result` (inputs and outputs of linear layers), and
+    `graph_weights` (all weights).
     """
 
     def __init__(
@@ -46,13 +43,13 @@ class InferenceViT(keras.layers.Layer):
         super().__init__(trainable=trainable, dtype="float32", **kwargs)
         self.frozen = frozen
         self.options = options or GraphOptions()
-        self.seen = None  # a list, to which attention adds queries, keys, values
-        self.visit = None  # a function of each linear layer and its input, beforehand
+        self.seen = None  # a list: attention appends queries, keys and values to it
+        self.visit = None  # a function, called with each linear layer and its input
         self.source_weights = weights if keep else None
         self._variables = map_arrays(weights, self._variable_of, consume=not keep)
 
     def _variable_of(self, path, array):
-        # One variable each, so that every format stores it once.
+        # One variable per array, so that every format stores it once.
         return self.add_weight(
             shape=array.shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(array, dtype),
@@ -60,7 +57,7 @@ class InferenceViT(keras.layers.Layer):
         )
 
     def update(self):
-        """Take over a change of `source_weights`."""
+        """Copy changed `source_weights` into the variables."""
         arrays, variables = [], []
         map_arrays(self.source_weights, lambda _, array: arrays.append(array))
         map_arrays(self._variables, lambda _, variable: variables.append(variable))
@@ -68,33 +65,33 @@ class InferenceViT(keras.layers.Layer):
             variable.assign(array.astype("float32"))
 
     def activation(self, x, fixed=None):
-        """A tensor of the graph, as it is.
+        """Return a tensor of the graph unchanged; hook for subclasses.
 
         Arguments:
             x: the tensor.
-            fixed: the (min, max) with which int8 kernels store it, if that does not
-                depend on the values.
+            fixed: the (min, max) of int8 kernels that do not take the range from the
+                values.
         """
         return x
 
     def operand(self, x):
-        """The input of a linear layer, as it is."""
+        """Return the input of a linear layer unchanged; hook for subclasses."""
         return x
 
     def result(self, x):
-        """The output of a linear layer: one more activation."""
+        """Return the output of a linear layer, as an activation."""
         return self.activation(x)
 
     def rsqrt(self, x):
-        """`1 / sqrt(x)`, x > 0."""
+        """Return `1 / sqrt(x)`, x > 0."""
         return ops.rsqrt(x)
 
     def graph_weights(self) -> Weights:
-        """The weights to compute with, as variables or tensors."""
+        """Return the weights to compute with, as variables or tensors."""
         return self._variables
 
     def call(self, images, training=None, mask=None):
-        # The last two are what a model around it passes to the ViT it replaces.
+        # `training` and `mask` are passed by a model around a replaced ViT.
         w = self.graph_weights()
         with keras.name_scope("embedding"):
             x = self._embed(self.activation(images), w)
@@ -103,7 +100,7 @@ class InferenceViT(keras.layers.Layer):
         read = tokens_read(w)
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
-            # Scopes name the tensors of the file, by which a diagnosis speaks of them.
+            # Scopes become tensor names of the file, which error reports show.
             with keras.name_scope(f"encoderblock_{index}"):
                 x = self._block(x, block, read if last else None)
         with keras.name_scope("top"):
@@ -131,7 +128,7 @@ class InferenceViT(keras.layers.Layer):
                 images = ops.reshape(images, (-1, rows * height, columns, channels))
             kernel = ops.reshape(w.embedding.kernel, (height, width, channels, inner))
             x = ops.conv(images, kernel, (height, width), "valid", "channels_last")
-            # Before the reshape, so that it becomes the convolution's own bias.
+            # Before the reshape, so that it is fused as the convolution's bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
         x = a(x + w.positions)
         if w.prefix.shape[0]:
@@ -142,7 +139,7 @@ class InferenceViT(keras.layers.Layer):
         return x
 
     def _block(self, x, block, tokens=None):
-        """One block; with `tokens` only so many, the first ones, are computed."""
+        """Compute one block, with `tokens` only for this many first tokens."""
         a, normed = self.activation, self.norm(x, block.norm1)
         query = normed
         if tokens is not None and tokens < x.shape[1]:
@@ -153,6 +150,8 @@ class InferenceViT(keras.layers.Layer):
         normed = self.norm(x, block.norm2)
         with keras.name_scope("mlp"):
             y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+            if block.out_activation is not None:
+                y = activate(block.out_activation, y, a, self.options.gelu)
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
     def _attention(self, query, source, attention: Attention):
@@ -176,7 +175,7 @@ class InferenceViT(keras.layers.Layer):
         return self.linear(y, attention.out)
 
     def _heads(self, x, linear, own_norm, attention):
-        """All heads' queries, keys or values (N, H, T, d)."""
+        """Return all heads' queries, keys or values (N, H, T, d)."""
         x = self.linear(x, linear)
         x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
         x = x if own_norm is None else self.norm(x, own_norm)
@@ -185,17 +184,17 @@ class InferenceViT(keras.layers.Layer):
         return ops.transpose(x, (0, 2, 1, 3))
 
     def _head(self, x, linear, own_norm, columns):
-        """One head's queries, keys or values (N, T, d)."""
+        """Return one head's queries, keys or values (N, T, d)."""
         x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
         return x if own_norm is None else self.norm(x, own_norm)
 
     def _products(self, q, k, v, scale):
-        """Attention of q (..., Q, d) over k and v (..., T, d)."""
+        """Compute attention of q (..., Q, d) over k and v (..., T, d)."""
         a = self.activation
         if scale != 1.0:
             q = a(q * scale)
         if self.options.keys_as_rows:
-            import tensorflow as tf  # of `keras.ops` none keeps the keys as they are
+            import tensorflow as tf  # `keras.ops.matmul` has no transpose argument
 
             scores = a(tf.matmul(q, k, transpose_b=True))
         else:
@@ -208,20 +207,12 @@ class InferenceViT(keras.layers.Layer):
         return a(a(ops.matmul(a(shares * root), v)) * root)
 
     def _mlp(self, x, dense1, dense2, activation):
-        hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")
-        return self.linear(hidden, dense2)
-
-    def _gelu(self, x, approximate):
-        a = self.activation
-        if self.options.gelu == "builtin":
-            return a(ops.gelu(x, approximate=approximate))
-        # Not in the order in which the converter would make it one operator again.
-        inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
-        bell = a(ops.tanh(a(x * inner)), SIGNED)
-        return a(a(x * 0.5) * a(bell + 1.0))
+        x = self.linear(x, dense1)
+        x = activate(activation, x, self.activation, self.options.gelu)
+        return self.linear(x, dense2)
 
     def norm(self, x, n: Norm):
-        """Layer norm, or RMS norm, over the last axis."""
+        """Apply a layer norm or RMS norm over the last axis."""
         with keras.name_scope("norm"):
             return self._norm(x, n)
 
@@ -238,7 +229,7 @@ class InferenceViT(keras.layers.Layer):
         return y if n.beta is None else a(y + n.beta)
 
     def linear(self, x, dense: Linear):
-        """(..., I) to (..., O)."""
+        """Apply a linear layer: (..., I) to (..., O)."""
         x, kernel = self.operand(x), dense.kernel
         if self.visit is not None:
             self.visit(dense, x)
@@ -258,7 +249,7 @@ class InferenceViT(keras.layers.Layer):
     def _top(self, x, w):
         config, a = w.config, self.activation
         pooled = w.task == "classify" and config.pooling is not None
-        if not config.fc_norm or not pooled:
+        if w.norm is not None and not (config.fc_norm and pooled):
             x = self.norm(x, w.norm)
         if not pooled:
             return x if w.unrotate is None else self.linear(x, w.unrotate)
@@ -274,7 +265,7 @@ class InferenceViT(keras.layers.Layer):
             x = self._attention(probe, patches, attention)
             x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
             x = ops.reshape(x, (-1, width))
-        if config.fc_norm:
+        if config.fc_norm and w.norm is not None:
             x = self.norm(x, w.norm)
         if w.unrotate is not None:
             x = self.linear(x, w.unrotate)
@@ -289,12 +280,12 @@ class InferenceViT(keras.layers.Layer):
 
 
 def tokens_read(w: Weights) -> int | None:
-    """How many first tokens the head reads of the last block; None for all."""
+    """Return how many first tokens of the last block the head reads; None for all."""
     if w.task != "classify" or w.config.pooling != "token":
         return None
     return 1 + (len(w.heads) > 1)
 
 
 def take(x, index):
-    """One token (N, D); an index would shrink an axis, which GPU delegates refuse."""
+    """Return one token (N, D), sliced: GPU delegates refuse to drop an axis."""
     return ops.reshape(x[:, index : index + 1], (-1, x.shape[-1]))

@@ -1,20 +1,20 @@
-"""Returns freed memory to the system.
+"""Return of freed memory to the operating system.
 
-The C library keeps what was freed for the thread that had it, and in the sizes that it
-had; the next step would take as much again.
+The C library keeps freed memory per thread and size, so that the next step would
+allocate as much again.
 """
 
 import contextlib
 import ctypes
 
-LEAST = 2**20  # bytes; trimming takes a millisecond
+LEAST = 2**20  # bytes; a trim takes a millisecond
 
 
 def trim(freed=LEAST):
-    """Return the pages that hold nothing any more. Only glibc can.
+    """Return unused pages to the system, with glibc only.
 
     Arguments:
-        freed: bytes; nothing is done for few.
+        freed: bytes that were freed; below `LEAST` nothing is done.
     """
     if freed < LEAST:
         return

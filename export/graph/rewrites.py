@@ -1,7 +1,7 @@
-"""Exact changes of the weights that make a graph cheaper or fit for int8.
+"""Exact rewrites of the weights that make a graph cheaper or fit for int8.
 
 Each function states its formula, changes a `Weights` in place, and returns whether it
-applied. What it computes stays the same but for rounding; `REWRITES` is their order.
+applied. The model's output stays the same up to rounding. `REWRITES` gives the order.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from .vit_weights import Attention, Linear, Norm, Weights
 
 
 def fold_input(weights: Weights) -> bool:
-    """Pixels' scale and offset into the patch projection: `W' = scale * W`,
-    `b' = b + offset @ W`. A norm of the patches takes them away itself if they are the
+    """Fold the pixels' scale and offset into the patch projection: `W' = scale * W`,
+    `b' = b + offset @ W`. A norm of the patches removes them itself if they are the
     same for all channels: `LN(s x + o, eps) = LN(x, eps / s^2)`."""
     if weights.scale is None or weights.offset is None:
         return False
@@ -31,22 +31,25 @@ def fold_input(weights: Weights) -> bool:
 
 
 def fold_layer_scale(weights: Weights) -> bool:
-    """`(x @ W + b) * s = x @ (W * s) + b * s`."""
+    """Fold LayerScale: `(x @ W + b) * s = x @ (W * s) + b * s`, but for one behind an
+    activation."""
     found = False
     for block in weights.blocks:
+        scale2 = None if block.out_activation else block.scale2
         for scale, writer in (
             (block.scale1, block.attention.out),
-            (block.scale2, block.dense2),
+            (scale2, block.dense2),
         ):
             if scale is not None:
                 writer.kernel, writer.bias = writer.kernel * scale, writer.bias * scale
                 found = True
-        block.scale1 = block.scale2 = None
+        block.scale1 = None
+        block.scale2 = block.scale2 if block.out_activation else None
     return found
 
 
 def fold_attention_scale(weights: Weights) -> bool:
-    """`q k^T / sqrt(d)`: the factor into the query, or into its norm."""
+    """Fold the factor of `q k^T / sqrt(d)` into the query, or into its norm."""
     for attention in attentions(weights):
         scale, norm = attention.scale, attention.query_norm
         if norm is not None:
@@ -59,13 +62,15 @@ def fold_attention_scale(weights: Weights) -> bool:
 
 
 def fold_norms(weights: Weights) -> bool:
-    """`(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the
-    offset of a norm that writes patches, into the positions that are added."""
+    """Fold gamma and beta into the readers of a norm:
+    `(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the beta
+    of a norm after the patch projection goes into the positions."""
     for block in weights.blocks:
         attention = block.attention
         _fold(block.norm1, [attention.query, attention.key, attention.value])
         _fold(block.norm2, [block.dense1])
-    _fold(weights.norm, readers(weights))
+    if weights.norm is not None:
+        _fold(weights.norm, readers(weights))
     if weights.patch_norms is not None:
         before, after = weights.patch_norms
         _fold(before, [weights.embedding])
@@ -77,9 +82,9 @@ def fold_norms(weights: Weights) -> bool:
 
 
 def drop_key_bias(weights: Weights) -> bool:
-    """`q (k + b)^T = q k^T + q b^T`: the last term is the same for every key, so the
-    softmax does not see it. Not with a norm on the keys."""
-    if weights.config.qk_norm:
+    """Drop the bias of keys: in `q (k + b)^T = q k^T + q b^T` the last term is the same
+    for every key, and the softmax ignores it. Not with a norm on the keys."""
+    if any(a.key_norm is not None for a in attentions(weights)):
         return False
     for attention in attentions(weights):
         attention.key.bias = np.zeros_like(attention.key.bias)
@@ -87,10 +92,12 @@ def drop_key_bias(weights: Weights) -> bool:
 
 
 def centre_writers(weights: Weights) -> bool:
-    """Every writer of the stream minus its mean over the output: then the stream has
-    no mean, and each norm is an RMS norm. A norm that writes to the stream itself can
-    not be centred without a product more."""
-    if weights.patch_norms or weights.pre_norm:
+    """Subtract from every writer of the residual stream its mean over the output: then
+    the stream has zero mean, and each norm is an RMS norm. A norm or activation that
+    writes to the stream cannot be centred without another product, and a reader without
+    a norm sees the mean."""
+    readable = weights.norm is not None and all(n.centred for n in norms(weights))
+    if not readable or not _written_linearly(weights):
         return False
 
     def centred(array):
@@ -103,10 +110,10 @@ def centre_writers(weights: Weights) -> bool:
 
 
 def rotate_stream(weights: Weights) -> bool:
-    """`R` orthogonal: writers `W @ R`, readers `R.T @ W`. An RMS norm without gamma
-    commutes with it, and no channel is an outlier any more (QuaRot, arXiv
-    2404.00456)."""
-    if weights.norm.centred:
+    """Rotate the residual stream by an orthogonal `R`: writers `W @ R`, readers
+    `R.T @ W`. An RMS norm without gamma commutes with it, and outliers are spread over
+    all channels (QuaRot, arXiv 2404.00456)."""
+    if weights.centred or weights.norm is None or not _written_linearly(weights):
         return False
     rotation = orthogonal(weights.config.hidden_size)
     _write(weights, lambda array: array @ rotation)
@@ -117,8 +124,8 @@ def rotate_stream(weights: Weights) -> bool:
 
 
 def rotate_heads(weights: Weights) -> bool:
-    """Per head, `R` orthogonal (d, d): `q R (k R)^T = q k^T`, and `W_v R`, `R.T W_o`.
-    Queries and keys not through their norms."""
+    """Rotate each head by an orthogonal `R` (d, d): `q R (k R)^T = q k^T`, and `W_v R`,
+    `R.T W_o`. Queries and keys with norms are left out."""
     for attention in attentions(weights):
         rotation = orthogonal(attention.head_dim)
         turned = [attention.value]
@@ -137,9 +144,9 @@ def rotate_heads(weights: Weights) -> bool:
 
 
 def shift_values(weights: Weights, means) -> bool:
-    """Attention weights sum to 1: `p @ (v - m) + m = p @ v`. The mean `m` of the values
-    goes into the output's bias, `b_o + m @ W_o`; then attention weights too small for
-    int8 lose less.
+    """Subtract the mean `m` of the values, since attention weights sum to 1:
+    `p @ (v - m) + m = p @ v`. It goes into the output's bias, `b_o + m @ W_o`; then
+    attention weights too small for int8 lose less.
 
     Arguments:
         means: (H*d,) of each block, measured on images.
@@ -152,12 +159,12 @@ def shift_values(weights: Weights, means) -> bool:
 
 
 def shift_keys(weights: Weights, means) -> bool:
-    """As `drop_key_bias`: of all biases the one that leaves the keys without a mean.
+    """Subtract the mean of the keys from their bias, by the rule of `drop_key_bias`.
 
     Arguments:
-        means: (H*d,) of each block.
+        means: (H*d,) of each block, measured on images.
     """
-    if weights.config.qk_norm:
+    if any(a.key_norm is not None for a in attentions(weights)):
         return False
     for block, mean in zip(weights.blocks, means, strict=True):
         block.attention.key.bias = block.attention.key.bias - mean
@@ -174,26 +181,26 @@ REWRITES = {
     "rotate_stream": rotate_stream,
     "rotate_heads": rotate_heads,
 }
-# Integers gain from them, floats only lose time and a little precision.
+# They help integers; floats would only lose time and a little precision.
 FOR_INTEGERS = ("rotate_stream", "rotate_heads")
-# They need the means of keys and values on images, and come after the others.
+# They need mean keys and values of images, and come after the others.
 SHIFTS = {"shift_keys": shift_keys, "shift_values": shift_values}
 
 
 def attentions(weights: Weights) -> list[Attention]:
-    """Those of the blocks, and that of the pooling."""
+    """Return the attention of every block, and of the pooling."""
     pool = [] if weights.pool is None else [weights.pool[1]]
     return [block.attention for block in weights.blocks] + pool
 
 
 def norms(weights: Weights) -> list[Norm]:
-    """Those that read the residual stream."""
+    """Return the norms that read the residual stream."""
     inner = [norm for b in weights.blocks for norm in (b.norm1, b.norm2)]
-    return [*inner, weights.norm]
+    return inner if weights.norm is None else [*inner, weights.norm]
 
 
 def readers(weights: Weights) -> list[Linear]:
-    """What reads the last norm; an identity is put there if nothing linear does."""
+    """Return the linear readers of the last norm; adds an identity if there is none."""
     if weights.pool is not None:
         return [weights.pool[1].key, weights.pool[1].value]
     if weights.unrotate is not None:
@@ -210,8 +217,8 @@ def readers(weights: Weights) -> list[Linear]:
 
 
 def orthogonal(size: int) -> np.ndarray:
-    """An orthogonal matrix (size, size) that spreads every channel over all others:
-    a Hadamard matrix with random signs, else a random one."""
+    """Return an orthogonal matrix (size, size) that spreads every channel over all:
+    a Hadamard matrix with random signs, or a random one if there is none."""
     draws = np.random.default_rng(0)
     matrix = hadamard(size)
     if matrix is None:
@@ -220,8 +227,8 @@ def orthogonal(size: int) -> np.ndarray:
 
 
 def hadamard(size: int) -> np.ndarray | None:
-    """A Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys. 1933) by
-    doubling; None if that gives none of this size."""
+    """Return a Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys.
+    1933) by doubling; None if that gives none of this size."""
     if size in (1, 2):
         return np.array([[1.0, 1.0], [1.0, -1.0]])[:size, :size]
     prime = size - 1
@@ -244,8 +251,15 @@ def _fold(norm: Norm, linears):
     norm.gamma = norm.beta = None
 
 
+def _written_linearly(weights):
+    """Whether only linear layers write to the stream."""
+    if weights.patch_norms or weights.pre_norm:
+        return False
+    return not any(block.out_activation for block in weights.blocks)
+
+
 def _write(weights, change):
-    """Apply a change of the last axis to every writer of the stream."""
+    """Apply a function of the last axis to every writer of the stream."""
     writers = [weights.embedding]
     for block in weights.blocks:
         writers += [block.attention.out, block.dense2]

@@ -1,7 +1,7 @@
-"""Rewrites that would undo pruning and clustering, whose results must last.
+"""Rewrites that would undo pruning or clustering.
 
-A compressed file is small because of zeros, or of few different values in a kernel.
-Both are read from the weights themselves.
+A compressed file is small because of zeros, or of few distinct values per kernel. Both
+are detected in the weights themselves.
 """
 
 import numpy as np
@@ -9,20 +9,20 @@ import numpy as np
 from .rewrites import attentions, norms
 from .vit_weights import Weights
 
-SPARSE = 0.05  # share of zeros that does not come by chance
-VALUES = 256  # as many as 8 bits name
+SPARSE = 0.05  # fraction of zeros above which a model counts as pruned
+VALUES = 256  # distinct values that fit in 8 bits
 
-# They add up different weights, which leaves no zeros.
+# They add different weights, which leaves no zeros.
 MIXING = ("centre_writers", "rotate_stream", "rotate_heads")
-# They multiply each row or column by another number.
+# They multiply each row or column by its own factor.
 SCALING = ("fold_layer_scale", "fold_norms")
 
 
 def rewrites_that_break_sparsity(weights: Weights) -> tuple[tuple[str, ...], str]:
-    """Names of the rewrites to leave out, and a note that tells why, or "".
+    """Return names of the rewrites to skip, and a note with the reason, or "".
 
     Arguments:
-        weights: as they were trained.
+        weights: as trained, before rewrites.
     """
     kernels = [linear.kernel for linear in _linears(weights)]
     zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
@@ -39,7 +39,7 @@ def rewrites_that_break_sparsity(weights: Weights) -> tuple[tuple[str, ...], str
 
 
 def keep_gammas(weights: Weights):
-    """Mark the norms that are not folded, so that the converter does not either."""
+    """Mark all norms `gamma_first`, so that the converter does not fold them either."""
     pool = [] if weights.pool is None else [weights.pool[2]]
     for norm in (*norms(weights), *pool):
         norm.gamma_first = True

@@ -1,9 +1,9 @@
-"""A Vision Transformer as plain arrays, which rewrites change and `emit` runs.
+"""A Vision Transformer as plain arrays, for rewrites and the inference graph.
 
 Letters: T tokens, P of them patches, D width, H heads, d width of a head, M MLP width.
 The residual stream is written to by `embedding`, `prefix`, `positions` and each block's
-`out` and `dense2`, and read through a norm by the others; every exact rewrite is a
-change of these arrays.
+`out` and `dense2`, and read through a norm by the others. An exact rewrite is a change
+of these arrays.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ import numpy as np
 class Linear:
     """`x @ kernel + bias`: kernel (I, O), bias (O,).
 
-    Kernels, nearly all of a model's memory, are kept in float32, as they were trained;
-    all other arrays are float64, so that a product with any of them is computed so.
+    Kernels, nearly all of a model's memory, stay in float32, as trained. All other
+    arrays are float64, so that products with them are computed in float64.
     """
 
     kernel: np.ndarray
@@ -30,7 +30,7 @@ class Linear:
 
     @classmethod
     def of(cls, dense) -> "Linear":
-        """Of a Keras Dense layer; a missing bias is zero."""
+        """Read a Keras Dense layer; a missing bias is zero."""
         kernel = np.asarray(dense.kernel, "float32")
         bias = np.zeros(kernel.shape[-1])
         return cls(kernel, bias if dense.bias is None else _array(dense.bias))
@@ -40,9 +40,9 @@ class Linear:
 class Norm:
     """Layer norm: gamma and beta (D,), or None once they are folded into the readers.
 
-    `centred` tells whether it subtracts the mean; without, it is an RMS norm. With
+    `centred` says whether the mean is subtracted; if not, this is an RMS norm. With
     `gamma_first` gamma multiplies before the root: the converter, which folds a factor
-    into the kernel that reads it, then has none to fold.
+    into the next kernel, then has none to fold.
     """
 
     gamma: Any
@@ -53,13 +53,13 @@ class Norm:
 
     @classmethod
     def of(cls, layer) -> "Norm":
-        """Of one of this package's LayerNormalization."""
+        """Read a LayerNormalization of this package."""
         return cls(_array(layer.gamma), _array(layer.beta), layer.epsilon)
 
 
 @dataclasses.dataclass
 class Attention:
-    """`query`, `key`, `value` (D, H*d), `out` (H*d, D); `scale` of the products."""
+    """`query`, `key`, `value` (D, H*d), `out` (H*d, D); `scale` of the scores."""
 
     query: Linear
     key: Linear
@@ -72,7 +72,7 @@ class Attention:
 
     @classmethod
     def of(cls, layer) -> "Attention":
-        """Of one of this package's MultiHeadAttention."""
+        """Read a MultiHeadAttention of this package."""
         query = Linear.of(layer.query)
         return cls(
             query=query,
@@ -87,18 +87,21 @@ class Attention:
 
     @property
     def head_dim(self) -> int:
-        """d."""
+        """Width d of a head."""
         return self.query.kernel.shape[1] // self.heads
 
     def columns(self) -> list[slice]:
-        """Where each head is in the outputs of query, key and value."""
+        """Return each head's columns in the outputs of query, key and value."""
         size = self.head_dim
         return [slice(i * size, (i + 1) * size) for i in range(self.heads)]
 
 
 @dataclasses.dataclass
 class Block:
-    """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded."""
+    """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded.
+
+    `activation` and, of what the MLP gives, `out_activation` are of `ACTIVATIONS`.
+    """
 
     norm1: Norm
     attention: Attention
@@ -108,10 +111,11 @@ class Block:
     dense2: Linear
     scale2: np.ndarray | None
     activation: str
+    out_activation: str | None = None
 
     @classmethod
     def of(cls, layer) -> "Block":
-        """Of an EncoderBlock."""
+        """Read an EncoderBlock."""
         scales = (layer.layer_scale1, layer.layer_scale2)
         scale1, scale2 = (None if s is None else _array(s.gamma) for s in scales)
         return cls(
@@ -123,24 +127,25 @@ class Block:
 
 @dataclasses.dataclass
 class Weights:
-    """All of a model.
+    """All weights of a model.
 
     Attributes:
         config: its `ViTConfig`.
         task: "classify" or "features".
-        scale, offset: (C,), of the input, or None once they are folded.
-        embedding: of a flattened patch (p*q*C, D).
-        patch_norms: before and after it, or None.
+        scale, offset: (C,), normalisation of the input, or None once they are folded.
+        embedding: projection of a flattened patch (p*q*C, D).
+        patch_norms: norms before and after it, or None.
         prefix: (T - P, D), tokens before the patches, with their positions.
         positions: (P, D).
-        pre_norm: before the first block, or None.
+        pre_norm: norm before the first block, or None.
         blocks: the encoder blocks.
-        norm: the last one, of all tokens or (`fc_norm`) of the pooled vector.
+        norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector; None for
+            features without.
         pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
             activation), or None.
-        unrotate: (D, D) and (D,) after the last norm, which leaves the rotated stream
-            where no linear layer follows; None for none.
-        pre_logits: or None.
+        unrotate: (D, D) and (D,) after the last norm, which undo the rotation of the
+            stream where no linear layer follows; or None.
+        pre_logits: hidden layer of the head, or None.
         heads: `head`, with a distillation token also `head_dist`.
     """
 
@@ -154,24 +159,29 @@ class Weights:
     positions: np.ndarray
     pre_norm: Norm | None
     blocks: list[Block]
-    norm: Norm
+    norm: Norm | None
     pool: Any
     unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
 
+    @property
+    def centred(self) -> bool:
+        """Whether any norm that reads the residual stream subtracts its mean."""
+        inner = [norm for b in self.blocks for norm in (b.norm1, b.norm2)]
+        return any(n is not None and n.centred for n in (*inner, self.norm))
 
-def read_weights(model, preprocessing) -> Weights:
+
+def read_weights(model, normalisation=None) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
         model: of `vit_keras.create_model`.
-        preprocessing: put before the first layer, or None.
+        normalisation: (scale, offset), float64 (C,) each, put before the first layer;
+            None for none.
     """
     config = model.config
-    scale, offset = (
-        (None, None) if preprocessing is None else (preprocessing.scale_and_offset())
-    )
+    scale, offset = normalisation or (None, None)
     layers = {layer.name: layer for layer in model.layers}
     first = layers["embedding"]
     width = config.hidden_size
@@ -195,7 +205,7 @@ def read_weights(model, preprocessing) -> Weights:
     has_head = pools and config.include_top
     names = [name for name in ("head", "head_dist") if has_head and name in layers]
     last = "fc_norm" if config.fc_norm and pools else "encoder_norm"
-    if last not in layers:  # features of a model that norms after pooling
+    if last not in layers:  # features of a model with `fc_norm`
         raise ValueError("`model` has no last norm; its graph stays as it is")
     return Weights(
         *(config, model.task, scale, offset),

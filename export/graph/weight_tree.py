@@ -1,4 +1,4 @@
-"""`Weights` as a tree of arrays: mapped, described without its numbers, made again."""
+"""`Weights` as a tree of arrays: mapping, description as JSON, and reconstruction."""
 
 import dataclasses
 from typing import Any
@@ -8,14 +8,14 @@ from . import vit_weights as classes
 
 
 def map_arrays(value, function, path="", consume=False):
-    """The same structure with every array, variable or tensor replaced.
+    """Replace every array, variable or tensor of a structure, and return the result.
 
     Arguments:
         value: a `Weights` or a part of one.
-        function: from the path, such as "blocks.0.dense1.kernel", and what is there,
-            to what replaces it.
-        consume: leave None where a dataclass had an array, and free its memory once
-            `function` is done with it.
+        function: from the path, such as "blocks.0.dense1.kernel", and the array to its
+            replacement.
+        consume: set the fields of the given structure to None, and free each array
+            after `function` has returned.
     """
     if hasattr(value, "shape"):
         return function(path, value)
@@ -39,7 +39,7 @@ def map_arrays(value, function, path="", consume=False):
 
 
 def outline(value) -> Any:
-    """Plain data from which `filled` makes the same structure, full of zeros."""
+    """Describe a structure as plain data, with shapes instead of arrays."""
     if hasattr(value, "shape"):
         return {"array": list(value.shape)}
     if isinstance(value, list | tuple):
@@ -53,10 +53,10 @@ def outline(value) -> Any:
 
 
 def filled(data) -> Any:
-    """The structure that `outline` described, with zeros.
+    """Build the structure that `outline` described, with zeros.
 
     Raises:
-        ValueError: it describes something else.
+        ValueError: an unknown class is named.
     """
     import numpy as np
 
@@ -73,7 +73,9 @@ def filled(data) -> Any:
     known = {c.__name__: c for c in (Preprocessing, ViTConfig)}
     known |= {n: getattr(classes, n) for n in KINDS}
     if kind not in known:
-        raise ValueError(f"`outline` must name one of {', '.join(known)}. Got: {kind}")
+        raise ValueError(
+            f"`outline` must name one of {', '.join(known)}. Received: {kind}"
+        )
     return known[kind](**{name: filled(value) for name, value in content.items()})
 
 

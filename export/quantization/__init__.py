@@ -1,1 +1,1 @@
-"""Fewer bits: calibration, and quantisation after training."""
+"""Quantisation after training and quantisation-aware training."""

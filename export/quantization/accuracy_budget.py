@@ -1,4 +1,4 @@
-"""The accuracy or SQNR demanded of an int8 file, and the file that meets it."""
+"""The accuracy or SQNR required of an int8 file, met by mixed precision."""
 
 import dataclasses
 from typing import Any
@@ -21,11 +21,11 @@ from .post_training import quantize_static
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A demand on a file.
+    """An accuracy or SQNR that a file must reach.
 
     Attributes:
-        min_sqnr: dB that the output must reach against the Keras model, or None.
-        accuracy_drop: percentage points of top-1 accuracy that may be lost, or None.
+        min_sqnr: minimum SQNR in dB against the Keras model's outputs, or None.
+        accuracy_drop: maximum loss of top-1 accuracy in percentage points, or None.
         images: pixels (N, H, W, C) to measure on.
         reference: the Keras model's outputs for these, (N, ...).
         labels: class indices (N,), for the accuracy.
@@ -39,7 +39,7 @@ class Budget:
 
     @classmethod
     def open(cls, plan: ExportPlan, inputs: ExportInputs) -> "Budget":
-        """The demand of a plan, with the images that it is measured on."""
+        """Return the budget of a plan, with the images that it is measured on."""
         model, preprocessing = inputs.model, inputs.preprocessing
         if plan.accuracy_drop is None:
             images, labels = inputs.images.pixels[:PARITY_LIMIT], None
@@ -49,7 +49,7 @@ class Budget:
         return cls(plan.min_sqnr, plan.accuracy_drop, images, reference, labels)
 
     def measure(self, path) -> float:
-        """The SQNR, or the drop of accuracy, of a file."""
+        """Measure the SQNR of a file, or its drop of accuracy."""
         outputs = runners.load(path)(self.images)
         if self.accuracy_drop is None:
             return measure_parity(self.reference, outputs).sqnr_db
@@ -57,14 +57,14 @@ class Budget:
         return 100 * (before - now)
 
     def is_met(self, value) -> bool:
-        """Whether what was measured meets the demand."""
+        """Return whether a measured value meets the budget."""
         if self.accuracy_drop is None:
             return value >= self.min_sqnr
         return value <= self.accuracy_drop
 
     @property
     def unit(self) -> str:
-        """Unit of what is measured."""
+        """Unit of the measured values."""
         return "dB" if self.accuracy_drop is None else "points"
 
     def __str__(self):
@@ -75,17 +75,17 @@ class Budget:
 
 
 def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, H, W, C) and class indices (N,) of the labelled images.
+    """Load the labelled images as pixels (N, H, W, C) and class indices (N,).
 
     Raises:
-        ValueError: they do not fit the model.
+        ValueError: the images or labels do not fit the model.
     """
-    model, preprocessing, given = inputs.model, inputs.preprocessing, inputs.evaluation
+    model, reading, given = inputs.model, inputs.reading, inputs.evaluation
     size = model.input_shape[1:3]
     if isinstance(given, tuple) and len(given) == 2:  # what the model takes, perhaps
-        images, labels = data.load_images(given[0], size, preprocessing), given[1]
+        images, labels = data.load_images(given[0], size, reading), given[1]
     else:
-        images, labels = _labelled(given, size, preprocessing, inputs.labels)
+        images, labels = _labelled(given, size, reading, inputs.labels)
     labels, classes = np.asarray(labels), model.output_shape[-1]
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -123,17 +123,17 @@ def _labelled(given, size, preprocessing, names):
 def fit_budget(
     path, ranges, overrides, plan: ExportPlan, budget: Budget
 ) -> MixedPrecision:
-    """Quantise a float file so that it meets a demand.
+    """Quantise a float file so that it meets a budget.
 
     Arguments:
         path: the float32 `.tflite` file; replaced by the quantised one.
         ranges: of its tensors.
-        overrides: of the file in which nothing falls back.
+        overrides: of the file without fallback.
         plan: of the file.
-        budget: the demand.
+        budget: the accuracy or SQNR to reach.
 
     Raises:
-        ParityError: not even everything in more bits is enough.
+        ParityError: even with all parts in higher precision the budget is not met.
     """
     precision = plan.fallback
     candidates = mixed_precision.find_parts(path, precision, plan.fallback_operators)

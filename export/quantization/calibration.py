@@ -1,4 +1,4 @@
-"""Ranges of the tensors of a float file, measured on images."""
+"""Calibration: ranges of the tensors of a float file, measured on images."""
 
 import math
 
@@ -13,31 +13,31 @@ from ..evaluation.interpreter import (
 from .clipping import RANGES, Histogram
 from .masks import Masks
 
-# Operators whose outputs are their inputs' values, reshaped or moved. Their tensors
-# must share one scale, or the quantiser has to convert between them.
+# Operators that only move or reshape values. Their inputs and outputs must share one
+# scale, or the quantiser inserts conversions.
 SAME_SCALE = ("RESHAPE", "TRANSPOSE", "CONCATENATION", "STRIDED_SLICE", "SLICE")
 
 
 def measure_ranges(
     path, images, pixels=True, method="min_max"
 ) -> dict[str, tuple[float, float]]:
-    """The range of every float tensor of a float file.
+    """Measure the range of every float tensor of a float file.
 
-    Plain minimum and maximum is the default: clipping outliers, which class and
-    register tokens carry on purpose, destroys a pre-trained ViT.
+    Minimum and maximum are the default: clipping outliers, which class and register
+    tokens carry on purpose, destroys a pre-trained ViT.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
-        images: (N, H, W, C), what the file takes.
+        images: (N, H, W, C), inputs of the file.
         pixels: whether these are pixels 0..255.
         method: a name in `RANGES`.
 
     Returns:
-        tensor name -> (min, max). Tensors that share a scale share a range, which
-        includes that of each.
+        tensor name -> (min, max). Tensors that share a scale share a range, the union
+        of theirs.
 
     Raises:
-        ValueError: a tensor is infinite or no number.
+        ValueError: a tensor has infinite or NaN values.
     """
     preserving, entry, tensors = open_preserving(path)
     groups = same_scale_groups(preserving, tensors)
@@ -64,8 +64,8 @@ def measure_ranges(
         if math.isfinite(histogram.low)  # not empty
     }
     if pixels:
-        # All values are possible, whichever these images happened to hold. With
-        # 0..255 the scale is exactly 1 and a uint8 image needs no arithmetic.
+        # Any pixel value is possible, whatever these images contain. With 0..255 the
+        # scale is exactly 1 and a uint8 image needs no arithmetic.
         ranges[entry["index"]] = (0.0, 255.0)
     for group in groups:
         measured = group & ranges.keys()
@@ -83,13 +83,13 @@ def _add(histogram, values, name):
         histogram.add(values)
     except ValueError as error:
         raise ValueError(
-            "the model must give finite values on the calibration images. "
+            "`model` must give finite values on the calibration images. "
             f"{short_name(name)} has {error}"
         ) from error
 
 
 def same_scale_groups(interpreter, indices):
-    """Sets of tensors joined by operators that only move values."""
+    """Return sets of tensors joined by operators that only move values."""
     group = {index: {index} for index in indices}
     for op in operators_of(interpreter):
         if op["op_name"] not in SAME_SCALE:

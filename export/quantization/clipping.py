@@ -1,7 +1,7 @@
-"""From the values that a tensor had on images to the range that its integers cover.
+"""Computation of a tensor's quantisation range from its calibration values.
 
-A narrow range has small steps and clips what lies beyond. `RANGES` are the ways to
-choose; every range includes zero, which integers must give exactly.
+A narrow range has small steps and clips the values beyond it. `RANGES` lists the
+methods; every range includes zero, which integers must represent exactly.
 """
 
 import math
@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-BINS = 4096  # for either sign: at least 8 to a step of int8 over all values
+BINS = 4096  # for each sign: at least 8 per int8 step over the whole range
 STEPS = 255
-SHARES = np.linspace(1, 0.3, 71)  # of the extremes that are tried
-PERCENTILE = 99.99  # of the values, half of the others beyond either end
+SHARES = np.linspace(1, 0.3, 71)  # fractions of the extremes to try
+PERCENTILE = 99.99  # of the values inside; half of the others beyond either end
 
 
 class Histogram:
-    """The values of a tensor: its extremes, and if asked for, a histogram.
+    """Extremes of a tensor's values and, optionally, their histogram.
 
-    The bins are aligned on zero. For a value beyond them all, neighbours are merged in
-    pairs, so one pass over the images is enough, in bounded memory.
+    The bins are aligned on zero. For a value beyond them, neighbours are merged in
+    pairs, so that one pass over the images is enough, in bounded memory.
 
     Arguments:
         counted: whether to keep the histogram.
 
     Attributes:
         low, high: the extremes.
-        counts: (2 * BINS,), how many values fell into each bin, or None.
+        counts: (2 * BINS,), number of values in each bin, or None.
         width: of a bin.
     """
 
@@ -36,10 +36,10 @@ class Histogram:
         self.width = np.finfo("float32").tiny
 
     def add(self, values):
-        """Take note of float values, one at least.
+        """Add float values, at least one.
 
         Raises:
-            ValueError: one is not finite.
+            ValueError: a value is not finite.
         """
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -55,7 +55,7 @@ class Histogram:
         self.counts += np.bincount(index, minlength=2 * BINS)
 
     def _widen(self, times):
-        """Bins of `2 ** times` the width."""
+        """Multiply the width of the bins by `2 ** times`."""
         for _ in range(times):
             merged = self.counts.reshape(-1, 2).sum(1)
             self.counts = np.pad(merged, BINS // 2)
@@ -63,18 +63,18 @@ class Histogram:
 
     @property
     def centres(self):
-        """(2 * BINS,), of the bins."""
+        """Centres of the bins, (2 * BINS,)."""
         return (np.arange(2 * BINS) - BINS + 0.5) * self.width
 
 
 def min_max(seen: Histogram) -> tuple[float, float]:
-    """The extremes: nothing is clipped."""
+    """Return the extremes: nothing is clipped."""
     return seen.low, seen.high
 
 
 def mse(seen: Histogram) -> tuple[float, float]:
-    """Where the squared error of int8 is least: first the upper end, then the lower,
-    each of `SHARES` of the extreme."""
+    """Return the range with the least squared error of int8: first the upper end is
+    chosen, then the lower, each among `SHARES` of the extreme."""
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     filled = seen.counts > 0
     values, counts = seen.centres[filled], seen.counts[filled]
@@ -91,7 +91,7 @@ def mse(seen: Histogram) -> tuple[float, float]:
 
 
 def percentile(seen: Histogram) -> tuple[float, float]:
-    """The range that includes `PERCENTILE` percent of the values."""
+    """Return the range that includes `PERCENTILE` percent of the values."""
     cut = (1 - PERCENTILE / 100) / 2
     shares = np.cumsum(seen.counts) / np.sum(seen.counts)
     first = np.searchsorted(shares, cut, side="right")

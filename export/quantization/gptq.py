@@ -1,8 +1,8 @@
-"""Weights rounded so that the errors of a layer's outputs cancel.
+"""GPTQ: weight rounding that cancels the errors of a layer's outputs.
 
-GPTQ (arXiv 2210.17323): the weights of one input after the other are rounded, and those
-of the inputs to come make up for the error, as far as these inputs go together on real
-images. What is left lies on the grid that the quantiser finds again by itself.
+GPTQ (arXiv 2210.17323) rounds the weights of one input after another, and adjusts those
+of the remaining inputs to compensate, according to the inputs' correlation on images.
+The result lies on the grid that the quantiser computes by itself.
 """
 
 import dataclasses
@@ -10,20 +10,20 @@ import dataclasses
 import einops
 import numpy as np
 
-DAMPING = 0.01  # of the mean diagonal, as in the paper
-SHARES = np.linspace(1, 0.7, 13)  # of the greatest weight, tried as the last step
-SPAN = 32  # inputs, after which the others make up for their errors together
+DAMPING = 0.01  # times the mean diagonal, as in the paper
+SHARES = np.linspace(1, 0.7, 13)  # fractions of the greatest weight, tried as range
+SPAN = 32  # inputs per block; later blocks are adjusted after each
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """How the weights of a scheme are stored, and which of them to round here.
+    """Integer grid of a scheme's weights, and the layers to round.
 
     Arguments:
-        last: the greatest integer, 7 of int4; the least is its negative.
-        block: how many inputs share a scale, for each output; None for all.
+        last: the greatest integer, such as 7 for int4; the least is its negative.
+        block: number of inputs that share a scale, for each output; None for all.
         layers: "convolution", the patch projection, or "linear", the others.
-        patches: how many are enough to see which inputs go together.
+        patches: number of patches that give the inputs' correlation.
     """
 
     last: int
@@ -32,7 +32,7 @@ class Grid:
     patches: int
 
     def scale(self, peaks):
-        """Of blocks whose greatest absolute weights these are, as stored."""
+        """Return the stored scales of blocks with these greatest absolute weights."""
         scale = np.asarray(peaks / self.last, "float32")
         if self.block is not None:  # in float16, with the mantissa of bfloat16
             import ml_dtypes
@@ -43,7 +43,7 @@ class Grid:
 
 # Name of the weights in `SCHEMES` -> grid. In int8 the patch projection loses more than
 # all other layers together: neighbouring pixels are alike, so its errors add up. With
-# int4 it stays in float.
+# int4 weights it stays in float.
 GRIDS = {
     "int8": Grid(last=127, block=None, layers="convolution", patches=4096),
     "int4 in blocks of 32": Grid(last=7, block=32, layers="linear", patches=16384),
@@ -51,16 +51,16 @@ GRIDS = {
 
 
 def round_weights(graph, images, grid: Grid) -> int:
-    """Round layers of a graph's ViT, each seeing what the rounded ones before it give.
+    """Round a ViT's layers in order, each on the outputs of the rounded ones before.
 
     Arguments:
-        graph: a `Graph` with a `layer`; the variables of that are changed.
-        images: (N, H, W, C), what the graph takes; the last are used, since parity
-            is measured on the first.
+        graph: a `Graph` with a `layer`, whose variables are changed.
+        images: (N, H, W, C), inputs of the graph; the last are used, since parity is
+            measured on the first.
         grid: a value of `GRIDS`.
 
     Returns:
-        How many images were used.
+        The number of images used.
     """
     layer, known = graph.layer, {}
     embedding, config = layer.graph_weights().embedding, layer.graph_weights().config
@@ -71,10 +71,10 @@ def round_weights(graph, images, grid: Grid) -> int:
 
     def visit(linear, x):
         layers = "convolution" if len(x.shape) == 4 else "linear"
-        # A linear patch projection gets a norm folded into it by the converter.
+        # The converter folds a norm into a linear patch projection.
         if layers != grid.layers or (linear is embedding) != (layers == "convolution"):
             return
-        if known.get("input") is not x:  # queries, keys and values have the same
+        if known.get("input") is not x:  # queries, keys and values share their input
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
@@ -83,7 +83,7 @@ def round_weights(graph, images, grid: Grid) -> int:
             raise _Rounded
 
     chosen = images[-max(1, grid.patches // (rows * columns)) :]
-    layer.seen, layer.visit = [], visit  # the first keeps queries, keys, values apart
+    layer.seen, layer.visit = [], visit  # `seen` turns off `heads_apart`
     try:
         graph.function(np.asarray(chosen, "float32"))
     except _Rounded:
@@ -94,11 +94,11 @@ def round_weights(graph, images, grid: Grid) -> int:
 
 
 class _Rounded(Exception):
-    """There is nothing more to round: the network behind need not be computed."""
+    """All layers are rounded: the rest of the network need not be computed."""
 
 
 def second_moment(x):
-    """`x^T x / rows` of x (rows, I), float64, with damping."""
+    """Return `x^T x / rows` of x (rows, I), float64, with damping."""
     gram = np.zeros((x.shape[1], x.shape[1]))
     for start in range(0, len(x), 1024):
         part = x[start : start + 1024]
@@ -109,18 +109,18 @@ def second_moment(x):
 
 
 def upper_factor(gram):
-    """`U` (I, I), upper triangular, with `U^T U = gram^-1`: row i tells how the inputs
-    after i make up for an error at i."""
+    """Return `U` (I, I), upper triangular, with `U^T U = gram^-1`: row i holds how the
+    inputs after i compensate for an error at i."""
     from scipy.linalg import solve_triangular
 
-    # From the last input to the first, this is the inverse of a Cholesky factor.
+    # With the inputs in reverse order, this is the inverse of a Cholesky factor.
     lower = np.linalg.cholesky(gram[::-1, ::-1])
     inverse = solve_triangular(lower, np.eye(len(gram)), lower=True)
     return np.ascontiguousarray(inverse[::-1, ::-1])
 
 
 def round_kernel(kernel, gram, factor, grid: Grid):
-    """A kernel on its grid.
+    """Round a kernel to its grid.
 
     Arguments:
         kernel: (I, O), float64.
@@ -129,8 +129,8 @@ def round_kernel(kernel, gram, factor, grid: Grid):
         grid: of the result.
 
     Returns:
-        (I, O). In each block the greatest weight is on the last step, so that whoever
-        divides by it finds the same scale.
+        (I, O). In each block the greatest weight is on the last step, so that the
+        quantiser, which divides by it, finds the same scale.
     """
     left, result = kernel.copy(), np.empty_like(kernel)
     squares, count = np.diag(gram), len(kernel)
@@ -156,8 +156,8 @@ def round_kernel(kernel, gram, factor, grid: Grid):
 
 
 def _best_scale(block, squares, grid):
-    """(O,): of the scales at or below that of the greatest weight, those with the least
-    error of plain rounding."""
+    """Return the scales (O,) with the least error of plain rounding, among those at or
+    below the scale of the greatest weight."""
     peaks = np.abs(block).max(0)
     scales = [grid.scale(peaks * share) for share in SHARES]
     best, least = scales[0], np.full(len(peaks), np.inf)

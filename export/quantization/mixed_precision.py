@@ -1,10 +1,9 @@
-"""Mixed precision: the fewest parts of an int8 file that fall back to more bits.
+"""Mixed precision: the fewest parts of an int8 file that fall back to higher precision.
 
-First the error that each part makes alone, with everything else in float. The parts
-then fall back in this order, and a list that meets the demand while half of it does not
-is searched with real files, as short as bisection finds it. Errors of parts add up
-nearly independently, which is what this order relies on (compare HAWQ, arXiv
-1905.03696, which orders by curvature).
+First the error of each part is measured with all others in float. The parts are sorted
+by it, and the shortest prefix that meets the budget is searched by doubling and
+bisection, on real files. The order relies on errors of parts adding up nearly
+independently (compare HAWQ, arXiv 1905.03696, which orders by curvature).
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ from ..resolve import only
 from .calibration import SAME_SCALE
 from .post_training import output_pattern, quantize_static
 
-IMAGES = 16  # for the order; the demand is measured on all
+IMAGES = 16  # for the order; the budget is measured on all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +31,10 @@ class Part:
     """Operators that fall back together.
 
     Attributes:
-        name: of the scope they are in, such as "encoderblock_3/attention".
-        operators: (operator, name of its output) each.
-        macs: share of the file's multiply-adds that they do.
-        values: share of the values that its operators compute.
+        name: scope of the operators, such as "encoderblock_3/attention".
+        operators: (operator, name of its output) pairs.
+        macs: fraction of the file's multiply-adds.
+        values: fraction of all values that the file computes.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Part:
     values: float = 0.0
 
     def overrides(self, activations: str) -> list[OpOverride]:
-        """Overrides that compute these operators in a precision."""
+        """Return overrides that compute these operators in a precision."""
         return [
             OpOverride(operator, output_pattern(output), activations)
             for operator, output in self.operators
@@ -53,18 +52,18 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class MixedPrecision:
-    """The parts that fell back, and why.
+    """The parts that fell back, and the measurements behind the choice.
 
     Attributes:
-        demand: in words.
-        unit: of what was measured, "dB" or "points".
+        demand: the budget, in words.
+        unit: of the measured values, "dB" or "points".
         precision: of these parts, "int16" or "float32".
         parts: their names, the most sensitive first.
-        total: number of parts there are.
-        cost: `bytes` more, and the shares of all multiply-adds (`macs`) and computed
-            values (`values`) that now have more bits.
-        sensitivity: part -> SQNR in dB of the output if this part alone is int8.
-        curve: (number of parts that fell back, what was measured) of every file tried.
+        total: number of all parts.
+        cost: additional `bytes`, and the fractions of all multiply-adds (`macs`) and
+            computed values (`values`) in higher precision.
+        sensitivity: part -> SQNR in dB of the output if only this part is int8.
+        curve: (number of parts in higher precision, measured value) per file tried.
     """
 
     demand: str
@@ -88,12 +87,12 @@ class MixedPrecision:
 
 
 def find_parts(path, precision: str, operators=None) -> list[Part]:
-    """Parts of a float file that can fall back.
+    """Return the parts of a float file that can fall back.
 
     Arguments:
         path: a float32 `.tflite` file.
         precision: "int16" or "float32".
-        operators: those that can have it; None for all.
+        operators: those that support it; None for all.
     """
     interpreter, _, tensors = open_preserving(path)
     inputs = {interpreter.get_input_details()[0]["index"]}
@@ -103,12 +102,12 @@ def find_parts(path, precision: str, operators=None) -> list[Part]:
     work = np.array([_work(op, shapes) for op in rows])
     work = work / np.maximum(work.sum(0), 1)
     last = {interpreter.get_output_details()[0]["index"]}
-    for op in reversed(rows):  # what only moves the output has its dtype
+    for op in reversed(rows):  # operators that only move the output share its dtype
         if last & set(op["outputs"]) and op["op_name"] in SAME_SCALE:
             last.add(op["inputs"][0])
     for op, shares in zip(rows, work, strict=True):
         kind, output = op["op_name"], op["outputs"][0]
-        # The input and the output of the file have dtypes of their own.
+        # Input and output of the file have fixed dtypes.
         fixed = output in last or inputs & set(op["inputs"])
         unable = operators is not None and kind not in operators
         if precision == "int16":
@@ -125,7 +124,7 @@ def find_parts(path, precision: str, operators=None) -> list[Part]:
 
 
 def _scope(name):
-    """Part of the model that a tensor is in: block and kind of layer."""
+    """Return the part of the model that a tensor is in: block and kind of layer."""
     scopes = short_name(name).split("/")[:-1]
     if len(scopes) == 1 and scopes[0].startswith("encoderblock_"):
         return f"{scopes[0]}/residual"
@@ -133,7 +132,7 @@ def _scope(name):
 
 
 def _work(op, shapes):
-    """(multiply-adds, values computed) of an operator."""
+    """Return (multiply-adds, computed values) of an operator."""
     inputs, values = op["inputs"], int(np.prod(shapes[op["outputs"][0]]))
     if op["op_name"] == "BATCH_MATMUL":
         return values * int(shapes[inputs[0]][-1]), values
@@ -143,7 +142,7 @@ def _work(op, shapes):
 
 
 def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]:
-    """SQNR in dB of the output with one part in int8 and everything else in float.
+    """Measure the SQNR in dB of the output with one part in int8 and the rest in float.
 
     Arguments:
         path: the float32 `.tflite` file.
@@ -169,25 +168,25 @@ def fewest_parts(
     measure: Callable[[Sequence[Part]], float],
     is_enough: Callable[[float], bool],
 ) -> tuple[Sequence[Part], dict[int, float]]:
-    """A short list of parts to fall back: doubled until it is enough, then halved.
+    """Find a short prefix of the parts to fall back, by doubling and bisection.
 
     Arguments:
-        order: the parts, the most sensitive first; none is known not to be enough.
-        measure: writes the file in which these parts fell back and measures it.
-        is_enough: whether that meets the demand.
+        order: the parts, the most sensitive first; no fallback is known to fail.
+        measure: writes the file with these parts in higher precision and measures it.
+        is_enough: whether a measured value meets the budget.
 
     Returns:
-        The parts, and what was measured: their number -> value. If nothing is enough,
-        all parts.
+        The parts, and the measured values: number of parts -> value. If nothing is
+        enough, all parts.
     """
     tried: dict[int, float] = {}
 
     def good(count):
-        stage(f"trying {count} of {len(order)} parts in more bits")
+        stage(f"trying {count} of {len(order)} parts in higher precision")
         tried[count] = measure(order[:count])
         return is_enough(tried[count])
 
-    low, high = 0, 1  # the least number that is enough is in (low, high]
+    low, high = 0, 1  # the least sufficient number is in (low, high]
     while not good(high):
         if high == len(order):
             return order, tried
@@ -199,5 +198,5 @@ def fewest_parts(
 
 
 def without_infinite(errors) -> dict[str, float]:
-    """Errors for JSON, which has no infinity: a part without any error is left out."""
+    """Return errors for JSON, without infinite ones (parts without any error)."""
     return {k: round(v, 2) for k, v in errors.items() if np.isfinite(v)}

@@ -1,7 +1,7 @@
 """Quantisation after training, by litert-quantizer.
 
-Our part is the ranges: the library's own calibration is a moving average, which loses
-outliers and decibels.
+Ranges come from `calibration`: the library's own calibration is a moving average, which
+clips outliers and costs decibels.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from ..flatbuffer.quantizer_fixes import (
 from ..plan import OpOverride
 
 BITS = {"int4": 4, "int8": 8, "int16": 16}
-INT4_OPERATORS = ("FULLY_CONNECTED",)  # in which LiteRT has int8 with int4 weights
+INT4_OPERATORS = ("FULLY_CONNECTED",)  # int8 with int4 weights in LiteRT
 
 
 def _library():
@@ -44,8 +44,8 @@ def _library():
 
 @contextlib.contextmanager
 def _quiet():
-    """The library prints its progress, and warns of its own way to calibrate and of
-    every entry of a recipe that a later one overrides."""
+    """Silence the library: it prints its progress, and warns of its own calibration and
+    of every recipe entry that a later one overrides."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -62,22 +62,22 @@ def _quiet():
 
 
 def quantize_weights(path, recipe_name) -> bytes:
-    """Quantised weights; activations in float, or quantised per row at run time.
+    """Quantise weights only; activations are float, or dynamic with per-token ranges.
 
     Arguments:
         path: a float32 `.tflite` file.
         recipe_name: of litert-quantizer.
 
     Returns:
-        The quantised file.
+        The quantised file, as bytes.
 
     Raises:
-        ValueError: a layer cannot be divided into the recipe's blocks.
+        ValueError: a layer's inputs are no multiple of the recipe's block size.
     """
     new_quantizer, recipe, operators, skip = _library()
     quantizer = new_quantizer(os.fspath(path), getattr(recipe, recipe_name)())
-    # Attention has no weights; a constant operand, such as the probe of attention
-    # pooling, must stay float, since there is no kernel for a mixed product.
+    # Attention products have no weights; a constant operand, such as the probe of
+    # attention pooling, stays float, since there is no kernel for a mixed product.
     quantizer.update_quantization_recipe(
         regex=".*", operation_name=operators.BATCH_MATMUL, algorithm_key=skip
     )
@@ -95,14 +95,14 @@ def quantize_weights(path, recipe_name) -> bytes:
 
 
 def output_pattern(tensor_name) -> str:
-    """The regular expression of an output's name in litert-quantizer's recipes."""
+    """Return the regular expression of an output for litert-quantizer's recipes."""
     return f"^{re.escape(tensor_name)};?$"
 
 
 def score_overrides(path) -> list[OpOverride]:
-    """Overrides that compute the scores of attention in int8 where the rest is float.
+    """Return overrides for int8 attention scores in an otherwise float file.
 
-    XNNPACK takes a product of two int8 tensors if the zero point of the right one is 0.
+    XNNPACK supports a product of two int8 tensors if the right one has zero point 0.
 
     Arguments:
         path: a float32 `.tflite` file.
@@ -127,16 +127,16 @@ def score_overrides(path) -> list[OpOverride]:
 def quantize_static(
     path, ranges, input_dtype, output_dtype, overrides: Iterable[OpOverride] = ()
 ) -> bytes:
-    """int8 weights, int8 activations: integers from input to output.
+    """Quantise weights and activations to int8: integers from input to output.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
         ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
         input_dtype, output_dtype: "uint8", "int8" or "float32".
-        overrides: for operators that differ; later ones prevail.
+        overrides: for operators that differ; the last match wins.
 
     Returns:
-        The quantised file.
+        The quantised file, as bytes.
     """
     new_quantizer, recipe, _, _ = _library()
     overrides, content = list(overrides), pathlib.Path(path).read_bytes()
@@ -146,7 +146,7 @@ def quantize_static(
     with _quiet():
         quantizer = new_quantizer(bytearray(aliased), recipe.static_wi8_ai8())
         _add_overrides(quantizer, overrides, aliases)
-        # One run on a grey image, for the names and shapes only.
+        # One run on a grey image, only for names and shapes.
         signature, entry, shape = _signature(path)
         grey = np.full(shape, 127, "float32")
         statistics = quantizer.calibrate({signature: [{entry: grey}]})
@@ -163,8 +163,8 @@ def quantize_static(
 
 
 def _add_overrides(quantizer, overrides, aliases):
-    """Write overrides into a recipe, with float input and output, so that the last step
-    can give each the wanted dtype."""
+    """Add overrides to a recipe, and keep input and output in float: `set_io_dtypes`
+    changes them last."""
     from litert_quantizer import qtyping
 
     _, _, operators, skip = _library()
@@ -191,7 +191,7 @@ def _add_overrides(quantizer, overrides, aliases):
 
 
 def _with_symmetric(path, ranges, overrides):
-    """Ranges with which right operands get the zero point 0: from -128 to 127."""
+    """Return ranges that give right operands zero point 0: from -128 to 127."""
     patterns = [row.outputs for row in overrides if row.symmetric_rhs]
     if not patterns:
         return ranges
@@ -207,8 +207,8 @@ def _with_symmetric(path, ranges, overrides):
 
 
 def _one_scale(overrides):
-    """The same overrides, where a product of two activations has one scale for either
-    even if one of them is constant: LiteRT's kernel reads no more than the first."""
+    """Return overrides with per-tensor scales for products of two activations, even if
+    one is constant: LiteRT's kernel reads only the first scale."""
     yield OpOverride("BATCH_MATMUL", granularity="TENSORWISE")
     for row in overrides:
         yield row
@@ -220,7 +220,7 @@ def _one_scale(overrides):
 
 
 def _signature(path):
-    """Name of the signature, of its input, and the input's shape."""
+    """Return the names of the signature and its input, and the input's shape."""
     interpreter = new_interpreter(path)
     ((name, ends),) = interpreter.get_signature_list().items()
     shape = interpreter.get_input_details()[0]["shape"]

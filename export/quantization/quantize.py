@@ -1,4 +1,4 @@
-"""From a converted float file to the quantised one that a plan describes."""
+"""Quantisation of a converted float file by its plan."""
 
 import dataclasses
 
@@ -14,20 +14,19 @@ from .strategies import Strategy
 def quantize(
     path, plan: ExportPlan, strategy: Strategy, budget: Budget | None = None
 ) -> tuple[MixedPrecision | None, tuple[str, ...]]:
-    """Quantise a float file in place, as far as its plan asks for it.
+    """Quantise a float file in place, as far as its plan demands.
 
     Arguments:
         path: the converted `.tflite` file.
         plan: of the file.
-        strategy: where its ranges come from.
-        budget: the demand, if the plan has one.
+        strategy: source of the ranges.
+        budget: for mixed precision, or None.
 
     Returns:
-        What fell back to more bits, where the plan demands a precision; and notes for
-        the report.
+        The parts that fell back, or None without a budget; and notes for the report.
 
     Raises:
-        ParityError: no mixed precision meets the demand.
+        ParityError: no mixed precision meets the budget.
     """
     if plan.recipe is not None:
         stage("quantising the weights")

@@ -1,6 +1,6 @@
-"""Where the integers of a file come from: after training, or from training.
+"""Strategies of quantisation: after training, or quantisation-aware training.
 
-Both answer the same three questions, so that writing a file has one way.
+Both give a graph, ranges and overrides, so that the writer treats them alike.
 """
 
 import collections
@@ -16,23 +16,23 @@ from .post_training import INT4_OPERATORS, score_overrides
 
 
 class Strategy(Protocol):
-    """How a model becomes a quantised file."""
+    """Source of a file's graph, ranges and overrides."""
 
     def graph(self) -> Graph:
-        """The float graph to convert, with notes for the report."""
+        """Return the float graph to convert, with notes for the report."""
         ...
 
     def ranges(self, path) -> dict[str, tuple[float, float]]:
-        """{name of a tensor: (min, max)} for a converted float file."""
+        """Return {tensor name: (min, max)} for a converted float file."""
         ...
 
     def overrides(self, path) -> list[OpOverride]:
-        """Operators of this file that are quantised in another way than the rest."""
+        """Return overrides for operators quantised differently from the rest."""
         ...
 
 
 class PostTraining:
-    """A float model: rewritten, its ranges measured on the calibration images.
+    """Quantisation after training, with ranges measured on calibration images.
 
     Arguments:
         plan: of the file.
@@ -43,7 +43,7 @@ class PostTraining:
         self.plan, self.inputs = plan, inputs
 
     def graph(self) -> Graph:
-        """The rewritten graph, its weights rounded where the scheme gains from it."""
+        """Return the rewritten graph, its weights rounded if the scheme needs it."""
         inputs = self.inputs
         graph = inference_graph(
             inputs.model, inputs.preprocessing, inputs.images.pixels, self.plan.graph
@@ -51,7 +51,7 @@ class PostTraining:
         return graph.with_notes(*self._round(graph))
 
     def _round(self, graph):
-        """Round weights by GPTQ; notes of what was done, or would need images."""
+        """Round weights by GPTQ; return notes of what was done, or needs images."""
         grid = GRIDS.get(self.plan.weights)
         if grid is None or graph.layer is None:
             return ()
@@ -63,26 +63,25 @@ class PostTraining:
         return (f"weights ({grid.layers}) rounded by GPTQ on {count} images",)
 
     def ranges(self, path) -> dict[str, tuple[float, float]]:
-        """Ranges of the values on the calibration images."""
+        """Measure ranges on the calibration images."""
         inputs, method = self.inputs, self.plan.calibration_method
-        pixels = inputs.preprocessing is not None
-        return measure_ranges(path, inputs.images.pixels, pixels, method)
+        return measure_ranges(path, inputs.images.pixels, inputs.takes_pixels, method)
 
     def overrides(self, path) -> list[OpOverride]:
-        """Those of the plan, and attention scores where the rest is float."""
+        """Return the plan's overrides, and those of int8 attention scores."""
         scores = score_overrides(path) if self.plan.int8_scores else ()
         return [*self.plan.overrides, *scores]
 
 
 class Trained:
-    """A model of `quantize_aware`: its grids and ranges are those that it trained.
+    """Export of a model from `quantize_aware`, with its trained grids and ranges.
 
     Arguments:
         plan: of the file.
         inputs: the `ExportInputs`, of a `QuantizedModel`.
 
     Raises:
-        ValueError: the target wants another graph than the one that was trained.
+        ValueError: the target needs another graph than the trained one.
     """
 
     def __init__(self, plan: ExportPlan, inputs: Any):
@@ -96,43 +95,43 @@ class Trained:
             )
 
     def graph(self) -> Graph:
-        """The graph of the weights, on their grids, without quantised activations."""
+        """Return the float graph, with kernels on their trained grids."""
         inference = InferenceViT(self.layer.arrays(), self.plan.graph, name="vit")
         inference.update()
         return Graph(inference, ("quantize_aware",), (_storage_of(self.layer),))
 
     def ranges(self, path) -> dict[str, tuple[float, float]]:
-        """The trained ranges."""
+        """Return the trained ranges."""
         from .aware.file_ranges import trained_ranges
 
         return trained_ranges(path, self.layer, self.inputs.images.pixels)
 
     def overrides(self, path) -> list[OpOverride]:
-        """Those of the plan, and kernels that int4 or one scale keeps as trained."""
+        """Return the plan's overrides, and those of int4 or clustered kernels."""
         from .aware.file_ranges import weight_overrides
 
         return [*self.plan.overrides, *weight_overrides(path, self.layer)]
 
 
 def choose_strategy(plan: ExportPlan, inputs: Any) -> Strategy:
-    """The strategy of a plan."""
+    """Return the strategy of a plan."""
     return (Trained if plan.trained else PostTraining)(plan, inputs)
 
 
 def register_layers(plan: ExportPlan):
-    """Register the classes of a model that was trained as integers, so that its file
-    can be opened."""
+    """Register the classes of a quantisation-aware model, so that its file can be
+    opened."""
     if plan.trained:
         from .aware import aware_model  # noqa: F401
 
 
 def _storage_of(layer) -> str:
-    """How the file stores trained kernels, for the report."""
+    """Describe for the report how the file stores trained kernels."""
     kinds = collections.Counter(
         (bits, "int4" if layer.is_int4(path) else "int8")
         for path, bits in layer.bits.items()
     )
     parts = [f"{n} kernels of {bits} bits as {t}" for (bits, t), n in kinds.items()]
     coarse = any(bits < 8 and stored == "int8" for bits, stored in kinds)
-    reason = f"; LiteRT has int4 kernels of {', '.join(INT4_OPERATORS)} alone"
+    reason = f"; LiteRT has int4 kernels only for {', '.join(INT4_OPERATORS)}"
     return f"trained as integers: {', '.join(parts)}{reason if coarse else ''}"

@@ -1,1 +1,1 @@
-"""Writing SavedModel directories for TF Serving."""
+"""Writer of SavedModel directories for TF Serving."""

@@ -1,10 +1,10 @@
-"""Ask TF Serving about images, by REST or by gRPC.
+"""Client of TF Serving for images, by REST or gRPC.
 
     python client.py MODEL photo.jpg other.png
     python client.py MODEL photo.jpg --grpc 127.0.0.1:8500
 
-REST needs nothing but Python. gRPC needs `pip install tensorflow-serving-api`, and
-saves a quarter of the bytes. An image that the server cannot read has `valid` false.
+REST needs only Python. gRPC needs `pip install tensorflow-serving-api`, and saves a
+quarter of the bytes. An image that the server cannot read has `valid` false.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import urllib.error
 import urllib.request
 
 SIGNATURE = "predict_bytes"
-MOST = 8  # images in a request: the server's max_batch_size
+MOST = 8  # images per request: the server's max_batch_size
 
 
 def by_rest(url, model, images, timeout=60):
-    """Answers to encoded images, a dict each.
+    """Request predictions for encoded images by REST; return a dict for each.
 
     Arguments:
         url: of the server, as http://127.0.0.1:8501.
@@ -50,7 +50,7 @@ def by_rest(url, model, images, timeout=60):
 
 
 def by_grpc(address, model, images, timeout=60):
-    """The same by gRPC.
+    """Request predictions by gRPC, as `by_rest` does.
 
     Arguments:
         address: of the server, as 127.0.0.1:8500.
@@ -85,7 +85,7 @@ def by_grpc(address, model, images, timeout=60):
 
 
 def describe(answer):
-    """An answer in a line: classes with their scores, or with their share of a mask."""
+    """Format an answer: classes with their scores, or with their fraction of a mask."""
     if not answer["valid"]:
         return "cannot be read as an image"
     if "masks" in answer:
@@ -101,11 +101,11 @@ def describe(answer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Ask TF Serving about images.")
-    parser.add_argument("model", help="name under which it is served")
-    parser.add_argument("images", nargs="+", type=pathlib.Path)
-    parser.add_argument("--rest", default="http://127.0.0.1:8501", help="URL")
-    parser.add_argument("--grpc", help="host:port, instead of REST")
+    parser = argparse.ArgumentParser(description="Classify images with TF Serving.")
+    parser.add_argument("model", help="name under which the model is served")
+    parser.add_argument("images", nargs="+", type=pathlib.Path, help="image files")
+    parser.add_argument("--rest", default="http://127.0.0.1:8501", help="URL for REST")
+    parser.add_argument("--grpc", help="host:port for gRPC, instead of REST")
     options = parser.parse_args()
     try:
         items = [path.read_bytes() for path in options.images]

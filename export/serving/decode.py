@@ -1,8 +1,8 @@
-"""Encoded images to pixels, in a TensorFlow graph: what a server does before the model.
+"""Decoding of images to pixels in a TensorFlow graph, on the server.
 
-The result is that of `vit_keras.preprocessing` within one grey level: the same decoder
-settings, EXIF orientation, centre crop and antialiased filter. An item that cannot be
-read never fails the others of its batch.
+The result equals `vit_keras.preprocessing` within one grey level: same decoder
+settings, EXIF orientation, centre crop and antialiased filter. An unreadable item never
+makes the others of its batch fail.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from .image_headers import (
 )
 from .resize import fit
 
-PARALLEL = 8  # images that are decoded at a time
+PARALLEL = 8  # images decoded at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What an encoded image may be; read from its header, before it is decoded.
+    """Limits of an encoded image, checked from its header before decoding.
 
     Arguments:
         max_bytes: encoded size.
@@ -48,13 +48,13 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Encoded images as the model's raw pixels.
+    """Decoding of encoded images to the model's raw pixels.
 
     Arguments:
         image_size: (height, width) of the model.
         preprocessing: `vit_keras.Preprocessing`; filter, crop and channels are used.
-        limits: what is refused.
-        exif: whether the EXIF orientation is applied, as evaluation does.
+        limits: images beyond them are refused.
+        exif: whether the EXIF orientation is applied, as in evaluation.
     """
 
     image_size: tuple[int, int]
@@ -67,12 +67,12 @@ class Decoder:
 
         Arguments:
             items: string tensor (N,).
-            decode: `self.decode`, or a graph of it that several batches share.
+            decode: `self.decode`, or its traced graph, shared by several batches.
             read: function from one item to the encoded image in it, or None.
 
         Returns:
-            (pixels float32 (N, H, W, C) in 0..255, valid bool (N,)). An item that can
-            not be read gives zeros and False.
+            (pixels float32 (N, H, W, C) in 0..255, valid bool (N,)). An unreadable item
+            gives zeros and False.
         """
         import tensorflow as tf
 
@@ -83,9 +83,9 @@ class Decoder:
         def one(index, item):
             return index, decode(item if read is None else read(item))
 
-        # `ignore_errors` is the only way a graph can catch an exception. What is lost
-        # is missing among the indices; the entry at the end keeps the batch from being
-        # empty. Images are the CPU's work on a machine with a GPU, too.
+        # `ignore_errors` is the only way to catch an exception in a graph. A dropped
+        # image is missing among the indices; the spare entry keeps the batch from being
+        # empty. Images are decoded on the CPU, also on a machine with a GPU.
         with tf.device("/CPU:0"):
             data = tf.data.Dataset
             spare = data.from_tensors((count, tf.zeros(shape)))
@@ -100,8 +100,8 @@ class Decoder:
         return tf.ensure_shape(pixels[:-1], (None, *shape)), valid[:-1]
 
     def decode(self, item):
-        """One encoded image, a string scalar, to float32 (H, W, C); raises in the
-        graph."""
+        """Decode one image, a string scalar, to float32 (H, W, C); errors are raised in
+        the graph."""
         import tensorflow as tf
 
         kind = kind_of(item)
@@ -123,7 +123,7 @@ class Decoder:
         return fit(pixels, self.image_size, self.preprocessing)
 
     def _check(self, item, kind):
-        """An operation that raises if an image is over a limit."""
+        """Return an operation that raises if an image is over a limit."""
         import tensorflow as tf
 
         height, width = tf.cond(
@@ -141,7 +141,7 @@ class Decoder:
 
 
 def turn(pixels, value):
-    """Pixels (H, W, C) as their EXIF orientation wants them."""
+    """Apply an EXIF orientation to pixels (H, W, C)."""
     import tensorflow as tf
 
     def any_of(*values):
@@ -158,7 +158,7 @@ def turn(pixels, value):
 
 
 def luma(pixels):
-    """RGB uint8 (H, W, 3) to grey (H, W, 1) with Pillow's integers (ITU-R 601)."""
+    """Convert RGB uint8 (H, W, 3) to grey (H, W, 1) by Pillow's ITU-R 601 integers."""
     import tensorflow as tf
 
     shares = tf.constant((19595, 38470, 7471), tf.int32)
@@ -167,7 +167,7 @@ def luma(pixels):
 
 
 def _rounded(grey):
-    """uint16 (H, W, 1) to the nearest of 8 bits, as three equal channels."""
+    """Round uint16 (H, W, 1) to 8 bits, as three equal channels."""
     import tensorflow as tf
 
     grey = (tf.cast(grey, tf.int32) + 128) // 257
@@ -175,7 +175,7 @@ def _rounded(grey):
 
 
 def _coloured(indices, palette):
-    """uint8 (H, W, 1) indices into a palette (n, 3) to (H, W, 3)."""
+    """Look up uint8 indices (H, W, 1) in a palette (n, 3), giving (H, W, 3)."""
     import tensorflow as tf
 
     return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))

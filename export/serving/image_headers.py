@@ -1,17 +1,17 @@
-"""What the first bytes of an encoded image say, in a TensorFlow graph."""
+"""Readers of encoded images' headers, in a TensorFlow graph."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """Where a format has its size.
+    """Position of the image size in a format's header.
 
     Arguments:
-        at, magic: what stands at the start, and where.
+        at, magic: position and value of the format's signature.
         width, height: offsets of their bytes, the least significant first.
         shift: bits to drop from the height.
-        bits: how many count.
+        bits: number of bits used.
         plus: added to both.
     """
 
@@ -24,7 +24,7 @@ class Header:
     plus: int = 0
 
 
-# JPEG has its size behind a chain of segments; TensorFlow reads it.
+# JPEG has its size behind a chain of segments; TensorFlow's own function reads it.
 JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 HEADERS = (
     Header(0, PNG, (19, 18, 17, 16), (23, 22, 21, 20)),
@@ -36,36 +36,36 @@ HEADERS = (
 )
 HEADER_BYTES = 32
 
-# What comes right before the TIFF structure with the orientation.
+# Bytes right before the TIFF structure with the orientation.
 EXIF_MARKS = (b"Exif\x00\x00", b"eXIf")  # JPEG and WebP, PNG
 ORIENTATION = 0x0112
 
-# What a decoder of TensorFlow's has to be told apart.
+# Kinds of images that need different decoders.
 OTHER, IS_JPEG, DEEP_GREY, PALETTE = range(4)
 
 
 def kind_of(item):
-    """Which of the four an encoded image is, int32 scalar."""
+    """Return which of the four kinds an encoded image is, as int32 scalar."""
     import tensorflow as tf
 
     def has(at, text):
         return tf.strings.substr(item, at, len(text)) == text
 
     kind = tf.where(has(0, JPEG), IS_JPEG, OTHER)
-    # 16 bits of one channel; 8 bits of each pixel.
+    # DEEP_GREY: one channel of 16 bits; PALETTE: 8 bits per pixel.
     kind = tf.where(has(0, PNG) & has(24, b"\x10\x00"), DEEP_GREY, kind)
     return tf.where(has(0, BMP) & has(28, b"\x08\x00"), PALETTE, kind)
 
 
 def palette_of(item):
-    """Colours of a BMP of 8 bits, uint8 (n, 3); raises in the graph if its pixels are
-    packed, which TensorFlow does not see."""
+    """Return the colours of an 8-bit BMP, uint8 (n, 3). Compressed pixels, which
+    TensorFlow does not detect, raise in the graph."""
     import tensorflow as tf
 
     def number(at):
         return tf.io.decode_raw(tf.strings.substr(item, at, 4), tf.int32)[0]
 
-    packed = tf.debugging.assert_equal(number(30), 0, "the pixels are packed")
+    packed = tf.debugging.assert_equal(number(30), 0, "the pixels are compressed")
     with tf.control_dependencies([packed]):
         raw = tf.strings.substr(item, 14 + number(14), 4 * 256)
     raw = tf.io.decode_raw(raw, tf.uint8)
@@ -73,8 +73,8 @@ def palette_of(item):
 
 
 def size_of(item):
-    """(height, width), int64 scalars, from the header of an image other than JPEG;
-    (0, 0) for what is none of them."""
+    """Return (height, width), int64 scalars, from the header of an image other than
+    JPEG; (0, 0) for unknown formats."""
     import tensorflow as tf
 
     start = tf.strings.substr(item, 0, HEADER_BYTES)
@@ -87,7 +87,7 @@ def size_of(item):
         def number(offsets, shift, row=row):
             value = sum(raw[offset] * 256**i for i, offset in enumerate(offsets))
             value = (value // 2**shift) % 2**row.bits + row.plus
-            # A BMP whose rows go down has a negative height.
+            # A BMP stored from the top down has a negative height.
             return tf.minimum(value, 2**32 - value)
 
         here = tf.strings.substr(padded, row.at, len(row.magic)) == row.magic
@@ -97,7 +97,7 @@ def size_of(item):
 
 
 def orientation(item):
-    """The EXIF orientation of an encoded image, int64 scalar 1..8; 1 if it has none."""
+    """Return the EXIF orientation of an image, int64 scalar 1..8; 1 if it has none."""
     import tensorflow as tf
 
     tail = tf.constant(b"")

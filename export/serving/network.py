@@ -1,25 +1,28 @@
-"""The network of a SavedModel: one function of pixels to all that signatures need."""
+"""The network of a SavedModel: one function of pixels for all signatures."""
 
-from ..graph.build import find_vit, float32_copy, inference_graph, normalised
+from ..graph.build import inference_graph
+from ..graph.find_vit import find_vit
+from ..graph.found_vit import normalised
+from ..graph.source_model import float32_policies
 from ..targets import GraphOptions
 
 SERVED = GraphOptions(flat_tokens=True)
 
 
 def serving_network(model, preprocessing, images, outputs):
-    """The function, and what a report says of it.
+    """Build the network's function, with facts for the report.
 
     Arguments:
         model: a checked Keras model.
-        preprocessing: `vit_keras.Preprocessing` to put inside, or None.
-        images: (N, H, W, C), to prove the rewrites on.
-        outputs: of "output", "tokens", "pooled" and "attention".
+        preprocessing: `vit_keras.Preprocessing` to include, or None.
+        images: (N, H, W, C), for checking the rewrites.
+        outputs: names among "output", "tokens", "pooled" and "attention".
 
     Returns:
         (function from float32 pixels to a dict, names of rewrites, notes).
 
     Raises:
-        ValueError: only a classifying ViT has what is wanted.
+        ValueError: other outputs than "output" need a classifying ViT.
     """
     if set(outputs) <= {"output"}:
         graph = inference_graph(model, preprocessing, images, SERVED, integers=False)
@@ -37,29 +40,32 @@ def serving_network(model, preprocessing, images, outputs):
 
 
 def _inside(model, preprocessing, outputs):
-    """The model with what is inside it; not rewritten, which changes the tokens."""
+    """Return the model with inner outputs; not rewritten, which changes the tokens."""
     import keras
     from keras import ops
 
-    copy = float32_copy(model)
-    layers = {layer.name: layer for layer in copy.layers}
+    layers = {layer.name: layer for layer in model.layers}
     blocks = [
         layer for name, layer in layers.items() if name.startswith("encoderblock")
     ]
-    top = {"output": copy.output}
+    top = {"output": model.output}
     if "head" in layers:
         top["pooled"] = layers["head"].input
-    if "encoder_norm" in layers:  # else the norm is after the pooling
+    if "encoder_norm" in layers:  # else the norm is after pooling
         top["tokens"] = layers["encoder_norm"].output
     scored = "attention" in outputs
-    front = keras.Model(copy.input, blocks[0].input)
+    front = keras.Model(model.input, blocks[0].input)
     tail = keras.Model(blocks[-1].output, top)
 
     def function(images):
+        with float32_policies(model):
+            return compute(images)
+
+    def compute(images):
         x, scores = front(images, training=False), []
         for block in blocks:
             x = block(x, training=False, return_attention_scores=scored)
-            if scored:  # they cost memory, and take a slower way
+            if scored:  # scores cost memory, and the slower attention
                 x, score = x
                 scores.append(score)
         found = tail(x, training=False)

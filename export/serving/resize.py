@@ -1,15 +1,15 @@
 """`vit_keras.preprocessing.fit` in a TensorFlow graph, equal to the last bit.
 
 Pillow resamples 8-bit images one axis after the other, with weights of 22 bits and
-integer sums (`Resample.c`). The same sums here are a product with a sparse integer
-matrix, which is exact; TensorFlow's own resizing differs by a grey level and more.
+integer sums (`Resample.c`). Here the same sums are an exact product with a sparse
+integer matrix; TensorFlow's own resizing differs by a grey level and more.
 """
 
 import dataclasses
 import math
 from typing import Any
 
-PRECISION = 22  # bits of a weight after the point
+PRECISION = 22  # fractional bits of a weight
 
 
 def _bilinear(x):
@@ -33,7 +33,7 @@ def _lanczos(x):
     return sinc(x) * sinc(x / 3.0)
 
 
-# Weight of a distance up to the second value.
+# Filter function of the distance, and its support.
 FILTERS = {
     "bilinear": (_bilinear, 1),
     "bicubic": (_bicubic, 2),
@@ -72,7 +72,7 @@ def fit(pixels, image_size, preprocessing):
         Taps.of(name, sides[axis], span[axis], size)
         for axis, size in enumerate(image_size)
     )
-    # Only what the crop reads: the rest of a long image need not be resampled.
+    # Only what the crop needs: the rest of a long image is not resampled.
     x = pixels[rows.first : rows.last, columns.first : columns.last]
     x = tf.cond(
         _rows_first(sides, image_size),
@@ -83,7 +83,7 @@ def fit(pixels, image_size, preprocessing):
 
 
 def _centres(span, size):
-    """Where the middle of each output lies among the inputs, float64 (size,)."""
+    """Return the centre of each output among the inputs, float64 (size,)."""
     import tensorflow as tf
 
     step = (span[1] - span[0]) / size
@@ -103,8 +103,8 @@ def _finished(x, image_size):
 
 
 def _rows_first(sides, image_size):
-    """Whether Pillow resamples rows before columns: since release 13, where much more
-    is lost in height. Both ways are right, but they round differently."""
+    """Return whether Pillow resamples rows before columns: since release 13, if much
+    more is lost in height. The two orders round differently."""
     import PIL
     import tensorflow as tf
 
@@ -116,11 +116,11 @@ def _rows_first(sides, image_size):
 
 @dataclasses.dataclass(frozen=True)
 class Taps:
-    """One axis of a resampling: what each output is the weighted sum of.
+    """Weights of one axis of a resampling.
 
     Attributes:
         matrix: sparse int32 (outputs, inputs from `first` to `last`).
-        first, last: the inputs that are read.
+        first, last: the range of inputs that are read.
     """
 
     matrix: Any
@@ -129,12 +129,12 @@ class Taps:
 
     @classmethod
     def of(cls, name, length, span, size) -> "Taps":
-        """Pillow's weights.
+        """Compute Pillow's weights.
 
         Arguments:
             name: of the filter.
             length: number of inputs, int32 scalar.
-            span: the part of them that becomes the output, float64 (2,).
+            span: the range of inputs to resample, float64 (2,).
             size: number of outputs, an int.
         """
         import tensorflow as tf
@@ -161,7 +161,7 @@ class Taps:
         return cls(matrix, first, last)
 
     def apply(self, x):
-        """(inputs, M, C) whole numbers to int32 (outputs, M, C) in 0..255."""
+        """Resample whole numbers (inputs, M, C) to int32 (outputs, M, C) in 0..255."""
         import tensorflow as tf
 
         _, others, channels = tf.unstack(tf.shape(x))

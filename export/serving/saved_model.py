@@ -1,4 +1,4 @@
-"""Write a SavedModel directory for TensorFlow and TF Serving, and prove it."""
+"""`to_saved_model`: write, check and publish a SavedModel for TF Serving."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from ..evaluation import runners
 from ..evaluation.verify import measure_parity, predict
 from ..graph import memory
 from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
-from ..progress import stage
+from ..progress import quietly, stage
 from ..report import ExportReport, publish, read_report, workspace
 from ..schemes import get_scheme
 from .decode import Decoder
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from vit_keras import Preprocessing
 
-BATCH = 1  # images at a time for parity: what is between the layers needs memory, too
+BATCH = 1  # images at a time for parity: activations need memory, too
 
 
 def to_saved_model(
@@ -37,34 +37,37 @@ def to_saved_model(
     exif: bool = True,
     warmup: Sequence[int] = (),
     calibration: Any = None,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: "Preprocessing | str | None" = None,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    custom_objects: dict[str, Any] | None = None,
 ) -> ExportReport:
-    """Write a SavedModel with raw pixels in, run it, and compare it with the model.
+    """Write a SavedModel that takes raw pixels, run it, and compare it with the model.
 
-    Signatures, N any number of images:
+    Signatures, with N any number of images:
 
-    - `serving_default`, always there: `images`, uint8 (N, H, W, C), or float32 for a
+    - `serving_default`, always written: `images`, uint8 (N, H, W, C), or float32 for a
       model without preprocessing, to `output`, float32 (N, ...). Other image sizes are
       refused in the graph.
     - `predict_bytes`: `image_bytes` (N,), encoded JPEG, PNG, WebP, BMP or GIF, decoded
-      and resized as evaluation does, to `logits`, `probabilities` (N, classes),
-      `top_ids` int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An
-      item that cannot be read has `valid` false, 0, -1 and "", and harms no other.
+      and resized as in evaluation, to `logits`, `probabilities` (N, classes), `top_ids`
+      int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An unreadable
+      item has `valid` false, 0, -1 and "", and does not affect the others.
     - `classify`: TF Serving's classification API: `inputs` (N,), a tf.Example each with
       the image as `image/encoded`, to `classes` and `scores` (N, top_k).
-    - `features`: `image_bytes` to `tokens` (N, T, D), those of the last norm, `pooled`
-      (N, D), what the head reads, and `valid`.
+    - `features`: `image_bytes` to `tokens` (N, T, D) after the last norm, `pooled`
+      (N, D), the head's input, and `valid`.
     - `attention`: `image_bytes` to `attention` (N, L, heads, T, T) and `valid`.
 
-    A model of classes per pixel, (N, H, W, classes), gives `masks` (N, H, W) in the
-    first two: the class of each pixel, uint8, or int32 for more than 255 classes. Those
-    of an item that cannot be read are 255, or -1.
+    For a model of classes per pixel, (N, H, W, classes), the first two return `masks`
+    (N, H, W): the class of each pixel, uint8, or int32 for more than 255 classes. Those
+    of an unreadable item are 255, or -1.
 
     Each weight is stored once. `<path>.json` beside the directory holds the report.
 
     Arguments:
-        model: a functional Keras model, on any backend, or the path of a `.keras`
-            file.
+        model: a Keras model, functional, sequential or subclassed, on any backend, or
+            the path of a `.keras` file.
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
         labels: class names, an asset of the directory; None means those of the
@@ -77,7 +80,8 @@ def to_saved_model(
         warmup: batch sizes that the server shall run before it takes requests, written
             to `assets.extra/tf_serving_warmup_requests`; needs the extra "serving".
         calibration: pixels for the parity measurement; see `to_tflite`.
-        preprocessing: for a model that does not carry its own.
+        preprocessing: for a model that does not carry its own; see `to_tflite`.
+        input_shape, output, custom_objects: see `to_tflite`.
 
     Returns:
         An `ExportReport`.
@@ -94,7 +98,12 @@ def to_saved_model(
             f"`path` must not exist; a new version needs a new directory. "
             f"Received: path='{path}'"
         )
-    user = UserInputs(model, calibration, None, preprocessing, labels)
+    user = UserInputs(
+        *(model, calibration, None, preprocessing, labels),
+        input_shape=input_shape,
+        output=output,
+        custom_objects=custom_objects,
+    )
     options = {
         "signatures": check_names(signatures, top_k),
         "top_k": top_k,
@@ -110,7 +119,7 @@ def to_saved_model(
 
 
 def answer_request(inputs, path, signatures, **options):
-    """What the child process does, see `backend`; the report is beside the result."""
+    """Answer a request of `backend.run_in_child`; the report is beside the result."""
     names = None if signatures is None else tuple(signatures)
     write_saved_model(UserInputs.restored(inputs), path, names, **options)
 
@@ -118,8 +127,8 @@ def answer_request(inputs, path, signatures, **options):
 def write_saved_model(
     user: UserInputs, path, signatures, top_k, exif, warmup
 ) -> ExportReport:
-    """Make, prove and publish the directory; options as `to_saved_model` checked
-    them."""
+    """Write, check and publish the directory; the options are checked by
+    `to_saved_model`."""
     import tensorflow as tf
 
     stage("reading the model and the images")
@@ -132,11 +141,12 @@ def write_saved_model(
         server, rewrites, notes = _server(inputs, names, top_k, exif)
         stage(f"writing {', '.join(names)}")
         try:
-            backend.quietly(server.write, work, names)
-        except tf.errors.OpError as error:  # a full or unwritable disk
+            quietly(server.write, work, names)
+        except tf.errors.OpError as error:  # the disk is full or not writable
             raise OSError(f"'{path.parent}' cannot be written: {error}") from error
         if warmup:
             write_warmup(work, path.parent.name, names, warmup, server)
+        dtype = server.dtype
         del server  # and with it the weights, before they are read again
         gc.collect()
         memory.trim()
@@ -151,7 +161,7 @@ def write_saved_model(
             operators=None,
             parity=parity,
             rewrites=rewrites,
-            **inputs.report_fields(notes),
+            **inputs.report_fields(dtype, notes),
         )
         return publish(work, path, report)
 
@@ -160,7 +170,7 @@ def _prove(work, path, inputs):
     """Run the directory in TensorFlow and compare it with the Keras model.
 
     Returns:
-        The parity, and what the signature says of its input and output.
+        The parity, and dtype and shape of the signature's input and output.
     """
     stage("comparing with the model")
     pixels, preprocessing = inputs.images.pixels, inputs.preprocessing
@@ -179,42 +189,42 @@ def _prove(work, path, inputs):
 
 
 def _check_signatures(names, inputs):
-    """Names of the signatures to write."""
+    """Return the names of the signatures to write, after checking them."""
     output, labelled = inputs.model.output_shape, ("classify",)
     vector = len(output) == 2
     if names is None:
         names = ("serving_default", "predict_bytes", *(labelled if vector else ()))
     if "classify" in names and not vector:
         raise ValueError(
-            "`signatures` can hold classify only for a model with one vector of "
+            "`signatures` may include classify only for a model with one vector of "
             f"classes per image. Received: output shape {output}"
         )
-    if inputs.preprocessing is None and names != ("serving_default",):
+    if not inputs.takes_pixels and names != ("serving_default",):
         raise ValueError(
-            "`preprocessing` must be given for a model that carries none, or "
-            "`signatures` be ('serving_default',): how encoded images are to be "
-            "resized is not known"
+            "`preprocessing` must be given for a model that has none, because it says "
+            "how encoded images are resized; or `signatures` must be "
+            "('serving_default',)"
         )
     return names
 
 
 def _server(inputs, names, top_k, exif):
-    """What writes the directory, and what a report says of the network."""
+    """Return the `Server` that writes the directory, rewrites and notes."""
     from .network import serving_network
 
-    model, preprocessing = inputs.model, inputs.preprocessing
+    model, reading = inputs.model, inputs.reading
     shape = tuple(model.input_shape[1:])
     wanted = dict.fromkeys(o for n in names for o in SIGNATURES[n].outputs)
     network, rewrites, notes = serving_network(
-        model, preprocessing, inputs.images.pixels, tuple(wanted)
+        model, inputs.preprocessing, inputs.images.pixels, tuple(wanted)
     )
     decoder = None
-    if preprocessing is not None:
-        decoder = Decoder(shape[:2], preprocessing, exif=exif)
+    if reading is not None:
+        decoder = Decoder(shape[:2], reading, exif=exif)
     server = Server(
         network,
         shape,
-        dtype="float32" if preprocessing is None else "uint8",
+        dtype="float32" if reading is None else "uint8",
         decoder=decoder,
         top_k=top_k,
         labels=inputs.labels,
@@ -224,9 +234,9 @@ def _server(inputs, names, top_k, exif):
 
 
 def _gives_probabilities(model):
-    """Whether the last thing that a model does is a softmax or a sigmoid."""
+    """Return whether the model ends in a softmax or a sigmoid."""
     last = model.outputs[0]._keras_history.operation
-    if hasattr(last, "outputs") and hasattr(last, "layers"):  # a model in the model
+    if hasattr(last, "outputs") and hasattr(last, "layers"):  # a nested model
         return _gives_probabilities(last)
     activation = getattr(getattr(last, "activation", None), "__name__", "")
     return bool({type(last).__name__.lower(), activation} & {"softmax", "sigmoid"})

@@ -1,4 +1,4 @@
-"""Files beside a SavedModel with which TF Serving runs it, and a client.
+"""Files for running a SavedModel in TF Serving, and a client.
 
 Formats: TF Serving's `model_server_config.proto`, `session_bundle_config.proto` and
 `monitoring_config.proto`, as text.
@@ -14,9 +14,9 @@ from ..errors import missing
 from ..report import versions
 from . import client
 
-INSIDE = "2.20.0"  # the release of TensorFlow in the image
+INSIDE = "2.20.0"  # TensorFlow's release in the image
 IMAGE = f"tensorflow/serving:{INSIDE}"
-# Sizes that requests are gathered to; the last is the most that one may have.
+# Batch sizes that requests are padded to; the last is the maximum.
 BATCHES = (1, 2, 4, client.MOST)
 
 MODELS = """\
@@ -65,28 +65,28 @@ README = """\
     docker compose up
     python client.py {name} photo.jpg
 
-| file | what it says |
+| file | contents |
 |---|---|
 | `docker-compose.yml` | {image} on this machine's ports 8500 (gRPC) and 8501 (REST) |
 | `models.config` | versions of `{name}` that are served: the latest two |
-| `batching_parameters.txt` | requests wait 2 ms to be run at once, {largest} at most |
+| `batching_parameters.txt` | requests wait 2 ms to form a batch of {largest} at most |
 | `monitoring.config` | metrics at `:8501/monitoring/prometheus/metrics` |
-| `client.py` | how to ask, by REST and by gRPC, {largest} images at a time |
+| `client.py` | a client for REST and gRPC, {largest} images per request |
 
-Proven where this was written: the SavedModel by TensorFlow's own loader,
-`models.config` by TF Serving's message definition, the client against a server that
-speaks the same protocol. Not run there: the container and the server itself.
+Tested when this was written: the SavedModel with TensorFlow's own loader,
+`models.config` with TF Serving's message definition, the client with a server that
+speaks the same protocol. Not tested: the container and the server itself.
 
-The image is pinned, so that the server changes when you say so, to the newest release
-when this was written. It holds TensorFlow {inside}; the model is from {tensorflow}.
-TensorFlow promises that a later release reads what an earlier one wrote, not the
-reverse. The C loader of {inside} was tried on all signatures but `classify`: its ids
-and labels were those of 2.21.0, its values within 8e-7. If the server misses an
-operator, take a newer image.
+The image is pinned to the newest release when this was written, so that only you change
+the server. It contains TensorFlow {inside}; the model is from {tensorflow}. TensorFlow
+guarantees that a later release reads files of an earlier one, not the reverse. The C
+loader of {inside} was tested on all signatures but `classify`: its ids and labels were
+those of 2.21.0, its values within 8e-7. If the server lacks an operator, take a newer
+image.
 
-`predict_bytes` reads JPEG, PNG, WebP, BMP and GIF. Of an animated GIF or PNG it takes
+`predict_bytes` reads JPEG, PNG, WebP, BMP and GIF. Of an animated GIF or PNG it reads
 the first picture; transparent pixels of a GIF are black. Animated WebP, BMP of less
-than 8 bits and everything else are `valid` false.
+than 8 bits and everything else have `valid` false.
 
 A new version goes beside the old one, as `{parent}/2`; compare them first:
 
@@ -95,7 +95,7 @@ A new version goes beside the old one, as `{parent}/2`; compare them first:
 
 
 def check_version(saved_model):
-    """A SavedModel's directory as a path.
+    """Return a SavedModel's directory as a path, if its name is a version.
 
     Raises:
         ValueError: its name is no version number.
@@ -110,11 +110,11 @@ def check_version(saved_model):
 
 
 def write_serving_files(saved_model, folder):
-    """Write the files that serve a SavedModel.
+    """Write a TF Serving configuration, compose file, client and README.
 
     Arguments:
         saved_model: the directory, NAME/VERSION.
-        folder: where to write; made if it is not there. Files of an earlier call are
+        folder: where to write; created if missing. Files of an earlier call are
             replaced.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The signatures of a SavedModel, by which clients of TF Serving call it.
+"""The signatures of a SavedModel for clients of TF Serving.
 
-All share one function of the network, and each of its weights is one variable.
+All share one network function, and each weight is one variable.
 """
 
 import dataclasses
@@ -11,18 +11,18 @@ from typing import Any
 
 from ..evaluation.tools.serving_requests import EXAMPLE_KEY
 
-NO_CLASS = 255  # in a mask of bytes, as the field's data sets have it
+NO_CLASS = 255  # in uint8 masks, as usual in segmentation data sets
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One signature: its input, and what it needs of the network.
+    """A signature's input, and the network outputs that it needs.
 
     Arguments:
         input: name of the input.
-        encoded: whether it is encoded images, which are decoded in the graph.
-        method: how TF Serving knows it.
-        outputs: names of the network's outputs that it needs.
+        encoded: whether the input is encoded images, decoded in the graph.
+        method: TF Serving's method name.
+        outputs: names of the needed network outputs.
     """
 
     input: str
@@ -42,16 +42,16 @@ SIGNATURES: dict[str, Signature] = {
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What the endpoints need.
+    """The network, decoder and labels behind the signatures.
 
     Arguments:
         network: from float32 pixels (N, H, W, C) to a dict of outputs.
         shape: (H, W, C).
-        dtype: of the images that `serving_default` takes.
+        dtype: of the images for `serving_default`.
         decoder: a `Decoder` for encoded images; None if the model takes no pixels.
-        top_k: number of top classes that are returned.
+        top_k: number of top classes returned.
         labels: class names, or None.
-        probabilities: whether the output is one already.
+        probabilities: whether the output already is probabilities.
     """
 
     network: Callable[[Any], dict[str, Any]]
@@ -66,7 +66,7 @@ class Server:
         """Write the SavedModel.
 
         Arguments:
-            path: the directory to make.
+            path: the directory to write.
             names: of the signatures.
         """
         import keras
@@ -93,13 +93,13 @@ class Server:
                 else:
                     entry = tf.TensorSpec((None, *self.shape), self.dtype, kind.input)
                     endpoint = self._pixels(core)
-                # Without `track(model)`, which would store every weight a second time.
+                # `track(model)` would store every weight a second time.
                 archive.add_endpoint(name, endpoint, input_signature=[entry])
             archive.write_out(str(path), verbose=False)
         _name_methods(path, names)
 
     def _table(self, folder):
-        """Class names as a table that rides in the directory's assets, or None."""
+        """Return class names as a lookup table stored as an asset, or None."""
         import tensorflow as tf
 
         if self.labels is None:
@@ -113,12 +113,12 @@ class Server:
         return tf.lookup.StaticHashTable(source, "")
 
     def _pixels(self, core):
-        """The endpoint that takes images as arrays."""
+        """Return the endpoint for images as arrays."""
         import tensorflow as tf
 
         def endpoint(images):
-            # TensorFlow's C++ loader does not enforce the signature's shape; a
-            # slightly larger image would be cropped without a word.
+            # TensorFlow's C++ loader does not enforce the signature's shape; a slightly
+            # larger image would be cropped silently.
             images = tf.ensure_shape(images, (None, *self.shape))
             output = core(tf.cast(images, "float32"))["output"]
             return {"output": output, **_masks(output)}
@@ -126,7 +126,7 @@ class Server:
         return endpoint
 
     def _encoded(self, name, core, decode, table):
-        """An endpoint that takes encoded images."""
+        """Return an endpoint for encoded images."""
         read = _image_in_example if name == "classify" else None
 
         def endpoint(items):
@@ -137,7 +137,7 @@ class Server:
         return endpoint
 
     def _reply(self, name, found, table):
-        """The outputs of a signature, from those of the network."""
+        """Return a signature's outputs, from those of the network."""
         import tensorflow as tf
 
         if name in ("features", "attention"):
@@ -150,13 +150,13 @@ class Server:
         return {"classes": classes, "scores": answers["top_scores"]}
 
     def _answers(self, output, table):
-        """What clients want to know of an output (N, classes), or (N, ...)."""
+        """Return logits, probabilities and top classes of an output, or masks."""
         import tensorflow as tf
 
         if len(output.shape) != 2:
             return _masks(output) or {"output": output}
         classes, shares = output.shape[-1], output
-        if not self.probabilities:  # one logit is for or against its class
+        if not self.probabilities:  # a single logit is binary
             shares = tf.nn.softmax(output) if classes > 1 else tf.sigmoid(output)
         scores, ids = tf.math.top_k(shares, min(self.top_k, classes))
         ids = tf.cast(ids, tf.int64)
@@ -168,7 +168,7 @@ class Server:
 
 
 def _masks(output):
-    """{"masks": class of each pixel} of an output (N, H, W, classes), else nothing."""
+    """Return {"masks": class of each pixel} for outputs (N, H, W, classes), else {}."""
     import tensorflow as tf
 
     if len(output.shape) != 4 or output.shape[-1] < 2:
@@ -179,7 +179,7 @@ def _masks(output):
 
 
 def _image_in_example(item):
-    """The encoded image in a tf.Example; raises in the graph if there is none."""
+    """Read the encoded image in a tf.Example; raise in the graph if there is none."""
     import tensorflow as tf
 
     feature = {EXAMPLE_KEY: tf.io.FixedLenFeature([], tf.string)}
@@ -187,8 +187,8 @@ def _image_in_example(item):
 
 
 def _neutral(outputs, valid):
-    """Rows of images that could not be read as 0, "" or no class: finite, because JSON
-    has no NaN."""
+    """Set the rows of unreadable images to 0, "" or no class: finite, because JSON has
+    no NaN."""
     import tensorflow as tf
 
     nothing = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.uint8: NO_CLASS}
@@ -201,7 +201,7 @@ def _neutral(outputs, valid):
 
 
 def _name_methods(path, names):
-    """Tell TF Serving's classification API which signature is its own."""
+    """Set the method names by which TF Serving's APIs find their signatures."""
     import tensorflow as tf
 
     utilities = tf.compat.v1.saved_model.signature_def_utils
@@ -214,8 +214,8 @@ def _name_methods(path, names):
 
 
 def check_names(signatures, top_k):
-    """Names of the wanted signatures, `serving_default` always among them; None if
-    there is no wish.
+    """Return the signatures' names, with `serving_default`; None if none were given.
+
 
     Raises:
         ValueError: an unknown name, or `top_k` below 1.

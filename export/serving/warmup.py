@@ -1,4 +1,4 @@
-"""Requests that TF Serving answers for itself before clients may ask.
+"""Warm-up requests, which TF Serving runs before it accepts requests.
 
 The first run of each batch size plans memory and compiles kernels, which takes seconds.
 """
@@ -8,14 +8,14 @@ import pathlib
 from ..evaluation.tools.serving_requests import EXAMPLE_KEY, WARMUP, new_log
 from .signatures import SIGNATURES
 
-MOST = 1000  # records, more and the server does not load the model
+MOST = 1000  # records; with more the server does not load the model
 
 
 def check_batch_sizes(sizes) -> tuple[int, ...]:
-    """The batch sizes in order, each once.
+    """Return the batch sizes sorted and without duplicates.
 
     Raises:
-        ValueError: one is no integer >= 1, or they would make too many requests.
+        ValueError: a size is no integer >= 1, or there would be too many requests.
         MissingDependency: tensorflow-serving-api is not installed.
     """
     sizes = tuple(sizes)
@@ -32,15 +32,15 @@ def check_batch_sizes(sizes) -> tuple[int, ...]:
 
 
 def write_warmup(path, model_name, names, sizes, server):
-    """Write the file into a SavedModel directory: one record for each signature and
-    batch size.
+    """Write the warm-up file of a SavedModel directory: one record for each signature
+    and batch size.
 
     Arguments:
         path: the directory.
-        model_name: under which it is served.
+        model_name: name under which it is served.
         names: of its signatures.
-        sizes: what `check_batch_sizes` gave.
-        server: a `serving.Server`.
+        sizes: from `check_batch_sizes`.
+        server: a `signatures.Server`.
     """
     import tensorflow as tf
 
@@ -63,7 +63,7 @@ def write_warmup(path, model_name, names, sizes, server):
                     entry = request.inputs[SIGNATURES[name].input]
                     if SIGNATURES[name].encoded:
                         value = tf.make_tensor_proto([image] * size)
-                    else:  # one number stands for all pixels
+                    else:  # one number is broadcast to all pixels
                         dtype = tf.as_dtype(server.dtype)
                         value = tf.make_tensor_proto(0, dtype, (size, *server.shape))
                     entry.CopyFrom(value)

@@ -1,1 +1,1 @@
-"""Writing `.tflite` files."""
+"""Writer of `.tflite` files."""

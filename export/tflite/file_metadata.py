@@ -1,7 +1,7 @@
-"""Metadata into a `.tflite` file, by the published schema.
+"""Metadata of a `.tflite` file, in the published TFLite metadata schema.
 
-Apps that know the schema, such as those built on MediaPipe Tasks, learn from it that
-the input takes pixels as they are, and what the classes are called.
+Apps that read it, such as those built on MediaPipe Tasks, learn that the input takes
+raw pixels, and the class names.
 """
 
 import json
@@ -15,16 +15,16 @@ from ..inputs import ExportInputs
 from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
-# Of the report, what is not said elsewhere in the file and is no path of this machine.
+# Fields of the report to record: no local paths, nothing that is elsewhere in the file.
 RECORDED = ("scheme", "target", "input", "output", "preprocessing", "rewrites")
 
 
 def embed(path, inputs: ExportInputs):
-    """Put metadata into a file, and the labels behind it.
+    """Add metadata to a file, and append the labels.
 
     Arguments:
         path: a `.tflite` file, rewritten.
-        inputs: of the export.
+        inputs: of the export, for preprocessing, labels, description and licence.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -41,9 +41,9 @@ def embed(path, inputs: ExportInputs):
 
 
 def record(path, report: ExportReport):
-    """Write down behind a file how it was made and what was measured.
+    """Append the record of how a file was made and what was measured.
 
-    The model itself, of which that was measured, stays as it is.
+    The model inside, which was measured, stays unchanged.
     """
     made = {name: getattr(report, name) for name in RECORDED}
     made["calibration"] = report.calibration and {
@@ -59,10 +59,10 @@ def record(path, report: ExportReport):
 
 
 def _metadata(inputs) -> dict[str, Any]:
-    """The metadata of a model, as `pack_metadata` takes it."""
+    """Return the metadata of a model, in the form of `pack_metadata`."""
     entry: dict[str, Any] = {"name": "images"}
     output: dict[str, Any] = {"name": "output"}
-    if inputs.preprocessing is not None:
+    if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
     if inputs.labels is not None:
         output["content"] = {"content_properties": {"FeatureProperties": {}}}
@@ -93,7 +93,7 @@ def _metadata(inputs) -> dict[str, Any]:
 
 
 def _pixels(shape):
-    """What an input of raw pixels is; the schema knows images of 1 and 3 channels."""
+    """Describe an input of raw pixels; the schema knows images of 1 and 3 channels."""
     height, width, channels = shape
     colours = {1: "GRAYSCALE", 3: "RGB"}.get(channels, "UNKNOWN")
     image = {
@@ -113,8 +113,8 @@ def _pixels(shape):
 
 
 def _append(path, name, text):
-    """Add a file to the archive behind a model, the same bytes at any time."""
-    entry = zipfile.ZipInfo(name)  # of 1980, not compressed: readers map it in memory
+    """Append a file to the zip archive behind a model, with reproducible bytes."""
+    entry = zipfile.ZipInfo(name)  # dated 1980; stored, so that it can be mapped
     entry.create_system, entry.external_attr = 3, 0o644 << 16
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(entry, text)

@@ -1,4 +1,4 @@
-"""The error of every tensor of an exported file."""
+"""Per-tensor errors of an exported file against its float version."""
 
 import dataclasses
 import os
@@ -26,24 +26,24 @@ def verify_layers(
 ) -> list[TensorError]:
     """Compare every tensor of a quantised file with its float value.
 
-    The float file is written anew, by the plan in the JSON beside the file, so that
-    both are the same graph.
+    The float file is converted again from the plan in the JSON beside the file, so that
+    both have the same graph.
 
     Arguments:
-        model: the Keras model that the file was made of, or the path of a `.keras`
-            file.
+        model: the Keras model that the file was exported from, or the path of a
+            `.keras` file.
         path: a `.tflite` file with its JSON beside it.
-        images: what the file was calibrated with, as `to_tflite` took it: means of
-            keys and values, which the graph subtracts, were measured on it. Errors
-            are of the first 8.
+        images: the calibration images of the file, as given to `to_tflite`: the graph
+            depends on them, as it subtracts mean keys and values. Errors are measured
+            on the first 8.
 
     Returns:
         A `TensorError` per tensor, in order of execution.
 
     Raises:
-        ValueError: the file was not written of this model, with these images, or not
-            by this release.
-        FileNotFoundError: there is no file, or no JSON beside it.
+        ValueError: the file was exported from another model, with other images, or by
+            another release.
+        FileNotFoundError: the file or its JSON does not exist.
         MissingDependency: the extra "export" is not installed.
     """
     path = Path(path)
@@ -62,7 +62,7 @@ def verify_layers(
 
 
 def answer_request(inputs, path):
-    """What the child process does, see `backend`."""
+    """Answer a request of `backend.run_in_child`."""
     errors = _layer_errors(UserInputs.restored(inputs), Path(path))
     return [dataclasses.asdict(error) for error in errors]
 
@@ -77,15 +77,16 @@ def _layer_errors(user, path):
     user = dataclasses.replace(user, preprocessing=inside)
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
     _check_images(inputs.images, report)
-    # Weights are compared as they were before they were rounded.
+    # Compare with the weights before rounding.
     graph = choose_strategy(
         dataclasses.replace(plan, weights="float32"), inputs
     ).graph()
     if graph.rewrites != report.rewrites:
         raise ValueError(
-            f"`model` must be the one that '{path}' was written of, by this release. "
-            f"Its graph takes the rewrites {', '.join(graph.rewrites) or 'none'}; the "
-            f"file's took {', '.join(report.rewrites) or 'none'}"
+            f"`model` must be the one that '{path}' was exported from, "
+            f"by this release. Received: rewrites "
+            f"{', '.join(graph.rewrites) or 'none'} for the model; "
+            f"the file has {', '.join(report.rewrites) or 'none'}"
         )
     as_float = dataclasses.replace(plan, float_weights="float32", input_dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +96,7 @@ def _layer_errors(user, path):
 
 
 def _check_images(images, report):
-    if report.calibration is None:  # of a scheme that needs none
+    if report.calibration is None:  # the scheme needs no calibration
         return
     used, given = report.calibration["sha256"], images.summary()["sha256"]
     if given != used:

@@ -1,8 +1,9 @@
-"""Write a `.tflite` file and prove it."""
+"""`to_tflite`: convert, quantise, check and publish a `.tflite` file."""
 
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import backend
@@ -44,7 +45,7 @@ def to_tflite(
     batch: int = 1,
     input_dtype: str | None = None,
     output_dtype: str | None = None,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: "Preprocessing | str | None" = None,
     labels: Any = None,
     description: str | None = None,
     licence: str | None = None,
@@ -53,40 +54,45 @@ def to_tflite(
     accuracy_drop: float | None = None,
     evaluation: Any = None,
     enforce_parity: bool = True,
+    input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
+    custom_objects: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
 
     The file takes raw RGB pixels 0..255 (normalisation is inside), has a fixed batch
-    and builtin operators only. `<path>.json` beside it holds the report. The file
-    appears under its name only when everything went well.
+    and only builtin operators. `<path>.json` beside it holds the report. Both appear
+    under their names only after every check has passed.
 
     Arguments:
-        model: a functional Keras model, on any backend, or the path of a `.keras`
-            file.
+        model: a Keras model, functional, sequential or subclassed, on any backend, or
+            the path of a `.keras` file. Its own layers are traced, nothing is rebuilt.
         path: the file to write; an existing one is replaced.
         scheme: a name in `SCHEMES`.
-        target: a name in `TARGETS`: the graph is written as that device takes it, and
-            its compiler or runtime must accept the file. None is "any", for LiteRT.
+        target: a name in `TARGETS`: the graph is written for that device, and its
+            compiler or runtime must accept the file. None is "any", for LiteRT.
         calibration: pixels for ranges and parity: an array (N, H, W, C) with values
             0..255, a `.npy` file, a folder of images, a `tf.data.Dataset` or other
-            iterable of batches (N, H, W, C), alone or with labels, or a data set as
-            training takes it: "digits", an `.npz` file, "tfds:NAME", Grain. Needed by
+            iterable of batches (N, H, W, C), with or without labels, or a data set as
+            for training: "digits", an `.npz` file, "tfds:NAME", Grain. Required by
             "int8"; of more than 128 images, 128 are drawn, of an iterable the first.
-        calibration_method: how "int8" gets ranges from the values on these images:
+        calibration_method: how "int8" ranges are computed from the calibration values:
             "min_max"; or, clipping outliers, "mse" (least squared error) or
             "percentile" (99.99 %). Pre-trained ViTs need their outliers.
         batch: number of images per run, fixed in the file.
         input_dtype: "uint8", "float32", or for "int8" also "int8"; the default is
-            uint8, or float32 for a model without preprocessing. A float32 input takes
-            pixels 0..255, too.
+            uint8, or float32 for a model whose input is not known to be pixels. A
+            float32 input takes pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
             with scale and zero point in the file. MediaPipe Tasks takes int8 neither
             here nor as input.
-        preprocessing: a `vit_keras.Preprocessing` for a model that does not carry its
-            own; it is put inside the file.
+        preprocessing: what turns pixels 0..255 into what the model was trained on, for
+            a model that does not carry it: a `vit_keras.Preprocessing` or a name in
+            `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
+            is put inside the file.
         labels: class names, kept in the file and in the JSON; None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
-        description, licence: of the model, kept in the file; its name is the model's.
+        description, licence: of the model, stored in the file with the model's name.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
         min_sqnr: for "int8", minimum SQNR in dB against the model's outputs: the most
@@ -97,22 +103,27 @@ def to_tflite(
         evaluation: labelled images, as training takes them: a folder of class folders,
             an `.npz` file, a pair of arrays, "tfds:NAME", ...; the test part is used.
         enforce_parity: refuse a file below its scheme's parity threshold.
+        input_shape: (H, W, C) of a subclassed model that was never called.
+        output: name or index of the output to export, of a model with several.
+        custom_objects: {name: class} of the model's own layers, to open its file.
 
     Returns:
         An `ExportReport`.
 
     Raises:
         ValueError: an argument is unknown, missing or does not fit the model.
-        UnsupportedOperators: the model needs operators that are not builtin.
+        UnsupportedOperators: the model needs operators that are not builtin, or the
+            target does not support the file.
         ParityError: the file's outputs are too far from the model's, or no file meets
             `min_sqnr` or `accuracy_drop`.
-        FileNotFoundError: no such folder, model or calibration.
+        FileNotFoundError: the model, images or folder of `path` do not exist.
         OSError: the file cannot be written.
         MissingDependency: the extra "export" is not installed.
     """
     user = UserInputs(
         *(model, calibration, evaluation),
         *(preprocessing, labels, description, licence),
+        *(input_shape, output, custom_objects),
     )
     plan = resolve(
         scheme,
@@ -138,12 +149,12 @@ def to_tflite(
 
 
 def answer_request(inputs, path, plan):
-    """What the child process does, see `backend`; the report is beside the file."""
+    """Answer a request of `backend.run_in_child`; the report is beside the file."""
     write_tflite(UserInputs.restored(inputs), path, ExportPlan.from_dict(plan))
 
 
 def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
-    """Make, prove and publish the file of a plan: the way of every model."""
+    """Export by a plan: convert, quantise, check, compare with the model, publish."""
     stage("reading the model and the images")
     register_layers(plan)
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
@@ -185,18 +196,18 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             checked_by=checked.tool,
             facts=checked.facts,
             runtime=checked.runtime,
-            **inputs.report_fields(notes),
+            **inputs.report_fields(str(plan.input_dtype), notes),
         )
         file_metadata.record(work, report)
         return publish(work, path, report)
 
 
 def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
-    """Have the target's tool check the file.
+    """Check the file with the target's tool.
 
     Returns:
-        Its report, and notes: what stays in float in a file of integers, and where the
-        tool is not installed, what is not proven.
+        The tool's report, and notes: what stays in float in a file of integers, and
+        that the check is missing if the tool is not installed.
     """
     stage(f"checking for target {plan.target}")
     notes, made = (), plan.to_dict()
@@ -216,7 +227,7 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
     """Run the file in LiteRT and compare it with the Keras model.
 
     Returns:
-        The parity, and what the runtime says of the file's input and output.
+        The parity, and dtype and shape of the file's input and output.
     """
     stage("comparing with the model")
     runner = runners.load(work, threads())
@@ -246,7 +257,7 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
 
 
 def _calibration(plan, inputs):
-    """What the ranges were measured on, for the report; None if they were not."""
+    """Return the report's entry on calibration images, or None without calibration."""
     if not plan.calibrated or plan.trained:
         return None
     return {**inputs.images.summary(), "method": plan.calibration_method}

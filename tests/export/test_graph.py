@@ -6,7 +6,8 @@ import pytest
 
 import export
 import vit_keras
-from export.graph.build import find_vit, inference_graph
+from export.graph.build import inference_graph
+from export.graph.find_vit import find_vit
 from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v

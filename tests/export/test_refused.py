@@ -34,7 +34,10 @@ REFUSED = [
     ({"scheme": "int8", "accuracy_drop": 1}, "`accuracy_drop` needs `evaluation`"),
     ({"scheme": "int8", "accuracy_drop": -1}, "percentage points from 0 to 100"),
     ({"scheme": "int8", "evaluation": "x"}, "of no use without `accuracy_drop`"),
-    ({"scheme": "int8", "target": "edge_tpu", "min_sqnr": 9}, "'edge_tpu' has not"),
+    (
+        {"scheme": "int8", "target": "edge_tpu", "min_sqnr": 9},
+        "target='edge_tpu', which has int8 alone",
+    ),
     ({"calibration": np.zeros((4, 8, 8, 3), "uint8")}, "shape (N, 32, 32, 3)"),
     ({"calibration": np.zeros((0, 32, 32, 3), "uint8")}, "N >= 1"),
     ({"calibration": np.full((2, 32, 32, 3), -1.0)}, "look normalised already"),

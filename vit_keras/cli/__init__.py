@@ -1,7 +1,7 @@
 """The command line `vit-keras`: presets, recipes, train, evaluate, predict, weights.
 
-Exit status: 0 good, 2 wrong usage or bad input with one clear line on stderr, 130
-stopped by Ctrl-C. Help and lists load no backend.
+Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on stderr,
+130 stopped by Ctrl-C. Help and lists load no backend.
 """
 
 import typer

@@ -1,4 +1,4 @@
-"""What the programs have in common: quiet libraries, one-line errors, exit status."""
+"""Shared code of the programs: quiet libraries, one-line errors, exit status."""
 
 import contextlib
 import logging
@@ -8,16 +8,16 @@ import tempfile
 import traceback
 import warnings
 
-VERBOSE_HELP = "Every command takes --verbose: show what the libraries print, too."
+VERBOSE_HELP = "Every command takes --verbose: also show the libraries' messages."
 
 
 def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
-    """Run a typer app and turn expected errors into a line and an exit status.
+    """Run a typer app, with one-line errors and an exit status.
 
     Arguments:
         app: the app.
         name: of the program.
-        failures: errors with exit status 1; those of usage and input have 2.
+        failures: errors with exit status 1; errors of usage and input have 2.
     """
     arguments = [text for text in sys.argv[1:] if text != "--verbose"]
     verbose = len(arguments) < len(sys.argv) - 1
@@ -42,7 +42,7 @@ def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
 
 
 def error_text(error) -> str:
-    """An error as a line; a report of many weights is a list, as it was written."""
+    """Format an error as one line; a long report of weights stays a list."""
     from ..missing import explain
     from ..weights.entries import CheckpointError
 
@@ -53,7 +53,7 @@ def error_text(error) -> str:
 
 
 def one_line(message) -> str:
-    """A text without line breaks."""
+    """Return a text without line breaks."""
     return " ".join(str(message).split())
 
 
@@ -61,8 +61,7 @@ def one_line(message) -> str:
 def own_lines_only():
     """Hide what libraries write to stderr: banners, INFO, deprecations.
 
-    They write to the file descriptor, past Python's `sys.stderr`, which keeps going
-    where it went.
+    They write to the file descriptor; Python's `sys.stderr` is kept.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for library in ("tensorflow", "absl", "jax"):
@@ -71,7 +70,7 @@ def own_lines_only():
     with tempfile.TemporaryFile() as hidden:
         before.flush()
         os.dup2(hidden.fileno(), 2)
-        if before is sys.__stderr__:  # else it is captured already, by a test
+        if before is sys.__stderr__:  # else a test has captured it
             sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, errors="replace")
         try:
             yield

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Run = Annotated[
-    pathlib.Path, typer.Argument(help="Folder that `train` made, or a .keras file.")
+    pathlib.Path, typer.Argument(help="A folder from `train`, or a .keras file.")
 ]
 Data = Annotated[
     str,
@@ -17,29 +17,33 @@ Data = Annotated[
         "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
     ),
 ]
-Strict = Annotated[bool, typer.Option(help="Fail on an unreadable image.")]
+Strict = Annotated[
+    bool, typer.Option(help="Fail on an unreadable image, instead of skipping it.")
+]
 FROM_RECIPE = "Default: the recipe's."
 
 
 def train_command(
     data: Data,
-    out: Annotated[pathlib.Path, typer.Option(help="Folder for the run.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the results.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="A name that `recipes` shows, or a recipe.json of a run."),
+        typer.Option(help="A name from `vit-keras recipes`, or a run's recipe.json."),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Checkpoint to start from: a file, a folder or a name."),
+        typer.Option(help="Initial weights: a file, a folder or a published name."),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help=f"Model size, see `presets`. {FROM_RECIPE}")
+        str | None,
+        typer.Option(help=f"Model size, a name from `presets`. {FROM_RECIPE}"),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help=f"Height and width in pixels. {FROM_RECIPE}")
+        int | None,
+        typer.Option(help=f"Input height and width in pixels. {FROM_RECIPE}"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help=f"Passes over the images. {FROM_RECIPE}")
+        int | None, typer.Option(help=f"Number of epochs. {FROM_RECIPE}")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help=f"Images per step. {FROM_RECIPE}")
@@ -48,32 +52,42 @@ def train_command(
         float | None, typer.Option(help=f"Peak learning rate. {FROM_RECIPE}")
     ] = None,
     validation_split: Annotated[
-        float | None, typer.Option(help=f"Share of images held out. {FROM_RECIPE}")
+        float | None,
+        typer.Option(help=f"Fraction of images held out. {FROM_RECIPE}"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help=f"Of weights, order, augmentation. {FROM_RECIPE}")
+        int | None,
+        typer.Option(help=f"Seed of weights, order, augmentation. {FROM_RECIPE}"),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             help="Any field of the recipe or its model, such as mixup=0.2 or "
-            "model.num_layers=6; repeat it.",
+            "model.num_layers=6; repeatable.",
         ),
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(help="Devices for data parallelism.")
+        int | None,
+        typer.Option(
+            help="Devices for data parallelism. Default: 1, or all if several "
+            "processes train."
+        ),
     ] = None,
     model_parallel: Annotated[
-        int, typer.Option(help="Devices that share one copy of the weights.")
+        int, typer.Option(help="Number of devices that share one copy of the weights.")
     ] = 1,
     strict: Strict = False,
-    tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write TensorBoard logs to OUT/tensorboard.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an earlier run in OUT.")
+    ] = False,
 ):
-    """Train a classifier; leaves model.keras, labels.txt, recipe.json, history.csv.
+    """Train a classifier; writes model.keras, labels.txt, recipe.json, history.csv.
 
-    A run that was cut off resumes when the same command is given again.
+    An interrupted run resumes when the same command is given again.
     """
     base = read_recipe(recipe or ("digits" if data == "digits" else "folder"))
     options = {
@@ -85,7 +99,7 @@ def train_command(
         "validation_split": validation_split,
         "seed": seed,
     }
-    # Naming a preset means its sizes, not those of the recipe's own small model.
+    # A preset replaces the sizes of the recipe's own model.
     model = dict(base.model) if preset is None else {}
     if image_size is not None:
         model["image_size"] = image_size
@@ -118,8 +132,8 @@ def train_command(
         if find_last(out) is None:
             kept = "there was no checkpoint yet"
         print(f"vit-keras: stopped; {kept}", file=sys.stderr)
-        raise typer.Exit(130) from None  # as a shell says it
-    if process_index()[0] == 0:  # the one that writes
+        raise typer.Exit(130) from None  # as shells report Ctrl-C
+    if process_index()[0] == 0:  # the process that writes
         print(f"wrote {out / 'model.keras'}")
 
 
@@ -137,7 +151,7 @@ def evaluate_command(run: Run, data: Data, strict: Strict = False):
 def predict_command(
     run: Run,
     files: Annotated[list[pathlib.Path], typer.Argument(help="Image files.")],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
 ):
     """Print the most probable classes of images."""
     import numpy as np
@@ -159,7 +173,7 @@ def predict_command(
 
 
 def read_recipe(name):
-    """The recipe of a name, or in a JSON file."""
+    """Return the recipe of a name, or of a JSON file."""
     from ..training.recipe import Recipe
     from ..training.recipes import RECIPES
 
@@ -178,7 +192,7 @@ def read_recipe(name):
 
 
 def read_setting(text):
-    """`"mixup=0.2"` as ("mixup", 0.2); what is no JSON is a word."""
+    """Parse `"mixup=0.2"` to ("mixup", 0.2); a value that is no JSON stays text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"`--set` must be FIELD=VALUE. Received: {text}")

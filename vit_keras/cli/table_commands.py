@@ -15,7 +15,7 @@ def list_presets():
 
 
 def list_recipes():
-    """List the recipes with their sources and the accuracy to expect."""
+    """List the recipes with their reference accuracy and sources."""
     from ..training.recipes import RECIPES
 
     table = new_table(

@@ -1,4 +1,4 @@
-"""Tables in which names can be read and copied, however narrow the terminal is."""
+"""Tables for a terminal of any width, with names that can be copied."""
 
 import rich.console
 import rich.markup
@@ -8,11 +8,11 @@ from rich.text import Text
 
 
 def new_table(*columns: str, wrap: tuple[str, ...] = (), **options) -> Table:
-    """A table whose cells stay whole, except those of prose.
+    """Return a table whose cells are not wrapped, except columns of prose.
 
     Arguments:
-        columns: their titles.
-        wrap: titles of the columns whose text may be broken into lines.
+        columns: titles.
+        wrap: titles of the columns whose text may be wrapped.
         **options: of `rich.table.Table`.
     """
     table = Table(**options)
@@ -22,7 +22,7 @@ def new_table(*columns: str, wrap: tuple[str, ...] = (), **options) -> Table:
 
 
 def print_table(table: Table):
-    """Print a table, wider than the terminal if its whole cells ask for it."""
+    """Print a table, wider than the terminal if its unwrapped cells need it."""
     console = rich.console.Console()
     for column in table.columns:
         if column.no_wrap:
@@ -38,5 +38,5 @@ def print_table(table: Table):
 
 
 def escaped(*cells) -> list[str]:
-    """Cells as text, in which rich reads no markup."""
+    """Return cells as text without rich's markup."""
     return [rich.markup.escape(str(cell)) for cell in cells]

@@ -1,4 +1,4 @@
-"""The commands `vit-keras weights`: list, inspect, convert."""
+"""`vit-keras weights list`, `inspect` and `convert`."""
 
 import pathlib
 from typing import Annotated, Any
@@ -7,23 +7,27 @@ import typer
 
 from .tables import escaped, new_table, print_table
 
-app = typer.Typer(help="Weights from and for other libraries.", no_args_is_help=True)
+app = typer.Typer(
+    help="Weights from and for other libraries: list, inspect, convert.",
+    no_args_is_help=True,
+)
 
 File = Annotated[
-    str, typer.Argument(help="A file, a folder, or a name that `weights list` shows.")
+    str, typer.Argument(help="A file, a folder, or a name from `weights list`.")
 ]
 Heads = Annotated[
-    int | None, typer.Option(help="Attention heads, if the file does not tell.")
+    int | None,
+    typer.Option(help="Number of attention heads, if the file does not tell."),
 ]
-Size = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
+Size = Annotated[int | None, typer.Option(help="Input height and width in pixels.")]
 Patch = Annotated[int | None, typer.Option(help="Patch height and width in pixels.")]
-# Printed by `inspect` even where they are those of a default configuration.
+# Fields that `inspect` always prints, even with their default values.
 ALWAYS = ("image_size", "patch_size", "num_layers", "hidden_size", "num_heads")
 
 
 @app.command("list")
 def list_published():
-    """List the published files that are downloaded by name."""
+    """List the published files that can be downloaded by name."""
     from ..weights.published import PUBLISHED
 
     table = new_table(
@@ -79,14 +83,14 @@ def inspect_checkpoint(
 
 
 def same_size(a, b):
-    """Whether two configurations have blocks and patches of one size."""
+    """Return whether two configurations have the same block and patch sizes."""
     fields = ("patch_size", "num_layers", "hidden_size", "num_heads", "mlp_dim")
     fields += ("distillation_token",)
     return all(getattr(a, field) == getattr(b, field) for field in fields)
 
 
 def given(num_heads, image_size, patch_size) -> dict[str, Any]:
-    """The options that were used."""
+    """Return the options that were given."""
     options = {"num_heads": num_heads, "image_size": image_size}
     options["patch_size"] = patch_size
     return {name: value for name, value in options.items() if value is not None}
@@ -97,10 +101,11 @@ def convert_checkpoint(
     file: File,
     out: Annotated[
         pathlib.Path,
-        typer.Argument(help="A .keras file; or, with --layout, a file or a folder."),
+        typer.Argument(help="A .keras file; with --layout, a file or a folder."),
     ],
     layout: Annotated[
-        str | None, typer.Option(help="augreg, timm or huggingface.")
+        str | None,
+        typer.Option(help="Layout to write: augreg, timm or huggingface."),
     ] = None,
     num_heads: Heads = None,
     image_size: Size = None,

@@ -1,8 +1,8 @@
-"""Labelled images for training and evaluation, from whatever holds them.
+"""Data sets of labelled images for training and evaluation.
 
-`dataset` has folders, arrays and the digits, `sources` opens what a user names,
-`reading` decodes in threads, `pixels` gives images alone, `batches` feeds an
-evaluation. No deep-learning framework but Keras and no download is needed.
+`dataset` has folders, arrays and the digits, `sources` opens user data, `reading`
+decodes in threads, `pixels` loads images without labels, `batches` feeds an evaluation.
+No deep-learning framework but Keras and no download is needed.
 """
 
 from .batches import Batches as Batches

@@ -1,4 +1,4 @@
-"""Batches of a data set in their order, for evaluation."""
+"""Ordered batches of a data set, for evaluation."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from .reading import read_fitted
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of (images, labels) in their order, for evaluation.
+    """Ordered batches of (images, labels), for evaluation.
 
     Arguments:
         dataset: from `prepare`.
@@ -53,7 +53,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def one_hot(labels, classes: int) -> np.ndarray:
-    """Numbers of classes (N,) as float32 (N, classes)."""
+    """Encode class indices (N,) as float32 (N, classes)."""
     rows = np.zeros((len(labels), classes), "float32")
     rows[np.arange(len(labels)), labels] = 1.0
     return rows

@@ -1,4 +1,4 @@
-"""Labelled images, not decoded yet: folders, arrays, the embedded digits."""
+"""Labelled images before decoding: folders, arrays, the embedded digits."""
 
 import dataclasses
 import pathlib
@@ -11,12 +11,12 @@ from .. import preprocessing as pp
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Images that are read when they are asked for, from a source with random access.
+    """Images of a random-access source, read on access.
 
     Attributes:
-        read: function from a position in the source to a uint8 array (H, W, C), or an
-            `ImageError`; several threads call it at a time.
-        positions: int array, those of the images that belong here.
+        read: function from an index in the source to a uint8 array (H, W, C); raises
+            `ImageError`; called by several threads at a time.
+        positions: int array, indices of these images in the source.
     """
 
     read: Callable[[int], np.ndarray]
@@ -29,13 +29,13 @@ class LazyImages:
         return self.read(int(self.positions[index]))
 
     def take(self, indices) -> "LazyImages":
-        """Those at these positions, still unread."""
+        """Return the images at these indices, still unread."""
         return dataclasses.replace(self, positions=self.positions[indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images with labels; nothing is decoded yet.
+    """Images with labels, before decoding.
 
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
@@ -52,7 +52,7 @@ class Dataset:
         return len(self.labels)
 
     def take(self, indices) -> "Dataset":
-        """The images at these positions."""
+        """Return the images at these indices."""
         if isinstance(self.images, np.ndarray):
             images = self.images[indices]
         elif isinstance(self.images, LazyImages):
@@ -63,13 +63,13 @@ class Dataset:
 
 
 def digits() -> tuple[Dataset, Dataset]:
-    """The handwritten digits that scikit-learn ships: 1,797 real images of 8 x 8.
+    """Load scikit-learn's handwritten digits: 1,797 real images of 8 x 8.
 
     From "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI
     Machine Learning Repository, CC BY 4.0). Grey values 0..16 become 0..255 in RGB.
 
     Returns:
-        (1,438 images for training, 359 held out), always the same ones.
+        (1,438 images for training, 359 held out), always the same split.
     """
     with np.load(pathlib.Path(__file__).with_name("digits.npz")) as stored:
         grey = stored["images"].astype("float32") * (255 / 16)
@@ -80,18 +80,18 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def folder(path) -> Dataset:
-    """A folder of class folders: `path/<class>/**/image.jpg`.
+    """Open a folder of class folders: `path/<class>/**/image.jpg`.
 
     JPEG, PNG, WebP and BMP; the classes are the folders' names in sorted order.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
         ValueError: fewer than two class folders with images.
     """
     root = pathlib.Path(path)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"`data` must be 'digits' or a folder; '{root}' is none"
+            f"`data` must be 'digits' or a folder. Received: '{root}'"
         )
     files, labels, classes = [], [], []
     for child in sorted(p for p in root.iterdir() if p.is_dir()):
@@ -109,15 +109,15 @@ def folder(path) -> Dataset:
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Set a share of each class aside.
+    """Split off a fraction of each class.
 
     Arguments:
-        fraction: the share, in (0, 1); at least one image of every class that has
-            two or more.
-        seed: of the draw.
+        fraction: in (0, 1); at least one image of every class that has two or more is
+            split off.
+        seed: of the random choice.
 
     Returns:
-        (the rest, the share).
+        (remaining images, split-off images).
 
     Raises:
         ValueError: `fraction` out of range.
@@ -136,13 +136,13 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
 
 
 def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """Number the classes of a data set as a model does; it may lack some.
+    """Renumber the classes of a data set like a model's; it may lack some.
 
     Arguments:
         names: of the model's classes, in the order of its outputs.
 
     Raises:
-        ValueError: the data has a class that the model does not know.
+        ValueError: the data has a class that is not among `names`.
     """
     unknown = sorted(set(dataset.classes) - set(names))
     if unknown:

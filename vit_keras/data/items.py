@@ -1,4 +1,4 @@
-"""Images and labels as libraries give them, checked and as arrays."""
+"""Conversion of other libraries' items to checked arrays of images and labels."""
 
 from collections.abc import Mapping
 
@@ -7,25 +7,25 @@ from PIL import Image
 
 from .dataset import Dataset
 
-# More are a mistake, such as an id for a label, and each class has a name in memory.
+# More is a mistake, such as ids as labels; each class needs memory for its name.
 MOST_CLASSES = 2**20
 
 
 def parts_of(item):
-    """Image and label of an item as arrays, as far as it has them."""
+    """Return image and label of an item as arrays, as far as present."""
     if isinstance(item, Mapping):
         item = [item[key] for key in ("image", "label") if key in item]
     if not isinstance(item, (tuple, list)):
         return []
     parts = list(item)
-    if parts and isinstance(parts[0], Image.Image):  # torchvision; palettes have colour
+    if parts and isinstance(parts[0], Image.Image):  # torchvision; palettes are colour
         grey = parts[0].mode in ("1", "L")
         parts[0] = parts[0].convert("L" if grey else "RGB")
     return [np.asarray(part) for part in parts]
 
 
 def checked_pair(parts, item):
-    """Both parts of an item, or a ValueError that says what it has."""
+    """Return both parts of an item, or raise a ValueError that describes the item."""
     if len(parts) != 2:
         what = list(item) if isinstance(item, Mapping) else type(item).__name__
         raise ValueError(
@@ -36,7 +36,7 @@ def checked_pair(parts, item):
 
 
 def checked_images(images, rank):
-    """Pixels as (..., H, W, C); grey ones may come without C."""
+    """Return pixels as (..., H, W, C); grey images may come without C."""
     if images.dtype != np.uint8:
         raise ValueError(
             "`images` must be uint8, raw pixels of 0..255, because normalisation is "
@@ -54,14 +54,14 @@ def checked_images(images, rank):
 
 
 def stacked_labels(labels):
-    """Labels of one shape as an array."""
+    """Stack labels of one shape to an array."""
     if len({label.shape for label in labels}) > 1:
         raise ValueError("`labels` must have the same shape each")
     return np.stack(labels)
 
 
 def checked_dataset(images, labels, classes=None):
-    """The `Dataset`, if the labels are right."""
+    """Return the `Dataset`, after checking the labels."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         number, one_hot = labels.shape[1], labels
         labels = one_hot.argmax(axis=1)
@@ -69,7 +69,7 @@ def checked_dataset(images, labels, classes=None):
         if not ones.all() or np.count_nonzero(one_hot) != len(labels):
             raise ValueError("`labels` must be integers or exactly one-hot")
     else:
-        labels = labels[:, 0] if labels.ndim == 2 else labels  # as Keras has CIFAR-10
+        labels = labels[:, 0] if labels.ndim == 2 else labels  # CIFAR-10 in Keras
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(
                 "`labels` must be integers (N,) or one-hot (N, classes). Received: "

@@ -1,4 +1,4 @@
-"""Images without labels, as pixels of a model's size: for calibration and parity."""
+"""Images without labels at a model's input size, for calibration and parity."""
 
 import math
 import os
@@ -30,23 +30,23 @@ def load_images(
     seed: int = 0,
     held_out: bool = False,
 ) -> np.ndarray:
-    """Raw pixels from whatever the user has.
+    """Load raw pixels from any supported source.
 
-    Arrays and batches are what the model takes, and must have its size; photographs
-    and data sets are brought to it as evaluation does it.
+    Arrays and batches must have the model's input size; photographs and data sets are
+    resized as in evaluation.
 
     Arguments:
         source: an array (N, H, W, C) with pixels 0..255, a `.npy` file of one, an
             iterable of batches (N, H, W, C), alone or first in a tuple, as with
             labels; a folder that is searched for image files, subfolders included; or
-            anything that `open_source` takes, whose labels are not used.
-        image_size: (height, width) that the model takes.
-        preprocessing: how images are brought to this size; None for a model whose
-            input is not pixels, which then takes arrays only.
-        limit: use at most this many images, drawn at random, but the first ones of an
+            any source of `open_source`, whose labels are ignored.
+        image_size: (height, width) of the model's input.
+        preprocessing: how images are resized; None for a model whose input is not
+            pixels, which needs arrays.
+        limit: maximal number of images, drawn at random, but the first ones of an
             iterable; None means all.
         seed: of this draw.
-        held_out: take the test part of a data set that has one.
+        held_out: whether to use the test part of a data set that has one.
 
     Returns:
         Array (N, height, width, C): uint8, or float32 if the source is float.
@@ -72,7 +72,7 @@ def load_images(
 
 
 def _open(source, limit, held_out):
-    """An array that is what the model takes, or a sequence of images to be fitted."""
+    """Return an array of model inputs, or a sequence of images to be resized."""
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         if path.suffix == ".npy":
@@ -99,7 +99,7 @@ def _open(source, limit, held_out):
 
 
 class _Items:
-    """The images of a `Dataset`, one by one, even if they are one array."""
+    """The images of a `Dataset` as a sequence, even if they are one array."""
 
     def __init__(self, images):
         self.images = images
@@ -121,7 +121,7 @@ def _npy(path):
 
 
 def _joined(source, limit):
-    """The first images of an iterable of batches."""
+    """Return the first images of an iterable of batches."""
     batches, count = [], 0
     for item in source:
         batch = np.asarray(item[0] if isinstance(item, list | tuple) else item)
@@ -140,7 +140,7 @@ def _joined(source, limit):
 
 
 def _fitted(items, source, image_size, preprocessing, limit, seed):
-    """Images of any size at the model's; unreadable ones are named and left out."""
+    """Resize images of any size; unreadable ones are skipped with a warning."""
     name = f"'{source}'" if isinstance(source, str | os.PathLike) else "the data"
     if preprocessing is None:
         raise ValueError(
@@ -169,7 +169,7 @@ def _fitted(items, source, image_size, preprocessing, limit, seed):
 
 
 def _check_pixels(images):
-    """Reject what cannot be pixels; normalised images are the usual mistake."""
+    """Check that values are raw pixels; normalised images are a common mistake."""
     if images.dtype == np.uint8:
         return images
     low, high = float(np.min(images)), float(np.max(images))

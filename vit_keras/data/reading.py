@@ -1,4 +1,4 @@
-"""Reading the images of a data set, in threads."""
+"""Multi-threaded reading of the images of a data set."""
 
 import collections
 import concurrent.futures
@@ -10,9 +10,9 @@ import numpy as np
 from .. import preprocessing as pp
 from .dataset import Dataset
 
-# Below this size the decoded images are kept in memory, so that each file is read once.
+# Decoded images below this total size stay in memory, so that each file is read once.
 CACHE_BYTES = 2**30
-# Images that threads may have read before they are wanted.
+# Maximal number of images that threads read ahead.
 AHEAD = 64
 
 
@@ -25,23 +25,23 @@ def prepare(
     keep_pixels: bool = True,
     advance: Callable[[], object] = lambda: None,
 ) -> tuple[Dataset, list[str]]:
-    """Read every image once: find the unreadable ones, keep the pixels if they fit.
+    """Read every image once: find unreadable ones, keep pixels that fit into memory.
 
     Arguments:
         dataset: images as files or pixels.
         image_size: (height, width) of the model.
-        preprocessing: how images are brought to this size.
-        strict: raise for an unreadable file instead of leaving it out.
-        keep_pixels: keep them at the model's size if they fit into memory.
+        preprocessing: how images are resized.
+        strict: raise for an unreadable file instead of skipping it.
+        keep_pixels: whether pixels of the model's size are kept if they fit.
         advance: called after each image, for a progress bar.
 
     Returns:
-        The readable part, as pixels where they fit into memory, and one line for
-        each unreadable file.
+        The readable images, as pixels if they fit into memory, and one line for each
+        unreadable file.
 
     Raises:
         ImageError: with `strict`, the first unreadable file.
-        ValueError: nothing is readable.
+        ValueError: no image is readable.
     """
     height, width = image_size
     channels = len(preprocessing.mean)
@@ -75,7 +75,7 @@ def prepare(
 
 
 def in_threads(function: Callable[[int], object], number: int):
-    """`function(0)` to `function(number - 1)` in this order, a few of them ahead."""
+    """Yield `function(0)` to `function(number - 1)` in order, computed ahead."""
     with concurrent.futures.ThreadPoolExecutor() as threads:
         ahead = collections.deque()
         for index in range(number):
@@ -87,7 +87,7 @@ def in_threads(function: Callable[[int], object], number: int):
 
 
 def read_pixels(source, channels: int) -> np.ndarray:
-    """An image of a `Dataset` as pixels, grey repeated over the channels.
+    """Read an image of a `Dataset` as pixels, grey repeated over the channels.
 
     Arguments:
         source: path, or uint8 array (H, W, C).
@@ -112,6 +112,6 @@ def read_pixels(source, channels: int) -> np.ndarray:
 
 
 def read_fitted(source, image_size, preprocessing):
-    """An image of a `Dataset` at the model's size, uint8 (height, width, C)."""
+    """Read an image of a `Dataset` at the model's size, uint8 (height, width, C)."""
     pixels = read_pixels(source, len(preprocessing.mean))
     return pp.fit(pixels, image_size, preprocessing)

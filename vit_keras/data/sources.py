@@ -1,7 +1,7 @@
-"""Opens what a user names as data: arrays, files, TFDS, Grain, PyTorch, tf.data.
+"""Openers of data sources: arrays, files, TFDS, Grain, PyTorch, tf.data.
 
-Objects of other libraries are known by what they offer, so none of these libraries is
-imported here; only "tfds:NAME" needs packages, those of the extra `data`.
+Objects of other libraries are recognised by their methods, so none of these libraries
+is imported here; only "tfds:NAME" needs packages, those of the extra `data`.
 """
 
 import dataclasses
@@ -32,21 +32,21 @@ ACCEPTED = (
     "'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, labels) of arrays, a "
     "random-access source or an iterable of (image, label), such as a tf.data.Dataset"
 )
-# An iterable has no random access, so all of it is kept in memory.
+# An iterable has no random access, so its images are kept in memory.
 STREAM_BYTES = 2**31
-# Both a version and a split follow a colon, and a split may hold one: train[:80%].
+# Version and split follow a colon each, and a split may contain one: train[:80%].
 TFDS = re.compile(r"tfds:([^:]+(?::[\d.*]+)?)(?::(.+))?")
 
 
 def open_source(data, held_out: bool = False) -> Dataset:
     """Open training or test data.
 
-    Images are uint8 of 0..255, because normalisation is the model's preprocessing;
+    Images are uint8 of 0..255, because the model's preprocessing normalises them;
     labels are integers from 0 on, or one-hot. Classes without names are numbered.
 
     Arguments:
         data: one of
-            a `Dataset`, which is returned as it is;
+            a `Dataset`, which is returned unchanged;
             "digits", or a folder of class folders;
             a pair of arrays: images (N, H, W, C) or grey (N, H, W), labels (N,) or
             (N, classes);
@@ -54,19 +54,20 @@ def open_source(data, held_out: bool = False) -> Dataset:
             `x_train`, `y_train`, `x_test`, `y_test`;
             "tfds:NAME" or "tfds:NAME:SPLIT", of TensorFlow Datasets;
             "grain:MODULE:ATTRIBUTE", data in a module that Python can import, or a
-            function without arguments that makes it;
+            function without arguments that returns it;
             a source with `__len__` and `__getitem__` whose items are (image, label) or
             {"image", "label"}: of Grain, TFDS, PyTorch. Its `classes` are used. Opening
-            reads every item once for its label (TFDS: without decoding), later the
-            images are read when needed, from several threads at a time and repeatedly:
-            `__getitem__` must bear that, and answer the same each time;
+            reads every item once for its label (TFDS: without decoding); images are
+            read later, repeatedly and from several threads: `__getitem__` must be
+            thread-safe and deterministic;
             a finite `tf.data.Dataset` or another iterable of such items, or of batches
             of them, read into memory.
-        held_out: take the test part of what has one and does not name it itself.
+        held_out: whether to use the test part, if the data has one and does not name
+            its part.
 
     Raises:
-        ValueError: unsupported data, or what it holds is not as above.
-        FileNotFoundError: no such folder or file.
+        ValueError: unsupported data or contents.
+        FileNotFoundError: the folder or file does not exist.
         ImportError: the packages of the extra `data` are missing.
     """
     if isinstance(data, Dataset):
@@ -97,7 +98,7 @@ def _named(data, held_out):
     if path.is_file() and path.suffix.lower() == ".npz":
         return _npz(path, held_out)
     error = ValueError if path.exists() else FileNotFoundError
-    raise error(f"`data` must be {ACCEPTED}. '{name}' is none")
+    raise error(f"`data` must be {ACCEPTED}. Received: '{name}'")
 
 
 def _tfds(name, split):
@@ -111,7 +112,7 @@ def _tfds(name, split):
     try:
         return tfds.data_source(name, split=split)
     except (ValueError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]  # the rest lists every data set there is
+        reason = str(error).partition("\n")[0]  # the rest lists all data sets
         raise ValueError(
             "`data` must name a data set of TFDS that is or can be stored as "
             f"array_record. Received: {name!r}, split={split!r} ({reason})"
@@ -165,7 +166,7 @@ def _arrays(images, labels, classes=None):
 
 def _random_access(source):
     number = len(source)
-    if not 0 < number < sys.maxsize:  # the length of what Grain repeats for ever
+    if not 0 < number < sys.maxsize:  # sys.maxsize: Grain's endless repeat
         raise ValueError(
             f"`data` must have a finite length above 0. Received: {number}"
         )
@@ -181,7 +182,7 @@ def _random_access(source):
             image, found = _item(source, at)
         except pp.ImageError as error:
             return error
-        checked_images(image, 3)  # what is wrong with all of them ends it here
+        checked_images(image, 3)  # errors of the format end the opening
         return found
 
     def read(at):
@@ -193,7 +194,7 @@ def _random_access(source):
     broken = {i: str(e) for i, e in enumerate(labels) if isinstance(e, pp.ImageError)}
     if len(broken) == number:
         raise ValueError(f"`data` must hold readable images: {broken[0]}")
-    # One that cannot be read gets any label: it raises again and is left out then.
+    # An unreadable item gets any label: it raises again later, and is skipped then.
     known = next(label for i, label in enumerate(labels) if i not in broken)
     labels = [known if i in broken else label for i, label in enumerate(labels)]
     return checked_dataset(
@@ -202,7 +203,7 @@ def _random_access(source):
 
 
 def _encoded(source):
-    """A TFDS source with its images left as the bytes in the file, and the classes."""
+    """Return a TFDS source that leaves images encoded, and its classes."""
     from tensorflow_datasets import decode
 
     features = source.dataset_info.features
@@ -217,11 +218,11 @@ def _encoded(source):
 
 
 def _item(source, at):
-    """Image and label of an item, as arrays; an `ImageError` if it cannot be read."""
+    """Return image and label of an item as arrays, or raise `ImageError`."""
     try:
         item = source[at]
         parts = parts_of(item)
-    except Exception as error:  # each library raises what it likes
+    except Exception as error:  # libraries raise various errors
         raise pp.ImageError(
             f"cannot read item {at} of {type(source).__name__}: "
             f"{type(error).__name__}: {error}"

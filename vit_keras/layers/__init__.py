@@ -1,7 +1,7 @@
-"""The parts of a Vision Transformer, one file per concept.
+"""Layers of a Vision Transformer, one file per concept.
 
-All run on TensorFlow, JAX and PyTorch (only `keras.ops`), are registered for saving,
-and know nothing of configurations: they take plain numbers.
+They run on TensorFlow, JAX and PyTorch (only `keras.ops`), are registered for saving,
+and take plain numbers instead of configurations.
 """
 
 from .attention import MultiHeadAttention as MultiHeadAttention

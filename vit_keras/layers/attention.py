@@ -5,10 +5,10 @@ from keras import ops
 
 from .norm import LayerNormalization
 
-# Where `keras.ops.dot_product_attention` is not slower than our matmuls. Measured on a
-# CPU with 16 images of 197 tokens, D = 384, time fused / plain for inference and for a
-# train step: PyTorch 0.91 and 0.99, JAX 1.61 and 1.27, TensorFlow 1.07 and 1.15. On
-# TensorFlow it would also break the clean graph that export needs.
+# Backends whose `keras.ops.dot_product_attention` is not slower than matmuls. Measured
+# on a CPU with 16 images of 197 tokens, D = 384, time fused / plain for inference and
+# for a train step: PyTorch 0.91 and 0.99, JAX 1.61 and 1.27, TensorFlow 1.07 and 1.15.
+# On TensorFlow it would also add operators that the exported graph must not have.
 FUSED_BACKENDS = {"torch": True, "jax": False, "tensorflow": False}
 
 
@@ -17,10 +17,10 @@ class MultiHeadAttention(keras.layers.Layer):
     """Multi-head dot-product attention (arXiv 1706.03762, section 3.2).
 
     `softmax(q k^T / sqrt(d)) v` for each head. Differs from
-    `keras.layers.MultiHeadAttention` in its graph only: Dense layers on (N, T, D) and
+    `keras.layers.MultiHeadAttention` only in its graph: Dense layers on (N, T, D) and
     tensors of rank 4 at most, so that it converts to builtin TFLite operators that
-    int8, GPU delegates and NPUs take. Query, key and value stay apart, because a fused
-    projection needs a reshape to rank 5.
+    int8 kernels, GPU delegates and NPUs support. Query, key and value stay separate,
+    because a fused projection needs a reshape to rank 5.
 
     Letters: N images, T queries, S keys, D width, H heads, d width of a head.
 
@@ -32,8 +32,8 @@ class MultiHeadAttention(keras.layers.Layer):
         qk_norm: layer norm over d on every query and key before their product
             (arXiv 2302.05442, section 2).
         norm_epsilon: epsilon of these norms.
-        fused: use the backend's fused attention; None means where it is faster. The
-            weights are the same either way.
+        fused: whether to use the backend's fused attention; None: where it is faster.
+            The weights are the same.
 
     Call arguments:
         query: (N, T, D).
@@ -102,7 +102,7 @@ class MultiHeadAttention(keras.layers.Layer):
         fused = self.fused
         if fused is None:
             fused = FUSED_BACKENDS.get(keras.backend.backend(), False)
-        # The fused kernels neither drop attention weights nor hand them out.
+        # The fused kernels neither drop attention weights nor return them.
         plain = return_attention_scores or (training and self.dropout > 0)
         scores = None
         q, k = self._split(self.query(query)), self._split(self.key(value))
@@ -124,7 +124,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return (output, scores) if return_attention_scores else output
 
     def _split(self, x):
-        """(N, T, H*d) -> (N, T, H, d)"""
+        """Reshape (N, T, H*d) to (N, T, H, d)."""
         length, inner = x.shape[1:]
         return ops.reshape(x, (-1, length, self.num_heads, inner // self.num_heads))
 

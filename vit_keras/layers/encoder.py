@@ -1,4 +1,4 @@
-"""One block of the Transformer encoder."""
+"""The block of the Transformer encoder."""
 
 import keras
 
@@ -24,7 +24,7 @@ class EncoderBlock(keras.layers.Layer):
         dropout: rate after attention and in the MLP.
         attention_dropout: rate on the attention weights.
         drop_path: probability of dropping a branch.
-        layer_scale_init_value: start of LayerScale, or None for none.
+        layer_scale_init_value: initial value of LayerScale, or None for none.
         qk_norm: layer norm on queries and keys.
         norm_epsilon: epsilon of all norms.
 
@@ -120,7 +120,7 @@ class EncoderBlock(keras.layers.Layer):
         return input_shape
 
     def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
-        # Said outright: tracing `call` for it takes ten times as long.
+        # Computed directly: tracing `call` for it takes ten times as long.
         output = keras.KerasTensor(inputs.shape, self.compute_dtype)
         if not return_attention_scores:
             return output

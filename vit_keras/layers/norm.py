@@ -1,4 +1,4 @@
-"""Layer normalisation in the form that converts cleanly."""
+"""Layer normalisation that converts to int8 operators."""
 
 import keras
 from keras import ops
@@ -9,10 +9,10 @@ class LayerNormalization(keras.layers.Layer):
     """Layer norm over the last axis (arXiv 1607.06450).
 
     `y = (x - mean) * rsqrt(variance + epsilon) * gamma + beta`, in this order. The
-    stock Keras layer computes `x * inv + (beta - mean * inv)`, whose negation has no
-    int8 kernel in TFLite and would stay a float island in a quantised file.
+    Keras layer computes `x * inv + (beta - mean * inv)`, whose negation has no int8
+    kernel in TFLite and would stay in float in a quantised file.
 
-    Statistics are computed in float32 at least, whatever the layer's dtype policy.
+    Statistics are computed in float32 at least, for every dtype policy.
 
     Arguments:
         epsilon: added to the variance.
@@ -29,7 +29,7 @@ class LayerNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        # autocast=False: under mixed precision the affine part is float32 as well.
+        # autocast=False: under mixed precision gamma and beta are float32 as well.
         self.gamma = self.add_weight(
             shape=shape, initializer="ones", name="gamma", autocast=False
         )

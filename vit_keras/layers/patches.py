@@ -1,4 +1,4 @@
-"""From an image to a sequence of tokens: patch projection and extra tokens."""
+"""Conversion of images to tokens: patch projection and extra tokens."""
 
 import keras
 from keras import ops

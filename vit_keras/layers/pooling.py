@@ -1,4 +1,4 @@
-"""From the token sequence to one vector per image."""
+"""Pooling of the token sequence to one vector per image."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from .norm import LayerNormalization
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class TokenPooling(keras.layers.Layer):
-    """Take one token, by default the class token.
+    """Return one token, by default the class token.
 
     Arguments:
         index: position of the token in the sequence.
@@ -32,8 +32,8 @@ class TokenPooling(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        # A slice and a reshape: `inputs[:, i]` lowers to a strided slice that shrinks
-        # an axis, which GPU delegates refuse.
+        # A slice and a reshape: `inputs[:, i]` becomes a strided slice that drops an
+        # axis, which GPU delegates refuse.
         token = inputs[:, self.index : self.index + 1]
         return ops.reshape(token, (-1, inputs.shape[-1]))
 
@@ -49,7 +49,7 @@ class AveragePooling(keras.layers.Layer):
     """Mean of the patch tokens ("gap"; arXiv 2205.01580).
 
     Arguments:
-        num_prefix_tokens: tokens at the start that are left out.
+        num_prefix_tokens: number of first tokens that are left out.
 
     Call arguments:
         inputs: (N, T, D). Returns (N, D).
@@ -81,7 +81,7 @@ class AttentionPooling(keras.layers.Layer):
         mlp_activation: "gelu" or "gelu_tanh".
         norm_epsilon: epsilon of the norm before the MLP.
         head_dim: width of one head; None means D // H.
-        num_prefix_tokens: tokens at the start that are left out.
+        num_prefix_tokens: number of first tokens that are left out.
 
     Call arguments:
         inputs: (N, T, D). Returns (N, D).
@@ -128,7 +128,7 @@ class AttentionPooling(keras.layers.Layer):
         probe = ops.cast(self.probe, self.compute_dtype)
         probe = ops.broadcast_to(probe, (ops.shape(inputs)[0], 1, width))
         patches = inputs
-        if self.num_prefix_tokens:  # an idle slice would be one operator more
+        if self.num_prefix_tokens:  # else a slice would be a needless operator
             patches = inputs[:, self.num_prefix_tokens :]
         x = self.attention(probe, patches, training=training)
         x = x + self.mlp(self.norm(x), training=training)

@@ -1,4 +1,4 @@
-"""Where a token sits in the image."""
+"""Position embeddings."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import ops
 
 
 def sincos2d(grid, hidden_size, temperature=10_000.0):
-    """Fixed sine-cosine embedding of a 2-D grid, as in arXiv 2205.01580.
+    """Return the fixed sine-cosine embedding of a 2-D grid (arXiv 2205.01580).
 
     A quarter of the channels each holds sin(x), cos(x), sin(y), cos(y) at D/4
     frequencies that fall geometrically from 1 to 1/temperature.
@@ -33,7 +33,7 @@ class AddPositionEmbs(keras.layers.Layer):
 
     Arguments:
         grid: (rows, columns) of the patches; P = rows * columns.
-        num_prefix_tokens: T, tokens before the patches that the input holds.
+        num_prefix_tokens: T, number of tokens before the patches in the input.
         kind: "learned", one vector for each of the T + P tokens (arXiv 2010.11929,
             section 3.1), or "sincos2d", fixed, and zero for the T prefix tokens.
 

@@ -1,4 +1,4 @@
-"""What keeps a deep residual stream trainable: LayerScale and stochastic depth."""
+"""Regularisation of residual branches: LayerScale and stochastic depth."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ class LayerScale(keras.layers.Layer):
     From CaiT (arXiv 2103.17239, section 2).
 
     Arguments:
-        init_value: start value of every factor.
+        init_value: initial value of every factor.
 
     Call arguments:
         inputs: (..., D). Returns the same shape.
@@ -61,7 +61,7 @@ class DropPath(keras.layers.Layer):
             raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")
         self.rate = rate
         self.seed = seed
-        # A generator is state; without a rate there is none to keep.
+        # A generator is saved state: without a rate there is none.
         self._generator = keras.random.SeedGenerator(seed) if rate else None
 
     def call(self, inputs, training=None):

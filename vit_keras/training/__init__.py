@@ -1,7 +1,7 @@
-"""Training by recipe: data in, `RUN/model.keras` out.
+"""Training by recipe: data to `RUN/model.keras`.
 
-`recipe` says how, `recipes` is the table; `stream` makes the batches with `augment`,
-`optimizers` the steps; `fit` runs them, watched by `callbacks` and `progress`, kept by
+A `recipe` configures a run, `recipes` is their table; `stream` and `augment` make the
+batches, `optimizers` the optimizer; `fit` trains, with `callbacks`, `progress` and
 `checkpoint`, distributed by `devices` and `processes`.
 """
 

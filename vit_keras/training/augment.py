@@ -1,10 +1,10 @@
-"""Random changes to the images of a batch, in NumPy.
+"""Random augmentation of the images of a batch, in NumPy.
 
-Every draw follows from (seed, step, position in the batch), never from what was drawn
-before, so that a resumed run sees the images that an unbroken one would have seen.
+Every draw depends only on (seed, step, index in the batch), so that a resumed run sees
+the same images as an uninterrupted one.
 
-NumPy and not the layers of Keras, which mix a batch on the device between two steps of
-the model, one batch at a time: 512 images of 32 pixels take them 50 ms of 2 CPU cores.
+NumPy instead of Keras' layers: those process a batch on the device between two training
+steps, one batch at a time: 512 images of 32 pixels cost 50 ms of 2 CPU cores.
 """
 
 import numpy as np
@@ -13,26 +13,26 @@ from PIL import Image
 from ..preprocessing import INTERPOLATIONS
 from .randaugment import randaugment, three_augment
 
-# Which draws of an image, or of a whole batch: a number beyond any position.
+# Keys of an image's, or a whole batch's, draws: beyond any index in a batch.
 CROP, ERASE, OPERATIONS, MIX = (2**20 + i for i in range(4))
 
 
 def draws_for(seed: int, step: int, *key: int) -> np.random.Generator:
-    """The random numbers of one step for a key, such as a position in the batch."""
+    """Return the generator of one step for a key, such as an index in the batch."""
     return np.random.default_rng((seed, step, *key))
 
 
 def random_box(height, width, areas, ratios, draws):
-    """A box of random area and ratio, in pixels (arXiv 1409.4842, section 6).
+    """Draw a box of random area and ratio, in pixels (arXiv 1409.4842, section 6).
 
     Arguments:
         height, width: of the image.
-        areas: (smallest, largest) share of its area.
+        areas: (smallest, largest) fraction of its area.
         ratios: (smallest, largest) width by height.
         draws: NumPy generator.
 
     Returns:
-        (left, top, right, bottom); the whole image if ten draws do not fit.
+        (left, top, right, bottom); the whole image if none of ten draws fits.
     """
     for _ in range(10):
         area = width * height * draws.uniform(*areas)
@@ -46,14 +46,14 @@ def random_box(height, width, areas, ratios, draws):
 
 
 def random_crop(pixels, image_size, smallest, draws, interpolation):
-    """A part of a photograph, resized.
+    """Crop and resize a random part of a photograph.
 
     Arguments:
         pixels: uint8 array (H, W, C).
         image_size: (height, width) of the result.
-        smallest: smallest share of the area.
+        smallest: smallest fraction of the area.
         draws: NumPy generator.
-        interpolation: name of the filter, that of the model's preprocessing.
+        interpolation: filter of the model's preprocessing.
 
     Returns:
         uint8 array (height, width, C).
@@ -67,14 +67,14 @@ def random_crop(pixels, image_size, smallest, draws, interpolation):
 
 
 def augment(images, recipe, step, positions):
-    """Changes each image by itself: shift, flip, RandAugment, ThreeAugment, erasing.
+    """Augment each image separately: shift, flip, RandAugment, ThreeAugment, erasing.
 
     Arguments:
         images: uint8 array (N, H, W, C).
-        recipe: its `shift`, `flip`, `randaugment`, `magnitude`, `three_augment`,
+        recipe: gives `shift`, `flip`, `randaugment`, `magnitude`, `three_augment`,
             `erase`, `seed`.
         step: number of the batch.
-        positions: range (N) of their indices in it.
+        positions: range of the N images' indices in the batch.
 
     Returns:
         uint8 array (N, H, W, C).
@@ -117,7 +117,7 @@ def _shift_and_flip(images, recipe, step, positions):
 
 
 def _erase(image, draws):
-    """Noise in place of a rectangle (arXiv 1708.04896; area as in DeiT's code)."""
+    """Replace a rectangle by noise (arXiv 1708.04896; area as in DeiT's code)."""
     height, width, channels = image.shape
     box = random_box(height, width, (0.02, 1 / 3), (0.3, 1 / 0.3), draws)
     left, top, right, bottom = box
@@ -126,18 +126,18 @@ def _erase(image, draws):
 
 
 def mix(images, labels, recipe, step):
-    """MixUp (arXiv 1710.09412) or CutMix (arXiv 1905.04899) of a batch.
+    """Apply MixUp (arXiv 1710.09412) or CutMix (arXiv 1905.04899) to a batch.
 
-    Each image gets a part of another one of the batch, a share that is drawn for each.
+    Each image is mixed with another one of the batch, by its own random fraction.
 
     Arguments:
         images: float array (N, H, W, C).
         labels: float array (N, classes).
-        recipe: its `mixup`, `cutmix`, `seed`; with both, each batch gets one of them.
+        recipe: gives `mixup`, `cutmix`, `seed`; with both, each batch gets one of them.
         step: number of the batch.
 
     Returns:
-        Both, changed, in their dtypes.
+        Mixed images and labels, with unchanged dtypes.
     """
     kinds = [name for name in ("mixup", "cutmix") if getattr(recipe, name)]
     if not kinds:
@@ -146,7 +146,7 @@ def mix(images, labels, recipe, step):
     kind = kinds[draws.integers(len(kinds))]
     alpha = getattr(recipe, kind)
     others = draws.permutation(len(images))
-    shares = draws.beta(alpha, alpha, len(images))  # of the image itself
+    shares = draws.beta(alpha, alpha, len(images))  # fraction of the image itself
     if kind == "mixup":
         kept = shares.astype(images.dtype)[:, None, None, None]
         images = kept * images + (1 - kept) * images[others]
@@ -157,7 +157,7 @@ def mix(images, labels, recipe, step):
 
 
 def _cut(images, others, shares, draws):
-    """Images with a rectangle of others, and the shares as whole pixels have them."""
+    """Paste rectangles of other images; return fractions exact in whole pixels."""
     height, width = images.shape[1:3]
     sides = np.sqrt(1 - shares)
     sizes = np.stack([height * sides, width * sides], axis=-1).round().astype(int)

@@ -1,4 +1,4 @@
-"""Callbacks of a run: loss, validation, moving average, speed of the input."""
+"""Callbacks of a run: NaN check, validation, input speed, TensorBoard."""
 
 import contextlib
 import time
@@ -13,14 +13,15 @@ from .processes import process_index, undistributed
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """End a run whose loss or weights are no longer numbers; `message` then says so.
+    """Stops a run whose loss or weights are not finite; `message` has the reason.
 
     Arguments:
-        steps: in an interval.
-        state: of a run with checkpoints, its state: `interval` is that of the last one.
+        steps: number of steps in a checkpoint interval.
+        state: state of a run with checkpoints, or None; its `interval` is the last
+            checkpoint's.
     """
 
-    # Keras asks it in a thread then, and no step waits for the loss of the one before.
+    # Keras then calls it in a thread, and no step waits for the previous loss.
     async_safe = True
 
     def __init__(self, steps, state=None):
@@ -37,7 +38,7 @@ class StopOnNaN(keras.callbacks.Callback):
             self._stop(batch + 1, f"the loss became {loss}")
 
     def on_epoch_end(self, epoch, logs=None):
-        # The last step may have spoilt them after its loss was computed.
+        # The last step may have broken the weights after its loss was computed.
         if not self.bad and not all(
             np.isfinite(keras.ops.convert_to_numpy(weight.value)).all()
             for weight in self.model.trainable_variables
@@ -63,9 +64,9 @@ class StopOnNaN(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def averaged(model):
-    """Inside, the model has the moving average of its weights, if there is one.
+    """Replace the model's weights by their moving average, if any, inside a block.
 
-    By copies, so that the weights afterwards are the same to the last bit; Keras'
+    Weights are copied, so that they are restored to the last bit; Keras'
     `SwapEMAWeights` adds and subtracts.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
@@ -86,15 +87,15 @@ def averaged(model):
 
 
 class Validate(keras.callbacks.Callback):
-    """Evaluates after each interval, keeps the best weights, and ends a vain run.
+    """Evaluates after each interval, saves the best weights, and stops early.
 
     Arguments:
-        classifier: the model to evaluate; what is fitted shares its weights.
+        classifier: the model to evaluate; it shares weights with the fitted one.
         batches: labelled images, or None.
         best: file for the best weights.
-        state: the run's state; `best` and `waited` are kept there.
-        patience: checks without a better accuracy until the end, or None.
-        watch: whose `message` tells that the weights are of no use.
+        state: the run's state; gets `best` and `waited`.
+        patience: number of checks without better accuracy before stopping, or None.
+        watch: a `StopOnNaN`; once it has a `message`, nothing is evaluated.
     """
 
     def __init__(self, classifier, batches, best, state, patience, watch):
@@ -131,12 +132,12 @@ class Validate(keras.callbacks.Callback):
 
 
 class InputSpeed(keras.callbacks.Callback):
-    """Compares the input's speed with the steps', and warns once if it is the slower.
+    """Warns once if the input pipeline is slower than the training steps.
 
     Arguments:
         stream: the `Stream`.
-        images: in one interval.
-        warn: function of a line of text.
+        images: number of images in an interval.
+        warn: function that prints a line of text.
     """
 
     def __init__(self, stream, images, warn):
@@ -153,7 +154,7 @@ class InputSpeed(keras.callbacks.Callback):
         inputs = self.stream.images_per_second()
         if logs is not None:
             logs |= {"images_per_second": steps, "input_images_per_second": inputs}
-        # Threads that are busy all the time are what the steps wait for.
+        # Threads that are always busy are what the steps wait for.
         if inputs < 1.1 * steps and epoch and not self.warned:
             self.warned = True
             self.warn(
@@ -163,10 +164,10 @@ class InputSpeed(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes what is logged after each interval for TensorBoard.
+    """Writes the logs of each interval for TensorBoard.
 
-    Keras' callback of this name needs TensorFlow, whatever the backend; this one needs
-    the package tensorboard alone.
+    Keras' callback of this name needs TensorFlow on every backend; this one only needs
+    the package tensorboard.
 
     Arguments:
         folder: of the event files; a resumed run adds one.

@@ -1,9 +1,9 @@
-"""What a killed run leaves, and how the same command resumes from it.
+"""Checkpoints of a run, from which the same command resumes.
 
-`RUN/checkpoint/000012/` holds the state after 12 intervals: the weights with the
-optimizer and its average (`state.weights.h5`), and `state.json` with the recipe, the
-history and the random state. A folder appears by one rename when all of it is written;
-then the one before it goes. `RUN/best.weights.h5` are the best weights so far.
+`RUN/checkpoint/000012/` has the state after 12 intervals: the weights, the optimizer
+and its moving average (`state.weights.h5`), and `state.json` with the recipe, history
+and random state. A folder is renamed into place once complete; then the previous one is
+deleted. `RUN/best.weights.h5` has the best weights so far.
 """
 
 import json
@@ -22,7 +22,7 @@ WEIGHTS, STATE = "state.weights.h5", "state.json"
 
 
 def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
-    """The newest complete checkpoint of a run and its state, or None."""
+    """Return the newest complete checkpoint of a run and its state, or None."""
     folders = sorted((out / FOLDER).glob("[0-9]*"), reverse=True)
     for folder in folders:
         try:
@@ -35,10 +35,10 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
 
 
 def check_writable(out: pathlib.Path) -> None:
-    """Make the folder of a run, try to write to it, and clear what a kill left there.
+    """Create the folder of a run, test writing, and delete leftovers of a killed run.
 
     Raises:
-        OSError: it cannot be made or written to.
+        OSError: it cannot be created or written to.
     """
     probe = out / ".probe"
     try:
@@ -54,12 +54,12 @@ def check_writable(out: pathlib.Path) -> None:
 
 
 def check_room(out: pathlib.Path, model) -> None:
-    """Compare the disk of a run with what it needs.
+    """Check that a run's disk has room for its files.
 
     Raises:
-        OSError: the disk is too small.
+        OSError: the disk has too little free space.
     """
-    # Weights, two moments and an average, twice while one replaces the other, and the
+    # Weights, two moments and an average, twice while a checkpoint is replaced, and the
     # model itself.
     needed = model.count_params() * 4 * (2 * 4 + 2)
     free = shutil.disk_usage(out).free
@@ -71,15 +71,15 @@ def check_room(out: pathlib.Path, model) -> None:
 
 
 class SaveCheckpoint(keras.callbacks.Callback):
-    """Writes the state after an interval, in process 0.
+    """Writes checkpoints after intervals, in process 0.
 
-    After the first one and the last one, and between them after so many that writing
-    takes at most a tenth of the time: small models end an interval each second.
+    The first and the last interval are saved, and others so rarely that writing takes
+    at most a tenth of the time: small models end an interval each second.
 
     Arguments:
         out: folder of the run.
-        state: what goes into `state.json`; keeps `interval` and `history` current.
-        watch: whose `message` tells that the weights are of no use.
+        state: contents of `state.json`; `interval` and `history` are updated.
+        watch: a `StopOnNaN`; once it has a `message`, nothing is saved.
     """
 
     def __init__(self, out, state, watch):
@@ -101,11 +101,11 @@ class SaveCheckpoint(keras.callbacks.Callback):
             self.due = time.monotonic() + 9 * (time.monotonic() - started)
 
     def write(self, interval):
-        """The state after `interval` intervals, in place of the one before."""
+        """Write the state after `interval` intervals, and delete the previous one."""
         self.state["interval"] = interval
         folder = self.out / FOLDER / f"{interval:06d}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # In place of one that `find_last` left out, if there is one.
+        # Replaces an incomplete folder that `find_last` skipped, if there is one.
         with publishing(folder, folder=True) as work:
             work.mkdir()
             with undistributed():
@@ -116,12 +116,12 @@ class SaveCheckpoint(keras.callbacks.Callback):
             ]
             (work / STATE).write_text(json.dumps(self.state))
         for older in folder.parent.iterdir():
-            if older != folder:  # also what a kill left half written
+            if older != folder:  # incomplete ones too
                 shutil.rmtree(older, ignore_errors=True)
 
 
 def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
-    """The history as a table, in one step."""
+    """Write the history as a CSV table, atomically."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names)]
     lines += [",".join(str(row.get(name, "")) for name in names) for row in rows]
@@ -130,12 +130,12 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
 
 
 def random_states(model):
-    """The variables that dropout draws from; Keras does not save them as weights."""
+    """Return the states of dropout's generators, which Keras does not save."""
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
 
 def restore(model, folder: pathlib.Path, state: dict) -> None:
-    """Weights, optimizer and random state of a checkpoint into a compiled model.
+    """Restore weights, optimizer and random state of a checkpoint in a compiled model.
 
     Raises:
         ValueError: the checkpoint is damaged.

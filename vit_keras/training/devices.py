@@ -1,4 +1,4 @@
-"""Several devices, by the engines that Keras has for it."""
+"""Distribution over several devices, by Keras' and TensorFlow's own engines."""
 
 import contextlib
 import sys
@@ -8,9 +8,9 @@ import numpy as np
 
 from .processes import process_index
 
-# How one model is split over the mesh's axis "model" (arXiv 1909.08053, section 3): a
-# device computes some heads and some hidden units, and the sum after `out` and `dense2`
-# is the only exchange. Pattern of a weight's path: its axes. Each device has all else.
+# Partition of a model over the mesh's axis "model" (arXiv 1909.08053, section 3): a
+# device computes some heads and hidden units, and only the sums after `out` and
+# `dense2` are exchanged. Pattern of a weight's path: axes. All else is replicated.
 LAYOUT = {
     r".*/attention/(query|key|value)/kernel": (None, "model"),
     r".*/attention/(query|key|value)/bias": ("model",),
@@ -22,7 +22,7 @@ LAYOUT = {
 
 
 def on_accelerator() -> bool:
-    """Whether Keras computes on a GPU or TPU."""
+    """Return whether Keras computes on a GPU or TPU."""
     if keras.backend.backend() == "torch":  # no keras.distribution there
         return sys.modules["torch"].cuda.is_available()
     names = keras.distribution.list_devices()
@@ -30,15 +30,15 @@ def on_accelerator() -> bool:
 
 
 def resolve_devices(devices: int | None, model_parallel: int, config) -> int | None:
-    """The number of devices to use, of all processes together.
+    """Return the number of devices to use, of all processes together.
 
     Arguments:
         devices: as given; None means one, or with several processes all there are.
         model_parallel: M, devices that share one copy of the weights.
-        config: the `ViTConfig`, whose heads and hidden units are split in M.
+        config: the `ViTConfig`, whose heads and hidden units are split in M parts.
 
     Raises:
-        ValueError: these do not fit together, or not the backend.
+        ValueError: these do not fit together, or do not fit the backend.
     """
     processes = process_index()[1]
     if processes > 1:
@@ -77,7 +77,7 @@ def resolve_devices(devices: int | None, model_parallel: int, config) -> int | N
 
 @contextlib.contextmanager
 def dtype_policy(name: str):
-    """Keras' dtype policy for what is built inside."""
+    """Set Keras' dtype policy for layers built inside a block."""
     if name == "auto":
         name = "mixed_bfloat16" if on_accelerator() else "float32"
     before = keras.config.dtype_policy()
@@ -89,24 +89,25 @@ def dtype_policy(name: str):
 
 
 def jit_compile() -> bool | str:
-    """Whether XLA compiles the train step: as Keras chooses, but not on TensorFlow's
-    CPU. There a step of a ViT-Ti/16 takes 5 % more with it, and a minute to compile."""
+    """Return whether XLA compiles the train step: Keras' default, but not on
+    TensorFlow's CPU, where it makes a step of a ViT-Ti/16 5 % slower, and takes a
+    minute to compile."""
     on_cpu = keras.backend.backend() == "tensorflow" and not on_accelerator()
     return False if on_cpu else "auto"
 
 
 @contextlib.contextmanager
 def distribute(count: int | None, model_parallel: int = 1):
-    """What is built and fitted inside divides every batch over some devices.
+    """Distribute models built and fitted inside a block over several devices.
 
     On JAX by `keras.distribution.DataParallel`, on TensorFlow by
     `tf.distribute.MirroredStrategy`: each device has all weights and a part of the
-    batch, and the gradients are averaged. With `model_parallel`, on JAX by
-    `keras.distribution.ModelParallel`: M neighbours share a part of the batch and one
-    copy of the weights, split as `LAYOUT` says.
+    batch, and gradients are averaged. With `model_parallel`, on JAX by
+    `keras.distribution.ModelParallel`: M neighbouring devices share a part of the batch
+    and one copy of the weights, split by `LAYOUT`.
 
     Arguments:
-        count: number of devices, of all processes together; None or 1 changes nothing.
+        count: number of devices, of all processes together; None or 1 does nothing.
         model_parallel: M, a divisor of `count`.
 
     Raises:
@@ -125,8 +126,8 @@ def distribute(count: int | None, model_parallel: int = 1):
         names = next(([d.name for d in kind] for kind in kinds if kind), [])
     else:
         raise ValueError(
-            f"`devices` must be 1 on the backend {backend}: Keras spreads over several "
-            f"on jax and tensorflow. Received: devices={count}"
+            f"`devices` must be 1 on the backend {backend}: Keras distributes over "
+            f"several on jax and tensorflow only. Received: devices={count}"
         )
     if not 1 <= count <= len(names):
         raise ValueError(
@@ -161,10 +162,10 @@ def distribute(count: int | None, model_parallel: int = 1):
 
 
 def summed_first(optimizer):
-    """The optimizer as several devices of TensorFlow need it, else as it is.
+    """Make an optimizer sum gradients over TensorFlow's devices before clipping.
 
-    Keras limits the gradient's norm on each device and then adds up what is left. This
-    one adds up first, so that the limit is on the gradient of the whole batch.
+    Keras clips the gradient's norm on each device and sums the results. With the sum
+    first, the whole batch's gradient is clipped. Otherwise the optimizer is unchanged.
     """
     if keras.backend.backend() != "tensorflow":
         return optimizer
@@ -190,10 +191,10 @@ def summed_first(optimizer):
 
 
 def training_input(stream, start: int, devices: int | None):
-    """A stream from batch `start` on, in the form that `fit` takes.
+    """Return a stream from batch `start` on, as input of `fit`.
 
-    Over several devices TensorFlow opens its input more than once: a generator would
-    lose batches, where a data set begins anew.
+    On several devices TensorFlow opens its input more than once: a generator would
+    lose batches, while a data set starts again.
     """
     if keras.backend.backend() != "tensorflow" or devices in (None, 1):
         return stream.batches(start)
@@ -208,7 +209,7 @@ def training_input(stream, start: int, devices: int | None):
 
 
 class _Gather(keras.layers.Layer):
-    """Gives every device, thus every process, the whole of what they share."""
+    """Gathers an output on every device, and so in every process."""
 
     def call(self, inputs):
         mesh = keras.distribution.distribution().device_mesh
@@ -220,22 +221,22 @@ class _Gather(keras.layers.Layer):
 
 
 def predictor(model):
-    """Function from images (N, H, W, C) to the model's outputs (N, classes).
+    """Return a function from images (N, H, W, C) to the model's outputs (N, classes).
 
-    The devices of `distribute` share the images; every process gives the same ones,
+    The devices of `distribute` share the images; every process passes the same images
     and gets all outputs.
     """
     engine, (index, processes) = keras.distribution.distribution(), process_index()
     if engine is not None:
         parts = engine.num_model_replicas
-    else:  # TensorFlow's models remember the strategy they were built in
+    else:  # TensorFlow models keep the strategy they were built in
         strategy = getattr(model, "distribute_strategy", None)
         parts = strategy.num_replicas_in_sync if strategy else 1
     if processes > 1:
         model = keras.Model(model.input, _Gather(dtype="float32")(model.output))
 
     def outputs(images):
-        # Devices share a batch evenly; what fills it up is cut off.
+        # Devices share a batch evenly; padding is cut off.
         fill = np.zeros((-len(images) % parts, *images.shape[1:]), images.dtype)
         filled = np.concatenate([images, fill])
         size = len(filled) // processes

@@ -1,4 +1,4 @@
-"""Reading labelled images, and the accuracy of a classifier on them."""
+"""Evaluation of a classifier: reading labelled images, accuracy, loss."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def read(
     dataset, config: ViTConfig, strict, console, keep_pixels=True
 ) -> images.Dataset:
-    """Read all images, with a bar; name the unreadable ones."""
+    """Read all images, with a progress bar; report unreadable ones."""
     with new_bar(console, transient=True) as bar:
         task = bar.add_task("reading images", total=len(dataset), text="")
         readable, bad = images.prepare(
@@ -45,17 +45,16 @@ def evaluate(
     strict: bool = False,
     console: Console | None = None,
 ) -> dict[str, float]:
-    """Top-1 accuracy and cross-entropy of a classifier.
+    """Measure top-1 accuracy and cross-entropy of a classifier.
 
     Arguments:
-        model: a ViT of this package with a head, linear or softmax; or the folder that
-            `train` left, or a `.keras` file, beside which `labels.txt` names the
-            classes.
-        data: what `data.open_source` takes, its test part where it has one. Its classes
-            are those of the labels, by name; without labels, in the order of the
-            model's outputs.
+        model: a ViT of this package with a head, linear or softmax; or the folder of a
+            run, or a `.keras` file, with the class names in `labels.txt` beside it.
+        data: a source of `data.open_source`; its test part is used if it has one. Its
+            classes are matched by name to the labels; without labels, they are in the
+            order of the model's outputs.
         batch_size: images per step.
-        strict: fail on an unreadable image instead of leaving it out.
+        strict: fail on an unreadable image instead of skipping it.
         console: for messages and progress; None means the terminal.
 
     Returns:
@@ -63,7 +62,7 @@ def evaluate(
 
     Raises:
         ValueError: the classes differ from the model's, or it is no classifier.
-        FileNotFoundError: there is no such model.
+        FileNotFoundError: the model does not exist.
     """
     dataset = open_source(data, held_out=True)
     classifier, labels = model, None
@@ -89,12 +88,12 @@ def evaluate(
 
 
 def _config_and_classes(model: Any) -> tuple[ViTConfig, int]:
-    """The configuration of a classifier, and the number of its classes."""
+    """Return the configuration of a classifier, and its number of classes."""
     return model.config, model.output_shape[-1]
 
 
 def outputs_on(model, dataset: images.Dataset, batch_size: int = 64) -> np.ndarray:
-    """What a model gives for the images of a data set, (N, ...), in their order."""
+    """Return a model's outputs (N, ...) for the images of a data set, in order."""
     config = model.config
     batches = images.Batches(
         dataset, config.image_size, config.preprocessing, batch_size
@@ -105,7 +104,7 @@ def outputs_on(model, dataset: images.Dataset, batch_size: int = 64) -> np.ndarr
 
 
 def accuracy(outputs, labels) -> float:
-    """Share of images whose greatest output is that of their class.
+    """Return the fraction of images whose largest output is their class.
 
     Arguments:
         outputs: (N, classes).
@@ -117,7 +116,7 @@ def accuracy(outputs, labels) -> float:
 
 
 def log_probabilities(outputs, activation):
-    """Logarithm of the classes' probabilities.
+    """Return the logarithm of class probabilities.
 
     Arguments:
         outputs: (N, C), of a head.

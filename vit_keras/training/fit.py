@@ -1,4 +1,4 @@
-"""The training run: data, recipe, `fit`, and what is left on disk."""
+"""`train`: the training run, from data and recipe to the files of a run."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from .recipes import RECIPES
 from .steps import check_devices, checkpoint_intervals, images_per_step
 from .stream import Stream
 
-# Weights with the best validation accuracy, until the end.
+# Weights with the best validation accuracy; deleted at the end.
 BEST = "best.weights.h5"
 
 
@@ -50,41 +50,41 @@ def train(
     tensorboard: bool = False,
     console: Console | None = None,
 ) -> VisionTransformer:
-    """Train a classifier and leave the run in a folder.
+    """Train a classifier and write the run to a folder.
 
     `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
-    `history.csv`. `model.keras` has the last weights, with `patience` the best ones;
-    where images were held out, `best.keras` has those of the best validation accuracy.
-    A run that was killed leaves checkpoints there, and the same call resumes from the
-    last one, to the same weights. `processes.py` says how several processes do it.
+    `history.csv`. `model.keras` has the last weights, with `patience` the best ones; if
+    images were held out, `best.keras` has those of the best validation accuracy. A
+    killed run leaves checkpoints there, and the same call resumes from the last one, to
+    the same weights. For several processes see `processes.py`.
 
     Arguments:
-        data: what `data.open_source` takes: "digits", a folder of class folders,
+        data: a source of `data.open_source`: "digits", a folder of class folders,
             arrays, names such as "tfds:mnist", data sets of Grain, PyTorch, tf.data.
-        recipe: how to train: a `Recipe`, or a name in `RECIPES`; None is "digits" for
-            the digits and "folder" for anything else.
-        out: folder to write to; made if missing.
-        weights: a checkpoint to start from, as `create_model` takes it, in place of
-            the recipe's. What it was trained with and the sizes do not say (GELU,
-            epsilon, pooling, preprocessing) comes from it.
-        strict: fail on an unreadable image instead of leaving it out.
+        recipe: a `Recipe`, or a name in `RECIPES`; None is "digits" for the digits and
+            "folder" for anything else.
+        out: folder to write to; created if missing.
+        weights: initial checkpoint, as in `create_model`, instead of the recipe's. Its
+            settings that the sizes do not determine (GELU, epsilon, pooling,
+            preprocessing) are used.
+        strict: fail on an unreadable image instead of skipping it.
         overwrite: replace an earlier run in `out`, finished or not.
         devices: number of devices that share each batch, of all processes together;
             None means one, or with several processes all.
-        model_parallel: devices that share one copy of the weights; on JAX.
-        tensorboard: write `out/tensorboard` as well.
+        model_parallel: number of devices that share one copy of the weights; on JAX.
+        tensorboard: whether to write `out/tensorboard` as well.
         console: for messages and progress; None means the terminal.
 
     Returns:
         The trained model.
 
     Raises:
-        ValueError: data or recipe cannot work, or `out` holds another recipe's run.
-        FileNotFoundError: no such folder of data, or no such weights.
-        FileExistsError: `out` holds a run and `overwrite` is not set.
-        CheckpointError: `weights` cannot be read, or are of another size.
-        OSError: `out` cannot be written to, or has no room.
-        FloatingPointError: the loss is no longer a number.
+        ValueError: data or recipe are invalid, or `out` has another recipe's run.
+        FileNotFoundError: the folder of data, or the weights, do not exist.
+        FileExistsError: `out` has a run and `overwrite` is not set.
+        CheckpointError: `weights` cannot be read, or have other sizes.
+        OSError: `out` cannot be written to, or has too little space.
+        FloatingPointError: the loss is NaN or infinite.
     """
     recipe = _named_recipe(recipe, data)
     if weights is not None:
@@ -112,13 +112,13 @@ def train(
         )
     policy = dtype_policy(recipe.precision)
     with policy, distribute(devices, model_parallel):
-        # What can be wrong here is found before the images are read.
+        # Check everything that may fail before the images are read.
         keras.utils.set_random_seed(recipe.seed)
         model = create_model(name=recipe.preset, **arguments)
         freeze(model, recipe.train_last)
         if index == 0:
             check_room(out, model)
-        with undistributed():  # threads ask it, which wait for no other process
+        with undistributed():  # threads call it, without other processes
             teacher = open_teacher(recipe, config)
         training, validation = _open(dataset, recipe, config, strict, console)
         check_devices(recipe, len(training), devices, model_parallel)
@@ -135,8 +135,8 @@ def train(
         model.load_weights(out / BEST)
         _save(model, out / "best.keras")
         model.set_weights(last_weights)
-    _save(model, out / "model.keras")  # the last one: where it is, the run is over
-    barrier()  # until all have read, and all is written
+    _save(model, out / "model.keras")  # last: its presence marks a finished run
+    barrier()  # all have read, and all is written
     if index == 0:
         (out / BEST).unlink(missing_ok=True)
         shutil.rmtree(out / FOLDER, ignore_errors=True)
@@ -145,7 +145,7 @@ def train(
 
 
 def _named_recipe(recipe, data):
-    """A `Recipe`, of its name or of what there is to learn."""
+    """Return a `Recipe`, by name, or the default for the data."""
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is None:
@@ -159,7 +159,7 @@ def _named_recipe(recipe, data):
 
 
 def _open(dataset, recipe, config, strict, console):
-    """The images to train on and those held out, or None; all of them are read once."""
+    """Read all images once; return those to train on and those held out, or None."""
     keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
     dataset = read(dataset, config, strict, console, keep_pixels)
     training, validation = dataset, None
@@ -179,7 +179,7 @@ def _open(dataset, recipe, config, strict, console):
 
 
 def _fit_resumable(model, stream, validation, out, last, devices, console, more):
-    """Fit from the last checkpoint if there is one, and write checkpoints."""
+    """Fit from the last checkpoint, if any, and write checkpoints."""
     recipe = stream.recipe
     steps, _ = checkpoint_intervals(recipe, len(stream.dataset))
     fitted = compiled_for(model, stream)
@@ -205,14 +205,14 @@ def _fit_resumable(model, stream, validation, out, last, devices, console, more)
             first=state["interval"],
             devices=devices,
         )
-    barrier()  # for what process 0 has written
+    barrier()  # wait for the files of process 0
     if recipe.patience is not None and best.is_file():
         with undistributed():
             model.load_weights(best)
 
 
 def compiled_for(model, stream: Stream):
-    """The model to fit on a stream, with its losses and optimizer."""
+    """Return the model to fit on a stream, compiled with losses and optimizer."""
     steps, intervals = checkpoint_intervals(stream.recipe, len(stream.dataset))
     return compiled(model, stream.recipe, steps * intervals // stream.recipe.accumulate)
 
@@ -220,19 +220,19 @@ def compiled_for(model, stream: Stream):
 def fit_stream(
     fitted, stream, console, watch, before=(), after=(), first=0, devices=None
 ) -> keras.callbacks.History:
-    """`fit` on a stream with a progress bar: the one training loop.
+    """Fit a model on a stream, with a progress bar.
 
     Arguments:
-        fitted: of `compiled_for`.
+        fitted: from `compiled_for`.
         stream: the `Stream`.
-        console: where the bar goes.
+        console: for the progress bar.
         watch: a `StopOnNaN`.
-        before, after: callbacks that come before and after the bar.
-        first: interval to begin with; each is an epoch of `fit`.
-        devices: that share a batch, or None.
+        before, after: callbacks to run before and after the progress bar.
+        first: interval to start with; each is an epoch of `fit`.
+        devices: number of devices that share a batch, or None.
 
     Raises:
-        FloatingPointError: the loss is no longer a number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     recipe, number = stream.recipe, len(stream.dataset)
     steps, intervals = checkpoint_intervals(recipe, number)
@@ -241,7 +241,7 @@ def fit_stream(
         history = fitted.fit(
             training_input(stream, first * steps, devices),
             steps_per_epoch=steps,
-            shuffle=False,  # the stream has its own order
+            shuffle=False,  # the stream is shuffled
             epochs=intervals,
             initial_epoch=first,
             verbose=0,

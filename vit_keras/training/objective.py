@@ -1,4 +1,4 @@
-"""What a model is to learn: trainable parts, losses, teacher."""
+"""The training objective: trainable layers, losses, teacher."""
 
 import threading
 
@@ -16,10 +16,10 @@ from .recipe import Recipe
 
 
 def freeze(model, train_last: int | None) -> None:
-    """Train only the last blocks, the last norm and the head.
+    """Freeze everything but the last blocks, the last norm and the head.
 
     Raises:
-        ValueError: more blocks than there are.
+        ValueError: the model has fewer blocks.
     """
     if train_last is None:
         return
@@ -34,17 +34,17 @@ def freeze(model, train_last: int | None) -> None:
         if layer.name == first:
             break
         layer.trainable = False
-    if not train_last:  # a linear probe: the features stay as they are
+    if not train_last:  # a linear probe: all features are frozen
         for name in ("encoder_norm", "fc_norm", "pooling", "pre_logits"):
             if name in (layer.name for layer in model.layers):
                 model.get_layer(name).trainable = False
 
 
 def compiled(model, recipe: Recipe, total_steps: int):
-    """The model to fit: with a teacher, one of two outputs and two losses.
+    """Compile the model to fit; with a teacher, it has two outputs and two losses.
 
-    A model with a distillation token learns the teacher at that token's head, any
-    other at its one head (arXiv 2012.12877).
+    A distillation token's head learns the teacher, if there is one; otherwise the only
+    head does (arXiv 2012.12877).
     """
     if recipe.loss == "sigmoid":
         loss = keras.losses.BinaryCrossentropy(
@@ -81,17 +81,17 @@ def compiled(model, recipe: Recipe, total_steps: int):
 
 
 def open_teacher(recipe: Recipe, config):
-    """Function from images to what the student is to answer, or None.
+    """Return a function from images to the teacher's targets, or None.
 
-    The teacher gets the images that the student gets; one of this package with another
-    normalisation gets them as that wants them.
+    The teacher gets the student's images, renormalised if it is a model of this package
+    with another normalisation.
 
     Arguments:
-        recipe: its `teacher`, `distillation`, `temperature`.
+        recipe: gives `teacher`, `distillation`, `temperature`.
         config: `ViTConfig` of the student.
 
     Raises:
-        ValueError: the teacher takes other images, or knows other classes.
+        ValueError: the teacher has another input shape or number of classes.
     """
     if recipe.teacher is None:
         return None
@@ -107,7 +107,7 @@ def open_teacher(recipe: Recipe, config):
         getattr(teacher.layers[-1], "activation", None) == keras.activations.softmax
     )
     adapt = _renormalise(config, getattr(teacher, "config", None))
-    lock = threading.Lock()  # threads ask it, and on JAX a model answers one at a time
+    lock = threading.Lock()  # threads call it; on JAX a model runs one call at a time
 
     def answer(batch):
         with lock:
@@ -124,7 +124,7 @@ def open_teacher(recipe: Recipe, config):
 
 
 def _renormalise(student, teacher):
-    """Function from a student's images to its teacher's."""
+    """Return a function from a student's images to its teacher's."""
     if not isinstance(teacher, ViTConfig):
         return lambda images: images
     scale, offset = student.preprocessing.scale_and_offset()

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: warm-up, cosine, decay of kernels only, rates by layer."""
+"""Optimizers of recipes: warm-up, cosine, decay of kernels, layer-wise rates."""
 
 import re
 
@@ -6,8 +6,8 @@ import keras
 
 from .devices import summed_first
 
-# Vectors of norms and biases, and embeddings, are not matrices that weight decay
-# should shrink (as in the AugReg and DeiT code).
+# Weight decay applies to matrices only, not to norms, biases and embeddings (as in the
+# AugReg and DeiT code).
 NO_DECAY = ("bias", "gamma", "beta", "token", "embedding", "probe")
 FIRST = ("embedding/", "posembed_input/", "class_token/", "distillation_token/")
 FIRST += ("register_tokens/", "pre_norm/")
@@ -15,11 +15,11 @@ FIRST += ("register_tokens/", "pre_norm/")
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW whose rate differs by layer.
+    """AdamW with layer-wise learning rates.
 
     Arguments:
-        scales: factor on the learning rate by the path of a variable; 1 without.
-        *args, **kwargs: as `keras.optimizers.AdamW`.
+        scales: {path of a variable: factor on its learning rate}; 1 if missing.
+        *args, **kwargs: as in `keras.optimizers.AdamW`.
     """
 
     def __init__(self, *args, scales=None, **kwargs):
@@ -27,7 +27,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         self.scales = dict(scales or {})
 
     def _scale(self, variable):
-        # TensorFlow hands over its own variables, which have no path.
+        # TensorFlow passes its own variables, which have no path.
         keras_variable = self._trainable_variables[self._get_variable_index(variable)]
         return self.scales.get(keras_variable.path, 1.0)
 
@@ -36,7 +36,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         super().update_step(gradient, variable, rate)
 
     def _apply_weight_decay(self, variables):
-        # The decay is a part of the step, so the factor holds for it as well.
+        # Decay is proportional to the learning rate, so the factor applies to it too.
         for variable in variables:
             if self._use_weight_decay(variable):
                 factor = self.weight_decay * self._scale(variable)
@@ -48,15 +48,15 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
 
 def layer_scales(paths, num_layers: int, decay: float) -> dict[str, float]:
-    """Factor on the rate of each weight: `decay` to the power of layers above it.
+    """Return the factor on each weight's rate: `decay` to the power of layers above it.
 
     Arguments:
         paths: of the weights.
-        num_layers: L, encoder blocks.
+        num_layers: L, number of encoder blocks.
         decay: factor from one layer to the one below (BEiT, arXiv 2106.08254).
 
     Returns:
-        {path: factor}; 1 for what follows the last block, decay**(L + 1) for the
+        {path: factor}; 1 for layers after the last block, decay**(L + 1) for the
         patches, tokens and positions.
     """
     scales = {}
@@ -72,7 +72,7 @@ def layer_scales(paths, num_layers: int, decay: float) -> dict[str, float]:
 
 
 def make_schedule(recipe, total_steps: int):
-    """Linear warm-up from 0, then a cosine to 0 (arXiv 1608.03983)."""
+    """Return linear warm-up from 0, then a cosine to 0 (arXiv 1608.03983)."""
     warmup = round(total_steps * recipe.warmup)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else recipe.learning_rate,
@@ -83,12 +83,12 @@ def make_schedule(recipe, total_steps: int):
 
 
 def make_optimizer(recipe, total_steps: int, model=None):
-    """The optimizer of a recipe.
+    """Build the optimizer of a recipe.
 
     Arguments:
         recipe: a `Recipe`.
         total_steps: number of optimizer steps in the whole run.
-        model: the model, if the rates differ by layer.
+        model: the model, needed for layer-wise rates.
 
     Returns:
         A Keras optimizer whose rate rises to `learning_rate` and falls to 0.
@@ -99,7 +99,7 @@ def make_optimizer(recipe, total_steps: int, model=None):
         "global_clipnorm": recipe.clip_norm,
     }
     if recipe.ema is not None:
-        # Keras averages after each part of a batch; together they make one step.
+        # Keras averages after each accumulation step; together they make one step.
         momentum = recipe.ema ** (1 / recipe.accumulate)
         options |= {"use_ema": True, "ema_momentum": momentum}
     if recipe.accumulate > 1:
@@ -108,7 +108,7 @@ def make_optimizer(recipe, total_steps: int, model=None):
         optimizer = keras.optimizers.SGD(momentum=0.9, **options)
     elif recipe.optimizer == "lamb":
         optimizer = keras.optimizers.Lamb(beta_2=recipe.beta2, **options)
-    elif recipe.optimizer == "muon":  # its authors leave the output layer to AdamW
+    elif recipe.optimizer == "muon":  # its authors use AdamW for the output layer
         optimizer = keras.optimizers.Muon(
             adam_beta_2=recipe.beta2,
             adam_weight_decay=recipe.weight_decay,
@@ -122,7 +122,7 @@ def make_optimizer(recipe, total_steps: int, model=None):
         layers = model.config.num_layers
         scales = layer_scales(paths, layers, recipe.layer_decay)
         optimizer = LayerwiseAdamW(beta_2=recipe.beta2, scales=scales, **options)
-    # Keras asks TensorFlow's own variables, whose names end in ":0".
+    # Keras matches TensorFlow's own variables, whose names end in ":0".
     names = [f"{name}(:0)?$" for name in NO_DECAY]
     optimizer.exclude_from_weight_decay(var_names=names)
     return summed_first(optimizer)

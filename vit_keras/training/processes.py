@@ -1,9 +1,9 @@
-"""Several processes that train one model, by `keras.distribution` on JAX.
+"""Training of one model in several processes, by `keras.distribution` on JAX.
 
-Each process is the same command with Keras' own environment variables:
+Each process runs the same command with Keras' own environment variables:
 `KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of process 0),
 `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. All compute, and
-all read the same data and the same folder of the run; process 0 alone writes there.
+all read the same data and the same folder of the run; only process 0 writes there.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def init_processes() -> tuple[int, int]:
-    """Join the processes that the environment names; before JAX computes anything.
+    """Initialise the processes of the environment; before JAX computes anything.
 
     TensorFlow's `TF_CONFIG` is refused: in Keras 3.15 `fit` fails under
     `MultiWorkerMirroredStrategy`, when it builds the model from a batch of a tuple and
@@ -25,7 +25,7 @@ def init_processes() -> tuple[int, int]:
         (index, count) of this process.
 
     Raises:
-        ValueError: the backend cannot do it, or the processes did not find together.
+        ValueError: the backend does not support it, or the connection failed.
     """
     wanted = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
     backend = keras.backend.backend()
@@ -36,12 +36,12 @@ def init_processes() -> tuple[int, int]:
     if backend != "jax":
         raise ValueError(
             "The backend must be jax (KERAS_BACKEND=jax) to train in several "
-            "processes: Keras' `fit` cannot on the others. Received: "
+            "processes: Keras' `fit` does not support others. Received: "
             f"{wanted} processes on {backend}"
         )
     try:
         keras.distribution.initialize()
-    except RuntimeError as error:  # the caller has done it, or it is too late
+    except RuntimeError as error:  # initialised already, or too late
         if process_index()[1] != wanted:
             raise ValueError(
                 f"{wanted} processes must be reachable, and JAX unused before them. "
@@ -51,21 +51,21 @@ def init_processes() -> tuple[int, int]:
 
 
 def _workers(config):
-    """Number of processes that compute in a `TF_CONFIG`."""
+    """Return the number of computing processes in a `TF_CONFIG`."""
     cluster = json.loads(config).get("cluster", {})
     return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker")) or 1
 
 
 def process_index() -> tuple[int, int]:
-    """(index, count) of this process."""
+    """Return (index, count) of this process."""
     if keras.backend.backend() != "jax":
         return 0, 1
-    every = keras.distribution.DataParallel()  # knows the processes; nothing is set
+    every = keras.distribution.DataParallel()  # only asked for the processes
     return every.data_shard_id, every.num_processes
 
 
 def barrier() -> None:
-    """Return when every process is here."""
+    """Wait until every process is here."""
     if process_index()[1] == 1:
         return
     mesh = keras.distribution.DataParallel().device_mesh
@@ -78,10 +78,10 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def undistributed():
-    """What is built inside belongs to this process, outside of any distribution.
+    """Build, save or load inside a block without the distribution, in this process.
 
-    Saving and loading belong here, too: Keras builds an optimizer for them once, to
-    look at its attributes, and process 0 would wait for the others to do the same.
+    Saving and loading need it: Keras builds an optimizer for them once, to look at its
+    attributes, and process 0 would wait for the others to do the same.
     """
     if keras.backend.backend() != "jax":
         yield

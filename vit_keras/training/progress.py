@@ -1,4 +1,4 @@
-"""A progress bar for `fit`, and for reading files."""
+"""Progress bars for `fit` and for reading files."""
 
 import datetime
 import time
@@ -13,15 +13,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# Seconds between two lines where no bar can be drawn, such as in a log file.
+# Seconds between two lines without a terminal, such as in a log file.
 SILENCE = 30.0
 
 
 def new_bar(console: Console | None = None, **options) -> Progress:
-    """A bar with count, remaining time and a free text at its end."""
+    """Return a bar with count, remaining time and a free text at its end."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),  # what the others leave
+        BarColumn(bar_width=None),  # the remaining width
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
@@ -32,16 +32,16 @@ def new_bar(console: Console | None = None, **options) -> Progress:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line for the whole run: steps, remaining time, loss, accuracy, images/s.
+    """Progress bar of the whole run: steps, remaining time, loss, accuracy, images/s.
 
-    Where there is no terminal to draw it on, a line is printed now and then.
+    Without a terminal, a line is printed from time to time.
 
     Arguments:
-        bar: an open bar from `new_bar`; whoever opened it closes it, so that the
-            terminal is whole again after an interrupt.
-        steps: in an interval.
-        images: in a step.
-        done: intervals that an earlier part of the run has done.
+        bar: an open bar from `new_bar`; its opener closes it, which restores the
+            terminal after an interrupt.
+        steps: number of steps in an interval.
+        images: number of images in a step.
+        done: number of intervals done before a resume.
     """
 
     async_safe = True  # see `StopOnNaN`
@@ -58,7 +58,7 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        # Threads may come in another order than the steps.
+        # Threads may arrive in another order than the steps.
         completed = max(self.done * self.steps + batch + 1, self._row().completed)
         text = f"loss {(logs or {}).get('loss', float('nan')):.3f}{self.validation}"
         if speed := self._row().speed:

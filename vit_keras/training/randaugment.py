@@ -1,17 +1,17 @@
-"""The operations of RandAugment and ThreeAugment, on many images at once, in NumPy.
+"""Operations of RandAugment and ThreeAugment, on many images at once, in NumPy.
 
 Each takes images, uint8 (N, H, W, C), and a signed magnitude in [-1, 1] for each, and
-computes what Pillow's operation of the name does, to a grey level. A call for each
-image would hold the interpreter's lock most of the time: with images of 32 pixels
-threads cannot share that work, and the batch is made four times faster this way. The
-layer of Keras computes all operations for all images.
+equals Pillow's operation of that name to a grey level. One call per image would hold
+the interpreter's lock most of the time: with images of 32 pixels threads cannot share
+that work, and batches are made four times faster this way. Keras' layer computes all
+operations for all images.
 """
 
 import numpy as np
 
 
 def randaugment(images, number, magnitude, chances):
-    """Changes each image by some operations, one after the other (arXiv 1909.13719).
+    """Apply random operations to each image, one after the other (arXiv 1909.13719).
 
     Arguments:
         images: uint8 array (N, H, W, C), changed in place.
@@ -30,7 +30,7 @@ def randaugment(images, number, magnitude, chances):
 
 
 def three_augment(images, chances):
-    """Makes each image grey, solarised or blurred (arXiv 2204.07118, section 3).
+    """Make each image grey, solarised or blurred (arXiv 2204.07118, section 3).
 
     Arguments:
         images: uint8 array (N, H, W, C), changed in place.
@@ -43,7 +43,7 @@ def three_augment(images, chances):
 
 
 def _each(values):
-    """(N,) to what multiplies (N, H, W, C)."""
+    """Reshape (N,) to broadcast with (N, H, W, C)."""
     return np.asarray(values, "float32")[:, None, None, None]
 
 
@@ -52,7 +52,7 @@ def _bytes(values):
 
 
 def grey(images):
-    """(N, H, W, 1), with the weights of ITU-R 601 that Pillow has, in 16 bits."""
+    """Convert to (N, H, W, 1) with Pillow's ITU-R 601 weights of 16 bits."""
     if images.shape[-1] == 1:
         return images
     weights = np.array((19595, 38470, 7471), "uint32")
@@ -60,7 +60,7 @@ def grey(images):
 
 
 def _enhance(plain):
-    """Away from, or towards, what `plain` makes of an image, as `ImageEnhance` does."""
+    """Return an operation away from or towards `plain(images)`, as `ImageEnhance`."""
 
     def operation(images, m):
         base = plain(images).astype("float32")
@@ -75,7 +75,7 @@ def _mean(images):
 
 
 def _smooth(images):
-    """The mean of 3 x 3 pixels, the middle one five times; not on the edge."""
+    """Average 3 x 3 pixels, the middle one with weight five; edges are unchanged."""
     smooth = images.copy()
     rows = images.astype("uint16")
     rows = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
@@ -86,12 +86,12 @@ def _smooth(images):
 
 
 def _planes(images):
-    """(C, N, H, W): loops over a last axis of three are slow in NumPy."""
+    """Return (C, N, H, W): loops over a last axis of three are slow in NumPy."""
     return np.ascontiguousarray(np.moveaxis(images, -1, 0))
 
 
 def autocontrast(images, m):
-    """Each channel from 0 to 255."""
+    """Stretch each channel to 0..255."""
     planes = _planes(images)
     low = planes.min(axis=(2, 3), keepdims=True)
     high = planes.max(axis=(2, 3), keepdims=True)
@@ -101,7 +101,7 @@ def autocontrast(images, m):
 
 
 def equalize(images, m):
-    """Each channel with a histogram as flat as it can be."""
+    """Equalise the histogram of each channel."""
     planes = _planes(images)
     rows = planes.reshape(-1, images.shape[1] * images.shape[2])
     at = np.arange(len(rows))[:, None]
@@ -125,7 +125,7 @@ def posterize(images, m):
 
 
 def blur(images):
-    """By a Gaussian of standard deviation 1, the edge repeated."""
+    """Blur by a Gaussian of standard deviation 1, with repeated edges."""
     weights = np.exp(-0.5 * np.arange(-3, 4, dtype="float32") ** 2)
     weights /= weights.sum()
     result = images.astype("float32")
@@ -137,12 +137,12 @@ def blur(images):
 
 
 def affine(images, matrices):
-    """Samples each image elsewhere, as the paper's code the nearest pixel, else black.
+    """Transform images by nearest-neighbour sampling, black outside, as in the paper.
 
     Arguments:
         images: uint8 array (N, H, W, C).
         matrices: array (N, 2, 3), from the point (x, y, 1) of a pixel in the result to
-            (x, y) in the image; the middle of the first pixel is (0.5, 0.5).
+            (x, y) in the image; the centre of the first pixel is (0.5, 0.5).
     """
     number, height, width, channels = images.shape
     points = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -159,7 +159,7 @@ def affine(images, matrices):
 
 
 def _affine(table):
-    """The operation whose matrices are `table(magnitudes, height, width)`."""
+    """Return the operation with matrices `table(magnitudes, height, width)`."""
 
     def operation(images, m):
         rows = table(np.asarray(m, "float64"), *images.shape[1:3])
@@ -170,7 +170,7 @@ def _affine(table):
 
 
 def _turn(m, height, width):
-    """About the middle of the image."""
+    """Return rotations about the centre of the image."""
     cos, sin = np.cos(np.radians(30.0 * m)), np.sin(np.radians(30.0 * m))
     x, y = width / 2, height / 2
     return (cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y)

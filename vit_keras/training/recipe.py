@@ -1,4 +1,4 @@
-"""How a model is trained, as data: `Recipe`; the table of them is in `recipes.py`."""
+"""`Recipe`: the settings of a training run as data; `recipes.py` has the table."""
 
 import dataclasses
 import difflib
@@ -12,13 +12,13 @@ DISTILLATIONS = ("hard", "soft")
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceResult:
-    """The accuracy that a recipe is known to reach, and where that was measured.
+    """The measured accuracy of a recipe, and the conditions.
 
     Arguments:
         paper: arXiv number, or the source of the figures.
-        data: what it was trained and tested on.
+        data: training and test data.
         accuracy: top-1 in words, with its conditions.
-        hardware: on what, in how long.
+        hardware: hardware and duration.
         command: the whole command line.
     """
 
@@ -31,56 +31,56 @@ class ReferenceResult:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything besides the data that decides a training run.
+    """The settings of a training run, apart from the data.
 
     Arguments:
         preset: name of the model size in `vit_keras.PRESETS`.
         model: arguments of `create_model` that differ from the preset.
-        weights: a checkpoint to start from, as `create_model` takes it, or None.
+        weights: initial checkpoint, as in `create_model`, or None.
         train_last: with n, only the last n blocks, the last norm and the head are
             trained; 0 is a linear probe, None trains all.
         epochs: passes over the training images.
-        steps: optimizer steps of the whole run; goes before `epochs`.
+        steps: optimizer steps of the whole run; overrides `epochs`.
         batch_size: images per optimizer step.
-        accumulate: parts that a batch is computed in, one after the other.
+        accumulate: number of accumulation steps that a batch is computed in.
         optimizer: "adamw" (arXiv 1711.05101), "lamb" (arXiv 1904.00962), "muon" (arXiv
             2502.16982; AdamW for all but the matrices), or "sgd" with momentum 0.9.
         learning_rate: peak rate, after warm-up; falls to 0 as a cosine.
-        warmup: share of all steps in which the rate rises from 0.
+        warmup: fraction of all steps in which the rate rises from 0.
         weight_decay: decoupled, on kernels only.
         layer_decay: factor on the rate from each block to the one below it (BEiT,
-            arXiv 2106.08254); of AdamW only.
+            arXiv 2106.08254); for AdamW only.
         beta2: second decay rate of AdamW and LAMB, and of Muon's AdamW.
         clip_norm: limit of the global gradient norm, or None.
-        ema: decay of an exponential moving average of the weights, which then is what
-            the run leaves; None for none.
+        ema: decay of an exponential moving average of the weights, which the run then
+            validates and saves; None for none.
         loss: "softmax" cross-entropy, or "sigmoid" (binary, arXiv 2204.07118).
         label_smoothing: in [0, 1).
-        crop: smallest share of the area of a random resized crop, or None.
-        shift: largest random translation, as a share of the image's sides.
-        flip: mirror half of the images.
+        crop: smallest fraction of the area of a random resized crop, or None.
+        shift: largest random translation, as a fraction of the image's sides.
+        flip: whether to mirror half of the images.
         randaugment: operations per image (arXiv 1909.13719); 0 for none.
         magnitude: their strength, in [0, 1].
-        three_augment: grey, solarised or blurred, one at random (arXiv 2204.07118).
+        three_augment: apply one of grey, solarise and blur (arXiv 2204.07118).
         erase: probability of erasing a rectangle (arXiv 1708.04896).
         mixup: alpha of MixUp (arXiv 1710.09412); 0 for none.
         cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none. With both, each batch
             gets one of them.
-        repeats: copies of an image, augmented apart, in a batch (arXiv 1902.05509).
+        repeats: copies of an image in a batch, augmented separately (arXiv 1902.05509).
         teacher: a `.keras` file to distil from, or None.
         distillation: "hard" or "soft" labels of the teacher (arXiv 2012.12877).
-        distillation_weight: share of the teacher in the loss.
+        distillation_weight: fraction of the teacher in the loss.
         temperature: of the soft labels.
         precision: of the computation; "auto" is bfloat16 on a GPU or TPU.
-        validation_split: share of the training images that is watched, not trained on.
-        patience: end after that many checks of the validation images without a better
-            accuracy, and leave the best weights; None trains to the end.
-        checkpoint_steps: most steps between two checkpoints.
+        validation_split: fraction of the training images held out for validation.
+        patience: stop after this many validations without better accuracy, and save
+            the best weights; None trains to the end.
+        checkpoint_steps: maximal number of steps between two checkpoints.
         seed: of weights, order and augmentation.
-        reference: accuracy to expect.
+        reference: measured accuracy.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
     preset: str = "vit_ti16"
@@ -156,11 +156,11 @@ class Recipe:
         if self.patience is not None and not self.validation_split:
             raise ValueError(
                 "`validation_split` must be above 0 when `patience` is set, which "
-                "watches the held-out images. Received: validation_split=0"
+                "needs held-out images. Received: validation_split=0"
             )
         if self.layer_decay != 1 and self.optimizer != "adamw":
             raise ValueError(
-                "`layer_decay` must be 1 but with the optimizer adamw. Received: "
+                "`layer_decay` must be 1 unless the optimizer is adamw. Received: "
                 f"layer_decay={self.layer_decay}, optimizer={self.optimizer!r}"
             )
         if self.batch_size % self.accumulate:
@@ -181,7 +181,7 @@ class Recipe:
             )
 
     def replace(self, **changes: Any) -> "Recipe":
-        """A copy with some fields changed; unknown names raise a ValueError."""
+        """Return a copy with some fields changed; unknown names raise a ValueError."""
         valid = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in valid:
@@ -194,20 +194,20 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def model_arguments(self, classes: int) -> dict[str, Any]:
-        """Arguments of `create_model` for a data set of so many classes."""
+        """Return the arguments of `create_model` for a number of classes."""
         given = {**self.model, "classes": classes, "activation": "linear"}
         return {"preset": self.preset, "weights": self.weights, **given}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives the recipe back."""
+        """Return plain data for JSON; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Recipe":
-        """The recipe that `to_dict` described, also that of an earlier release.
+        """Build the recipe that `to_dict` described, also of an earlier release.
 
         Raises:
-            ValueError: unknown fields, or a value out of range.
+            ValueError: unknown fields, or a value is out of range.
         """
         return cls().replace(**{RENAMED.get(k, k): v for k, v in data.items()})
 

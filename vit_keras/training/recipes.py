@@ -1,4 +1,4 @@
-"""The recipes: a table, each row with its source and what it reaches."""
+"""The table of recipes, each with its source and reference result."""
 
 from .recipe import Recipe, ReferenceResult
 
@@ -13,7 +13,7 @@ _CIFAR = {
     "positions": "sincos2d",
 }
 
-# 4.0 M weights. The input is made of pixels in memory: about 9,000 images/s and core.
+# 4.0 M weights. Input from pixels in memory: about 9,000 images/s and core.
 _CIFAR_GPU = Recipe(
     model={
         **_CIFAR,
@@ -41,7 +41,7 @@ _CIFAR_GPU = Recipe(
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         model={
-            "image_size": 32,  # 8 x 8 enlarged, so that a shift of half a pixel exists
+            "image_size": 32,  # 8 x 8 enlarged, for shifts of half a pixel
             "patch_size": 8,
             "num_layers": 4,
             "hidden_size": 64,
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
         learning_rate=3e-3,
         beta2=0.99,
         label_smoothing=0.0,
-        precision="mixed_bfloat16",  # 1.3 times faster where a CPU has AVX512-BF16
+        precision="mixed_bfloat16",  # 1.3 times faster on a CPU with AVX512-BF16
         validation_split=0.02,
         reference=ReferenceResult(
             data="CIFAR-10 (JPEG) from scratch, 10,000 test images",
@@ -81,7 +81,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cifar10": _CIFAR_GPU.replace(
         reference=ReferenceResult(
-            paper="2112.13492",  # whose regularisation it is
+            paper="2112.13492",  # source of the regularisation
             data="CIFAR-10 from scratch",
             accuracy="not yet measured; to reach 92",
             hardware="one GPU, KERAS_BACKEND=jax; time not yet measured",
@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "folder": Recipe(
         reference=ReferenceResult(
-            data="a start for any folder of photographs, from scratch",
+            data="a first recipe for any folder of photographs, from scratch",
             command=_FOLDER.format("folder"),
         ),
     ),
@@ -133,7 +133,7 @@ RECIPES: dict[str, Recipe] = {
         batch_size=1024,
         learning_rate=1e-3,
         warmup=0.089,  # 10,000 of 112,590 steps
-        weight_decay=0.1,  # 1e-4 in the source, which does not multiply by the rate
+        weight_decay=0.1,  # 1e-4 in the source, where the rate is not a factor
         label_smoothing=0.0,
         crop=0.05,
         shift=0.0,

@@ -1,4 +1,4 @@
-"""Batches and checkpoint intervals: what a recipe means for a number of images."""
+"""Steps of a recipe: images per step and checkpoint intervals."""
 
 import keras
 
@@ -6,12 +6,12 @@ from .recipe import Recipe
 
 
 def images_per_step(recipe: Recipe, number: int) -> int:
-    """Images in what is computed at once, of `number` to train on."""
+    """Return the images of a forward pass, for `number` training images."""
     return min(recipe.batch_size // recipe.accumulate, number)
 
 
 def check_devices(recipe: Recipe, number: int, devices, model_parallel) -> None:
-    """See that the devices can share a batch, and evenly.
+    """Check that the devices can share a batch evenly.
 
     Raises:
         ValueError: they cannot.
@@ -33,14 +33,14 @@ def check_devices(recipe: Recipe, number: int, devices, model_parallel) -> None:
 
 
 def checkpoint_intervals(recipe: Recipe, number: int) -> tuple[int, int]:
-    """(steps between two checkpoints, number of such intervals in the run).
+    """Return (steps between two checkpoints, number of such intervals in the run).
 
     An interval is one epoch of `fit`: a pass over the data, or an equal part of one
-    that is longer than `checkpoint_steps`; shorter where `steps` is no multiple of
-    that, so that all have one length and hardly more than `steps` are done.
+    that is longer than `checkpoint_steps`. It is shorter if `steps` is no multiple of
+    that, so that all intervals have equal length and hardly more than `steps` are done.
 
     Arguments:
-        number: of images to train on.
+        number: of training images.
     """
     each = max(number // (recipe.batch_size // recipe.accumulate), 1)
     parts = -(-each // (recipe.checkpoint_steps * recipe.accumulate))

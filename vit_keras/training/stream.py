@@ -1,4 +1,4 @@
-"""The endless stream of training batches: a function of the step number alone."""
+"""The endless stream of training batches, a function of the step number alone."""
 
 import collections
 import concurrent.futures
@@ -12,28 +12,28 @@ from .. import preprocessing as pp
 from ..data import Dataset, one_hot, read_pixels
 from .augment import CROP, augment, draws_for, mix, random_crop
 
-# Batches that are made before they are wanted take at most about this much memory.
+# Approximate memory limit of batches that are made ahead.
 AHEAD_BYTES = 2**31
 
 
 class Stream:
-    """Augmented batches by number.
+    """Augmented training batches by number.
 
-    Batch g is number `g % n` of pass `g // n` over the data's n batches, whose order
-    follows from (seed, pass): nothing depends on what was drawn before, so a run that
-    is taken up at step g goes on exactly as an unbroken one.
+    Batch g is number `g % n` of pass `g // n` over the data's n batches, in an order
+    given by (seed, pass). Nothing depends on earlier draws, so a run resumed at step g
+    continues exactly as an uninterrupted one.
 
     Arguments:
         dataset: from `data.prepare`: pixels, or files that are read when needed.
-        config: a `ViTConfig`; its image size and preprocessing are used.
+        config: a `ViTConfig`; gives image size and preprocessing.
         recipe: a `Recipe`.
         teacher: function from normalised images to the teacher's outputs, or None.
-        shard: (index, count) of this process, which gets that part of every batch: its
-            rows lie together, and are those of the whole batch to the last bit.
+        shard: (index, count) of this process, which gets that part of every batch:
+            contiguous rows, equal to those of the whole batch to the last bit.
 
     Item g is `(images float32 (B, H, W, C), labels float32 (B, classes))`, with a
     teacher `(images, {"label": labels, "teacher": outputs})`. The last images of a pass
-    that do not fill a batch are left out of it.
+    that do not fill a batch are skipped.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Stream:
     ):
         self.dataset, self.config, self.recipe = dataset, config, recipe
         self.workers = os.cpu_count() or 1
-        # Each batch is made by one thread, unless fewer fit into memory.
+        # Each thread makes one batch at a time, with fewer threads if memory is short.
         size = 4 * np.prod((*config.image_size, len(config.preprocessing.mean)))
         size *= recipe.batch_size // recipe.accumulate
         self.makers = int(np.clip(AHEAD_BYTES // (2 * size), 1, self.workers))
@@ -56,9 +56,9 @@ class Stream:
         self._order = (-1, np.array([], int))
 
     def batches(self, start: int):
-        """Endless generator from batch `start` on, made ahead by threads, in order.
+        """Yield batches from `start` on without end, made ahead by threads, in order.
 
-        Threads, because Pillow and NumPy release the lock of the interpreter.
+        Threads suffice, because Pillow and NumPy release the interpreter's lock.
         """
         new = concurrent.futures.ThreadPoolExecutor
         with new(self.workers) as readers, new(self.makers) as makers:
@@ -69,17 +69,17 @@ class Stream:
                         ahead.append(makers.submit(self.batch, start, readers.map))
                         start += 1
                     yield ahead.popleft().result()
-            finally:  # what nobody waits for any more
+            finally:  # cancel batches that are no longer needed
                 for waiting in ahead:
                     waiting.cancel()
 
     def order(self, number):
-        """Positions of the images in pass `number`."""
+        """Return the indices of the images in pass `number`."""
         with self.lock:
             if self._order[0] != number:
                 draws = np.random.default_rng((self.recipe.seed, number))
                 order = draws.permutation(len(self.dataset))
-                # A repeated image comes again in the same batch (arXiv 1902.05509).
+                # Copies of an image are in the same batch (arXiv 1902.05509).
                 order = np.repeat(order, self.recipe.repeats)[: len(self.dataset)]
                 self._order = (number, order)
             return self._order[1]
@@ -88,7 +88,7 @@ class Stream:
         return self.batch(step, map)
 
     def batch(self, step, each):
-        """Batch number `step`; its files are read by `each`, a kind of `map`."""
+        """Make batch number `step`; `each`, such as `map`, reads its files."""
         started = time.perf_counter()
         size = self.recipe.batch_size // self.recipe.accumulate
         batches = max(len(self.dataset) // size, 1)
@@ -97,7 +97,7 @@ class Stream:
         begin = (step % batches) * size
         order = order[begin : begin + size]
         mine = range(len(order) * part // of, len(order) * (part + 1) // of)
-        # Mixing takes from other images: then each process makes the whole batch.
+        # Mixing needs other images: then each process makes the whole batch.
         mixes = self.recipe.mixup or self.recipe.cutmix
         made = range(len(order)) if mixes else mine
         rows = order[made.start : made.stop]
@@ -115,7 +115,7 @@ class Stream:
         return images, {"label": labels, "teacher": self.teacher(images)}
 
     def _read(self, rows, step, positions, each):
-        """The pixels of some images, cropped at random or as they are evaluated."""
+        """Return the pixels of some images, cropped at random or as in evaluation."""
         images, size = self.dataset.images, self.config.image_size
         prep, smallest = self.config.preprocessing, self.recipe.crop
         if isinstance(images, np.ndarray) and smallest is None:
@@ -132,7 +132,7 @@ class Stream:
         return np.stack(list(each(read, rows, positions)))
 
     def images_per_second(self) -> float:
-        """What the threads could deliver since this was asked last."""
+        """Return the possible speed of the threads since the last call."""
         with self.lock:
             speed = self.made * self.makers / self.busy if self.busy else np.inf
             self.busy, self.made = 0.0, 0

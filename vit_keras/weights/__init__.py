@@ -1,9 +1,9 @@
 """Weights from and for other libraries.
 
-A file is opened (`formats`), its layout recognised by the names in it (`recognise`, the
-tables are `layouts/*.toml`), its configuration derived (`describe`), and its arrays
-compared with a model (`load_plan`), transposed and put into it (`loader`).
-`writer` goes the other way, `published` and `download` bring files by name.
+A file is opened (`formats`), its layout recognised by the names in it (`recognise`; the
+tables are `layouts/*.toml`) and its configuration derived (`describe`). Its arrays are
+compared with a model (`load_plan`), transposed and assigned (`loader`). `writer` is the
+reverse; `published` and `download` fetch files by name.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The weights of our models, and how arrays with other axes become them.
+"""Axes of the models' weights, and conversion of arrays with other axes.
 
 Axes are einops patterns over one-letter sizes. D width of a token, H heads, d width
 of one head, E = H * d, M width of the MLP, C colour channels, p x q patch, K classes,
@@ -23,7 +23,7 @@ def _dense(path, axes):
     return ((f"{path}/kernel", axes), (f"{path}/bias", axes.split()[-1]))
 
 
-# Every weight of a model of this package: when it exists, its path and its axes.
+# Every weight of a model of this package: condition, path and axes.
 # `{i}` counts the encoder blocks.
 BLOCK = "encoderblock_{i}"
 WEIGHTS: tuple[tuple[Callable[[ViTConfig], Any], tuple], ...] = (
@@ -80,10 +80,10 @@ def _scaled(config):
 
 
 def config_of(model) -> ViTConfig:
-    """The configuration of a model of this package.
+    """Return the configuration of a model of this package.
 
     Raises:
-        ValueError: `model` is another one.
+        ValueError: `model` is of another kind.
     """
     config = getattr(model, "config", None)
     if not isinstance(config, ViTConfig):
@@ -95,7 +95,7 @@ def config_of(model) -> ViTConfig:
 
 
 def sizes_of(config: ViTConfig) -> dict[str, int]:
-    """The size that each letter has in a model."""
+    """Return the size of each axis letter in a model."""
     inner = config.num_heads * (
         config.head_dim or config.hidden_size // config.num_heads
     )
@@ -119,7 +119,7 @@ def sizes_of(config: ViTConfig) -> dict[str, int]:
 
 
 def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
-    """Path and shape of every weight of `create_model(config)`."""
+    """Return path and shape of every weight of `create_model(config)`."""
     sizes, shapes = sizes_of(config), {}
     for exists, rows in WEIGHTS:
         if not exists(config):
@@ -132,17 +132,17 @@ def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
 
 
 def axes_of(path: str) -> str:
-    """Axes of a weight of ours, by its path."""
+    """Return the axes of a model's weight, by its path."""
     return AXES[re.sub(r"^encoderblock_\d+/", BLOCK + "/", path)]
 
 
 def tokens_of(axes: str) -> list[str]:
-    """`"(qkv E) D"` -> `["(qkv E)", "D"]`"""
+    """Split a pattern: `"(qkv E) D"` -> `["(qkv E)", "D"]`."""
     return re.findall(r"\([^)]*\)|\S+", axes)
 
 
 def shape_of(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape that axes have, given the size of each letter."""
+    """Return the shape of axes, given the size of each letter."""
 
     def size(letter):
         return int(letter) if letter.isdigit() else sizes[letter]
@@ -154,7 +154,7 @@ def shape_of(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def bind(axes: str, shape, known: Mapping[str, int]) -> dict[str, int]:
-    """The size of each letter, from the shape of one array.
+    """Infer the size of each letter from the shape of one array.
 
     Arguments:
         axes: the pattern.
@@ -162,10 +162,10 @@ def bind(axes: str, shape, known: Mapping[str, int]) -> dict[str, int]:
         known: sizes that are known already; they must agree.
 
     Returns:
-        The letters that this array tells.
+        The sizes that follow from this array.
 
     Raises:
-        ValueError: another number of axes, or a size that contradicts.
+        ValueError: another number of axes, or a contradiction.
     """
     tokens, found = tokens_of(axes), {}
     if len(tokens) != len(shape):
@@ -184,14 +184,14 @@ def bind(axes: str, shape, known: Mapping[str, int]) -> dict[str, int]:
 
 
 def _convert(array, source, target, sizes):
-    """einops, given the sizes of the letters that share an axis of the source."""
+    """Rearrange by einops, given the sizes of letters that share a source axis."""
     grouped = " ".join(t.strip("()") for t in tokens_of(source) if t[0] == "(").split()
     given = {letter: sizes[letter] for letter in grouped if letter in sizes}
     return einops.rearrange(array, f"{source} -> {target}", **given)
 
 
 def _patterns(axes, path):
-    """Patterns of an array and of the weights of ours in it, both counted by `n`."""
+    """Return patterns of a file's array and of our weights in it, counted by `n`."""
     theirs = re.sub(r"\bL\b", "n", axes)
     ours = axes_of(path)
     if re.search(r"\bH\b", theirs):
@@ -201,12 +201,12 @@ def _patterns(axes, path):
 
 
 def to_ours(array, axes: str, paths: list[str], sizes) -> list[np.ndarray]:
-    """Split and turn an array of a file into weights of ours.
+    """Split and transpose an array of a file into our weights.
 
     Arguments:
-        array: as it is in the file.
+        array: from the file.
         axes: its pattern.
-        paths: the weights in it, in the order of its counting axis.
+        paths: of the weights in it, in the order of its counting axis.
         sizes: of the letters.
 
     Returns:
@@ -219,7 +219,7 @@ def to_ours(array, axes: str, paths: list[str], sizes) -> list[np.ndarray]:
 
 
 def to_theirs(arrays: list[np.ndarray], axes: str, path: str, sizes) -> np.ndarray:
-    """The other way: weights of ours as one array of a file."""
+    """Join and transpose our weights to one array of a file."""
     theirs, ours, counted = _patterns(axes, path)
     array = np.stack(arrays) if counted else arrays[0]
     return _convert(array, ours, theirs, {**sizes, "n": len(arrays)})

@@ -1,4 +1,4 @@
-"""From a recognised checkpoint to the `ViTConfig` that it implies."""
+"""Derivation of the `ViTConfig` of a recognised checkpoint."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
 from .settings import READERS
 
-# The arrays whose shapes tell the configuration; the first three are needed.
+# Arrays whose shapes determine the configuration; the first three are required.
 SHAPED = (
     *CORE,
     "encoderblock_0/mlp/dense1/kernel",
@@ -21,17 +21,17 @@ PAIRS = {"image_size", "patch_size"}
 
 
 def count_tokens(match: Match, path) -> int:
-    """How many tokens the array with a token of ours holds."""
+    """Return how many tokens are in the array of one of our token weights."""
     return (1, 1, *match.shape(path))[-2]
 
 
 def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
-    """How many prefix tokens have positions in the file, and its grid of patches.
+    """Find the number of prefix tokens with positions, and the grid of patches.
 
     Arguments:
-        match: a checkpoint that holds positions.
-        grids: grids that are likely, tried before a square one, and after the one that
-            the file or its settings tell.
+        match: a checkpoint with positions.
+        grids: likely grids, tried before a square one, and after the grid in the file
+            or its settings.
 
     Raises:
         CheckpointError: no grid fits the number of positions.
@@ -39,13 +39,13 @@ def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
     total = match.shape("posembed_input/embedding")[-2]
     tokens = match.layout.position_tokens
     if any(row.theirs == "register_tokens" for row, _ in match.arrays.values()):
-        tokens = ("class_token",)  # Meta's DINOv2, in names that else are timm's
+        tokens = ("class_token",)  # Meta's DINOv2; other names are as in timm
     counts = {
         name: count_tokens(match, f"{name}/token")
         for name in ("class_token", "distillation_token", "register_tokens")
         if f"{name}/token" in match.weights
     }
-    options = {sum(counts.values()): None, 0: None}  # all of them, or none
+    options = {sum(counts.values()): None, 0: None}  # all tokens, or none
     if tokens is not None:
         options = {sum(counts[name] for name in counts if name in tokens): None}
     for grid in told_grid(match):
@@ -66,7 +66,7 @@ def find_positions(match: Match, grids=()) -> tuple[int, tuple[int, int]]:
 
 
 def told_grid(match: Match) -> list[tuple[int, int]]:
-    """The grid of patches that more than a number of positions tells, if any."""
+    """Return the grid in the file's configuration or settings, if any, in a list."""
     if match.checkpoint.config is not None:
         return [match.checkpoint.config.grid]
     told = _read_settings(match) if "p" in match.sizes else {}
@@ -77,12 +77,12 @@ def told_grid(match: Match) -> list[tuple[int, int]]:
 
 
 def describe(match: Match, **given: Any) -> ViTConfig:
-    """The configuration that a checkpoint implies.
+    """Derive the configuration of a checkpoint.
 
     Arguments:
         match: from `recognise`.
-        **given: fields of `ViTConfig` that go before what the file says, and that
-            help to read it (`num_heads`, `image_size`, `patch_size`).
+        **given: fields of `ViTConfig` that override the file, or that it does not
+            determine (`num_heads`, `image_size`, `patch_size`).
 
     Raises:
         CheckpointError: the file does not tell enough; the message says what to give.
@@ -113,7 +113,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     if "register_tokens/token" in weights and "R" not in sizes:
         fields["num_register_tokens"] = count_tokens(match, "register_tokens/token")
     if "encoderblock_0/layer_scale1/gamma" in weights:
-        fields["layer_scale_init_value"] = 1e-5  # a start value; the file's replace it
+        fields["layer_scale_init_value"] = 1e-5  # replaced by the file's values
     if "pre_logits/kernel" in weights and "F" in sizes:
         fields["representation_size"] = sizes["F"]
     fields["pooling"] = (
@@ -144,14 +144,14 @@ def describe(match: Match, **given: Any) -> ViTConfig:
 
 
 def tells_heads(match: Match) -> bool:
-    """Whether a checkpoint says how many heads there are."""
+    """Return whether a checkpoint determines the number of heads."""
     if match.checkpoint.config is not None or {"H", "d"} & match.sizes.keys():
         return True
     return "num_heads" in _read_settings(match)
 
 
 def tells_preprocessing(match: Match) -> bool:
-    """Whether a checkpoint, or what stands beside it, says how images are prepared."""
+    """Return whether a checkpoint, or a file beside it, tells the preprocessing."""
     checkpoint = match.checkpoint
     if checkpoint.config is not None or checkpoint.preprocessing is not None:
         return True
@@ -159,7 +159,7 @@ def tells_preprocessing(match: Match) -> bool:
 
 
 def _check_told(match):
-    """Refuse a file without the arrays that tell the sizes."""
+    """Check that the arrays that determine the sizes are present."""
     wrong = [match.misfits[path] for path in SHAPED if path in match.misfits]
     wrong += [
         f"{name_of(match.layout, path)} is missing"
@@ -173,7 +173,7 @@ def _check_told(match):
 
 
 def _read_settings(match):
-    """Fields that the JSON files beside the weights tell."""
+    """Return fields of the JSON files beside the weights."""
     if match.layout.settings is None:
         return {}
     try:
@@ -189,7 +189,7 @@ def _read_settings(match):
 
 
 def _sizes(match, sizes, hints):
-    """Fields that are sizes, from the letters."""
+    """Return fields that are sizes, from the letters."""
     if "p" not in sizes or "q" not in sizes:  # a flattened patch: p * q * C
         _flat_patch(match, sizes, hints)
     width, inner = sizes["D"], sizes["E"]
@@ -207,14 +207,14 @@ def _sizes(match, sizes, hints):
 
 
 def _heads(match, inner, sizes):
-    """Heads that no shape tells: by the papers' widths."""
+    """Return the number of heads that no shape tells, from the papers' widths."""
     if "d" in sizes:
         return inner // sizes["d"]
     if inner == sizes["D"]:
         for preset in PRESETS.values():
             if preset.config.hidden_size == inner:
                 return preset.config.num_heads
-    elif inner % 64 == 0:  # vit-pytorch's default width of a head
+    elif inner % 64 == 0:  # vit-pytorch's default head width
         return inner // 64
     raise CheckpointError(
         f"'{match.checkpoint.path}' does not tell the number of heads of its width "
@@ -223,7 +223,7 @@ def _heads(match, inner, sizes):
 
 
 def _flat_patch(match, sizes, hints):
-    """Split p * q * C by what is given, else into a square of colours."""
+    """Split p * q * C by the given sizes, else into a square with 3 or 1 channels."""
     size = match.shape("embedding/kernel")[-1]
     patch, channels = hints.get("patch_size"), (hints.get("channels"), 3, 1)
     if patch is not None:
@@ -240,7 +240,7 @@ def _flat_patch(match, sizes, hints):
 
 
 def _positions(match, fields):
-    """`positions`, `position_prefix` and `image_size`."""
+    """Return `positions`, `position_prefix` and `image_size`."""
     p, q = fields["patch_size"]
     size = fields.get("image_size")
     if "posembed_input/embedding" not in match.weights:

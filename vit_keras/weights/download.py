@@ -1,8 +1,8 @@
-"""Fetch a published file into a cache folder, once, resumably and verified.
+"""Download of published files to a cache folder: once, resumable and verified.
 
-Beside `name.npz` the folder may hold `name.npz.part`, what has arrived so far, and
-`name.npz.part.tag`, which version of the file that is (its ETag or date). Only a
-complete and verified file gets its real name.
+Beside `name.npz` the folder may have `name.npz.part`, the bytes received so far, and
+`name.npz.part.tag`, the version of the file (its ETag or date). Only a complete and
+verified file gets its final name.
 
 One process downloads into a folder at a time: it holds an advisory lock on `.lock`,
 which the operating system frees however the process ends. The others wait, and then
@@ -34,12 +34,12 @@ from .published import PUBLISHED, Published
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try, twice as long before the third
-TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of data
-PIECE = 1 << 16  # bytes
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two chunks of data
+PIECE = 1 << 16  # bytes per chunk
 
 
 class DownloadError(OSError):
-    """A published file that cannot be had; the message says what to do instead."""
+    """A published file cannot be downloaded; the message says what to do instead."""
 
 
 def fetch(
@@ -48,16 +48,16 @@ def fetch(
     cache: str | os.PathLike | None = None,
     table: Mapping[str, Published] = PUBLISHED,
 ) -> pathlib.Path:
-    """The path of a published file, downloaded if the cache does not have it.
+    """Return the path of a published file, downloaded if it is not in the cache.
 
     Arguments:
-        name: a row of the table.
-        cache: folder to keep the files in. None means the environment variable
+        name: a name in the table.
+        cache: folder for the files. None means the environment variable
             VIT_KERAS_CACHE, or else the user's cache folder of the system.
-        table: the rows.
+        table: the published files.
 
     Returns:
-        The file, which has the hash that its row gives.
+        The path of the file, whose hash is verified.
 
     Raises:
         ValueError: unknown name; the message lists the closest ones.
@@ -84,7 +84,7 @@ def fetch(
     folder = chosen or pooch.os_cache("vit_keras") / "weights"
     folder = pathlib.Path(folder).expanduser().absolute()
     suffix = pathlib.PurePosixPath(urllib.parse.urlsplit(row.url).path).suffix
-    path = folder / f"{name}{suffix}"  # the authors' own names are not unique
+    path = folder / f"{name}{suffix}"  # file names in URLs are not unique
     try:
         if path.is_file() and not _wrong_hash(path, row.sha256):
             return path
@@ -94,11 +94,11 @@ def fetch(
             if path.is_file() and _wrong_hash(path, row.sha256):
                 print(f"{path} is not the published file: again", file=sys.stderr)
                 path.unlink()
-            pooch.get_logger().setLevel("WARNING")  # it would say our line again
+            pooch.get_logger().setLevel("WARNING")  # it would repeat our line
             store = pooch.create(
                 path=folder,
                 base_url="",
-                registry={path.name: None},  # pooch knows no prefixes of hashes
+                registry={path.name: None},  # pooch does not support hash prefixes
                 urls={path.name: row.url},
             )
             store.fetch(path.name, downloader=_Downloader(name, row, path))  # pyright: ignore[reportArgumentType]
@@ -114,7 +114,7 @@ def fetch(
 
 
 class _Downloader:
-    """What pooch calls to have a file: download, verify, hand over."""
+    """A downloader for pooch: download, verify, rename."""
 
     def __init__(self, name: str, row: Published, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
@@ -131,7 +131,7 @@ class _Downloader:
                 f"{self.name} has the wrong hash and was removed: expected {expected}, "
                 f"received {received} from {url}"
             )
-        os.replace(self.part, output_file)  # pooch gives it its real name
+        os.replace(self.part, output_file)  # pooch renames it to its final name
         self._forget()
 
     def _forget(self):
@@ -139,7 +139,7 @@ class _Downloader:
         self.tag.unlink(missing_ok=True)
 
     def _download(self):
-        """Complete `.part`, in several tries. Returns the MD5 that the server says."""
+        """Complete `.part` in several tries; return the MD5 that the server sends."""
         import requests
 
         problem = None
@@ -162,13 +162,13 @@ class _Downloader:
         ) from problem
 
     def _try_once(self):
-        """One request for what is missing; the server may send all of it again."""
+        """Request the missing bytes; the server may send the whole file instead."""
         import requests
 
         start = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Accept-Encoding": "identity"}  # else lengths are of packed data
+        headers = {"Accept-Encoding": "identity"}  # lengths without compression
         if start and self.tag.exists():
-            # "If it is still this version, the rest of it; else all of the new one."
+            # Ask for the rest of the same version, or all of a newer one.
             tag = self.tag.read_text(encoding="utf-8")
             headers |= {"Range": f"bytes={start}-", "If-Range": tag}
         with requests.get(
@@ -196,10 +196,10 @@ class _Downloader:
             return _md5_of(response.headers)
 
     def _begin(self, headers):
-        """An empty part and its version, in this order: see `_try_once`."""
+        """Start an empty part, then store its version, see `_try_once`."""
         self.part.write_bytes(b"")
         etag = headers.get("ETag", "")
-        # A weak ETag (W/...) promises too little to glue two halves together.
+        # A weak ETag (W/...) does not guarantee identical bytes.
         tag = headers.get("Last-Modified") if etag[:2] in ("", "W/") else etag
         if tag:
             self.tag.write_text(tag, encoding="utf-8")
@@ -208,7 +208,7 @@ class _Downloader:
 
 
 def _wrong_hash(path, expected):
-    """What a file's hash is if it does not begin as expected; None if it is right.
+    """Return the hash of a file if it is not the expected one, else None.
 
     `expected` is a SHA-256 or its first digits, `md5:` and an MD5, or None.
     """
@@ -222,7 +222,7 @@ def _wrong_hash(path, expected):
 
 
 def _md5_of(headers):
-    """Google's `x-goog-hash: crc32c=...,md5=...`, base64, in hexadecimal."""
+    """Return the MD5 in Google's `x-goog-hash: crc32c=...,md5=...` as hexadecimal."""
     for item in headers.get("x-goog-hash", "").split(","):
         kind, _, value = item.strip().partition("=")
         if kind == "md5":
@@ -231,7 +231,7 @@ def _md5_of(headers):
 
 
 def _bar():
-    """A progress bar on stderr."""
+    """Return a progress bar on stderr."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -244,7 +244,7 @@ def _bar():
 
 @contextlib.contextmanager
 def _alone_in(folder):
-    """Wait until no other process downloads into this folder."""
+    """Lock a folder, after other processes' downloads into it have ended."""
     told = False
     with open(folder / ".lock", "ab") as file:
         while True:

@@ -1,4 +1,4 @@
-"""What every reader of a file gives: named arrays that are read when asked for."""
+"""Entries of checkpoints: named arrays that are read on access."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,17 +8,17 @@ import numpy as np
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be read, or does not fit the model."""
+    """A weights file cannot be read, or does not fit the model."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array of a checkpoint, still on disk.
+    """One array of a checkpoint, not yet read.
 
     Arguments:
         shape: its shape.
-        dtype: its NumPy dtype; bfloat16 is that of `ml_dtypes`.
-        read: returns the array; raises a CheckpointError if the bytes are damaged.
+        dtype: its NumPy dtype; bfloat16 from `ml_dtypes`.
+        read: returns the array, or raises a CheckpointError if the bytes are damaged.
     """
 
     shape: tuple[int, ...]

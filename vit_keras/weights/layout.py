@@ -1,4 +1,4 @@
-"""A published layout as data: the tables in `layouts/*.toml`, read into `Layout`."""
+"""Published layouts as data: `layouts/*.toml`, read into `Layout`."""
 
 import dataclasses
 import functools
@@ -16,10 +16,10 @@ class Row:
     """One array of a published file.
 
     Arguments:
-        theirs: its name there; `{i}` counts the blocks.
-        axes: its axes there; several patterns where versions differ.
-        ours: the weights in it. More than one when the file keeps them in one array;
-            then the axis `n` counts them. With an axis `L` the blocks are in one array.
+        theirs: its name in the file; `{i}` counts the blocks.
+        axes: its axes; several patterns if versions differ.
+        ours: paths of our weights in it. If there are several, the axis `n` counts
+            them. With an axis `L`, all blocks are in one array.
     """
 
     theirs: str
@@ -33,17 +33,17 @@ class Row:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern:
-        """Matches the names of this row, `i` being the number of the block."""
+        """Regular expression of this row's names; group `i` is the block number."""
         return re.compile(re.escape(self.theirs).replace(r"\{i\}", r"(?P<i>\d+)"))
 
     def weights(self, block: int | None, blocks: int) -> list[str]:
-        """Paths of ours in one array, in the order of its counting axis."""
+        """Return our paths in one array, in the order of its counting axis."""
         if self.stacked:
             return [self.ours[0].format(i=i) for i in range(blocks)]
         return [path.format(i=block) for path in self.ours]
 
     def axes_for(self, shape) -> str:
-        """The pattern with as many axes as an array of this shape."""
+        """Return the pattern with as many axes as a shape."""
         fitting = [a for a in self.axes if len(tokens_of(a)) == len(shape)]
         return fitting[0] if fitting else self.axes[0]
 
@@ -53,27 +53,27 @@ class Layout:
     """A published way to name and shape the weights of a ViT.
 
     Arguments:
-        name: as `save_checkpoint(layout=...)` and the reports call it.
-        title: who writes such files.
+        name: as in `save_checkpoint(layout=...)` and in reports.
+        title: libraries that write such files.
         rows: its arrays.
-        prefixes: what may stand before every name.
-        renamed: what to replace in names then: regular expression, replacement and,
-            if it depends on that, a name that must be in the file.
+        prefixes: possible prefixes of all names.
+        renamed: replacements in names without prefix: regular expression, replacement
+            and, optionally, a name that must be in the file.
         ignored: regular expressions of names that are no weights of the network.
         resize: how its authors resize positions and patches, see `resize.METHODS`.
-        resize_with: the same, for files that hold a certain weight of ours.
-        settings: name of the JSON settings that come with it, see `settings.READERS`.
-        suffix: of the files that `save_checkpoint` writes; None if it writes none.
-        written_prefix: before the names of a classifier's backbone that it writes.
-        position_tokens: prefix tokens that have positions; None where all or none
-            have.
-        defaults: fields of `ViTConfig` that such a file implies and does not tell.
-        implied: the same, for files that hold a certain weight of ours.
-        fixed: fields that its library sets by itself; a written model with another
-            value gives slightly other outputs there, and a warning says so.
-        needs: values that a model must have to be written, by field of `ViTConfig`.
-        needs_with: the same, for models that hold a certain weight of ours.
-        biasless: a weight of ours; with it the library's patches have no bias, and a
+        resize_with: {one of our weights: `resize` of files that have it}.
+        settings: name of its JSON settings, see `settings.READERS`.
+        suffix: of the files that `save_checkpoint` writes; None if it cannot.
+        written_prefix: prefix of the backbone's names in written classifiers.
+        position_tokens: prefix tokens with positions; None if either all or none have
+            them.
+        defaults: fields of `ViTConfig` that such a file implies without storing them.
+        implied: {one of our weights: `defaults` of files that have it}.
+        fixed: fields that its library sets by itself; if a written model has another
+            value, outputs differ slightly there, and a warning says so.
+        needs: {field of `ViTConfig`: values that can be written}.
+        needs_with: {one of our weights: `needs` of models that have it}.
+        biasless: one of our weights; with it the library's patches have no bias, and a
             written file has it in the positions.
     """
 
@@ -97,7 +97,7 @@ class Layout:
     biasless: str | None = None
 
     def plain_names(self, names) -> dict[str, str]:
-        """Each name of a file as the table has it, if it is one of this layout."""
+        """Return {name in a file: name in the table}, without prefixes and renamed."""
         plain = {}
         for name in names:
             prefix = next((p for p in self.prefixes if name.startswith(p)), "")
@@ -108,16 +108,16 @@ class Layout:
         return plain
 
     def full_name(self, name: str, config) -> str:
-        """A name as written: a classifier's backbone has a prefix, its head not."""
+        """Return a name as written: in classifiers all but the head has a prefix."""
         head = name.split(".")[0].endswith("classifier")
         return name if head or not config.include_top else self.written_prefix + name
 
 
 def _parse_rows(text, their_prefix="", our_prefix=""):
-    """Lines `their name | axes | our path` as rows.
+    """Parse lines `their name | axes | our path` to rows.
 
-    Braces on both sides make a row for each pair; braces on our side alone make one
-    row for an array that holds them all.
+    Braces on both sides make a row for each pair; braces on our side only make one row
+    for an array with all of them.
     """
     for line in text.strip().splitlines():
         theirs, axes, ours = (part.strip() for part in line.split("|"))
@@ -131,7 +131,7 @@ def _parse_rows(text, their_prefix="", our_prefix=""):
 
 
 def _expand(text):
-    """`a/{x,y}/b` -> `a/x/b`, `a/y/b`"""
+    """Expand braces: `a/{x,y}/b` -> `a/x/b`, `a/y/b`."""
     braces = re.search(r"\{([^{}]*,[^{}]*)\}", text)
     if not braces:
         return [text]
@@ -161,7 +161,7 @@ LAYOUTS: dict[str, Layout] = {
     for path in sorted((pathlib.Path(__file__).parent / "layouts").glob("*.toml"))
 }
 
-# A model of this package is its own layout: its names are those of `axes.WEIGHTS`.
+# The layout of this package's own models, whose names are those of `axes.WEIGHTS`.
 OWN = Layout(
     name="vit_keras",
     title="vit_keras (.keras)",

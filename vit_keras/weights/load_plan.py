@@ -1,4 +1,4 @@
-"""What a checkpoint has for a model, and what is wrong with it: nothing is changed."""
+"""Comparison of a checkpoint with a model, without changing anything."""
 
 import dataclasses
 
@@ -11,26 +11,26 @@ from .describe import (
 )
 from .recognise import HEAD
 
-TOKENS = ("class_token", "distillation_token", "register_tokens")  # in the sequence
+TOKENS = ("class_token", "distillation_token", "register_tokens")  # sequence order
 POSITIONS = "posembed_input/embedding"
-# Fields that change the outputs and leave no trace in names and shapes.
 MOST_LINES = 10  # of a kind in a report
+# Fields that change the outputs but not names and shapes.
 SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads", "preprocessing")
 
 
 @dataclasses.dataclass
 class LoadReport:
-    """What was done with a checkpoint, or what would have to be.
+    """The result of loading a checkpoint, or of planning it.
 
     Arguments:
         path: the file.
         layout: name of its layout.
         loaded: paths of the model's weights that come from it.
-        resized: what was resized, in words.
+        resized: resized weights, in words.
         fresh: weights of the model that keep their values.
-        dropped: names in the file that the model has no use for.
+        dropped: names in the file that the model does not need.
         notes: differences that change the outputs.
-        missing, unused, misfits: why a strict load is refused.
+        missing, unused, misfits: reasons to refuse a strict load.
     """
 
     path: str
@@ -62,7 +62,7 @@ class LoadReport:
 
 
 def cut_patch(match, config):
-    """Cut a flattened patch as the model does."""
+    """Split a flattened patch by the model's patch size."""
     (p, q), channels = config.patch_size, config.channels
     match.sizes.update({"p": p, "q": q, "C": channels})
     for path in ("embedding/kernel", "embedding/norm_before/gamma"):
@@ -76,21 +76,21 @@ def cut_patch(match, config):
 
 
 def is_known(path) -> bool:
-    """Whether a weight is one that every layout can have."""
+    """Return whether a path is a weight of this package's models."""
     try:
         return bool(axes_of(path))
-    except KeyError:  # a layer that the user added, or random state
+    except KeyError:  # a layer of the user, or random state
         return False
 
 
 def make_plan(match, variables, config, report, head, task):
-    """Fill the report: what can be loaded, and what is wrong."""
+    """Fill the report: what can be loaded, and what does not fit."""
     heads = match.sizes.get("H", config.num_heads)
     if heads != config.num_heads:
         report.misfits.append(
             f"num_heads: {heads} in the file, {config.num_heads} in the model"
         )
-    # Tokens come before pooling, so what reads them is not needed.
+    # Without pooling, weights after the tokens are not needed.
     tokens_only = task == "features" or config.pooling is None
     optional = (*HEAD, "pooling", "fc_norm") if tokens_only else HEAD
     fresh = () if _head_fits(match, variables) else HEAD
@@ -104,7 +104,7 @@ def make_plan(match, variables, config, report, head, task):
         elif path == POSITIONS or part in TOKENS:
             _plan_tokens(match, path, variable, config, report)
         elif path not in match.weights:
-            if path != "embedding/bias":  # CLIP has none, which is a bias of zeros
+            if path != "embedding/bias":  # CLIP has none: zeros
                 report.missing.append(f"{path} {tuple(variable.shape)}")
                 report.fresh.append(path)
         elif _fits(match, path, variable, report):
@@ -138,7 +138,7 @@ def _fits(match, path, variable, report):
 
 
 def _head_fits(match, variables):
-    """Whether all of the head is there, of the model's classes."""
+    """Return whether the file has the whole head, for the model's classes."""
     ours = {p for p in variables if p.split("/")[0] in HEAD}
     theirs = {p for p in match.weights if p.split("/")[0] in HEAD}
     if ours != theirs:
@@ -149,7 +149,7 @@ def _head_fits(match, variables):
 
 
 def _plan_tokens(match, path, variable, config, report):
-    """Class, distillation and register tokens, and positions."""
+    """Plan the class, distillation and register tokens, and positions."""
     if path not in match.weights:
         report.missing.append(f"{path} {tuple(variable.shape)}")
         report.fresh.append(path)
@@ -171,11 +171,11 @@ def _plan_tokens(match, path, variable, config, report):
 
 
 def silent_differences(match, config):
-    """What changes the outputs and shows in no shape."""
+    """Return differences that change the outputs but no shapes, one line each."""
     p, q = match.sizes["p"], match.sizes["q"]
     heads = {"num_heads": config.num_heads}
     size = {"image_size": (config.grid[0] * p, config.grid[1] * q)}
-    # As the file tells it; where it does not, as the model has it.
+    # Fields that the file does not determine are taken from the model.
     for given in ({}, heads, {**heads, **size}):
         try:
             implied = describe(match, **given)
@@ -183,7 +183,7 @@ def silent_differences(match, config):
         except ValueError as error:
             unknown = f"what the checkpoint implies cannot be told: {error}"
     else:
-        return [] if match.misfits else [unknown]  # those are reported anyway
+        return [] if match.misfits else [unknown]  # misfits are reported anyway
     return [
         f"the checkpoint implies {name}={getattr(implied, name)!r}, the model has "
         f"{getattr(config, name)!r}"
@@ -194,8 +194,8 @@ def silent_differences(match, config):
 
 def _differs(name, match, implied, config):
     if name == "preprocessing" and not tells_preprocessing(match):
-        # Of a layout's default the numbers count that the network sees; how photographs
-        # are resized is then the user's to say.
+        # A layout's default only determines the normalisation; resizing is the user's
+        # choice.
         ours, theirs = config.preprocessing, implied.preprocessing
         return (ours.mean, ours.std) != (theirs.mean, theirs.std)
     if name == "pooling" and not config.include_top:

@@ -1,4 +1,4 @@
-"""Putting a checkpoint into a model: everything is checked before anything changes."""
+"""Loading of checkpoints into models; everything is checked before any change."""
 
 import dataclasses
 import difflib
@@ -30,28 +30,28 @@ from .resize import resize_patches, resize_positions
 
 
 def load_weights(model, path, *, strict: bool = True, head: bool = True) -> LoadReport:
-    """Load a published or an own checkpoint into a model.
+    """Load a published checkpoint, or one of this package, into a model.
 
     The layout is recognised from the names. Positions are resized to the model's grid
     and patch kernels to its patch size, as the checkpoint's authors do it. The head is
-    loaded when the number of classes fits, else it keeps its values, with a warning.
+    loaded if the number of classes fits; otherwise it keeps its values, with a warning.
 
     Arguments:
-        model: a model of `create_model`; unchanged if anything is wrong.
+        model: from `create_model`; unchanged if an error is raised.
         path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file, an
-            index of shards, a folder that holds one, or a name in `PUBLISHED`, which
-            is downloaded unless the cache has it.
-        strict: refuse missing, unused and mis-shaped weights. With False what fits is
-            loaded and the rest is in the report.
+            index of shards, a folder with one of these, or a name in `PUBLISHED`, which
+            is downloaded unless it is in the cache.
+        strict: refuse missing, unused and mis-shaped weights. With False all weights
+            that fit are loaded, and the report lists the others.
         head: whether to load the classification head, too.
 
     Returns:
-        A report; printed, it says what was done.
+        A report, which can be printed.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it cannot be read, is of no known layout, or does not fit.
-        ValueError: `model` is not one of `create_model`.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: it cannot be read, has no known layout, or does not fit.
+        ValueError: `model` is not from `create_model`.
     """
     config = config_of(model)
     if is_own(path):
@@ -84,8 +84,8 @@ def apply(
 ) -> LoadReport:
     """Check a recognised checkpoint against a model, then load it.
 
-    With `chosen` the model was configured for this file, so that a difference between
-    them is meant.
+    With `chosen` the model was configured for this file, and differences between them
+    are intended.
     """
     report = LoadReport(str(match.checkpoint.path), match.layout.name)
     if "p" not in match.sizes:  # a flattened patch, cut as the model does
@@ -110,7 +110,7 @@ def apply(
 
 
 def _read_all(match, report):
-    """Read everything once, so that damage shows before a weight is changed."""
+    """Read all arrays once, so that damage is found before a weight is changed."""
     wanted = set(report.loaded)
     for name, (_, paths) in match.arrays.items():
         if wanted.isdisjoint(paths) and POSITIONS not in paths:
@@ -122,7 +122,7 @@ def _read_all(match, report):
                 "floating-point numbers, quantised ones cannot be loaded"
             )
         array = match.checkpoint.entries[name].read()
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # too large for float32: infinity
             finite = np.isfinite(array.astype("float32", copy=False)).all()
         if not finite:
             raise CheckpointError(
@@ -131,7 +131,7 @@ def _read_all(match, report):
 
 
 def _assign(match, variables, config, wanted):
-    """Array by array, so that no second copy of all weights exists."""
+    """Assign array by array, so that no second copy of all weights exists."""
     sizes = {**match.sizes, "H": config.num_heads}
     sequence = _token_values(match, variables, config, wanted)
     for name, (row, paths) in match.arrays.items():
@@ -157,10 +157,10 @@ def _set(variable, value):
 
 
 def _token_values(match, variables, config, wanted):
-    """Tokens and positions by path, which models add in two orders.
+    """Return values of tokens and positions by path, for the model's order.
 
-    Where a model adds positions before it prepends the tokens, a position of a token
-    is part of the token; in the other order a token without position has position 0.
+    If a model adds positions before it prepends the tokens, a token's position is
+    added to the token; in the other order a token without position has position 0.
     """
 
     def read(path):

@@ -1,15 +1,15 @@
-"""Weights that their authors publish: a table, each row one file with its sources.
+"""Table of published weights, one file per row, with sources.
 
 AugReg has thousands of files. On ImageNet-21k, and at 384 px, these are the ones that
-its paper recommends (table 3, column i21k_300; with their accuracies in the README of
+its paper recommends (table 3, column i21k_300; accuracies in the README of
 google-research/vision_transformer; B/8 in big_vision's `models/vit.py`). At 224 px they
 are those that timm 1.0.31 uses and has measured (`timm/models/vision_transformer.py`).
-The addresses of DeiT are in `timm/models/deit.py`.
+The URLs of DeiT are in `timm/models/deit.py`.
 """
 
 import dataclasses
 
-from ..preprocessing import Preprocessing
+from ..preprocessing import NORMALISATIONS, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,19 +17,19 @@ class Published:
     """One published file.
 
     Arguments:
-        url: where its authors put it.
+        url: of the authors.
         layout: name of the layout of its arrays.
         preset: the size, a name in `vit_keras.presets.PRESETS`.
-        image_size: height and width in pixels that it was trained for.
+        image_size: height and width in pixels of its training.
         classes: 1000 (ImageNet-1k), or 21843 (ImageNet-21k).
         top1: top-1 accuracy on ImageNet-1k's validation set in percent; None if the
-            file has other classes, or nobody has published it for this very file.
-        top1_source: where `top1` stands.
+            file has other classes, or no value is published for this very file.
+        top1_source: source of `top1`.
         licence: SPDX name.
         paper: arXiv number.
-        sha256: hexadecimal digest in lower case, or its first digits where no more is
-            published; None where nothing is.
-        preprocessing: as timm evaluates it.
+        sha256: hexadecimal digest in lower case, or its first digits if only these are
+            published; None if nothing is.
+        preprocessing: of timm's evaluation.
     """
 
     url: str
@@ -47,22 +47,21 @@ class Published:
 
 _GOOGLE = "https://storage.googleapis.com/vit_models"
 _META = "https://dl.fbaipublicfiles.com/deit"
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std
 _LONG = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
-# timm's results/results-imagenet.csv at commit 0173a13, and the name of its row
+# timm's results/results-imagenet.csv at commit 0173a13, and the row's name
 _TIMM = "timm 0173a13, {}"
 _README = "google-research/vision_transformer, README"
 
 
 def _parts(size):
-    """`"ti16"` -> `("ti", "16")`"""
+    """Split a size: `"ti16"` -> `("ti", "16")`."""
     letter = size.rstrip("0123456789")
     return letter, size[len(letter) :]
 
 
 def _crop(image_size):
-    """timm's rule: what was trained larger sees the whole image."""
+    """Return timm's crop: models for larger images see the whole image."""
     return 0.9 if image_size == 224 else 1.0
 
 
@@ -83,7 +82,7 @@ def _npz(url, size, image_size, top1=None, source=None, *, paper, classes=1000):
 
 
 def _augreg(size, recipe, tuned=None, image_size=224, top1=None):
-    """Recipe of the training on ImageNet-21k, and of fine-tuning if it was."""
+    """Return a row of an AugReg model: its recipe on ImageNet-21k, and fine-tuning."""
     letter, patch = _parts(size)
     url = f"augreg/{letter.title()}_{patch}-i21k-300ep-lr_0.001-aug_{recipe}"
     paper = "2106.10270"
@@ -96,14 +95,14 @@ def _augreg(size, recipe, tuned=None, image_size=224, top1=None):
 
 
 def _in21k(size):
-    """ImageNet-21k; its head stands on a tanh layer, `pre_logits`."""
+    """Return a row for ImageNet-21k; the head has a tanh layer, `pre_logits`."""
     letter, patch = _parts(size)
     url = f"imagenet21k/ViT-{letter.upper()}_{patch}"
     return _npz(url, size, 224, paper="2010.11929", classes=21843)
 
 
 def _vit(size, image_size, top1=None, source=None):
-    """ImageNet-21k, then ImageNet-1k; 384 px is the default of the file names."""
+    """Return a row for ImageNet-21k, then ImageNet-1k; file names omit 384 px."""
     letter, patch = _parts(size)
     url = f"imagenet21k+imagenet2012/ViT-{letter.upper()}_{patch}"
     url += "" if image_size == 384 else f"-{image_size}"
@@ -115,11 +114,11 @@ def _vit(size, image_size, top1=None, source=None):
 
 
 def _deit(size, sha256, image_size, top1, *, distilled=False):
-    """ImageNet-1k only. The digits at the end of the file name are its SHA-256."""
+    """Return a row for ImageNet-1k only; the file name ends in SHA-256 digits."""
     letter, patch = _parts(size)
     kind = "_distilled" if distilled else ""
     file = f"deit_{_LONG[letter]}{kind}_patch{patch}_{image_size}"
-    mean, std = _IMAGENET
+    mean, std = NORMALISATIONS["imagenet"]
     return Published(
         url=f"{_META}/{file}-{sha256}.pth",
         layout="timm",

@@ -1,4 +1,4 @@
-"""From the names and shapes in a file to its layout."""
+"""Recognition of a file's layout from its names and shapes."""
 
 import dataclasses
 import re
@@ -9,24 +9,24 @@ from .entries import CheckpointError
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
 
-# Without these a file holds no ViT that we know.
+# Weights that every supported ViT has.
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
-# What is left out when the classes differ.
+# Weights that are skipped if the classes differ.
 HEAD = ("pre_logits", "head", "head_dist")
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A checkpoint read in the terms of a layout.
+    """A checkpoint in the terms of its layout.
 
     Arguments:
         checkpoint: the open file.
-        layout: the layout that fits it best.
-        arrays: name in the file -> its row and the weights of ours in it.
-        weights: path of ours -> name in the file.
+        layout: the layout that fits best.
+        arrays: name in the file -> its row, and our weights in it.
+        weights: our path -> name in the file.
         sizes: size of each letter of `axes`, and L, the number of blocks.
-        misfits: path of ours -> what is wrong with the shape in the file.
-        unused: names that the layout does not know.
+        misfits: our path -> error of the shape in the file.
+        unused: names that the layout does not have.
     """
 
     checkpoint: Checkpoint
@@ -38,7 +38,7 @@ class Match:
     unused: tuple[str, ...]
 
     def shape(self, path) -> tuple[int, ...]:
-        """The shape that the array with a weight of ours has in the file."""
+        """Return the shape of the file's array with one of our weights."""
         return self.checkpoint.entries[self.weights[path]].shape
 
 
@@ -46,13 +46,13 @@ def recognise(checkpoint: Checkpoint) -> Match:
     """Find the layout of a checkpoint by its names.
 
     Raises:
-        CheckpointError: it fits none; the message names the closest one and what is
-            missing from it.
+        CheckpointError: it fits none; the message names the closest one and its
+            missing weights.
     """
     if checkpoint.config is not None:
         return _match(checkpoint, OWN)
     matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
-    # Of two that know the same names, the one that expects fewer.
+    # Among equal matches, the layout with fewer names.
     best = max(matches, key=lambda m: (len(m.arrays), -len(m.layout.rows)))
     missing = [path for path in CORE if path not in best.weights]
     if missing:
@@ -82,7 +82,7 @@ def _match(checkpoint, layout):
     found, taken, unused, numbers, blocks = {}, set(), [], set(), 0
     plain = layout.plain_names(checkpoint.entries)
     for name, entry in checkpoint.entries.items():
-        if 0 in entry.shape:  # vit-pytorch keeps a class token of no rows
+        if 0 in entry.shape:  # vit-pytorch stores an empty class token
             continue
         if any(re.fullmatch(p, plain[name]) for p in layout.ignored):
             continue
@@ -93,7 +93,7 @@ def _match(checkpoint, layout):
                 break
         else:
             hit, number = None, None
-        # Not ours, no number as anybody writes it, or a second name for one weight.
+        # Not in the layout, an improper block number, or a second name of a weight.
         if not hit or number == -1 or (row.ours, number) in taken:
             unused.append(name)
             continue
@@ -103,7 +103,7 @@ def _match(checkpoint, layout):
             blocks = max(blocks, entry.shape[0])
         elif number is not None:
             numbers.add(number)
-    # A hostile name must not make millions of paths.
+    # A malicious name must not create millions of paths.
     blocks = min(blocks, 1000) if not _unstacked(found) else 0
     blocks = max(blocks, min(max(numbers, default=-1) + 1, len(numbers)))
     arrays, weights, sizes, misfits = {}, {}, {"L": blocks}, {}
@@ -129,7 +129,7 @@ def _match(checkpoint, layout):
 
 
 def _number(text):
-    """The number of a block, or -1: `int` alone reads "07" and takes any length."""
+    """Parse a block number; -1 for text such as "07" or overlong digits."""
     number = int(text) if len(text) < 10 else -1
     return number if str(number) == text else -1
 
@@ -139,7 +139,7 @@ def _unstacked(found):
 
 
 def _tokens_without_reader(weights, arrays):
-    """A distillation token that no head reads is a register token here."""
+    """Make a distillation token without a head a register token."""
     old, new = "distillation_token/token", "register_tokens/token"
     if old in weights and "head/kernel" in weights:
         if "head_dist/kernel" not in weights:

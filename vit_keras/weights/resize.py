@@ -1,14 +1,14 @@
-"""Positions on another grid and patch kernels of another size, as their authors do it.
+"""Resizing of position embeddings and patch kernels, as the weights' authors do it.
 
-Every method is linear and works on rows and columns apart, so it is one small matrix
-for each: `new = rows @ old @ columns.T`. Exact in float64, no framework needed.
+Every method is linear and separable, so it is one small matrix per axis:
+`new = rows @ old @ columns.T`. Exact in float64, without a framework.
 """
 
 import numpy as np
 
 
 def _cubic(a):
-    """Keys' cubic convolution kernel (IEEE ASSP 1981) with parameter `a`."""
+    """Return Keys' cubic convolution kernel (IEEE ASSP 1981) with parameter `a`."""
 
     def kernel(x):
         x = np.abs(x)
@@ -24,7 +24,7 @@ def _triangle(x):
 
 
 def _convolution(kernel, radius, antialias):
-    """Pixel centres at half integers, as torch.nn.functional.interpolate has them."""
+    """Return a resize with half-pixel centres, as torch.nn.functional.interpolate."""
 
     def matrix(old, new):
         scale = old / new
@@ -35,7 +35,7 @@ def _convolution(kernel, radius, antialias):
             reach = int(np.ceil(radius * stretch)) + 1
             taps = np.arange(int(np.floor(centre)) - reach, int(centre) + reach + 2)
             values = kernel((taps - centre) / stretch)
-            if antialias:  # taps outside the image are dropped, the rest sums to one
+            if antialias:  # taps outside the image are dropped; the others sum to 1
                 inside = (taps >= 0) & (taps < old)
                 values = np.where(inside, values, 0.0)
                 values = values / values.sum()
@@ -47,12 +47,12 @@ def _convolution(kernel, radius, antialias):
 
 
 def _zoom(old, new):
-    """scipy.ndimage.zoom(order=1): the corners stay where they are."""
+    """Return the matrix of scipy.ndimage.zoom(order=1): corners are aligned."""
     at = np.linspace(0.0, old - 1.0, new) if new > 1 else np.zeros(1)
     return _triangle(at[:, None] - np.arange(old)[None, :])
 
 
-# name: matrix (new, old) of one axis. The two bicubics differ in their parameter, too:
+# name: matrix (new, old) of one axis. The two bicubics also differ in their parameter:
 # PyTorch uses -0.75 without antialiasing, and Pillow's -0.5 with it.
 METHODS = {
     "zoom": _zoom,
@@ -63,11 +63,11 @@ METHODS = {
 
 
 def resize_positions(grid, size, method: str):
-    """Position embeddings on another grid.
+    """Resize position embeddings to another grid.
 
     Arguments:
         grid: array (rows, columns, D).
-        size: wanted (rows, columns).
+        size: (rows, columns) of the result.
         method: a name in `METHODS`.
 
     Returns:
@@ -81,15 +81,15 @@ def resize_positions(grid, size, method: str):
 
 
 def resize_patches(kernel, size, method: str):
-    """A patch projection for another patch size (FlexiViT, arXiv 2212.08013, 3.4).
+    """Resize a patch projection to another size (FlexiViT, arXiv 2212.08013, 3.4).
 
-    The pseudo-inverse of the resize: tokens of resized patches then are, as nearly as
-    possible, those of the original ones; exactly so when patches grow.
+    Uses the pseudo-inverse of the resize: tokens of resized patches are as close as
+    possible to those of the original ones, and equal if patches grow.
 
     Arguments:
         kernel: array (p, q, C, D).
-        size: wanted (p, q).
-        method: by which images of that size would be resized, a name in `METHODS`.
+        size: (p, q) of the result.
+        method: how images would be resized, a name in `METHODS`.
 
     Returns:
         float64 array (*size, C, D); the input itself if it has that size.
@@ -97,7 +97,7 @@ def resize_patches(kernel, size, method: str):
     old_h, old_w = kernel.shape[:2]
     if (old_h, old_w) == tuple(size):
         return kernel
-    method = "bilinear" if method == "zoom" else method  # FlexiViT's own choice
+    method = "bilinear" if method == "zoom" else method  # FlexiViT's choice
     rows = np.linalg.pinv(METHODS[method](old_h, size[0]).T)
     columns = np.linalg.pinv(METHODS[method](old_w, size[1]).T)
     return np.einsum("pP,qQ,PQcd->pqcd", rows, columns, kernel.astype("float64"))

@@ -1,4 +1,4 @@
-"""The JSON files that travel with weights, as fields of `ViTConfig`, and back."""
+"""Conversion between JSON settings of other libraries and `ViTConfig`."""
 
 import math
 
@@ -6,7 +6,7 @@ from ..config import ViTConfig
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
 
-# Names of Hugging Face and timm for the two GELUs.
+# The two GELUs in Hugging Face and timm.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -14,9 +14,9 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_tanh": "gelu_tanh",
 }
-RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # Pillow's numbers
+RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # by Pillow's number
 POOLING = {"token": "token", "avg": "gap", "map": "map", "": None}
-# model_type: what transformers calls the class with and without a classifier
+# model_type: class names in transformers, with and without a classifier
 HF_CLASSES = {
     "vit": ("ViTForImageClassification", "ViTModel"),
     "deit": ("DeiTForImageClassificationWithTeacher", "DeiTModel"),
@@ -42,7 +42,7 @@ def _activation(name):
 
 
 def read_huggingface(files: dict[str, dict]) -> dict:
-    """Fields of `ViTConfig` in `config.json` and `preprocessor_config.json`."""
+    """Read fields of `ViTConfig` from `config.json` and `preprocessor_config.json`."""
     model, fields = files.get("config.json", {}), {}
     for theirs, ours, convert in (
         ("num_attention_heads", "num_heads", int),
@@ -74,14 +74,14 @@ def _huggingface_images(settings):
 
 
 def _side(size):
-    """The shorter side, however this version of the settings writes it."""
+    """Return the shorter side, in any version of the settings."""
     if isinstance(size, dict):
         return size.get("shortest_edge") or min(size.values(), default=None)
     return size
 
 
 def read_timm(files: dict[str, dict]) -> dict:
-    """Fields of `ViTConfig` in the `config.json` of timm's models on a hub."""
+    """Read fields of `ViTConfig` from the `config.json` of timm's models on a hub."""
     settings = files.get("config.json", {})
     model = settings.get("model_args") or {}
     images = settings.get("pretrained_cfg") or {}
@@ -106,7 +106,7 @@ def read_timm(files: dict[str, dict]) -> dict:
 
 
 def read_keras(files: dict[str, dict]) -> dict:
-    """The number of heads in the model that a `.h5` file describes."""
+    """Read the number of heads from the model description in a `.h5` file."""
     waiting: list = [files.get("model_config")]
     while waiting:
         item = waiting.pop()
@@ -120,7 +120,7 @@ def read_keras(files: dict[str, dict]) -> dict:
 
 
 def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
-    """The JSON files that make `transformers.AutoModel.from_pretrained` work."""
+    """Return the JSON files for `transformers.AutoModel.from_pretrained`."""
     kind = layout.removeprefix("huggingface_")
     if kind == "dinov2" and config.num_register_tokens:
         kind = "dinov2_with_registers"
@@ -176,13 +176,13 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
 
 
 def _ratio(whole, part):
-    """`whole / part` as a float that gives `whole` again as timm multiplies it."""
+    """Return `whole / part` as a float that gives `whole` again in timm's product."""
     ratio = whole / part
     return ratio if int(part * ratio) == whole else math.nextafter(ratio, math.inf)
 
 
 def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
-    """The `config.json` that makes `timm.create_model("local-dir:FOLDER")` work."""
+    """Return the `config.json` for `timm.create_model("local-dir:FOLDER")`."""
     pool = {ours: theirs for theirs, ours in POOLING.items()}[config.pooling]
     distilled = "deit_tiny_distilled_patch16_224"
     model = {

@@ -1,4 +1,4 @@
-"""A model as a checkpoint of another library: the tables, read from right to left."""
+"""Writer of checkpoints in other libraries' layouts."""
 
 import contextlib
 import json
@@ -22,26 +22,26 @@ WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 
 
 def save_checkpoint(model, path, layout: str) -> pathlib.Path:
-    """Write a model in the layout of another library, so that it runs there.
+    """Write a model in the layout of another library, for use there.
 
     Arguments:
-        model: a model of `create_model`, on any backend.
-        path: a file with the layout's suffix for the weights alone; any other path is
-            a folder, which gets the weights and the JSON files that the library's
-            `from_pretrained` reads. What is there is replaced when all is written.
+        model: from `create_model`, on any backend.
+        path: a file with the layout's suffix, for the weights alone; any other path is
+            a folder for the weights and the JSON files that the library's
+            `from_pretrained` reads. Existing files are replaced once all are written.
         layout: "augreg" (`.npz`), "timm" (`.safetensors`), or "huggingface"
-            (`.safetensors`), which means ViT, DeiT or Dinov2 as the model is.
+            (`.safetensors`), which is ViT, DeiT or Dinov2, depending on the model.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: an unknown layout, or a model that is not one of `create_model`.
+        ValueError: an unknown layout, or a model that is not from `create_model`.
         CheckpointError: the layout cannot express this model; the message says why.
         OSError: the path cannot be written.
     """
     config = config_of(model)
-    if model.task == "features":  # it has no head, whatever it was configured with
+    if model.task == "features":  # the model has no head, whatever its configuration
         config = config.replace(include_top=False, representation_size=None)
     chosen = _choose(layout, config)
     path = pathlib.Path(path)
@@ -61,7 +61,7 @@ def save_checkpoint(model, path, layout: str) -> pathlib.Path:
 
 
 def _write_all(files):
-    """All files or none: written beside, then renamed."""
+    """Write all files or none: to a workspace, then renamed."""
     with contextlib.ExitStack() as stack:
         works = {}
         for path, content in files.items():
@@ -78,12 +78,12 @@ def _write(file, suffix, content):
         file.write(json.dumps(content, indent=2).encode())
     elif suffix == ".npz":
         np.savez(file, **content)
-    else:  # transformers refuses a file that does not say which framework it is for
+    else:  # transformers requires the framework's name
         file.write(safetensors.numpy.save(content, {"format": "pt"}))
 
 
 def _choose(name, config) -> Layout:
-    """The layout by name; `huggingface` has three."""
+    """Return the layout of a name; `huggingface` has three."""
     if name == "huggingface":
         kind = "deit" if config.distillation_token else "vit"
         scaled = config.layer_scale_init_value is not None
@@ -119,7 +119,7 @@ def _choose(name, config) -> Layout:
 
 
 def _arrays(model, config, layout) -> dict[str, np.ndarray]:
-    """Every array of the file, in the table's order."""
+    """Return every array of the file, in the table's order."""
     weights = {
         weight.path: np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
         for weight in model.weights
@@ -164,9 +164,9 @@ def _move_bias(weights, config, layout):
 
 
 def _move_positions(weights, config, layout):
-    """Give positions to the prefix tokens that have some in the layout, and no others.
+    """Keep positions of exactly the prefix tokens that have them in the layout.
 
-    Adding a token's position to the token, or a position of zeros, changes nothing.
+    Other tokens' positions are added to the tokens, and missing ones become zeros.
     """
     wanted = layout.position_tokens
     if wanted is None or POSITIONS not in weights:

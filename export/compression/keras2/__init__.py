@@ -1,1 +1,1 @@
-"""A Keras 2 twin, for TensorFlow Model Optimization's public functions."""
+"""A Keras 2 twin of a model, for TensorFlow Model Optimization's public functions."""

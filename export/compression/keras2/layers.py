@@ -1,7 +1,7 @@
-"""The one file that imports tf_keras (Keras 2): a Vision Transformer of its layers.
+"""A Vision Transformer of tf_keras (Keras 2) layers; the one file that imports it.
 
-Functional, every part a layer of its own and every kernel 2-D or a convolution, which
-is what TensorFlow Model Optimization's public functions can annotate, wrap and clone.
+The model is functional, every part is a layer and every kernel 2-D or a convolution:
+TensorFlow Model Optimization's public functions can annotate, wrap and clone it.
 """
 
 import tensorflow as tf
@@ -34,7 +34,7 @@ class Prefix(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class Positions(layers.Layer):
-    """Add learned position embeddings, or fixed ones, to (N, T, D)."""
+    """Add learned or fixed position embeddings to (N, T, D)."""
 
     def __init__(self, grid, prefix=0, kind="learned", **kwargs):
         super().__init__(**kwargs)
@@ -61,7 +61,7 @@ class Positions(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class Scale(layers.Layer):
-    """Multiply the channels of (N, T, D) by learned factors: LayerScale."""
+    """LayerScale: multiply the channels of (N, T, D) by learned factors."""
 
     def build(self, input_shape):
         self.gamma = self.add_weight(
@@ -75,7 +75,7 @@ class Scale(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class Probe(layers.Layer):
-    """A learned query (N, 1, D) for every image; of the input only N counts."""
+    """Return a learned query (N, 1, D) for every image; of the input only N is read."""
 
     def build(self, input_shape):
         shape = (1, 1, input_shape[-1])
@@ -88,7 +88,7 @@ class Probe(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class MatMul(layers.Layer):
-    """`(a * scale) @ b` of a list [a, b]; tfmot's wrappers take one list, not two."""
+    """Return `(a * scale) @ b` of a list [a, b]: tfmot's wrappers pass one argument."""
 
     def __init__(self, scale=1.0, transpose_b=False, **kwargs):
         super().__init__(**kwargs)
@@ -105,7 +105,7 @@ class MatMul(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class Take(layers.Layer):
-    """Tokens `begin` to `end` of (N, T, D)."""
+    """Return tokens `begin` to `end` of (N, T, D)."""
 
     def __init__(self, begin, end=None, **kwargs):
         super().__init__(**kwargs)
@@ -120,7 +120,7 @@ class Take(layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 class Cut(layers.Layer):
-    """Images (N, H, W, C) to flat patches (N, P, p * q * C)."""
+    """Cut images (N, H, W, C) into flat patches (N, P, p * q * C)."""
 
     def __init__(self, patch_size, **kwargs):
         super().__init__(**kwargs)
@@ -139,9 +139,9 @@ LAYERS = (Prefix, Positions, Scale, Probe, MatMul, Take, Cut)
 
 
 def build(config, task):
-    """The twin of `vit_keras.create_model(config, task=task)`, with other weights.
+    """Build the twin of `vit_keras.create_model(config, task=task)`, untrained.
 
-    A layer has the path of the layer it stands for as its name, "/" written ".".
+    A layer is named by the path of its counterpart, with "." instead of "/".
     """
     parts = _Parts(config)
     inputs = layers.Input((*config.image_size, config.channels), name="images")
@@ -158,7 +158,7 @@ def build(config, task):
 
 
 class _Parts:
-    """Pieces of the graph of one configuration."""
+    """Builder of the parts of one configuration's graph."""
 
     def __init__(self, config):
         self.config = config
@@ -272,7 +272,7 @@ class _Parts:
 
 @tf_keras.utils.register_keras_serializable("vit_keras")
 def gelu_tanh(x):
-    """The approximation that published JAX weights were trained with."""
+    """Apply the GELU approximation that published JAX weights were trained with."""
     return tf.nn.gelu(x, approximate=True)
 
 

@@ -1,8 +1,10 @@
 """A Keras 2 twin of a model, for TensorFlow Model Optimization's public functions.
 
-twin = export.to_tf_keras(model)
-wrapped = tfmot.sparsity.keras.prune_low_magnitude(twin, ...)   # and train
-export.from_tf_keras(wrapped, model)
+Example:
+
+    twin = export.to_tf_keras(model)
+    wrapped = tfmot.sparsity.keras.prune_low_magnitude(twin, ...)   # and train
+    export.from_tf_keras(wrapped, model)
 """
 
 import importlib.util
@@ -14,16 +16,16 @@ from ...errors import missing
 
 
 def to_tf_keras(model):
-    """The same model as a functional tf_keras (Keras 2) one.
+    """Convert a model to an equivalent functional tf_keras (Keras 2) model.
 
-    Outputs are equal to 1e-5. Kernels are 2-D or convolutions, attention is decomposed
-    into layers that take one tensor or one list; layers are named by the path of what
-    they stand for, as "encoderblock_0.attention.query". Dropout and stochastic depth
-    are left out. `tf_keras_layers.LAYERS` are its own layers, for
+    Outputs are equal to 1e-5. Kernels are 2-D or convolutions, and attention consists
+    of layers that take one tensor or one list. Layers are named by the path of their
+    counterparts, as "encoderblock_0.attention.query". Dropout and stochastic depth are
+    left out. `export.compression.keras2.layers.LAYERS` are its own layers, for
     `tfmot.quantization.keras.quantize_scope`.
 
     Arguments:
-        model: of `vit_keras.create_model`, on the TensorFlow backend.
+        model: from `vit_keras.create_model`, on the TensorFlow backend.
 
     Raises:
         ValueError: another model, or another backend.
@@ -48,12 +50,12 @@ def to_tf_keras(model):
 
 
 def from_tf_keras(twin, model):
-    """Copy the weights of a twin, trained and wrapped or not, back.
+    """Copy the weights of a twin, trained, wrapped or both, back to its model.
 
     Arguments:
-        twin: from `to_tf_keras`, or what tfmot made of it by wrapping layers (pruning,
+        twin: from `to_tf_keras`, also after tfmot wrapped its layers (pruning,
             clustering, quantisation); quantisation ranges are not copied.
-        model: the model that the twin was made of; it receives the weights.
+        model: the model that the twin was made from; it receives the weights.
 
     Returns:
         `model`.
@@ -67,7 +69,7 @@ def from_tf_keras(twin, model):
 
 
 def _pairs(twin, model):
-    """(variable of the twin, variable of the model) for every weight of the model."""
+    """Return (twin's variable, model's variable) for every weight of the model."""
     found = {}
     for layer in twin.layers:
         while hasattr(layer, "layer"):  # a wrapper of tfmot

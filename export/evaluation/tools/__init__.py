@@ -1,7 +1,7 @@
-"""Compilers, runtimes and lists that check a file for a target.
+"""Checkers: compilers, runtimes and lists that check a file for a target.
 
-Each module has a function of (path, found, name) to `CheckResult`: `found` are the
-file's operators, `name` is that of the target.
+Each module has a function from (path, found, name) to `CheckResult`: `found` are the
+file's operators, `name` is the target.
 """
 
 from ...targets import get_target
@@ -29,7 +29,7 @@ CHECKERS = {
 
 
 def run_checker(path, found, name) -> CheckResult:
-    """Check a file with the tool of a target.
+    """Check a file with the checker of a target.
 
     Arguments:
         path: a `.tflite` file.

@@ -1,4 +1,4 @@
-"""Integer-only targets without a compiler at hand: every tensor must be an integer."""
+"""Checker for integer-only targets: every tensor must be an integer."""
 
 import collections
 
@@ -8,14 +8,14 @@ FIX = "export with scheme='int8' and target='npu'"
 
 
 def check_integers(path, found, name) -> CheckResult:
-    """Refuse float arithmetic and conversions inside."""
+    """Check that a file has no float arithmetic or conversions inside."""
     return CheckResult("scan of operators and types", float_islands(found))
 
 
 def float_islands(found) -> tuple[UnsupportedOp, ...]:
-    """Operators inside an integer file that are float or convert.
+    """Return operators inside an integer file that compute in float or convert.
 
-    The first operator may quantise the input, the last dequantise the output.
+    The first operator may quantise the input, the last one dequantise the output.
     """
     inside = list(found)
     if inside and inside[0].name == "QUANTIZE":
@@ -25,7 +25,7 @@ def float_islands(found) -> tuple[UnsupportedOp, ...]:
     counts = collections.Counter()
     for op in inside:
         floats = [t for t in (*op.inputs, *op.outputs) if t.startswith("FLOAT")]
-        # Between int8 and int16 is integer arithmetic, too.
+        # QUANTIZE between int8 and int16 is integer arithmetic, too.
         converts = op.name == "DEQUANTIZE" or op.name == "QUANTIZE" and floats
         if floats or converts:
             kinds = f"{', '.join(op.inputs)} -> {', '.join(op.outputs)}"

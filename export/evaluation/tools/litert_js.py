@@ -1,4 +1,4 @@
-"""LiteRT.js: its tensors hold float32 and int32 only, and its shapes are fixed."""
+"""Checker for LiteRT.js: float32 and int32 tensors and fixed shapes only."""
 
 from .. import runners
 from .result import CheckResult, UnsupportedOp
@@ -8,12 +8,12 @@ FIX = "export with target='web'"
 
 
 def check_litert_js(path, found, name) -> CheckResult:
-    """Rules of @litertjs/core 2.5; WebAssembly holds every builtin operator."""
+    """Check the rules of @litertjs/core 2.5; it supports every builtin operator."""
     runner = runners.TFLiteRunner(path)
     dtypes = {"input": runner.input_dtype, "output": runner.output_dtype}
     unsupported = tuple(
         UnsupportedOp(
-            "", 0, f"{name} is {dtype}, where it takes {' and '.join(TYPES)}", FIX
+            "", 0, f"{name} is {dtype}, but must be {' or '.join(TYPES)}", FIX
         )
         for name, dtype in dtypes.items()
         if dtype not in TYPES

@@ -1,4 +1,4 @@
-"""LiteRT for Microcontrollers: its interpreter runs the file on this machine."""
+"""Checker for LiteRT for Microcontrollers, whose interpreter runs the file here."""
 
 import importlib.metadata
 import pathlib
@@ -12,15 +12,15 @@ from .result import CheckResult, UnsupportedOp
 from .second_runtime import difference, integers_inside, litert_outputs, samples
 from .subprocess_check import answer, run_check
 
-# Compared with LiteRT's reference kernels, whose arithmetic is meant to be the same;
-# XNNPACK rounds products of int8 in another way, which adds steps over the blocks.
+# Against LiteRT's reference kernels, which have the same arithmetic; XNNPACK rounds
+# products of int8 differently, which adds up over the blocks.
 LIMITS = {"of the range": 1e-4, "LSB": 6}
 FLOAT_OF_INTEGERS = 0.1
 FIX = "export with target='micro'"
 
 
 def check_micro(path, found, name) -> CheckResult:
-    """Compare with LiteRT on random pixels; count the bytes of the arena."""
+    """Compare the outputs with LiteRT on random pixels, and measure the arena."""
     try:
         version = importlib.metadata.version("tflite-micro")
     except importlib.metadata.PackageNotFoundError as error:
@@ -45,7 +45,7 @@ def check_micro(path, found, name) -> CheckResult:
 
 
 def micro_unsupported(text, found) -> UnsupportedOp:
-    """The first thing that stopped it."""
+    """Return the operator and reason that stopped the interpreter."""
     for pattern, reason in (
         (r"Didn't find op for builtin opcode '(\w+)'", "there is no such kernel"),
         (r"Node (\w+) \(number \d+\) failed to prepare", "no kernel for these types"),
@@ -56,12 +56,12 @@ def micro_unsupported(text, found) -> UnsupportedOp:
             return UnsupportedOp(operator, count, reason, FIX)
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return UnsupportedOp(
-        "", 0, f"it stops: {lines[-1] if lines else 'without a word'}", FIX
+        "", 0, f"it stops: {lines[-1] if lines else 'without a message'}", FIX
     )
 
 
 def run_micro(path):
-    """In the child: run both and answer."""
+    """Run both interpreters and answer; called in the child process."""
     from ai_edge_litert.interpreter import OpResolverType
     from tflite_micro.python.tflite_micro import runtime
 

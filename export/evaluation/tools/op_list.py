@@ -1,4 +1,4 @@
-"""Accelerators whose compiler needs a vendor's account: their published lists."""
+"""Checker for accelerators without a public compiler, by published lists."""
 
 import collections
 
@@ -7,7 +7,7 @@ from .vendor_ops import OP_LISTS
 
 
 def check_op_list(path, found, name) -> CheckResult:
-    """By published list, not by compiler, which may refuse what is listed."""
+    """Check the operators by a published list; the compiler may refuse listed ones."""
     known = OP_LISTS[name]
     counts = collections.Counter(op.name for op in found)
     unsupported = [
@@ -22,7 +22,7 @@ def check_op_list(path, found, name) -> CheckResult:
     )
     unsupported += [
         UnsupportedOp(
-            "", 0, f"{count} tensors are {dtype}, where it takes {known.dtypes}"
+            "", 0, f"{count} tensors are {dtype}, but must be of {known.dtypes}"
         )
         for dtype, count in types.items()
     ]

@@ -1,4 +1,4 @@
-"""Intel: OpenVINO runs the file on this CPU, and LiteRT's plugin partitions it."""
+"""Checker for Intel: OpenVINO on this CPU, and LiteRT's plugin for partitions."""
 
 import pathlib
 import re
@@ -18,13 +18,13 @@ FLOAT_OF_INTEGERS = 0.1
 
 
 def check_openvino(path, found, name) -> CheckResult:
-    """Compare with LiteRT on random pixels, in float32 precision."""
+    """Compare the outputs with LiteRT on random pixels, in float32 precision."""
     try:
         import openvino
     except ImportError as error:
         raise missing("openvino", "edge") from error
     tool = f"openvino {openvino.__version__.partition('-')[0]}"
-    # Without the hint a CPU with bfloat16 would use that.
+    # Without the hint a CPU with bfloat16 would use it.
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     try:
         model = openvino.Core().compile_model(str(path), "CPU", options)
@@ -49,7 +49,7 @@ def check_openvino(path, found, name) -> CheckResult:
 
 
 def partitions(path):
-    """How LiteRT's plugin for Intel NPUs (Panther Lake) divides the file."""
+    """Return how LiteRT's plugin for Intel NPUs (Panther Lake) partitions the file."""
     import ai_edge_litert
     import openvino
 

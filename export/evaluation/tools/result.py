@@ -1,4 +1,4 @@
-"""The result of a checker: what of a file its target does not support."""
+"""Result of a checker: the operators that a target does not support."""
 
 import dataclasses
 from typing import Any
@@ -9,10 +9,10 @@ class UnsupportedOp:
     """Operators of one kind that a target does not support.
 
     Attributes:
-        operator: its name, or "" for what concerns the whole file.
-        count: how many.
-        reason: in the tool's words where it gives any.
-        fix: what to do, or "".
+        operator: its name, or "" if the reason concerns the whole file.
+        count: number of such operators.
+        reason: in the tool's words if it gives any.
+        fix: how to avoid it, or "".
     """
 
     operator: str
@@ -27,10 +27,12 @@ class UnsupportedOp:
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """Attributes:
-    tool: name and version of the compiler or runtime, or the list and its date.
-    unsupported: empty if the target supports all.
-    facts: what the tool measured or estimated, with units in the names.
+    """Result of a checker.
+
+    Attributes:
+        tool: name and version of the compiler or runtime, or the list and its date.
+        unsupported: empty if the target supports the whole file.
+        facts: measurements or estimates, with units in the names.
     """
 
     tool: str

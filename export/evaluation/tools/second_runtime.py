@@ -6,7 +6,7 @@ from ..interpreter import new_interpreter
 
 
 def samples(runner, number=4):
-    """Inputs of a file (number, batch, H, W, C), in its own dtype."""
+    """Return random inputs of a file, (number, batch, H, W, C), in its own dtype."""
     draws = np.random.default_rng(0)
     shape, dtype = (number, *runner.input_shape), np.dtype(runner.input_dtype)
     if dtype.kind == "f":
@@ -16,9 +16,9 @@ def samples(runner, number=4):
 
 
 def litert_outputs(path, inputs, **options):
-    """What LiteRT gives for inputs of the file's own dtype, before dequantising.
+    """Run LiteRT on inputs of the file's own dtype; return outputs as stored.
 
-    `options` are those of its interpreter.
+    `options` are those of LiteRT's interpreter.
     """
     interpreter, results = new_interpreter(path, **options), []
     for one in inputs:
@@ -30,7 +30,7 @@ def litert_outputs(path, inputs, **options):
 
 
 def difference(expected, received):
-    """Largest difference: steps of an integer output, or a share of a float's range.
+    """Return the largest difference: integer steps, or a fraction of the float range.
 
     Returns:
         (number, its unit).
@@ -42,5 +42,5 @@ def difference(expected, received):
 
 
 def integers_inside(found):
-    """Whether a file computes with integers, so that rounding may differ by steps."""
+    """Return whether a file computes with integers, so that rounding may differ."""
     return any("INT8" in op.inputs or "INT16" in op.inputs for op in found)

@@ -1,5 +1,5 @@
-"""What TF Serving is asked: examples of its classification API, and the requests of a
-warm-up file."""
+"""Requests to TF Serving: examples of its classification API, and records of a warm-up
+file."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import numpy as np
 
 from ...errors import missing
 
-EXAMPLE_KEY = "image/encoded"  # of a tf.Example, as ImageNet's TFRecords have it
+EXAMPLE_KEY = "image/encoded"  # feature of a tf.Example, as in ImageNet's TFRecords
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def example(image, tf):
-    """An encoded image as the bytes of a tf.Example."""
+    """Return an encoded image as a serialised tf.Example."""
     made = tf.train.Example()
     made.features.feature[EXAMPLE_KEY].bytes_list.value.append(image)
     return made.SerializeToString()
 
 
 def new_log():
-    """An empty `PredictionLog`, a record of a warm-up file.
+    """Return an empty `PredictionLog`, a record of a warm-up file.
 
     Raises:
         MissingDependency: tensorflow-serving-api is not installed.
@@ -33,7 +33,7 @@ def new_log():
 
 
 def records(file, tf):
-    """(signature, input's name, value) of each record of a warm-up file.
+    """Yield (signature, input's name, value) of each record of a warm-up file.
 
     Arguments:
         file: a TFRecord of `PredictionLog`.

@@ -1,4 +1,4 @@
-"""A check in a process of its own: some runtimes abort, or write to stderr only."""
+"""Checks in a child process, for runtimes that abort or only write to stderr."""
 
 import json
 import subprocess
@@ -6,10 +6,10 @@ import sys
 
 
 def run_check(function, path, environment=None, timeout=600):
-    """What a function of the path, "module:name", prints as its last line, as JSON.
+    """Run a function of a path, "module:name", and return the JSON it prints last.
 
     Returns:
-        (dict, all it wrote to stderr); the dict is empty if it failed.
+        (dict, stderr); if it failed, an empty dict and all its output.
     """
     module, name = function.split(":")
     code = f"import sys; from {module} import {name}; {name}(sys.argv[1])"
@@ -27,5 +27,5 @@ def run_check(function, path, environment=None, timeout=600):
 
 
 def answer(**values):
-    """What the child says."""
+    """Print the result of a check in the child process."""
     print(json.dumps(values), flush=True)

@@ -1,4 +1,4 @@
-"""Whether a SavedModel directory keeps what clients of TF Serving rely on."""
+"""Checker for TF Serving: what clients rely on in a SavedModel directory."""
 
 import hashlib
 import pathlib
@@ -11,7 +11,7 @@ from .result import UnsupportedOp
 from .serving_requests import WARMUP, example, records
 
 CLASSIFY = "tensorflow/serving/classify"
-# Of outputs that clients know by these names.
+# Dtypes of outputs with these names.
 DTYPES = {
     **dict.fromkeys(("logits", "probabilities", "top_scores", "scores"), ("float32",)),
     **dict.fromkeys(("tokens", "pooled", "attention"), ("float32",)),
@@ -21,17 +21,17 @@ DTYPES = {
     "valid": ("bool",),
 }
 LARGE = 4096  # bytes; two equal tensors of this size are one weight stored twice
-CLOSE = 1e-4  # of the largest output: float32 sums of another batch, in another order
+CLOSE = 1e-4  # relative to the largest output: another batch sums in another order
 
 
 def check_saved_model(path):
-    """Open a directory as TF Serving does, in a session, and run its signatures.
+    """Open a directory in a session, as TF Serving does, and run its signatures.
 
     Returns:
         (problems as `UnsupportedOp`, facts).
 
     Raises:
-        ValueError: it is no SavedModel.
+        ValueError: the directory is no SavedModel.
         MissingDependency: TensorFlow is not installed.
     """
     path, found = pathlib.Path(path), []
@@ -55,7 +55,7 @@ def check_saved_model(path):
 
 
 def _problems(session, name):
-    """What is wrong with a signature."""
+    """Return the problems of a signature."""
     signature, tf = session.signatures[name], session.tf
     if len(signature.inputs) != 1:
         return ["it must have one input"]
@@ -85,7 +85,7 @@ def _problems(session, name):
 
 
 def _encoded(tf):
-    """Good images with bad ones between them, and which of them are good."""
+    """Return readable and unreadable images, and which are readable."""
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3))
     good = tf.io.encode_png(pixels.astype("uint8")).numpy()
     items = [good, b"not an image", b"", good[: len(good) // 2], good]
@@ -93,7 +93,7 @@ def _encoded(tf):
 
 
 def _differences(alone, together, items, readable):
-    """What an image's neighbours in a batch changed of its answer."""
+    """Yield outputs of an image that depend on the other images of its batch."""
     for name, first in alone.items():
         values = together[name]
         if len(values) != len(items):
@@ -110,7 +110,7 @@ def _differences(alone, together, items, readable):
 
 
 def _labels(session):
-    """Whether the assets name each class, where a signature names classes."""
+    """Yield signatures with class names that no asset has."""
     for name, signature in session.signatures.items():
         outputs = signature.outputs
         if not {"top_labels", "probabilities"} <= set(outputs):
@@ -123,7 +123,7 @@ def _labels(session):
 
 
 def _stored_twice(session):
-    """Which weights are in the variables more than once."""
+    """Yield weights that are stored more than once."""
     file = session.path / "variables" / "variables"
     reader, seen = session.tf.train.load_checkpoint(str(file)), {}
     for name in reader.get_variable_to_shape_map():
@@ -131,7 +131,7 @@ def _stored_twice(session):
         if not isinstance(value, np.ndarray) or value.nbytes < LARGE:
             continue
         if not value.any():
-            continue  # weights that are all zero are alike without being the same
+            continue  # all-zero weights are equal without being one weight
         digest = hashlib.sha256(value.tobytes()).hexdigest()
         if digest in seen:
             yield f"a weight is stored twice: {seen[digest]} and {name}"
@@ -139,7 +139,7 @@ def _stored_twice(session):
 
 
 def _replay(session):
-    """Number of the records in the warm-up file, and what went wrong with them."""
+    """Run the records of the warm-up file; return their number and the errors."""
     number, failed, tf = 0, [], session.tf
     for name, key, value in records(session.path / WARMUP, tf):
         number += 1

@@ -1,4 +1,4 @@
-"""Arm Ethos-U: its compiler, Vela, places each operator on the NPU or not."""
+"""Checker for Arm Ethos-U: its compiler, Vela, places operators on the NPU or CPU."""
 
 import collections
 import csv
@@ -23,7 +23,7 @@ FIXES = {
 
 
 def check_vela(path, found, name) -> CheckResult:
-    """Compile the file, as for a device of the options in `TARGETS`."""
+    """Compile the file for the device of the options in `TARGETS`."""
     try:
         version = importlib.metadata.version("ethos-u-vela")
     except importlib.metadata.PackageNotFoundError as error:
@@ -62,7 +62,7 @@ def check_vela(path, found, name) -> CheckResult:
 
 
 def vela_unsupported(text, name) -> tuple[UnsupportedOp, ...]:
-    """Operators that Vela left to the CPU, with its reasons."""
+    """Return operators that Vela left to the CPU, with its reasons."""
     counts, reasons = collections.Counter(), {}
     pattern = r"operator: (\w+), ofm[^\n]*\n((?:\s+- [^\n]*\n|\s+Reason[^\n]*\n)*)"
     for operator, why in re.findall(pattern, text):

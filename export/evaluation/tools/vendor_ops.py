@@ -1,8 +1,8 @@
-"""What accelerators take, by list, where no compiler can be had without an account.
+"""Published operator lists of accelerators without a public compiler.
 
-A table of published lists, each as its source had it. A list proves nothing: it
-has no shapes, ranks or versions of operators, the vendor's compiler may refuse what
-is on it, and a newer compiler may take more.
+Each list is as its source had it. A list proves nothing: it has no shapes, ranks or
+versions of operators, the vendor's compiler may refuse listed operators, and a newer
+compiler may support more.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ class OpList:
     """A published list.
 
     Arguments:
-        source: URL of what was read.
-        date: of that text, as far as known.
-        operators: names of TFLite's BuiltinOperator that it takes.
-        dtypes: names of TFLite's TensorType that its activations may have.
-        notes: conditions and doubts, in words.
+        source: URL of the list.
+        date: of the list, as far as known.
+        operators: supported names of TFLite's BuiltinOperator.
+        dtypes: names of TFLite's TensorType for activations.
+        notes: conditions and uncertainties.
     """
 
     source: str
@@ -61,10 +61,10 @@ OP_LISTS: dict[str, OpList] = {
             UINT8 UINT16 UINT32 UINT64
         """),
         notes=(
-            "Types are those that have a QNN type; which of them an operator takes "
+            "Types are those that have a QNN type; which of them an operator supports "
             "depends on the chip and its QNN library.",
             "INT4 only where quantised; blockwise quantisation is refused.",
-            "Composites of RMS norm, group norm and L2 norm are taken too.",
+            "Composites of RMS norm, group norm and L2 norm are supported too.",
             "Later source also has LOG_SOFTMAX and SCATTER_ND.",
         ),
     ),
@@ -86,12 +86,12 @@ OP_LISTS: dict[str, OpList] = {
         # From MediaTek_Neuro_Compiler.md beside it, commit eee2d388be4f.
         dtypes=_names("BOOL FLOAT16 FLOAT32 INT8 INT16 INT32 UINT8"),
         notes=(
-            "MediaTek's own compiler is asked after this list and may refuse more.",
+            "MediaTek's own compiler runs after this list and may refuse more.",
             "GELU is computed by its tanh approximation, whatever the file says.",
             "INT8 must be quantised; INT16 must be quantised per tensor.",
-            "INT4 is said of weights only, INT64 of constants only.",
+            "INT4 is listed for weights only, INT64 for constants only.",
             "STRIDED_SLICE: begin, end and shrink masks.",
-            "Composites of RMS norm and L2 norm are taken too.",
+            "Composites of RMS norm and L2 norm are supported too.",
         ),
     ),
     "google_tensor": OpList(
@@ -100,7 +100,7 @@ OP_LISTS: dict[str, OpList] = {
             "google_tensor/compiler/compiler_plugin.cc"
         ),
         date=UNDATED,
-        # The source lists what it refuses; these are TFLite's others, without
+        # The source lists refused operators; these are TFLite's others, without
         # STABLEHLO_*, DELEGATE and the placeholder.
         operators=_names("""
             ABS ADD ADD_N ARG_MAX ARG_MIN ATAN2 AVERAGE_POOL_2D BATCH_MATMUL
@@ -124,11 +124,11 @@ OP_LISTS: dict[str, OpList] = {
         """),
         dtypes=_names("BOOL FLOAT16 FLOAT32 INT4 INT8 INT16 INT32 INT64 UINT8"),
         notes=(
-            "The weakest list: the source names only 45 operators that it refuses, "
-            "and every other one is handed to a compiler that may refuse it.",
-            "The source checks no type; these are the usual ones, not its word.",
-            "Options of the source let floats be cut to half or bfloat16, and INT64 "
-            "to INT32.",
+            "The weakest list: the source names only 45 refused operators, and passes "
+            "every other one to a compiler that may refuse it.",
+            "The source checks no types; these are the usual ones, not its own list.",
+            "Options of the source allow floats as half or bfloat16, and INT64 as "
+            "INT32.",
         ),
     ),
     "edge_tpu": OpList(
@@ -152,8 +152,7 @@ OP_LISTS: dict[str, OpList] = {
             "copy with them was found, so they are left out.",
             "Sizes are fixed and parameters constant; of more than 3 dimensions only "
             "the innermost 3 may exceed 1.",
-            "After the first operator that it does not take, all others run on the "
-            "CPU.",
+            "After the first unsupported operator, all others run on the CPU.",
             "The compiler, 16.0, stops at an operator newer than itself, such as GELU "
             "(issue 818), and at newer versions of others.",
             "FULLY_CONNECTED: the output has one dimension.",

@@ -1,4 +1,4 @@
-"""LiteRT on a GPU, by its WebGPU delegate; without a GPU, on a software Vulkan."""
+"""Checker for GPUs: LiteRT's WebGPU delegate, on software Vulkan without a GPU."""
 
 import importlib.metadata
 import os
@@ -17,12 +17,12 @@ from .subprocess_check import answer, run_check
 LIMITS = {"of the range": 2e-3, "LSB": 10}
 FLOAT_OF_INTEGERS = 0.1
 FIX = "export with target='gpu'"
-# Where Debian's package chromium puts a Vulkan without hardware.
+# Software Vulkan of Debian's package chromium.
 SOFTWARE = "/usr/lib/chromium/vk_swiftshader_icd.json"
 
 
 def check_webgpu(path, found, name) -> CheckResult:
-    """Compare with LiteRT on a CPU: a delegate that takes all may compute nonsense."""
+    """Compare the outputs with LiteRT on a CPU: accepting a file proves no numbers."""
     environment = {"XDG_RUNTIME_DIR": "/tmp", **os.environ}
     if os.path.isfile(SOFTWARE):
         environment.setdefault("VK_ICD_FILENAMES", SOFTWARE)
@@ -33,7 +33,7 @@ def check_webgpu(path, found, name) -> CheckResult:
     if "No adapters found" in stderr:
         raise MissingDependency(
             "a GPU with a Vulkan driver is needed here and not found: "
-            "apt-get install chromium libvulkan1 brings one in software"
+            "apt-get install chromium libvulkan1 installs one in software"
         )
     if not said:
         return CheckResult(tool, tuple(webgpu_unsupported(stderr)))
@@ -56,7 +56,7 @@ def check_webgpu(path, found, name) -> CheckResult:
 
 
 def webgpu_unsupported(text):
-    """The delegate's own words."""
+    """Yield unsupported operators, with the delegate's reasons."""
     found = re.findall(r"^\s*(?:ERROR: )?([A-Z_0-9]{3,}): ([A-Z][^\n]*)", text, re.M)
     seen = {(op, why.strip()) for op, why in found if op not in ("ERROR", "INFO")}
     for operator, why in sorted(seen):
@@ -64,12 +64,12 @@ def webgpu_unsupported(text):
     if not seen:
         lines = [line for line in text.splitlines() if "rror" in line]
         yield UnsupportedOp(
-            "", 0, f"it stops: {lines[-1] if lines else 'no word'}", FIX
+            "", 0, f"it stops: {lines[-1] if lines else 'without a message'}", FIX
         )
 
 
 def run_webgpu(path):
-    """In the child: run both and answer."""
+    """Run both runtimes and answer; called in the child process."""
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
@@ -86,4 +86,4 @@ def run_webgpu(path):
         results.append(np.asarray(values).reshape(expected[0].shape))
     apart, unit = difference(expected, np.stack(results))
     answer(apart=apart, unit=unit, full=bool(model.is_fully_accelerated()))
-    os._exit(0)  # the driver's own clean-up may crash
+    os._exit(0)  # the driver may crash while cleaning up

@@ -1,4 +1,4 @@
-"""LiteRT on a CPU: what its XNNPACK delegate takes, and in how many pieces."""
+"""Checker for LiteRT on a CPU: coverage and partitions of its XNNPACK delegate."""
 
 import collections
 import importlib.metadata
@@ -8,7 +8,7 @@ from .result import CheckResult
 
 
 def check_xnnpack(path, found, name) -> CheckResult:
-    """Load the file. Operators outside the delegate run, slower: a fact, no refusal."""
+    """Load the file. Operators outside the delegate run slower: a fact, no refusal."""
     interpreter = new_interpreter(path)
     nodes = operators_of(interpreter)
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
@@ -27,7 +27,7 @@ def check_xnnpack(path, found, name) -> CheckResult:
 
 
 def _has_memory(interpreter, tensor):
-    # A tensor inside a delegate has none of its own.
+    # A tensor inside a delegate has no memory of its own.
     try:
         interpreter.get_tensor(tensor)
     except ValueError:

@@ -1,9 +1,11 @@
-"""Quantisation-aware training: a model that trains as its integer file will compute.
+"""Quantisation-aware training: training with the arithmetic of the integer file.
 
-aware = export.quantize_aware(model, images)
-aware.compile(optimizer, loss, metrics=["accuracy"])
-aware.fit(images, labels)
-export.to_tflite(aware, "m.tflite", scheme="int8")
+Example:
+
+    aware = export.quantize_aware(model, images)
+    aware.compile(optimizer, loss, metrics=["accuracy"])
+    aware.fit(images, labels)
+    export.to_tflite(aware, "m.tflite", scheme="int8")
 """
 
 EXCLUDED = ("embedding", "head", "head_dist")
@@ -20,34 +22,35 @@ def quantize_aware(
     exclude=EXCLUDED,
     distillation=4.0,
 ):
-    """A Keras model to `compile` and `fit`, which computes what an int8 file will.
+    """Convert a Keras model to one that trains with simulated int8 arithmetic.
 
-    The graph is the one that `to_tflite` writes, rewrites included; fake quantisation
-    (arXiv 1712.05877) stands wherever that file has a scale. The quantisers are those
-    of TensorFlow Model Optimization. Inputs and outputs are those of `model`.
+    The graph is the one that `to_tflite` writes, rewrites included, with fake
+    quantisation (arXiv 1712.05877) wherever that file has a scale. The quantisers are
+    those of TensorFlow Model Optimization. Inputs and outputs are those of `model`.
 
     Arguments:
-        model: of `vit_keras.create_model`, on the TensorFlow backend; not changed.
+        model: from `vit_keras.create_model`, on the TensorFlow backend; not changed.
         images: a folder of images, a `.npy` file or an array (N, H, W, C) of pixels
-            0..255, from which the first ranges come; no labels. 128 are used.
-        target: where the file is to run, a name in `TARGETS`; it decides the graph.
+            0..255, for the initial ranges; no labels. 128 are used.
+        target: device of the file, a name in `TARGETS`; it decides the graph.
         weight_bits: of kernels: 8, 4, 3 or 2.
-        activation_bits: 8, what integer kernels compute with.
-        layer_norm: "int8", or "float": then norms, softmax and GELU stay in float, and
-            linear layers alone are quantised, as target "cpu" has it. None for what
-            `target` wants.
-        exclude: layers whose kernels have 8 bits in any case: `embedding`, `head`,
-            `head_dist`, `pre_logits`, `pooling`, `encoderblock_{i}`.
+        activation_bits: 8, the width of integer kernels.
+        layer_norm: "int8", or "float": norms, softmax and GELU stay in float, and only
+            linear layers are quantised, as for target "cpu". None for the target's
+            choice.
+        exclude: layers whose kernels keep 8 bits: `embedding`, `head`, `head_dist`,
+            `pre_logits`, `pooling`, `encoderblock_{i}`.
         distillation: weight of an additional loss that keeps the outputs near those of
             `model` (arXiv 1503.02531); 0 for none. The default weighs more than the
-            labels: a model that is good already has little to learn from them.
+            labels, from which a trained model has little left to learn.
 
     Returns:
-        A `QuantizedModel`. `ranges()` reports its ranges, `to_float()` gives its
-        weights to a plain `VisionTransformer`; open a saved one with `open_quantized`.
+        A `QuantizedModel` to `compile` and `fit`. `ranges()` returns its ranges,
+        `to_float()` a plain `VisionTransformer` with its weights; open a saved one with
+        `open_quantized`.
 
     Raises:
-        ValueError: an argument cannot be, or another backend.
+        ValueError: an argument is invalid, or Keras runs on another backend.
         FileNotFoundError: `images` names no file or folder.
         MissingDependency: the extra "qat" is not installed.
     """
@@ -72,14 +75,14 @@ def quantize_aware(
 
 
 def open_quantized(path):
-    """Open a saved model of `quantize_aware`, in safe mode, with its optimizer.
+    """Open a saved `QuantizedModel`, in safe mode, with its optimizer.
 
     Arguments:
         path: a `.keras` file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds another model.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file contains another model.
     """
     from ...backend import require_tensorflow
 

@@ -1,4 +1,4 @@
-"""The Keras model around `QuantizedViT`: what the user compiles, fits and saves."""
+"""The Keras model around `QuantizedViT`, for compiling, fitting and saving."""
 
 import keras
 import numpy as np
@@ -6,31 +6,32 @@ from keras import ops
 
 from vit_keras import data
 
-from ...graph.build import find_vit, inference_graph
+from ...graph.build import inference_graph
+from ...graph.find_vit import find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.sparsity import rewrites_that_break_sparsity
 from ...graph.vit_weights import read_weights
+from ...graph.write_weights import build_vit
 from ...resolve import resolve
 from ...targets import get_target
 from .layer import QuantizedViT
-from .to_float import float_model
 from .weight_paths import few_values, kernel_bits, mean_direction
 
 BITS = (8, 4, 3, 2)
-IMAGES = 128  # for ranges; more hardly widen them
+IMAGES = 128  # for initial ranges; more hardly widen them
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class QuantizedModel(keras.Model):
-    """A functional model that computes what its integer file will.
+    """A functional model that computes as its integer file will.
 
-    Its inputs, outputs and use are those of the float model that it was made from.
-    `config` and `task` are that model's, too.
+    Inputs, outputs, `config` and `task` are those of the float model that it was made
+    from.
     """
 
     @property
     def quantized(self) -> QuantizedViT:
-        """The layer that does the work."""
+        """The layer with the quantised network."""
         (found,) = [x for x in self.layers if isinstance(x, QuantizedViT)]
         return found
 
@@ -45,30 +46,31 @@ class QuantizedModel(keras.Model):
         return self.quantized.source_weights.task
 
     def ranges(self) -> np.ndarray:
-        """(number of activations, 2): least and greatest value of each, in the order
-        in which they are computed."""
+        """Return the ranges (number of activations, 2), min and max of each, in order
+        of computation."""
         layer = self.quantized
         return np.stack([np.asarray(layer.low), np.asarray(layer.high)], 1)
 
     def to_float(self):
-        """The weights in a plain `VisionTransformer`, without any quantisation."""
-        return float_model(self.quantized)
+        """Return a plain `VisionTransformer` with these weights, unquantised."""
+        weights = self.quantized.arrays(snapped=False)
+        return build_vit(weights, self.quantized.unfolded(weights.embedding))
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class Distillation(keras.layers.Layer):
-    """Adds to the loss how far the outputs are from a teacher's.
+    """A layer that adds the distance between outputs and a teacher's to the loss.
 
-    Logits are compared as classes with `temperature` (arXiv 1503.02531), anything else
-    by its squared error over the teacher's variance.
+    Logits are compared as softmax with `temperature` (arXiv 1503.02531), other outputs
+    by squared error over the teacher's variance.
 
     Arguments:
         teacher: the float model; it is not trained.
-        weight: of this loss, beside the one that `compile` is given.
-        temperature: of both softmax.
+        weight: of this loss, beside the one given to `compile`.
+        temperature: of both softmaxes.
 
     Call arguments:
-        images, outputs: of the model that learns.
+        images, outputs: of the student.
 
     Returns:
         `outputs`, unchanged.
@@ -77,7 +79,7 @@ class Distillation(keras.layers.Layer):
     def __init__(self, teacher, weight=1.0, temperature=2.0, **kwargs):
         super().__init__(**kwargs)
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
-        # Of a model from a file Keras believes it already, but not of its layers.
+        # Keras skips the layers of a loaded model whose flag is False already.
         teacher.trainable = True
         teacher.trainable = False
 
@@ -113,7 +115,7 @@ class Distillation(keras.layers.Layer):
 
 
 def build_aware(model, images, target, weight_bits, layer_norm, exclude, distillation):
-    """See `quantize_aware`."""
+    """Build the model of `quantize_aware`; the arguments are the same."""
     vit = find_vit(model)
     if vit is None or vit is not model:
         raise ValueError(
@@ -128,7 +130,7 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
         raise ValueError(f"`model` cannot be trained as integers: {graph.notes[0]}")
     weights = graph.function.source_weights
     scale, offset = preprocessing.scale_and_offset()
-    kept, _ = rewrites_that_break_sparsity(read_weights(model, None))
+    kept, _ = rewrites_that_break_sparsity(read_weights(model))
     layer = QuantizedViT(
         weights,
         plan.graph,
@@ -152,10 +154,10 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
 
 
 def _plan(target, layer_norm):
-    """The plan of the file that will be written.
+    """Return the plan of the file to be written.
 
     Raises:
-        ValueError: the target has no int8, or has norms in the other way.
+        ValueError: the target has no int8, or another precision of norms.
     """
     if target is None and layer_norm == "float":
         target = "cpu"

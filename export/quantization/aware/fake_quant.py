@@ -1,4 +1,4 @@
-"""The inference graph with a range for every tensor that has a scale in the file."""
+"""The inference graph with a range for every activation with a scale."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from . import litert_rounding
 from .graph_structure import Structure, traced
 from .tfmot_quantizers import range_quantizer
 
-DECAY = 0.95  # of the moving ranges: 20 batches
+DECAY = 0.95  # of the moving ranges, which average about 20 batches
 LEAST = 1e-6
-PIXELS = (0.0, 255.0)  # uint8 as it is
-BATCH = 16  # images at a time, of which every tensor is kept
+PIXELS = (0.0, 255.0)  # scale 1: uint8 unchanged
+BATCH = 16  # images at a time, since every tensor of a batch is kept
 
 
 class RangedViT(InferenceViT):
-    """What the integer file computes, as far as activations go.
+    """The inference graph with activations quantised as in the integer file.
 
-    In training they go through a fake quantisation (arXiv 1712.05877), otherwise they
-    are rounded as LiteRT's kernels do it.
+    In training, activations pass through fake quantisation (arXiv 1712.05877);
+    otherwise they are rounded as in LiteRT's kernels.
 
     Arguments:
         weights, options, **kwargs: of `InferenceViT`.
-        linear_only: quantise only what goes into and comes out of linear layers.
-        scale, offset: (C,), which made the model's inputs of pixels, or None if it
-            takes none.
+        linear_only: quantise only inputs and outputs of linear layers.
+        scale, offset: (C,), the normalisation from pixels to the model's inputs, or
+            None if the model has no preprocessing.
 
-    `low` and `high` (number of activations,) are the ranges.
+    The ranges are `low` and `high`, (number of activations,).
     """
 
     structure: Structure
@@ -40,15 +40,15 @@ class RangedViT(InferenceViT):
         self.linear_only = linear_only
         self.scale: Any = scale
         self.offset: Any = offset
-        self.exact = False  # nothing on a grid
-        self.precise = False  # as LiteRT, in float64
-        self.record = None  # a list, to which every activation is added
-        self.weight_refs = None  # {reference of a tensor: path of the weight}, or None
+        self.exact = False  # True: no quantisation at all
+        self.precise = False  # True: round as LiteRT, in float64
+        self.record = None  # a list: every activation is appended to it
+        self.weight_refs = None  # {tensor reference: path of the weight}, or None
         self._running, self._index, self._training = [], 0, False
-        self._grids = {}  # of constants
+        self._grids = {}  # of constant activations
 
     def add_ranges(self):
-        """Number the activations; when the weights are there."""
+        """Number the activations and create their ranges, once the weights exist."""
         config = self.source_weights.config
         shape = (1, *config.image_size, config.channels)
         self.exact, self.record, self.weight_refs = True, [], {}
@@ -62,7 +62,7 @@ class RangedViT(InferenceViT):
         self.low, self.high = self.vector("low", number), self.vector("high", number)
 
     def vector(self, name, size):
-        """A variable that does not train."""
+        """Create a variable that is not trained."""
         return self.add_weight(
             name=name, shape=(size,), initializer="zeros", trainable=False
         )
@@ -87,8 +87,8 @@ class RangedViT(InferenceViT):
         return x if self.linear_only else self._quantized(x, fixed)
 
     def rsqrt(self, x):
-        # On a grid x may be zero. Int8 kernels give their greatest value then, as this
-        # does after `activation`, and infinity would have no gradient.
+        # On a grid x may be zero: int8 kernels then give their greatest value, as
+        # `activation` does here, and infinity would have no gradient.
         return super().rsqrt(tf.maximum(x, tf.constant(LEAST, x.dtype)))
 
     def operand(self, x):
@@ -111,7 +111,7 @@ class RangedViT(InferenceViT):
         return range_quantizer()(x, *self.limits(index))
 
     def _rounded(self, x, index):
-        if index in self.structure.constants:  # then the file measures the values
+        if index in self.structure.constants:  # the file's range is that of the values
             scale = tf.cast(tf.reduce_max(tf.abs(x)) / 127, "float32")
             self._grids[index] = tf.cast(scale, "float64"), tf.zeros((), "float64")
         scale, zero = self.grid(index)
@@ -121,7 +121,7 @@ class RangedViT(InferenceViT):
         return litert_rounding.rounded(x, scale, zero)
 
     def limits(self, index):
-        """The (min, max) with which an activation is stored."""
+        """Return the (min, max) with which an activation is stored."""
         if index in self.structure.shifts:
             addend, constant = self.structure.shifts[index]
             return with_zero(*(limit + constant for limit in self.limits(addend)))
@@ -132,14 +132,14 @@ class RangedViT(InferenceViT):
         return with_zero(tf.reduce_min(low), tf.reduce_max(high))
 
     def grid(self, index):
-        """Scale and zero point of an activation in the file."""
+        """Return scale and zero point of an activation in the file."""
         return self._grids.get(index) or litert_rounding.grid(*self.limits(index))
 
     def activations(self, pixels):
-        """What has a range, computed without one.
+        """Compute every activation that has a range, without quantisation.
 
         Arguments:
-            pixels: (N, H, W, C), what the file will take.
+            pixels: (N, H, W, C), inputs of the file.
 
         Returns:
             [(tensor, fixed range or None)] in the order of `low` and `high`.
@@ -150,10 +150,10 @@ class RangedViT(InferenceViT):
         return record
 
     def calibrate(self, pixels):
-        """Set the ranges to the least and greatest values on images.
+        """Set the ranges to the minimum and maximum on images.
 
         Arguments:
-            pixels: (N, H, W, C), what the file will take.
+            pixels: (N, H, W, C), inputs of the file.
         """
         low = high = None
         for start in range(0, len(pixels), BATCH):
@@ -167,5 +167,5 @@ class RangedViT(InferenceViT):
 
 
 def with_zero(low, high):
-    """A range that includes zero, as integer kernels need it."""
+    """Extend a range to include zero, as integer kernels require."""
     return tf.minimum(low, 0.0), tf.maximum(high, 0.0)

@@ -1,8 +1,7 @@
 """Trained ranges for the tensors of a `.tflite` file.
 
-The file's float twin and the layer, without quantisation, compute the same values on
-the same images: whatever has the same least, greatest, mean and deviation is the same
-tensor.
+The unquantised layer and the float file compute the same values on the same images:
+tensors with equal minimum, maximum, mean and standard deviation are the same.
 """
 
 import numpy as np
@@ -15,22 +14,22 @@ from ..post_training import INT4_OPERATORS, output_pattern
 from .layer import INT4
 
 PROBES = 2  # images; each gives four numbers that must agree
-# Of the largest number. Float32 in another order gives 1e-5; different tensors are
-# apart by 1e-1.
+# Relative to the largest number. Float32 in another order of operations differs by
+# 1e-5, different tensors by 1e-1.
 EQUAL = 1e-3
 
 
 def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
-    """{name of a tensor: (min, max)}.
+    """Return trained ranges for the tensors of a file: {tensor name: (min, max)}.
 
     Arguments:
-        path: a float32 `.tflite` file with a float32 input, of the layer's weights on
+        path: a float32 `.tflite` file with a float32 input and the layer's weights on
             their grids.
         layer: a `QuantizedViT`.
-        images: (N, H, W, C), what the file takes; N >= 1.
+        images: (N, H, W, C), inputs of the file; N >= 1.
 
     Raises:
-        ValueError: too few of the file's tensors are the layer's.
+        ValueError: less than half of the layer's activations were found in the file.
     """
     images = np.asarray(images[:PROBES], "float32")
     records = [layer.activations(image[None], snapped=True) for image in images]
@@ -70,12 +69,12 @@ def _summary(x):
 
 
 def weight_overrides(path, layer) -> list[OpOverride]:
-    """Overrides with which the file stores weights as they were trained: those on a
-    grid of int4 as int4, clustered ones with one scale.
+    """Return overrides that store weights as they were trained: int4 for those on an
+    int4 grid, one scale for clustered ones.
 
     Arguments:
         path: a float32 `.tflite` file.
-        layer: the `QuantizedViT` that it is of.
+        layer: the `QuantizedViT` that the file was made from.
     """
     interpreter, _, tensors = open_preserving(path)
     found = []

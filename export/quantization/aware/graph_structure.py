@@ -1,6 +1,6 @@
-"""Dependencies between the ranges of activations: shared scales, constants, biases.
+"""Dependencies between ranges of activations: shared scales, constants, biases.
 
-Read from a trace of the graph, so that no way to write it needs code of its own.
+They are read from a trace of the graph, which works for all `GraphOptions`.
 """
 
 import dataclasses
@@ -8,24 +8,24 @@ from typing import Any
 
 import tensorflow as tf
 
-# They reshape or move values, and so keep their scale.
+# They reshape or move values, and so keep the scale.
 MOVES = ("Reshape", "Transpose", "StridedSlice", "ConcatV2")
 LINEAR = ("MatMul", "Conv2D")
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """Activations by their numbers, in the order in which they are computed.
+    """Relations between activations, numbered in order of computation.
 
     Attributes:
-        fixed: of each, the range that does not depend on the values, or None.
-        groups: of each, the numbers of those that share one scale with it.
+        fixed: for each, its range if that does not depend on the values, or None.
+        groups: for each, the numbers of all that share its scale.
         constants: numbers of those that do not depend on the images.
         factors: {number of a product of two activations: their numbers}.
-        biases: {path of a bias: (number of what its layer reads, path of the kernel)}.
+        biases: {path of a bias: (number of its layer's input, path of the kernel)}.
         shifts: {number of a sum with a constant: (number of the other addend,
-            constant)}. A range of its own would clip what the addend's does not, and
-            `x + epsilon` could not be told from `x` by its values.
+            constant)}. Its range follows from the addend's: a separate one would clip
+            differently, and `x + epsilon` cannot be told from `x` by its values.
     """
 
     fixed: list[Any]
@@ -37,12 +37,13 @@ class Structure:
 
 
 def traced(function, shape, record, weight_refs) -> Structure:
-    """The structure of a function.
+    """Read the structure from a trace of a function.
 
     Arguments:
-        function: of a tensor of `shape`; when called, it fills the other two.
+        function: of a tensor of `shape`; a call fills `record` and `weight_refs`.
+        shape: of its input.
         record: a list of (activation, fixed range or None).
-        weight_refs: {reference of a tensor: path of the weight that it is}.
+        weight_refs: {tensor reference: path of the weight}.
     """
     tf.function(function).get_concrete_function(tf.TensorSpec(shape))
     numbers = {x.ref(): i for i, (x, _) in enumerate(record)}
@@ -75,12 +76,12 @@ def traced(function, shape, record, weight_refs) -> Structure:
 
 
 def _origins(x, known) -> list:
-    """The known tensors that a tensor is made of by moving values alone."""
+    """Return the known tensors that a tensor consists of, moved but not changed."""
     return [known[x.ref()]] if x.ref() in known else _moved(x, known)
 
 
 def _moved(x, known) -> list:
-    """The same of a tensor that is known itself."""
+    """Return the same, without the tensor itself."""
     if x.op.type not in MOVES:
         return []
     sources = x.op.inputs[:-1] if x.op.type == "ConcatV2" else x.op.inputs[:1]

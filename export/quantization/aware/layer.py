@@ -1,9 +1,9 @@
-"""The inference graph as a Keras layer that trains as integers will compute.
+"""The inference graph as a trainable Keras layer with simulated integer arithmetic.
 
-Every tensor that has a scale of its own in the integer file goes through a fake
-quantisation (arXiv 1712.05877) with a moving range, every kernel through one per output
-channel: TensorFlow Model Optimization's quantizers, given ranges as plain tensors. When
-it does not train, the layer rounds as LiteRT's kernels do.
+Every tensor with its own scale in the integer file passes through fake quantisation
+(arXiv 1712.05877) with a moving range, every kernel with one per output channel. The
+quantisers are TensorFlow Model Optimization's, with ranges as plain tensors. In
+inference the layer rounds as LiteRT's kernels do.
 """
 
 import dataclasses
@@ -22,28 +22,29 @@ from .fake_quant import RangedViT, with_zero
 from .tfmot_quantizers import kernel_quantizer, range_quantizer
 from .weight_paths import frozen_paths, is_writer
 
-# Constants that are added or multiplied: 8 bits from their least to greatest value.
+# Constant operands of sums and products: 8 bits from their minimum to their maximum.
 OPERANDS = ("positions", "gamma", "beta", "scale", "scale1", "scale2", "offset")
 INT8, INT4 = 127, 7  # steps in the file from zero to the greatest weight of a kernel
-CLIPS = np.linspace(0.3, 1.0, 29)  # shares of the largest weight that are tried
+CLIPS = np.linspace(0.3, 1.0, 29)  # fractions of the greatest weight to try
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
 class QuantizedViT(RangedViT):
-    """What the integer file computes, trainable.
+    """A trainable layer that computes as the integer file will.
 
     Arguments:
         weights: a `Weights` after its rewrites, or its `outline` as JSON.
         options: as the file will be written; `GraphOptions` or their fields.
         bits: {path of a kernel, such as "blocks.0.dense1.kernel": bits}.
         linear_only, scale, offset: see `RangedViT`.
-        keep_zeros: weights that are zero stay zero.
-        values: {path of a kernel: how many different values it has and keeps}. Such a
-            kernel has one scale for all channels, so that they stay as few in int8.
+        keep_zeros: whether weights that are zero stay zero.
+        values: {path of a clustered kernel: number of its distinct values}. Such a
+            kernel has one scale for all channels, so that its values stay as few in
+            int8.
 
     Call arguments:
-        images: float32 (N, H, W, C), what the float model takes.
-        training: whether to move the ranges.
+        images: float32 (N, H, W, C), inputs of the float model.
+        training: whether to update the ranges.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class QuantizedViT(RangedViT):
         kwargs = {"trainable": True, "frozen": frozen_paths(weights, values), **kwargs}
         super().__init__(weights, options, linear_only, scale, offset, **kwargs)
         self.bits, self.keep_zeros, self.values = bits, keep_zeros, values
-        projects = weights.patch_norms is None  # else the norm takes scale and offset
+        projects = weights.patch_norms is None  # else the norm absorbs scale and offset
         self.folds_input = scale is not None and weights.scale is None and projects
         self.direction = self.vector("direction", weights.config.hidden_size)
         self.clips, self.shared, self._by_path = {}, {}, {}
-        self._snap = False  # kernels on their grids where nothing else is
+        self._snap = False  # with `exact`: kernels on their grids nevertheless
         map_arrays(self._variables, self._prepare)
         self.add_ranges()
 
@@ -110,7 +111,7 @@ class QuantizedViT(RangedViT):
         return path.endswith(OPERANDS) and not self.linear_only
 
     def _stored(self, path, value):
-        """A weight as the file will hold it."""
+        """Return a weight as the file stores it."""
         if path in self.bits:
             return litert_rounding.stored(value, self._scales(path, value))
         if path in self.structure.biases:
@@ -124,21 +125,21 @@ class QuantizedViT(RangedViT):
         return value
 
     def _scales(self, path, kernel):
-        """Of a kernel in the file."""
+        """Return the scales of a kernel in the file."""
         steps = INT4 if self.is_int4(path) else INT8
         peak = tf.reduce_max(tf.abs(tf.cast(kernel, "float32")), 0)
         peak = tf.reduce_max(peak) if path in self.shared else peak
         return tf.cast(peak / steps, "float64")
 
     def is_int4(self, path) -> bool:
-        """Whether the file holds a kernel as int4: one whose grid that is, in an
-        operator that has it. Three bits are on no grid of a seventh of the peak."""
+        """Return whether the file stores a kernel as int4: 4 or 2 bits, and an operator
+        with int4 weights. 3-bit grids (peak / 3) do not lie on int4's (peak / 7)."""
         patches = path.startswith("embedding.") and not self.source_weights.patch_norms
         linear = not (self.options.convolutions or patches)
         return linear and self.bits[path] in (4, 2)
 
     def _snapped(self, path, variable):
-        """A weight, on its grid if it is a kernel."""
+        """Return a weight, on its grid if it is a kernel."""
         value = self._plain(path, variable)
         if path not in self.bits:
             return value
@@ -150,7 +151,7 @@ class QuantizedViT(RangedViT):
         return kernel_quantizer(self.bits[path])(value, -peak, peak)
 
     def _plain(self, path, variable):
-        """A weight without quantisation, but as the graph needs it."""
+        """Return an unquantised weight, with the constraints of the graph applied."""
         value = tf.convert_to_tensor(variable)
         if path in self.shared:
             value = tf.gather(*(tf.convert_to_tensor(v) for v in self.shared[path]))
@@ -158,14 +159,14 @@ class QuantizedViT(RangedViT):
             return value * tf.cast(tf.stop_gradient(value) != 0, value.dtype)
         if self.folds_input and path.startswith("embedding."):
             value = self._folded(path)
-        if is_writer(path):  # without a mean, which the norms no longer take away
+        if is_writer(path):  # remove the mean, which RMS norms do not subtract
             along = tf.convert_to_tensor(self.direction)
             value -= tf.tensordot(value, along, 1)[..., None] * along
         return value
 
     def _folded(self, path):
-        """The patch projection as it reads pixels. What trains is the one that reads
-        normalised images: gradients of the other would be a hundred times greater."""
+        """Return the patch projection of raw pixels. The trained variables project
+        normalised images: the gradients of pixels are a hundred times greater."""
         kernel, bias = (
             tf.convert_to_tensor(variable)
             for variable in (
@@ -179,10 +180,10 @@ class QuantizedViT(RangedViT):
         return bias + tf.linalg.matvec(kernel, tf.cast(offset, "float32"), True)
 
     def unfolded(self, linear):
-        """Kernel and bias of the patch projection as it reads normalised images.
+        """Return kernel and bias of the patch projection of normalised images.
 
         Arguments:
-            linear: as it reads what the graph takes.
+            linear: the projection of the graph's inputs.
         """
         if not self.folds_input:
             return linear.kernel, linear.bias
@@ -195,7 +196,7 @@ class QuantizedViT(RangedViT):
         return np.tile(self.scale, repeat), np.tile(self.offset, repeat)
 
     def arrays(self, snapped=True) -> Weights:
-        """The weights as float64 arrays, kernels on their grids if `snapped`."""
+        """Return the weights as float64 arrays, kernels on their grids if `snapped`."""
         change = self._snapped if snapped else self._plain
         arrays = map_arrays(
             self._variables, lambda path, v: np.asarray(change(path, v), "float64")
@@ -203,7 +204,7 @@ class QuantizedViT(RangedViT):
         return cast(Weights, arrays)
 
     def activations(self, pixels, snapped=False):
-        """See `RangedViT`; with the kernels on their grids if `snapped`."""
+        """As in `RangedViT`; with the kernels on their grids if `snapped`."""
         self._snap = snapped
         record = super().activations(pixels)
         self._snap = False
@@ -211,7 +212,7 @@ class QuantizedViT(RangedViT):
 
     def update(self):
         super().update()
-        # Undone here, and done again for each use.
+        # Variables hold the unfolded projection; `_folded` folds it at each use.
         kernel, bias = self.unfolded(self.source_weights.embedding)
         self._variables.embedding.kernel.assign(kernel)
         self._variables.embedding.bias.assign(bias)
@@ -229,7 +230,7 @@ class QuantizedViT(RangedViT):
         map_arrays(self.source_weights, share)
 
     def fit_clips(self):
-        """Choose where coarse kernels are clipped, per channel: least squared error."""
+        """Choose the clipping of coarse kernels per channel, by least squared error."""
         for path, clip in self.clips.items():
             value, clips = self._plain(path, self._by_path[path]), []
             peak = tf.reduce_max(tf.abs(value), 0)
@@ -255,11 +256,11 @@ class QuantizedViT(RangedViT):
 
     @classmethod
     def from_config(cls, config):
-        """The layer of a configuration, also of release 0.1."""
+        """Build the layer from a configuration, also of release 0.1."""
         return cls(**_renamed(config))
 
 
-RENAMED = {  # names of release 0.1, in the configuration and in what it holds
+RENAMED = {  # names of release 0.1 in configurations
     "form": "options",
     "rows": "flat_tokens",
     "products_only": "linear_only",

@@ -1,20 +1,20 @@
-"""How LiteRT's int8 kernels round, in float64.
+"""Rounding of LiteRT's int8 kernels, in float64.
 
-What is rounded to a grid in float32 falls to the wrong side of the middle between two
-steps once in some thousand times, and every such step changes thousands of values
-behind it: after a few blocks nothing of the file's rounding is left. In float64 it is
-once in some million times, and most outputs are those of the file.
+In float32, about one value in a thousand falls to the wrong side of the middle between
+two steps, and each such step changes thousands of later values: after a few blocks the
+roundings no longer agree with the file's. In float64 it is one in a million, and most
+outputs equal those of the file.
 """
 
 import tensorflow as tf
 
 LEAST = 1e-9  # width of a range, in the file
-# Halves go up, or away from zero, and nothing else goes elsewhere.
+# Halves go up, or away from zero; the offsets change no other rounding.
 UP, AWAY = 1e-9, 1 + 1e-12
 
 
 def grid(low, high):
-    """Scale and zero point of an activation, as the file holds them.
+    """Return scale and zero point of an activation, as the file stores them.
 
     Arguments:
         low, high: float32, with zero between them.
@@ -29,11 +29,11 @@ def grid(low, high):
 
 @tf.custom_gradient
 def rounded(x, scale, zero):
-    """An activation on its grid; halves go up, as in XNNPACK's sums.
+    """Round an activation to its grid; halves go up, as in XNNPACK's sums.
 
     Arguments:
         x: float64.
-        scale, zero: of `grid`.
+        scale, zero: from `grid`.
     """
     steps = tf.clip_by_value(tf.round(x / scale + UP), -128 - zero, 127 - zero)
     return steps * scale, lambda gradient: (gradient, None, None)
@@ -41,10 +41,11 @@ def rounded(x, scale, zero):
 
 @tf.custom_gradient
 def rounded_twice(x, scale, one, other):
-    """A product of two activations, as it is before `rounded`. LiteRT's own kernel,
-    unlike those of XNNPACK, multiplies the integers by an integer and shifts the result
-    to the right, and rounds both times. XNNPACK takes the product if the second factor
-    has its zero at 0.
+    """Round a product of two activations as LiteRT does before `rounded`.
+
+    LiteRT's own kernel, unlike XNNPACK's, multiplies the integers by an integer, shifts
+    the result to the right, and rounds both times. XNNPACK computes the product if the
+    second factor has zero point 0.
 
     Arguments:
         x: float64.
@@ -61,7 +62,7 @@ def rounded_twice(x, scale, one, other):
 
 @tf.custom_gradient
 def stored(weights, scale):
-    """Weights as the file holds them, symmetric.
+    """Round weights as the file stores them, symmetrically.
 
     Arguments:
         weights: (I, O), or biases (O,).

@@ -1,8 +1,7 @@
 """TensorFlow Model Optimization's quantizers on plain tensors.
 
 They are made for variables of Keras 2, start from the range -6..6 and move it by a
-thousandth per step; given a range and told that this is no training, they only
-quantise.
+thousandth per step. Given a range and `training=False`, they only quantise.
 """
 
 import functools
@@ -12,14 +11,14 @@ from ...backend import keras_3_environment
 
 @functools.cache
 def range_quantizer():
-    """Function of (x, low, high) for activations: 8 bits, zero on the grid."""
+    """Return a function of (x, low, high) for activations: 8 bits, zero on the grid."""
     return _with_range(_library().MovingAverageQuantizer(8, False, False, False))
 
 
 @functools.cache
 def kernel_quantizer(bits: int):
-    """Function of (kernel (I, O), low (O,), high (O,)): symmetric, `2^bits - 1` values
-    per channel."""
+    """Return a function of (kernel (I, O), low (O,), high (O,)): symmetric,
+    `2^bits - 1` values per channel."""
     return _with_range(_library().LastValueQuantizer(bits, True, True, True))
 
 

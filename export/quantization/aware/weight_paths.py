@@ -1,4 +1,4 @@
-"""Which weights of the inference graph are what, by their paths in `Weights`."""
+"""Roles of the inference graph's weights, by their paths in `Weights`."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from . import EXCLUDED
 
 
 def frozen_paths(weights: Weights, values) -> list[str]:
-    """Paths of what does not train: constants, what undoes the rotation of the stream,
-    and kernels that are put together from their values."""
+    """Return paths of weights that are not trained: constants, `unrotate`, and
+    clustered kernels, which consist of their trained values."""
     paths = []
     map_arrays(weights, lambda path, array: paths.append((path, array.size)))
     fixed = ["scale", "offset", *values]
@@ -25,30 +25,30 @@ def frozen_paths(weights: Weights, values) -> list[str]:
 
 
 def is_writer(path) -> bool:
-    """Whether a weight writes to the residual stream."""
+    """Return whether a weight writes to the residual stream."""
     if path in ("prefix", "positions") or path.startswith("embedding."):
         return True
     return ".out." in path and path.startswith("blocks") or ".dense2." in path
 
 
 def kernel_paths(weights: Weights) -> list[str]:
-    """Paths of the kernels of linear layers."""
+    """Return paths of the kernels of linear layers."""
     paths = []
     map_arrays(weights, lambda path, _: paths.append(path))
     return [path for path in paths if path.endswith("kernel")]
 
 
 def mean_direction(weights: Weights) -> np.ndarray:
-    """Unit vector (D,) along which the residual stream had its mean before it was
-    rotated; zeros if it was not, and the norms still subtract the mean."""
+    """Return the unit vector (D,) along which the rotated residual stream has its mean;
+    zeros if it is not rotated and the norms still subtract the mean."""
     width = weights.config.hidden_size
-    if weights.norm.centred:
+    if weights.centred:
         return np.zeros(width)
     return orthogonal(width).mean(0) * width**0.5
 
 
 def few_values(weights) -> dict[str, int]:
-    """{path of a clustered kernel: number of its values}."""
+    """Return {path of a clustered kernel: number of distinct values}."""
     found = {}
 
     def count(path, array):
@@ -62,7 +62,7 @@ def few_values(weights) -> dict[str, int]:
 
 
 def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:
-    """{path of a kernel: bits}."""
+    """Return {path of a kernel: bits}."""
     names = {"embedding": "embedding.", "pre_logits": "pre_logits.", "pooling": "pool."}
     heads = zip(("head", "head_dist"), weights.heads, strict=False)
     names |= {name: f"heads.{i}." for i, (name, _) in enumerate(heads)}

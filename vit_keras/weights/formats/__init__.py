@@ -1,6 +1,6 @@
-"""Opening a weights file of any format, without running anything in it.
+"""Readers of weights files of all formats, which never run code from a file.
 
-Names, shapes and dtypes are read at once, arrays when asked for.
+Names, shapes and dtypes are read at once, arrays on access.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ from ...preprocessing import Preprocessing
 from ..entries import CheckpointError, Entry
 from .torch_file import read_torch_file
 
-# JSON files beside the weights that tell how they are to be used.
+# JSON settings beside the weights.
 SETTINGS = ("config.json", "preprocessor_config.json")
-# What a folder of Hugging Face or timm holds, in the order of preference.
+# Files in a folder of Hugging Face or timm, in the order of preference.
 IN_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -45,7 +45,7 @@ _SAFETENSORS = {
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
     **{"U8": "uint8", "BOOL": "bool"},
 }
-# More than deflate makes of trained weights, far less than it makes of zeros only.
+# Above the compression of trained weights, far below that of zeros only.
 BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**30
 
 
@@ -54,11 +54,11 @@ class Checkpoint:
     """An open weights file.
 
     Arguments:
-        path: what was opened.
+        path: of the file, or of the folder.
         entries: the arrays by name.
-        settings: the JSON files beside it that could be read, by file name.
-        config: the configuration, if the file says it whole.
-        preprocessing: how images are prepared, if it is known otherwise.
+        settings: JSON files beside it, by file name.
+        config: the configuration, if the file contains it.
+        preprocessing: of the images, if it is known from elsewhere.
     """
 
     path: pathlib.Path
@@ -73,10 +73,10 @@ def open_checkpoint(path) -> Checkpoint:
 
     Arguments:
         path: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, an index of shards
-            (`.index.json`), or a folder that holds one, as `from_pretrained` reads.
+            (`.index.json`), or a folder with one of these, as for `from_pretrained`.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         CheckpointError: another format, or a truncated, corrupt or oversized file.
     """
     path = given = pathlib.Path(path)
@@ -130,7 +130,7 @@ def _read_index(path):
         raise CheckpointError(f"'{path}' must have a `weight_map` of names to files")
     shards, entries = {}, {}
     for name, file in names.items():
-        # A file beside the index, never a path that leads elsewhere.
+        # Only file names beside the index, no paths elsewhere.
         if not isinstance(file, str) or pathlib.PurePath(file).name != (file or "."):
             raise CheckpointError(f"'{path}': {file!r} is no file name")
         if file not in shards:
@@ -158,7 +158,7 @@ def _errors_of(path, *kinds):
 
 
 def read_safetensors(path):
-    """Arrays of a `.safetensors` file; the library checks sizes against the file."""
+    """Read a `.safetensors` file; the library checks sizes against the file."""
     with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
         with safetensors.safe_open(str(path), "numpy") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -171,7 +171,7 @@ def read_safetensors(path):
                 f"loaded. Expected one of {', '.join(_SAFETENSORS)}"
             )
 
-        def read():  # opened for each array: the pages of an open file stay mapped
+        def read():  # opened for each array: pages of an open file stay mapped
             with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
                 with safetensors.safe_open(str(path), "numpy") as file:
                     return file.get_tensor(name)
@@ -182,7 +182,7 @@ def read_safetensors(path):
 
 
 def read_npz(path):
-    """Arrays of a `.npz` file, never unpickled; raw 2-byte values are bfloat16."""
+    """Read a `.npz` file without pickles; raw 2-byte values are bfloat16."""
     damaged = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
     damaged += (ValueError, RuntimeError, TypeError, KeyError)
     damaged += (tokenize.TokenError, SyntaxError)  # NumPy's header is Python
@@ -229,11 +229,11 @@ def _npy(path, archive, member, damaged):
 
 
 def read_h5(path):
-    """Data sets of an HDF5 file; links and storage outside the file are refused."""
+    """Read the data sets of an HDF5 file; data outside the file are refused."""
     damaged = (OSError, ValueError, KeyError, RuntimeError, TypeError)
     found = {}
 
-    def visit(name, item):  # h5py follows no soft or external link here
+    def visit(name, item):  # h5py skips soft and external links here
         if isinstance(item, h5py.Dataset) and item.shape is not None:
             if item.external or item.is_virtual:
                 raise CheckpointError(f"'{path}': {name} is stored outside the file")
@@ -259,13 +259,13 @@ def read_h5(path):
 
 
 def _h5_settings(path):
-    """The description of the model that Keras stores in a whole model's file."""
+    """Return the model description that Keras stores in a whole model's file."""
     try:
         with h5py.File(path) as file:
             text: Any = file.attrs["model_config"]
             return {"model_config": json.loads(text)}
     except (KeyError, ValueError, TypeError, OSError, RuntimeError):
-        return {}  # weights only
+        return {}  # the file has weights only
 
 
 READERS = {

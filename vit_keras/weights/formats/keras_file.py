@@ -1,4 +1,4 @@
-"""Weights that `save` or `save_weights` of a model of this package wrote."""
+"""Reader of weights saved by models of this package with `save` or `save_weights`."""
 
 import os
 import pathlib
@@ -11,19 +11,19 @@ from ...config import ViTConfig
 from ..entries import CheckpointError, Entry
 from . import Checkpoint
 
-# Keras files hold these beside the weights of the layers.
+# Contents of Keras files other than the layers' weights.
 NOT_WEIGHTS = ("optimizer/", "seed_generator")
 
 
 def is_own(path) -> bool:
-    """Whether a file is a `.weights.h5` with the layers of this package in it."""
+    """Return whether a file is a `.weights.h5` of a model of this package."""
     path = os.fspath(path)
     if not path.endswith(".weights.h5") or not os.path.isfile(path):
         return False
     try:
         with h5py.File(path) as file:
             return "layers/encoder_block" in file
-    except (OSError, RuntimeError, KeyError):  # damaged: the reader says how
+    except (OSError, RuntimeError, KeyError):  # damaged: reading it raises the error
         return False
 
 
@@ -31,8 +31,8 @@ def open_own(path) -> Checkpoint:
     """Open a `.keras` file of this package, in safe mode, as a checkpoint.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it cannot be opened, or holds another model.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: it cannot be opened, or contains another model.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -78,10 +78,10 @@ def load_own_weights(model, path):
             not any(part in weight.path for part in NOT_WEIGHTS)
             for weight in model.weights
         )
-        # Keras loads what it finds and does not mind what is left over.
+        # Keras ignores surplus weights in the file.
         if count != expected:
             raise ValueError(f"it holds {count} weights, not {expected}")
-        # It goes by class and order, and would exchange norms.
+        # Keras matches layers by class and order, and could exchange norms.
         names = {layer.name for layer in model.layers if layer.weights}
         if stored and names - stored:
             raise ValueError(f"it has no layers {', '.join(sorted(names - stored))}")
@@ -98,8 +98,8 @@ def load_own_weights(model, path):
 
 
 def _contents(path):
-    """Number of weights in a file, without optimizer and random state, and the names
-    of its layers, which are empty if Keras has not stored them."""
+    """Return the number of weights in a file, without optimizer and random state, and
+    the names of its layers, empty if Keras has not stored them."""
     weights, layers = [], set()
 
     def visit(name, item):

@@ -1,10 +1,10 @@
-"""Reads a pickle as data: nothing that the file names is ever imported or called.
+"""Reader of pickles as data: nothing that the file names is imported or called.
 
 A pickle is a program for a small stack machine (PEP 307 and PEP 3154; the standard
-library's `pickletools` documents every opcode). Here `pickletools.genops` takes the
-bytes apart, and only the opcodes that a state dict and the settings beside it need
-have a meaning. All work and memory stay in proportion to the length of the stream:
-no handler copies what the stream can mention twice, and none recurses.
+library's `pickletools` documents every opcode). Here `pickletools.genops` parses the
+bytes, and only opcodes that a state dict and its settings need are supported. Work and
+memory are proportional to the length of the stream: no handler copies a value that the
+stream can repeat, and none recurses.
 """
 
 import dataclasses
@@ -15,13 +15,14 @@ from typing import Any, BinaryIO
 from vit_keras.weights.entries import CheckpointError
 
 # Far above what a checkpoint takes (about 40 opcodes per tensor); a few seconds.
+# Far above a checkpoint's need (about 40 opcodes per tensor); takes a few seconds.
 MAX_OPCODES = 5_000_000
-MAX_NAME = 200  # of a global; the longest that PyTorch writes has about 50 letters
+MAX_NAME = 200  # of a global; the longest in PyTorch has about 50 letters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unknown:
-    """A global of the file, or what calling it would give: a name, and nothing else.
+    """A global of the file, or the result of calling it, represented by its name only.
 
     Arguments:
         name: the dotted name in the file, such as "argparse.Namespace".
@@ -31,7 +32,7 @@ class Unknown:
 
 
 class _Machine:
-    """The stack, the marks and the memo, as PEP 307 and `pickletools` describe them."""
+    """The stack, marks and memo, as in PEP 307 and `pickletools`."""
 
     def __init__(self, rebuild, persistent):
         self.rebuild, self.persistent = rebuild, persistent
@@ -44,11 +45,11 @@ class _Machine:
 
     def pop(self):
         if not self.stack:
-            raise CheckpointError("its pickle takes from an empty stack")
+            raise CheckpointError("its pickle pops from an empty stack")
         return self.stack.pop()
 
     def pop_mark(self):
-        """All values since the last mark."""
+        """Return all values since the last mark."""
         if not self.outer:
             raise CheckpointError("its pickle has no mark where it needs one")
         values, self.stack = self.stack, self.outer.pop()
@@ -88,20 +89,20 @@ def _append(machine, values):
         case Unknown():
             pass
         case _:
-            raise CheckpointError("its pickle appends to what is no list")
+            raise CheckpointError("its pickle appends to a value that is no list")
 
 
 def _set(machine, values):
     match machine.top():
         case dict() as target:
-            # Only names matter. Other keys are left out, because hashing a nested
+            # Only string keys are needed. Others are skipped, because hashing a nested
             # tuple recurses, and chosen integers can be made to collide.
             pairs = zip(values[::2], values[1::2], strict=True)
             target.update((key, value) for key, value in pairs if type(key) is str)
         case Unknown():
             pass
         case _:
-            raise CheckpointError("its pickle sets items of what is no dict")
+            raise CheckpointError("its pickle sets items of a value that is no dict")
 
 
 def _global(machine, name):
@@ -112,20 +113,20 @@ def _global(machine, name):
 
 def _stack_global(machine, _):
     name, module = machine.pop(), machine.pop()
-    # Checked before they are joined: the memo can repeat a long string for 3 bytes.
+    # Checked before joining: the memo can repeat a long string for 3 bytes.
     if not all(type(part) is str and len(part) < MAX_NAME for part in (module, name)):
         raise CheckpointError("its pickle has a global without a proper name")
     _global(machine, f"{module}.{name}")
 
 
 def _call(dropped):
-    """A handler of a call with `dropped` arguments on the stack; calls nothing."""
+    """Return a handler of calls with `dropped` arguments; it calls nothing."""
 
     def handler(machine, _):
         arguments = [machine.pop() for _ in range(dropped)][-1]
         function = machine.pop()
         if type(function) is not Unknown or type(arguments) is not tuple:
-            raise CheckpointError("its pickle calls what is no global")
+            raise CheckpointError("its pickle calls a value that is no global")
         build = machine.rebuild.get(function.name)
         machine.push(build(arguments) if build else function)
 
@@ -140,8 +141,8 @@ def _nothing(machine, _):
     pass
 
 
-# Opcode -> handler(machine, argument). Text opcodes (protocol 0) are missing: storages
-# have binary persistent ids, so PyTorch cannot write a state dict with them.
+# Opcode -> handler(machine, argument). Text opcodes (protocol 0) are not supported:
+# PyTorch cannot write a state dict with them, as storages have binary persistent ids.
 HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": _nothing,
     "FRAME": _nothing,
@@ -175,7 +176,7 @@ HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "EMPTY_DICT": lambda machine, _: machine.push({}),
     "SETITEM": lambda machine, _: _set(machine, [machine.pop(), machine.pop()][::-1]),
     "SETITEMS": lambda machine, _: _set(machine, machine.pop_mark()),
-    # No state dict has a set; settings may.
+    # State dicts have no sets, but settings may.
     "EMPTY_SET": _push(Unknown("set")),
     "ADDITEMS": lambda machine, _: machine.pop_mark(),
     "FROZENSET": lambda machine, _: _push(Unknown("set"))(machine, machine.pop_mark()),
@@ -206,18 +207,17 @@ def load(
 
     Arguments:
         stream: an `io.BytesIO`; left behind the pickle's last opcode.
-        rebuild: dotted name of a global -> what stands for a call of it with a tuple
-            of arguments. A call of any other global gives an `Unknown` of its name.
-        persistent: takes a persistent id and gives the value that it stands for.
+        rebuild: dotted name of a global -> function of a call's argument tuple that
+            returns its representation. A call of another global gives an `Unknown`.
+        persistent: function from a persistent id to its value.
 
     Returns:
-        Dicts (items with other keys than strings are left out), lists, tuples,
-        strings, numbers, None, `Unknown`, and what the two arguments give. Structures
-        may be deeply nested or hold themselves: never recurse into them.
+        Dicts (without items whose keys are no strings), lists, tuples, strings,
+        numbers, None, `Unknown`, and results of the two arguments. Structures may be
+        deeply nested or contain themselves: never recurse into them.
 
     Raises:
-        CheckpointError: the bytes are no pickle, or need an opcode that has no
-            meaning here.
+        CheckpointError: the bytes are no pickle, or need an unsupported opcode.
     """
     machine = _Machine(rebuild, persistent)
     try:
@@ -230,7 +230,7 @@ def load(
         return machine.pop()
     except CheckpointError:
         raise
-    # What pickletools and wrong arguments of `rebuild` lead to. A warning comes from a
-    # bad escape in a name, where the caller has made warnings errors.
+    # Errors of pickletools and of wrong arguments of `rebuild`; a warning if a name has
+    # a bad escape and the caller has made warnings errors.
     except (ValueError, TypeError, IndexError, OverflowError, Warning) as error:
         raise CheckpointError(f"its pickle is damaged ({error})") from error

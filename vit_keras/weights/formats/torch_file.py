@@ -1,9 +1,9 @@
-"""Weights that `torch.save` wrote (`.pth`, `.pt`, `.bin`), read without PyTorch.
+"""Reader of files of `torch.save` (`.pth`, `.pt`, `.bin`), without PyTorch.
 
 Two layouts, both described by the source of `torch.serialization`: since PyTorch 1.6
 a zip archive with a pickle (`data.pkl`) and one uncompressed member per storage;
-before, a row of pickles with the storages behind them. A tensor is a view (offset,
-size, stride) of a storage, and tensors may share one.
+before, a series of pickles followed by the storages. A tensor is a view (offset, size,
+stride) of a storage, and tensors may share one.
 """
 
 import functools
@@ -27,7 +27,7 @@ from .torch_tensors import (
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the layout before PyTorch 1.6
 MAX_PICKLE = 64 << 20  # bytes; a state dict of a thousand tensors takes 0.1 MiB
 
-# What is often found in the place of a checkpoint: a test of its first bytes -> words.
+# Files often found instead of a checkpoint: error text -> test of the first bytes.
 OTHER_FILES: dict[str, Callable[[bytes], bool]] = {
     "the file is empty": lambda head: not head,
     "it is a web page": lambda head: head.lstrip()[:1] == b"<",
@@ -42,17 +42,17 @@ def read_torch_file(path: str | os.PathLike) -> dict[str, Entry]:
     """Open a PyTorch checkpoint without running anything that it names.
 
     Arguments:
-        path: a file that `torch.save` wrote, of a state dict or of a dict that holds
-            one under a name of `STATE_DICTS`.
+        path: a file of `torch.save`, with a state dict or a dict that has one under a
+            name of `STATE_DICTS`.
 
     Returns:
-        Name -> array, read only when asked for, in the order of the file. A prefix
-        "module." (DataParallel) that all names share is removed. What is no tensor
-        (epochs, settings, the optimizer) is left out.
+        Name -> array, read on access, in the order of the file. A prefix "module."
+        (DataParallel) of all names is removed. Values that are no tensors (epochs,
+        settings, the optimizer) are skipped.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, it is no such file, or
-            it holds no state dict of dense tensors. `Entry.read` raises it too.
+        CheckpointError: the file does not exist, is damaged, has another format, or
+            has no state dict of dense tensors. `Entry.read` raises it too.
     """
     path = os.fspath(path)
     with naming(path), open(path, "rb") as file:
@@ -70,11 +70,11 @@ def read_torch_file(path: str | os.PathLike) -> dict[str, Entry]:
 
 
 def _open_zip(path, file):
-    """The layout since PyTorch 1.6.
+    """Open the layout since PyTorch 1.6.
 
     Returns:
-        The saved object, and a function that turns a storage into a function that
-        reads its bytes.
+        The saved object, and a function from a storage to a function that reads its
+        bytes.
     """
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
@@ -107,7 +107,7 @@ def _is_in_root(name, what):
 
 
 def _member(archive, name, most=MAX_PICKLE):
-    """The description of a member of at most so many bytes."""
+    """Return the description of an archive member, if it is not too large."""
     member = archive.getinfo(name)
     if member.file_size > most:
         raise CheckpointError(f"{name} is far too large")
@@ -116,7 +116,7 @@ def _member(archive, name, most=MAX_PICKLE):
 
 
 def _check_size(member, name, nbytes):
-    """Refuses a missing, compressed or differently sized member of a zip archive."""
+    """Refuse a missing, compressed or differently sized member of a zip archive."""
     if member is None:
         raise CheckpointError(f"{name} is missing")
     if member.compress_type != zipfile.ZIP_STORED:
@@ -128,14 +128,14 @@ def _check_size(member, name, nbytes):
 def _read_member(path, name, nbytes):
     with zipfile.ZipFile(path) as archive:
         _check_size(archive.getinfo(name), name, nbytes)
-        return archive.read(name)  # which compares the checksum
+        return archive.read(name)  # verifies the checksum
 
 
 def _open_legacy(path, file):
-    """The layout before PyTorch 1.6: returns the same as `_open_zip`.
+    """Open the layout before PyTorch 1.6; returns the same as `_open_zip`.
 
-    Five pickles (magic number, version, system, object, keys of the storages), then
-    for each key the number of elements as int64, and the elements.
+    It has five pickles (magic number, version, system, object, keys of the storages),
+    then for each key the number of elements as int64, and the elements.
     """
     stream = io.BytesIO(file.read(MAX_PICKLE))
     storages: dict[str, Storage] = {}
@@ -143,7 +143,7 @@ def _open_legacy(path, file):
     magic = load(stream, REBUILD, persistent)
     if type(magic) is not int or magic != MAGIC:
         raise CheckpointError("it does not start with PyTorch's magic number")
-    load(stream, REBUILD, persistent)  # the version, 1001 ever since
+    load(stream, REBUILD, persistent)  # the version, always 1001
     system = load(stream, REBUILD, persistent)
     _check_byte_order(isinstance(system, dict) and system.get("little_endian") is True)
     tree = load(stream, REBUILD, persistent)
@@ -153,7 +153,7 @@ def _open_legacy(path, file):
     position, end = stream.tell(), os.fstat(file.fileno()).st_size
     positions = {}
     for key in keys:
-        if type(key) is not str or key not in storages:  # no way to skip it
+        if type(key) is not str or key not in storages:  # its size is unknown
             raise CheckpointError("it holds a storage of an unknown type")
         file.seek(position)
         if file.read(8) != struct.pack("<q", storages[key].numel):

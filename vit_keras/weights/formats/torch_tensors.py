@@ -1,4 +1,4 @@
-"""Tensors of a PyTorch checkpoint, from its pickle to checked arrays on disk."""
+"""Conversion of tensors in a PyTorch pickle to checked entries."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,11 @@ import numpy as np
 from ..entries import CheckpointError, Entry
 from .pickle_data import MAX_NAME, Unknown
 
-# Where training scripts put the state dict, in the order in which it is looked for.
-# The trained weights come first: "model" (DeiT, MAE), "state_dict" (timm, MoCo,
-# Lightning), "model_state_dict" (PyTorch's tutorials). "teacher" is what DINO
-# evaluates. An average of the weights ("model_ema") may lie beside the weights and is
-# taken only when it is alone. "module" (DeepSpeed) is last, the least telling name.
+# Keys of the state dict in checkpoints of training scripts, in order of preference.
+# Trained weights come first: "model" (DeiT, MAE), "state_dict" (timm, MoCo, Lightning),
+# "model_state_dict" (PyTorch's tutorials). "teacher" is what DINO evaluates. An average
+# of the weights ("model_ema") may be stored beside the weights, and is used only if it
+# is alone. "module" (DeepSpeed) is last, as the least specific name.
 STATE_DICTS = (
     "model",
     "state_dict",
@@ -42,15 +42,15 @@ DTYPES = {
     "UntypedStorage": np.dtype("u1"),
 }
 
-MAX_NUMBER = 1 << 48  # for sizes, offsets and strides
+MAX_NUMBER = 1 << 48  # of sizes, offsets and strides
 MAX_EXPANDED = 1 << 20  # elements of a tensor that repeats those of its storage
-MAX_KEY = 64  # characters of a storage's key, which is a decimal number
+MAX_KEY = 64  # characters of a storage's key, a decimal number
 MAX_RANK = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of numbers in the file, of which tensors are views."""
+    """A contiguous array in the file, of which tensors are views."""
 
     dtype: np.dtype
     key: str
@@ -64,7 +64,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of a storage, as in the file; `checked_entry` checks it."""
+    """A view of a storage, as in the file; not yet checked, see `checked_entry`."""
 
     storage: Any
     offset: Any
@@ -75,10 +75,10 @@ class Tensor:
 
 @contextlib.contextmanager
 def naming(path):
-    """Turns what can go wrong with a file into one line that names it."""
+    """Convert errors of reading a file to a one-line CheckpointError with its path."""
     try:
         yield
-    except (  # those of zipfile, struct, open and NumPy
+    except (  # errors of zipfile, struct, open and NumPy
         ValueError,
         TypeError,
         LookupError,
@@ -97,12 +97,12 @@ def naming(path):
 
 
 def restore_storage(storages, identity):
-    """Return what a persistent id means; a storage is noted in `storages`, too.
+    """Return the value of a persistent id; a storage is also added to `storages`.
 
     Arguments:
         storages: key -> storage, to add to.
         identity: ("storage", type, key, device, number of elements), and in the old
-            layout None, or what makes it a part of another storage (PyTorch < 0.4).
+            layout None, or its part of another storage (PyTorch < 0.4).
     """
     match identity:
         case ("storage", Unknown(name=name), str(key), _, int(numel), *rest) if (
@@ -119,12 +119,12 @@ def restore_storage(storages, identity):
 
 
 def _tensor(arguments):
-    """A tensor of (storage, offset, size, stride, requires_grad, hooks, metadata)."""
+    """Build a tensor of (storage, offset, size, stride, requires_grad, hooks, ...)."""
     storage, offset, size, stride, *rest = arguments
     return Tensor(storage, offset, size, stride, metadata=rest[2:])
 
 
-# Dotted name -> what stands for a call of it.
+# Dotted name -> function that represents a call of it.
 REBUILD: dict[str, Callable[[tuple], Any]] = {
     "collections.OrderedDict": lambda arguments: {},  # items follow one by one
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -134,7 +134,7 @@ REBUILD: dict[str, Callable[[tuple], Any]] = {
 
 
 def find_state_dict(tree):
-    """Name -> tensor of the state dict in a checkpoint."""
+    """Return name -> tensor of the state dict in a checkpoint."""
     candidates = [tree]
     if isinstance(tree, dict):
         candidates = [*(tree.get(name) for name in STATE_DICTS), tree]
@@ -150,7 +150,7 @@ def find_state_dict(tree):
 
 
 def _is_tensor(value):
-    """Also of kinds that cannot be read (sparse, quantized, ...), to refuse them."""
+    """Return whether a value is a tensor, also of unsupported kinds, to refuse them."""
     rebuilt = type(value) is Unknown and value.name.startswith("torch.")
     return type(value) is Tensor or (rebuilt and "._rebuild_" in value.name)
 
@@ -160,14 +160,14 @@ def _is_number(value):
 
 
 def checked_entry(path, name, tensor, locate):
-    """An entry whose shape and strides are known to stay inside the storage."""
-    name = name[:MAX_NAME]  # a message has to end with the reason
+    """Return an entry, after checking that shape and strides stay in the storage."""
+    name = name[:MAX_NAME]  # keep messages short
     if type(tensor) is Unknown:
         raise CheckpointError(f"{name} is of an unsupported kind, {tensor.name}")
     storage, size, stride = tensor.storage, tensor.size, tensor.stride
     if type(storage) is Unknown:
         raise CheckpointError(f"{name} is of an unsupported type, {storage.name}")
-    # Metadata says that the elements are to be negated or conjugated.
+    # Metadata marks elements as negated or conjugated.
     if type(storage) is not Storage or any(tensor.metadata):
         raise CheckpointError(f"{name} is of an unsupported kind")
     if not (
@@ -176,11 +176,11 @@ def checked_entry(path, name, tensor, locate):
         and all(map(_is_number, (tensor.offset, *size, *stride)))
     ):
         raise CheckpointError(f"{name} has no proper shape, offset and strides")
-    # Strides of 0 let a few bytes declare any size; and NumPy has limits for the
-    # shape of an empty array, too.
+    # Strides of 0 allow any size for a few bytes; NumPy also limits the shape of an
+    # empty array.
     if math.prod(max(n, 1) for n in size) > max(storage.numel, MAX_EXPANDED):
         raise CheckpointError(f"{name} is larger than its storage")
-    # The stride along an axis of one element is never used, and may be anything.
+    # The stride along an axis of one element is unused, and may have any value.
     steps = [step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
     last = tensor.offset + sum((n - 1) * s for n, s in zip(size, steps, strict=True))
     if 0 not in size and last >= storage.numel:
@@ -193,7 +193,7 @@ def checked_entry(path, name, tensor, locate):
                 return np.empty(size, dtype)
             strides = [step * dtype.itemsize for step in steps]
             start = tensor.offset * dtype.itemsize
-            # Compares with the length of the buffer once more, unlike `as_strided`.
+            # Checks the length of the buffer again, unlike `as_strided`.
             return np.ndarray(size, dtype, fetch(), start, strides).copy()
 
     return Entry(size, dtype, read)

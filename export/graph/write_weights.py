@@ -1,32 +1,39 @@
-"""From the weights of the inference graph back to a plain Vision Transformer.
+"""`Weights` back in a `VisionTransformer`: the inverse of `read_weights`.
 
-The inverse of `graph/rewrites.py`, as far as it is needed: what was folded gets the
-value that changes nothing, and the residual stream is turned back.
+Of `rewrites.py` it inverts what is needed: folded parameters become neutral, and the
+residual stream is rotated back.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from ...graph.rewrites import orthogonal
+from .rewrites import orthogonal
+from .vit_weights import Weights
 
 
-def float_model(layer):
-    """A `VisionTransformer` that computes what the layer does without quantisation.
+def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
+    """Return a `VisionTransformer` that computes what the weights say.
 
     Arguments:
-        layer: a `QuantizedViT`.
+        w: the weights, rewritten or not.
+        projection: (kernel (p*q*C, D), bias (D,)) of normalised images, if those of `w`
+            read pixels; None for those of `w`.
     """
     from vit_keras import create_model
 
-    w = layer.arrays(snapped=False)
-    # The rewrites moved norms' offsets into the biases of queries, keys and values.
+    # The rewrites moved the norms' betas into the biases of queries, keys and values.
     config = dataclasses.replace(w.config, qkv_bias=True)
     model = create_model(config, task=w.task)
-    width = w.config.hidden_size
-    turn = np.eye(width) if w.norm.centred else orthogonal(width).T
+    turn = (
+        np.eye(w.config.hidden_size)
+        if w.centred
+        else orthogonal(w.config.hidden_size).T
+    )
     layers = {item.name: item for item in model.layers}
-    _put_entry(w, layers, turn, layer.unfolded(w.embedding))
+    kernel, bias = projection or (w.embedding.kernel, w.embedding.bias)
+    _put_entry(w, layers, turn, (np.asarray(kernel), np.asarray(bias)))
     for i, block in enumerate(w.blocks):
         _put_block(layers[f"encoderblock_{i}"], block, turn)
     _put_exit(w, layers, turn)
@@ -73,7 +80,7 @@ def _put_block(layer, block, turn):
 
 
 def _put_attention(layer, a, before, after, queries=None):
-    """`before` and `after` turn what is read and what is written."""
+    """Set an attention layer; `before` and `after` rotate its input and output."""
     factor = a.head_dim**-0.5 / a.scale
     queries = before if queries is None else queries
     if a.query_norm is None:

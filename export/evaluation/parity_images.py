@@ -1,0 +1,61 @@
+"""The images that ranges and parity are measured on."""
+
+import dataclasses
+import hashlib
+import os
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityImages:
+    """Images for ranges and parity, and where they come from.
+
+    Attributes:
+        pixels: (N, H, W, C).
+        source: in words.
+        synthetic: whether they are random patterns, for want of real ones.
+    """
+
+    pixels: np.ndarray
+    source: str
+    synthetic: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data for the JSON beside an artefact."""
+        return {
+            "images": len(self.pixels),
+            "sha256": content_hash(self.pixels),
+            "source": self.source,
+        }
+
+
+def open_images(source, model, meaning, limit) -> ParityImages:
+    """The images that were given, else smooth random patterns."""
+    from vit_keras import data
+
+    if source is not None:
+        size = model.input_shape[1:3]
+        pixels = data.load_images(source, size, meaning.reading, limit)
+        named = isinstance(source, str | os.PathLike)
+        words = f"images of {source}" if named else "the images given"
+        return ParityImages(pixels, words)
+    # Smooth patterns with noise: nearer to photographs than noise alone.
+    generator = np.random.default_rng(0)
+    height, width, channels = model.input_shape[1:]
+    coarse = generator.uniform(0, 255, (16, 4, 4, channels))
+    rows = np.arange(height) * 4 // height
+    columns = np.arange(width) * 4 // width
+    pixels = coarse[:, rows][:, :, columns]
+    pixels = pixels + generator.normal(0, 20, pixels.shape)
+    pixels = pixels.clip(0, 255).astype("uint8")
+    return ParityImages(pixels, "16 random patterns", synthetic=True)
+
+
+def content_hash(images) -> str:
+    """SHA-256 of the pixels and their shape: the same images give the same hash."""
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(f"{images.shape}{images.dtype}".encode())
+    digest.update(images.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,192 @@
+"""A ViT of this package inside a model, and what the model computes around it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from .source_model import in_float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A model as a ViT with something before and behind it.
+
+    Attributes:
+        vit: what `read_weights` reads: a `VisionTransformer`, or layers of one.
+        front: function from the model's input to the ViT's, or None for nothing.
+        tail: function from the ViT's output and the model's input to the model's
+            output, or None for nothing.
+    """
+
+    vit: Any
+    front: Callable[[Any], Any] | None
+    tail: Callable[[Any, Any], Any] | None
+
+    def around(self, layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The model with another layer in the ViT's place."""
+
+        def function(images):
+            inputs = images if self.front is None else self.front(images)
+            outputs = layer(inputs)
+            return outputs if self.tail is None else self.tail(outputs, images)
+
+        return layer if self.front is None and self.tail is None else function
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+    """Layers of a ViT that were taken into another model one by one.
+
+    `keras.Model(vit.input, keras.layers.Dense(5)(vit.layers[-2].output))` knows no
+    configuration, but its layers do.
+
+    Attributes:
+        config: read from the layers.
+        layers: those of the whole model.
+    """
+
+    config: Any
+    layers: list[Any]
+    task: str = "features"
+    name: str = "vit"
+
+
+def find_vit(model: Any) -> Any:
+    """Return the Vision Transformer of this package in a model.
+
+    Returns:
+        The model itself, a ViT nested in it, or None.
+    """
+    from vit_keras import VisionTransformer
+
+    if isinstance(model, VisionTransformer) and model.config is not None:
+        return model
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, keras.Model) and (vit := find_vit(layer)) is not None:
+            return vit
+    return None
+
+
+def divide_at_vit(model: Any) -> Parts | None:
+    """Divide a functional model around the ViT of this package in it.
+
+    Returns:
+        None if there is none, or the model reads its tokens between two blocks, or a
+        subclassed model hides it.
+    """
+    vit = find_vit(model)
+    try:
+        return _find_flat(model) if vit is None else _divide(model, vit)
+    except (ValueError, KeyError):  # called twice, or of a shape of its own
+        return None
+
+
+def nodes_of(model: Any) -> list[Any]:
+    """The calls of layers in a functional or sequential model.
+
+    Raises:
+        ValueError: it is a subclassed model.
+    """
+    graph = getattr(model, "_functional", None) or model
+    levels = getattr(graph, "_nodes_by_depth", None)
+    if levels is None:
+        raise ValueError(f"'{model.name}' is a subclassed model without a graph")
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
+
+
+def _node(model, layer):
+    """The one call of a layer that a model holds; ValueError if there are more."""
+    (node,) = (node for node in nodes_of(model) if node.operation is layer)
+    return node
+
+
+def _divide(model, vit) -> Parts:
+    """The parts of a model that holds the ViT, perhaps in a model in the model."""
+    if model is vit:
+        return Parts(vit, None, None)
+    layers = (node.operation for node in nodes_of(model))
+    (holder,) = {
+        id(layer): layer
+        for layer in layers
+        if isinstance(layer, keras.Model) and find_vit(layer) is vit
+    }.values()
+    node, inner = _node(model, holder), _divide(holder, vit)
+    front, tail = _around(model, node.input_tensors[0], node.outputs[0])
+
+    def whole_front(images):
+        images = images if front is None else front(images)
+        return images if inner.front is None else inner.front(images)
+
+    def whole_tail(outputs, images):
+        if inner.tail is not None:
+            outputs = inner.tail(outputs, images if front is None else front(images))
+        return outputs if tail is None else tail(outputs, images)
+
+    return Parts(
+        vit,
+        None if front is None and inner.front is None else whole_front,
+        None if tail is None and inner.tail is None else whole_tail,
+    )
+
+
+def _around(model, entry, output):
+    """What a model computes before one of its tensors, and behind another."""
+    front = tail = None
+    if entry is not model.inputs[0]:
+        front = in_float32(keras.Model(model.inputs[0], entry))
+    if output is not model.outputs[0]:
+        try:
+            behind: Any = in_float32(keras.Model(output, model.outputs[0]))
+            tail = lambda outputs, images: behind(outputs)  # noqa: E731
+        except ValueError:  # it also reads the images
+            inputs = [output, model.inputs[0]]
+            tail = in_float32(keras.Model(inputs, model.outputs[0]))
+    return front, tail
+
+
+def _find_flat(model) -> Parts | None:
+    """The parts of a model that holds the layers of a ViT."""
+    from vit_keras.layers import EncoderBlock, Patches
+
+    layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
+    first, last = layers.get("embedding"), layers.get("encoder_norm")
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    names = [f"encoderblock_{i}" for i in range(len(blocks))]
+    if not isinstance(first, Patches) or last is None or not blocks:
+        return None
+    if [block.name for block in blocks] != names:
+        return None
+    (entry,), (tokens,) = _node(model, first).input_tensors, _node(model, last).outputs
+    front, _ = _around(model, entry, model.outputs[0])
+    behind: Any = in_float32(keras.Model(tokens, model.outputs[0]))
+    config = _config(layers, blocks[0], len(blocks), entry.shape)
+    return Parts(Flat(config, model.layers), front, lambda out, images: behind(out))
+
+
+def _config(layers, block, number, shape):
+    from vit_keras import ViTConfig
+
+    first, positions = layers["embedding"], layers["posembed_input"]
+    registers = layers.get("register_tokens")
+    return ViTConfig(
+        image_size=tuple(shape[1:3]),
+        patch_size=first.patch_size,
+        channels=shape[-1],
+        num_layers=number,
+        hidden_size=first.hidden_size,
+        num_heads=block.num_heads,
+        mlp_dim=block.mlp_dim,
+        mlp_activation=block.mlp_activation,
+        qk_norm=block.qk_norm,
+        pre_norm="pre_norm" in layers,
+        class_token="class_token" in layers,
+        distillation_token="distillation_token" in layers,
+        num_register_tokens=0 if registers is None else registers.num_tokens,
+        positions=positions.kind,
+        position_prefix=positions.num_prefix_tokens > 0,
+        patch_norm=first.patch_norm,
+        pooling=None,
+        include_top=False,
+    )
