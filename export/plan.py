@@ -48,7 +48,7 @@ class ExportPlan:
         pixel_dtype: default input dtype of a file that takes raw pixels.
         output_dtype: of the file.
         float_tail: whether a calibrated file may end in a float addition instead, where
-            its outputs lie far from zero (`quantization/output_offset.py`).
+            its outputs are far from zero (`quantization/output_offset.py`).
         recipe: of litert-quantizer, for quantised weights with float activations.
         calibrated: whether activations are quantised with static ranges.
         calibration_method: how ranges are computed from the calibration values.

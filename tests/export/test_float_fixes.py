@@ -158,7 +158,7 @@ def test_truth_values_have_no_range(tmp_path):
 
 def test_mixed_precision_leaves_what_int16_has_not(float_files):
     """Stock layer norms hold SQUARED_DIFFERENCE, which int16 has not."""
-    path = float_files("pre-norm")
+    path = float_files("post-norm")
     for precision, there in (("int16", False), ("float32", True)):
         parts = find_parts(path, precision)
         kinds = {kind for part in parts for kind, _ in part.operators}

@@ -60,7 +60,7 @@ def test_masks_in_int16(scheme, tmp_path):
 @pytest.fixture(scope="module")
 def masked_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("masked") / "m.tflite"
-    export.to_tflite(added(-1e9), path)
+    export.to_tflite(added(-1e9), path, input_dtype="float32")
     return path
 
 
@@ -85,7 +85,7 @@ def test_clipped_masks_give_the_same_floats(masked_file, tmp_path):
 
 def test_ranges_without_a_mask_are_plain(tmp_path):
     path = tmp_path / "m.tflite"
-    export.to_tflite(added(-1.0), path)
+    export.to_tflite(added(-1.0), path, input_dtype="float32")
     content = path.read_bytes()
     ranges = measure_ranges(path, stock.images(), False)
     assert clip_masks(content, ranges) == content
