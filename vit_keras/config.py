@@ -11,7 +11,7 @@ from .preprocessing import Preprocessing
 
 POOLINGS = ("token", "gap", "map", None)
 POSITIONS = ("learned", "sincos2d")
-MLP_ACTIVATIONS = ("gelu", "gelu_tanh")
+MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
 
 
 def as_pair(name, value):
@@ -40,7 +40,10 @@ class ViTConfig:
         num_heads: attention heads, H.
         mlp_dim: hidden width of the MLP.
         head_dim: width of one head, d; None means `hidden_size // num_heads`.
-        mlp_activation: "gelu" (exact, erf) or "gelu_tanh"; published weights differ.
+        mlp_activation: "gelu" (exact, erf) or "gelu_tanh", published weights differ;
+            or "quick_gelu" (CLIP), "relu", "silu", "tanh".
+        mlp_out_activation: one more behind the second MLP layer, as in the ViT tutorial
+            of keras.io; None for none.
         qkv_bias: whether query, key and value have a bias.
         qk_norm: layer norm on queries and keys (arXiv 2302.05442).
         pre_norm: layer norm on the tokens before the first block (CLIP, arXiv
@@ -86,6 +89,7 @@ class ViTConfig:
     mlp_dim: int = 768
     head_dim: int | None = None
     mlp_activation: str = "gelu"
+    mlp_out_activation: str | None = None
     qkv_bias: bool = True
     qk_norm: bool = False
     pre_norm: bool = False
@@ -158,6 +162,7 @@ class ViTConfig:
             ("pooling", POOLINGS),
             ("positions", POSITIONS),
             ("mlp_activation", MLP_ACTIVATIONS),
+            ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
         ):
             if getattr(self, name) not in valid:
                 raise ValueError(

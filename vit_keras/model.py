@@ -17,7 +17,7 @@ TRAINED = (
     *("mlp_activation", "qkv_bias", "qk_norm", "pre_norm", "fc_norm", "norm_epsilon"),
     *("layer_scale_init_value", "class_token", "distillation_token", "pooling"),
     *("num_register_tokens", "positions", "position_prefix", "patch_norm"),
-    *("representation_size", "preprocessing", "head_dim"),
+    *("representation_size", "preprocessing", "head_dim", "mlp_out_activation"),
 )
 SIZES = ("num_layers", "hidden_size", "num_heads", "mlp_dim", "channels")
 

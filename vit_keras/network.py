@@ -98,6 +98,7 @@ def _block(config, index):
         layer_scale_init_value=config.layer_scale_init_value,
         qk_norm=config.qk_norm,
         norm_epsilon=config.norm_epsilon,
+        mlp_out_activation=config.mlp_out_activation,
         name=f"encoderblock_{index}",
     )
 

@@ -179,6 +179,7 @@ def _config(layers, block, number, shape):
         num_heads=block.num_heads,
         mlp_dim=block.mlp_dim,
         mlp_activation=block.mlp_activation,
+        mlp_out_activation=block.mlp_out_activation,
         qk_norm=block.qk_norm,
         pre_norm="pre_norm" in layers,
         class_token="class_token" in layers,

@@ -122,6 +122,7 @@ class Block:
             *(Norm.of(layer.norm1), Attention.of(layer.attention), scale1),
             *(Norm.of(layer.norm2), Linear.of(layer.mlp.dense1)),
             *(Linear.of(layer.mlp.dense2), scale2, layer.mlp.activation),
+            layer.mlp.out_activation,
         )
 
 

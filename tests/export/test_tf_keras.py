@@ -56,14 +56,17 @@ def test_public_pruning_on_the_twin():
     assert np.mean(kernel == 0) == 0.5
 
 
-def test_the_twin_is_saved_and_loaded(tmp_path):
+@pytest.mark.parametrize("activation", ["gelu_tanh", "quick_gelu", "silu"])
+def test_the_twin_is_saved_and_loaded(activation, tmp_path):
     import tf_keras
 
-    model = exported(num_layers=1, pooling="map", mlp_activation="gelu_tanh")
+    options = {"mlp_activation": activation, "mlp_out_activation": "relu"}
+    model = exported(num_layers=1, pooling="map", **options)
     twin, images = export.to_tf_keras(model), images_for(model.config)
     twin.save(tmp_path / "twin.keras")
     loaded = tf_keras.models.load_model(tmp_path / "twin.keras")
     assert np.array_equal(loaded(images), twin(images))
+    assert np.abs(model(images) - twin(images)).max() <= 1e-5
 
 
 def test_refused(model):

@@ -25,9 +25,10 @@ def class_token():
 PLAIN = {
     "keras.io, Rescaling, softmax": (builders.keras_io, None, True),
     "class token": (class_token, "imagenet", True),
+    "tutorial": (builders.tutorial, None, False),
     "all tokens pooled": (builders.all_tokens_pooled, "0..1", False),
 }
-HUB = {"vit": True, "deit": True, "dinov2": True, "siglip": True}
+HUB = {"vit": True, "deit": True, "dinov2": True, "siglip": True, "clip": True}
 
 
 def check(model, preprocessing, whole, tmp_path):

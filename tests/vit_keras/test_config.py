@@ -170,7 +170,7 @@ NAN = float("nan")
         ("pooling", "mean"),
         ("positions", "rotary"),
         ("positions", None),
-        ("mlp_activation", "relu"),
+        ("mlp_activation", "mish"),
         ("preprocessing", None),
     ],
 )

@@ -47,6 +47,7 @@ CASES = {
             "layer_scale_init_value": 0.4,
             "qk_norm": True,
             "norm_epsilon": 0.1,
+            "mlp_out_activation": "relu",
         },
         (3, 7, 11),
         (3, 7, 11),
@@ -54,7 +55,12 @@ CASES = {
     "LayerNormalization": ({"epsilon": 0.1}, (3, 7, 5), (3, 7, 5)),
     "LayerScale": ({"init_value": 0.5}, (3, 7, 5), (3, 7, 5)),
     "MlpBlock": (
-        {"mlp_dim": 9, "activation": "gelu_tanh", "dropout": 0.1},
+        {
+            "mlp_dim": 9,
+            "activation": "gelu_tanh",
+            "dropout": 0.1,
+            "out_activation": "tanh",
+        },
         (3, 7, 5),
         (3, 7, 5),
     ),
@@ -433,3 +439,28 @@ def test_attention_drops_weights_also_when_fused():
     layer = layers.MultiHeadAttention(2, dropout=0.5, fused=True)
     x = values((8, 5, 4))
     assert np.abs(numpy(layer(x, training=True)) - numpy(layer(x))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "name, function",
+    {
+        "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+        "silu": lambda x: x / (1 + np.exp(-x)),
+        "relu": lambda x: np.maximum(x, 0),
+        "tanh": np.tanh,
+    }.items(),
+)
+def test_activations_of_an_mlp(name, function):
+    layer = layers.MlpBlock(6, "relu", out_activation=name)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    layer.build(x.shape)
+    randomise(layer)
+    first, second = (
+        [ops.convert_to_numpy(w) for w in dense.weights]
+        for dense in (layer.dense1, layer.dense2)
+    )
+    hidden = np.maximum(x @ first[0] + first[1], 0)
+    expected = function(hidden @ second[0] + second[1])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-6
+    )

@@ -110,6 +110,8 @@ OPTIONS = {
     "sincos2d": {"positions": "sincos2d", "position_prefix": False},
     "patch_norm": {"patch_norm": True, "qkv_bias": False},
     "gap": {"pooling": "gap", "class_token": True, "mlp_activation": "gelu_tanh"},
+    "clip": {"mlp_activation": "quick_gelu"},
+    "tutorial": {"mlp_activation": "silu", "mlp_out_activation": "gelu"},
     "map": {"pooling": "map", "representation_size": 7},
     "head_dim": {"hidden_size": 18, "num_heads": 4, "head_dim": 5},
     "norms": {"qk_norm": True, "pre_norm": True, "fc_norm": True},

@@ -19,7 +19,7 @@ class EncoderBlock(keras.layers.Layer):
         num_heads: H, attention heads.
         mlp_dim: hidden width of the MLP.
         head_dim: width of one head; None means D // H.
-        mlp_activation: "gelu" or "gelu_tanh".
+        mlp_activation: of the first MLP layer, see `MlpBlock`.
         qkv_bias: whether query, key and value have a bias.
         dropout: rate after attention and in the MLP.
         attention_dropout: rate on the attention weights.
@@ -27,6 +27,7 @@ class EncoderBlock(keras.layers.Layer):
         layer_scale_init_value: initial value of LayerScale, or None for none.
         qk_norm: layer norm on queries and keys.
         norm_epsilon: epsilon of all norms.
+        mlp_out_activation: of the second MLP layer, or None.
 
     Call arguments:
         inputs: (N, T, D).
@@ -49,6 +50,7 @@ class EncoderBlock(keras.layers.Layer):
         layer_scale_init_value=None,
         qk_norm=False,
         norm_epsilon=1e-6,
+        mlp_out_activation=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,6 +65,7 @@ class EncoderBlock(keras.layers.Layer):
         self.layer_scale_init_value = layer_scale_init_value
         self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
+        self.mlp_out_activation = mlp_out_activation
 
         policy = {"dtype": self.dtype_policy}
         self.norm1 = LayerNormalization(norm_epsilon, name="norm1", **policy)
@@ -81,7 +84,8 @@ class EncoderBlock(keras.layers.Layer):
         )
         self.drop_path1 = DropPath(drop_path, name="drop_path1", **policy)
         self.norm2 = LayerNormalization(norm_epsilon, name="norm2", **policy)
-        self.mlp = MlpBlock(mlp_dim, mlp_activation, dropout, name="mlp", **policy)
+        activations = mlp_activation, dropout, mlp_out_activation
+        self.mlp = MlpBlock(mlp_dim, *activations, name="mlp", **policy)
         self.drop_path2 = DropPath(drop_path, name="drop_path2", **policy)
         self.layer_scale1 = self.layer_scale2 = None
         if layer_scale_init_value is not None:
@@ -142,4 +146,5 @@ class EncoderBlock(keras.layers.Layer):
             "layer_scale_init_value": self.layer_scale_init_value,
             "qk_norm": self.qk_norm,
             "norm_epsilon": self.norm_epsilon,
+            "mlp_out_activation": self.mlp_out_activation,
         }

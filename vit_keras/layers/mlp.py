@@ -8,6 +8,10 @@ from keras import ops
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
     "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),  # of CLIP
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "tanh": ops.tanh,
 }
 
 
@@ -17,8 +21,9 @@ class MlpBlock(keras.layers.Layer):
 
     Arguments:
         mlp_dim: M, width between the two layers.
-        activation: "gelu" (exact) or "gelu_tanh".
+        activation: of the first layer, one of `ACTIVATIONS`.
         dropout: rate, in training only.
+        out_activation: of the second layer, or None.
 
     Call arguments:
         inputs: (N, T, D). Returns the same shape.
@@ -26,15 +31,22 @@ class MlpBlock(keras.layers.Layer):
     Weights: `dense1` (D, M), `dense2` (M, D), with biases.
     """
 
-    def __init__(self, mlp_dim, activation="gelu", dropout=0.0, **kwargs):
+    def __init__(
+        self, mlp_dim, activation="gelu", dropout=0.0, out_activation=None, **kwargs
+    ):
         super().__init__(**kwargs)
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {sorted(ACTIVATIONS)}. "
-                f"Received: activation={activation!r}"
-            )
+        for name, value in (
+            ("activation", activation),
+            ("out_activation", out_activation or "gelu"),
+        ):
+            if value not in ACTIVATIONS:
+                raise ValueError(
+                    f"`{name}` must be one of {sorted(ACTIVATIONS)}. "
+                    f"Received: {name}={value!r}"
+                )
         self.mlp_dim = mlp_dim
         self.activation = activation
+        self.out_activation = out_activation
         self.dropout = dropout
         policy = self.dtype_policy
         self.dropout1 = keras.layers.Dropout(dropout, dtype=policy, name="dropout1")
@@ -50,7 +62,10 @@ class MlpBlock(keras.layers.Layer):
     def call(self, inputs, training=None):
         x = ACTIVATIONS[self.activation](self.dense1(inputs))
         x = self.dropout1(x, training=training)
-        return self.dropout2(self.dense2(x), training=training)
+        x = self.dense2(x)
+        if self.out_activation is not None:
+            x = ACTIVATIONS[self.out_activation](x)
+        return self.dropout2(x, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -61,4 +76,5 @@ class MlpBlock(keras.layers.Layer):
             "mlp_dim": self.mlp_dim,
             "activation": self.activation,
             "dropout": self.dropout,
+            "out_activation": self.out_activation,
         }

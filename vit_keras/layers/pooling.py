@@ -78,7 +78,7 @@ class AttentionPooling(keras.layers.Layer):
     Arguments:
         num_heads: H.
         mlp_dim: hidden width of the MLP.
-        mlp_activation: "gelu" or "gelu_tanh".
+        mlp_activation: of the first MLP layer, see `MlpBlock`.
         norm_epsilon: epsilon of the norm before the MLP.
         head_dim: width of one head; None means D // H.
         num_prefix_tokens: number of first tokens that are left out.

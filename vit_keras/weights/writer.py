@@ -18,6 +18,8 @@ from .load_plan import POSITIONS
 from .settings import WRITERS
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
+# What no layout but our own can say otherwise.
+NEEDS = {"mlp_activation": ("gelu", "gelu_tanh"), "mlp_out_activation": (None,)}
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 
 
@@ -93,7 +95,8 @@ def _choose(name, config) -> Layout:
             f"`layout` must be 'huggingface' or one of {', '.join(WRITABLE)}. "
             f"Received: layout={name!r}"
         )
-    layout, needs = LAYOUTS[name], dict(LAYOUTS[name].needs)
+    layout = LAYOUTS[name]
+    needs = {**NEEDS, **layout.needs}
     for weight, more in layout.needs_with.items():
         needs |= more if weight in shapes_of(config) else {}
     wrong = [

@@ -228,8 +228,13 @@ class _Parts:
     def mlp(self, x, name):
         config = self.config
         x = layers.Dense(config.mlp_dim, name=f"{name}.dense1")(x)
-        x = layers.Activation(GELUS[config.mlp_activation], name=f"{name}.gelu")(x)
-        return layers.Dense(config.hidden_size, name=f"{name}.dense2")(x)
+        function = ACTIVATIONS[config.mlp_activation]
+        x = layers.Activation(function, name=f"{name}.gelu")(x)
+        x = layers.Dense(config.hidden_size, name=f"{name}.dense2")(x)
+        if config.mlp_out_activation is not None and not name.startswith("pooling"):
+            function = ACTIVATIONS[config.mlp_out_activation]
+            x = layers.Activation(function, name=f"{name}.out")(x)
+        return x
 
     def pool(self, tokens):
         config, width = self.config, self.config.hidden_size
@@ -276,4 +281,17 @@ def gelu_tanh(x):
     return tf.nn.gelu(x, approximate=True)
 
 
-GELUS = {"gelu": "gelu", "gelu_tanh": gelu_tanh}
+@tf_keras.utils.register_keras_serializable("vit_keras")
+def quick_gelu(x):
+    """Apply the GELU approximation of CLIP."""
+    return x * tf.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu": "relu",
+    "silu": "swish",
+    "tanh": "tanh",
+}

@@ -12,7 +12,6 @@ from .probes import read_norm, steps
 from .traced_graph import TracedGraph, Unrecognised
 
 EQUAL = 1e-4  # of the output's range; rounding in float32 gives 1e-6
-CONFIGURED = ("gelu", "gelu_tanh")  # activations that a `ViTConfig` knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,6 @@ def _recognise(graph):
     prefix = len(embedding.prefix)
     head = read_head(graph, chain.end, prefix)
     first, channels = blocks[0], embedding.channels
-    activation = first.activation
     config = ViTConfig(
         image_size=embedding.image_size,
         patch_size=embedding.patch_size,
@@ -90,7 +88,8 @@ def _recognise(graph):
         num_heads=first.attention.heads,
         head_dim=first.attention.head_dim,
         mlp_dim=len(first.dense1.bias),
-        mlp_activation=activation if activation in CONFIGURED else "gelu",
+        mlp_activation=first.activation,
+        mlp_out_activation=first.out_activation,
         qk_norm=first.attention.query_norm is not None,
         pre_norm=pre_norm is not None,
         fc_norm=head.fc_norm,
@@ -132,8 +131,10 @@ def _differences(weights: Weights) -> tuple[str, ...]:
     config, blocks, found = weights.config, weights.blocks, []
     if odd := {b.activation for b in blocks} - {config.mlp_activation}:
         found.append(f"MLP activation {', '.join(sorted(odd))}")
-    if any(block.out_activation for block in blocks):
-        found.append("an activation behind the MLP")
+    if {b.out_activation for b in blocks} != {config.mlp_out_activation}:
+        found.append("different activations behind the MLP")
+    if weights.pool is not None and weights.pool[-1] != config.mlp_activation:
+        found.append(f"MLP activation {weights.pool[-1]} in the pooling")
     if weights.norm is None:
         found.append("no last norm")
     norms = [n for b in blocks for n in (b.norm1, b.norm2)]

@@ -173,6 +173,8 @@ REFUSED = [
     ("augreg", {"head_dim": 5, **TANH}, "head_dim="),
     ("augreg", {"patch_norm": True, **TANH}, "norm_before"),
     ("timm", {"patch_norm": True}, "patch_norm="),
+    ("timm", {"mlp_activation": "quick_gelu"}, "mlp_activation="),
+    ("huggingface", {"mlp_out_activation": "gelu"}, "mlp_out_activation="),
     ("timm", {"head_dim": 5}, "head_dim="),
     ("timm", {"representation_size": 8}, "representation_size="),
     ("timm", {"positions": "sincos2d"}, "positions="),
