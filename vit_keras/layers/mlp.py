@@ -1,7 +1,11 @@
 """The MLP of an encoder block."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from .types import Shape, Tensor
 
 # Published weights differ in the form of GELU (arXiv 1606.08415): Google's JAX code
 # uses the tanh approximation, PyTorch's the exact one. Both are one TFLite operator.
@@ -26,7 +30,13 @@ class MlpBlock(keras.layers.Layer):
     Weights: `dense1` (D, M), `dense2` (M, D), with biases.
     """
 
-    def __init__(self, mlp_dim, activation="gelu", dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        mlp_dim: int,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if activation not in ACTIVATIONS:
             raise ValueError(
@@ -40,22 +50,22 @@ class MlpBlock(keras.layers.Layer):
         self.dropout1 = keras.layers.Dropout(dropout, dtype=policy, name="dropout1")
         self.dropout2 = keras.layers.Dropout(dropout, dtype=policy, name="dropout2")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         policy, width = self.dtype_policy, input_shape[-1]
         self.dense1 = keras.layers.Dense(self.mlp_dim, dtype=policy, name="dense1")
         self.dense1.build(input_shape)
         self.dense2 = keras.layers.Dense(width, dtype=policy, name="dense2")
         self.dense2.build((*input_shape[:-1], self.mlp_dim))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = ACTIVATIONS[self.activation](self.dense1(inputs))
         x = self.dropout1(x, training=training)
         return self.dropout2(self.dense2(x), training=training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "mlp_dim": self.mlp_dim,
