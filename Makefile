@@ -4,10 +4,11 @@ BIN := .venv/bin
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all peers lint format clean
+.PHONY: help demo test coverage test-all peers lint format clean
 help:
 	@echo "make demo      train on real digits, export, compare (2 minutes)"
 	@echo "make test      the tests"
+	@echo "make coverage  the tests, and what of the code they run"
 	@echo "make test-all  the tests, slow ones included"
 	@echo "make peers     the libraries whose weights are read, for the tests to compare with"
 	@echo "make lint      ruff and pyright"
@@ -20,8 +21,18 @@ demo: .venv/export
 # one core idle beside the longest file, which has few.
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# The files that the tests run in part, the least covered first. What other processes run,
+# such as those on other backends, is not counted. `make test` prints it where it costs
+# little, which takes `sys.monitoring` of Python 3.12.
+COVERAGE := --cov=vit_keras --cov=export --cov-report=term:skip-covered
+CORE = $(shell $(BIN)/python -c \
+	'import sys; print("sysmon" if sys.version_info >= (3, 12) else "")')
+
 test: .venv/dev .venv/mediapipe/installed
-	$(PYTEST) -m "not slow"
+	$(if $(CORE),COVERAGE_CORE=$(CORE)) $(PYTEST) $(if $(CORE),$(COVERAGE)) -m "not slow"
+
+coverage: .venv/dev .venv/mediapipe/installed
+	$(PYTEST) $(COVERAGE) -m "not slow"
 
 test-all: .venv/dev .venv/mediapipe/installed
 	$(PYTEST)

@@ -13,6 +13,7 @@ from .evaluation.comparison import compare as compare
 from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
 from .flatbuffer.metadata import read_metadata as read_metadata
+from .graph.to_vit import to_vit as to_vit
 from .quantization.aware import open_quantized as open_quantized
 from .quantization.aware import quantize_aware as quantize_aware
 from .schemes import SCHEMES as SCHEMES

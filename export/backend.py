@@ -8,7 +8,6 @@ result or an error, which is raised here with the same type.
 import contextlib
 import importlib.util
 import json
-import logging
 import os
 import pathlib
 import pkgutil
@@ -175,18 +174,6 @@ def main(path):
             answer(result=function(**request["arguments"]))
         except Exception as error:
             answer(**_described(error))
-
-
-def quietly(function, *args, **kwargs):
-    """Call a function of TensorFlow without its prints and log messages."""
-    root = logging.getLogger("tensorflow")
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(None):
-            return function(*args, **kwargs)
-    finally:
-        root.setLevel(level)
 
 
 @contextlib.contextmanager

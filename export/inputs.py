@@ -131,14 +131,13 @@ class UserInputs:
             FileNotFoundError: there is no such file.
             ValueError: it cannot be exported, or `preprocessing` does not fit it.
         """
-        from vit_keras.model_file import open_model
-
         from .graph.model_input import read_model_input
         from .graph.source_model import as_functional
+        from .graph.tflite_source import open_source
 
         original: Any = self.model
         if isinstance(original, str | os.PathLike):
-            original = open_model(original, self.custom_objects)
+            original = open_source(original, self.custom_objects)
         model = as_functional(original, self.input_shape, self.output)
         return model, read_model_input(model, self.preprocessing, original)
 

@@ -47,6 +47,8 @@ class ExportPlan:
         input_dtype: of the file; None: `pixel_dtype` or float32, see `for_input`.
         pixel_dtype: default input dtype of a file that takes raw pixels.
         output_dtype: of the file.
+        float_tail: whether a calibrated file may end in a float addition instead, where
+            its outputs are far from zero (`quantization/output_offset.py`).
         recipe: of litert-quantizer, for quantised weights with float activations.
         calibrated: whether activations are quantised with static ranges.
         calibration_method: how ranges are computed from the calibration values.
@@ -72,6 +74,7 @@ class ExportPlan:
     input_dtype: str | None
     pixel_dtype: str
     output_dtype: str
+    float_tail: bool
     recipe: str | None
     calibrated: bool
     calibration_method: str
@@ -91,6 +94,13 @@ class ExportPlan:
     def mixed(self) -> bool:
         """Whether layers may fall back to a higher precision."""
         return self.min_sqnr is not None or self.accuracy_drop is not None
+
+    @property
+    def floats_on_purpose(self) -> bool:
+        """Whether operators of a calibrated file are in float because the plan wants
+        them so."""
+        falls_back = self.mixed and self.fallback == "float32"
+        return self.linear_only or falls_back
 
     def for_input(self, pixels: bool) -> "ExportPlan":
         """Return the plan with its input dtype decided.

@@ -1,7 +1,8 @@
-"""Progress reporting: the stages of long operations."""
+"""What an export shows while it works: its stages, and nothing of TensorFlow's."""
 
 import contextlib
 import contextvars
+import logging
 from collections.abc import Callable
 
 _listener: contextvars.ContextVar[Callable[[str], None] | None] = (
@@ -24,3 +25,15 @@ def report_stages_to(listener: Callable[[str], None]):
         yield
     finally:
         _listener.reset(token)
+
+
+def quietly(function, *args, **kwargs):
+    """Call a function of TensorFlow without its prints and log messages."""
+    root = logging.getLogger("tensorflow")
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):
+            return function(*args, **kwargs)
+    finally:
+        root.setLevel(level)

@@ -72,6 +72,9 @@ def resolve(
         input_dtype=input_dtype,
         pixel_dtype=inputs[0],
         output_dtype=output_dtype or outputs[0],
+        float_tail=output_dtype in (None, "float32")
+        and "float32" in outputs
+        and not (device.integer_only or trained or dynamic),
         recipe=row.recipe,
         calibrated=row.needs_calibration,
         calibration_method=calibration_method,

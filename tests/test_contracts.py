@@ -66,6 +66,7 @@ RANKS = {
 }
 LANDING = 12  # files at the top of `export`; a subject of its own gets a folder
 MOST_LINES = 300
+MOST_LINES_OF_TESTS = 500
 
 # The one file that may know Keras 2.
 KERAS_2 = "export/compression/keras2/layers.py"
@@ -297,6 +298,14 @@ def test_few_files_on_the_landing_and_none_too_long():
     for name in FILES:
         lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
         assert lines <= MOST_LINES, f"{name}: {lines} lines"
+
+
+def test_no_test_file_is_too_long():
+    paths = list((ROOT / "tests").rglob("*.py"))
+    assert pathlib.Path(__file__) in paths
+    for path in paths:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES_OF_TESTS, f"{path}: {lines} lines"
 
 
 # The same thing on both sides of a protocol, told apart by their modules.

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-# How the lines of the demo begin: its steps, its table, and what to try next.
+# How the lines of the demo begin: its steps, its table, and what to try next. A slow
+# machine also says how far training is.
 OURS = re.compile(
     r"\d+ (real )?images|training|epoch|exporting|skipped|\s+held out\s*$|[┏┃┡│└]"
-    r"|Try next|  \S*vit-|\S+ was not written|$"
+    r"|step \d+ of|Try next|  \S*vit-|\S+ was not written|$"
 )
 
 

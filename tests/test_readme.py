@@ -1,11 +1,14 @@
 """The README's words are true: its code runs, its commands exist, its map is right."""
 
+import dataclasses
 import importlib
 import pathlib
 import re
 import tomllib
 
 import pytest
+
+from vit_keras import PRESETS
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,12 +25,16 @@ def test_first_lines_are_the_two_commands():
 
 
 def test_python_blocks_run(tmp_path, monkeypatch):
+    """One after the other; the preset that they name has two of its blocks here."""
+    preset = PRESETS["vit_ti16"]
+    small = dataclasses.replace(preset, config=preset.config.replace(num_layers=2))
+    monkeypatch.setitem(PRESETS, "vit_ti16", small)
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)  # one after the other
+        exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "model.keras").is_file()
     assert (tmp_path / "model.tflite").is_file()
     assert (tmp_path / "vit" / "1" / "saved_model.pb").is_file()

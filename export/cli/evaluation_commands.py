@@ -44,14 +44,13 @@ def verify_command(
     modules: Modules = None,
 ):
     """Compare an artefact with its Keras model on images."""
-    from vit_keras.model_file import open_model
-
     from ..evaluation.tensor_errors import plot_errors
     from ..evaluation.verify import verify
+    from ..graph.tflite_source import open_source
     from ..tflite.layer_errors import verify_layers
 
     with show_stages("comparing"):
-        loaded = open_model(model, read_modules(modules))
+        loaded = open_source(model, read_modules(modules))
         parity = verify(loaded, artefact, data, output=output_name, limit=limit)
         errors = []
         if layers or plot:

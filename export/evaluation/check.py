@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import os
+import re
 from typing import Any
 
 from ..errors import MissingDependency
@@ -13,10 +14,16 @@ from ..targets import ANY, TARGETS, get_target
 from .interpreter import new_interpreter
 from .tools import CheckResult, UnsupportedOp, run_checker
 from .tools.tf_serving import check_saved_model
+from .verify import read_sidecar
 
 SERVING = "tf-serving"  # the target of SavedModel directories
 # Operators with state, outside the stateless builtin set: a file must not have them.
 STATEFUL = ("READ_VARIABLE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CALL_ONCE")
+
+MADE_SO = (
+    "the file was exported for it already: compute it with other operators in the "
+    "model, or export for target='cpu', which has it in float"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +72,11 @@ class CheckReport:
 
 
 def check(
-    path: str | os.PathLike[str], target: str = "npu", runtime: str | None = None
+    path: str | os.PathLike[str],
+    target: str = "npu",
+    runtime: str | None = None,
+    *,
+    made: dict[str, Any] | None = None,
 ) -> CheckReport:
     """Check a file for a target, with its real compiler or runtime if there is one.
 
@@ -75,6 +86,8 @@ def check(
         path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
         target: a name in `TARGETS`.
         runtime: oldest TensorFlow Lite release that must open the file, as "2.14".
+        made: how the file was made, the `plan` of its report; None reads the one in
+            the JSON beside it.
 
     Raises:
         ValueError: the target is unknown, or the path is no TFLite file.
@@ -98,7 +111,8 @@ def check(
     result = CheckResult("LiteRT")
     if not problems:  # tools may crash on unsupported files
         result = run_checker(path, found, target)
-    unsupported = (*problems, *result.unsupported)
+    made = read_sidecar(path).get("plan") if made is None else made
+    unsupported = tuple(_other_fix(op, made) for op in (*problems, *result.unsupported))
     return CheckReport(
         target, result.tool, dict(counts), unsupported, result.facts, first
     )
@@ -121,6 +135,23 @@ def check_all(
         except MissingDependency as error:
             reports[name] = error
     return reports
+
+
+def _other_fix(problem: UnsupportedOp, made) -> UnsupportedOp:
+    """A problem whose fix is not the very call that made the file.
+
+    Arguments:
+        problem: perhaps with a fix that names options, as "target='npu'".
+        made: the plan of the file, or None.
+    """
+    options = dict(re.findall(r"(\w+)='(\w+)'", problem.fix))
+    if not options or made is None:
+        return problem
+    if "scheme" in options and TARGETS[made["target"]].int8_operators is None:
+        options.pop("target", None)  # all targets but these quantise the same operators
+    if any(made[name] != value for name, value in options.items()):
+        return problem
+    return dataclasses.replace(problem, fix=MADE_SO)
 
 
 def _not_builtin(counts):

@@ -5,29 +5,36 @@ import numpy as np
 from .objects import pack, unpack
 from .op_versions import needed
 
-# LiteRT computes these in int8, but litert-quantizer does not know them. During
-# quantisation each is renamed to an alias with the same rules: EXP is a table between
-# any two scales, and a maximum has the scale of its input.
-OP_ALIASES = {"EXP": "HARD_SWISH", "REDUCE_MAX": "REDUCE_MIN"}
+# LiteRT computes these in int8, but litert-quantizer does not know them. Each goes by
+# the name of another operator while it runs, which is quantised in the same way: a
+# function of one value takes any scale to any scale, and a maximum keeps its scale.
+_FUNCTIONS = ("HARD_SWISH", "RELU", "SQRT", "RSQRT")
+OP_ALIASES = {
+    "EXP": _FUNCTIONS,
+    "LOG": _FUNCTIONS,
+    "ABS": _FUNCTIONS,
+    "LEAKY_RELU": _FUNCTIONS,
+    "MINIMUM": ("MAXIMUM",),
+    "REDUCE_MAX": ("REDUCE_MIN",),
+}
 
 
 def aliases_in(content) -> dict[str, str]:
-    """Return the rows of `OP_ALIASES` whose operators a file has.
+    """For the operators in `OP_ALIASES` that a file has, the first free name.
 
-    Raises:
-        ValueError: it has an operator and its alias, which could not be told apart.
+    The file has none of these names, which could not be told apart afterwards. An
+    operator for which none is left stays in float.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
-    present = {names[code.builtinCode] for code in unpack(content).operatorCodes}
-    found = {name: alias for name, alias in OP_ALIASES.items() if name in present}
-    for name, alias in found.items():
-        if alias in present:
-            raise ValueError(
-                f"a model with both {name} and {alias} cannot be quantised "
-                "(a limitation of litert-quantizer)"
-            )
+    taken = {names[code.builtinCode] for code in unpack(content).operatorCodes}
+    found = {}
+    for name, aliases in OP_ALIASES.items():
+        free = [alias for alias in aliases if alias not in taken]
+        if name in taken and free:
+            found[name] = free[0]
+            taken.add(free[0])
     return found
 
 

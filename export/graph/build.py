@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from vit_keras.layers import Patches
-
 from ..targets import GraphOptions
-from .find_vit import divide_at_vit
+from .found_vit import Unrecognised, as_it_is, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
-from .model_input import own_normalisation
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
-from .source_model import in_float32
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
-from .vit_weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +52,9 @@ def inference_graph(
 ) -> Graph:
     """Build the inference graph of a model.
 
-    The Vision Transformer in it is rewritten (`rewrites.py`); the layers around it, and
-    a model without a ViT of this package, are kept unchanged.
+    The Vision Transformer in it, known by its layers or recognised in the traced graph,
+    is rewritten (`rewrites.py`); what is around it, and a model without a plain ViT,
+    are kept unchanged.
 
     Arguments:
         model: what `as_functional` returns.
@@ -68,59 +64,52 @@ def inference_graph(
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
     """
-    parts = divide_at_vit(model)
-    if parts is None:
-        note = "no ViT of this package was found: the graph is converted as it is"
-        return Graph(as_it_is(model, preprocessing), notes=(note,))
-    parts, normalisation = _take_in(parts, own_normalisation(model), preprocessing)
-    try:
-        weights = read_weights(parts.vit, normalisation)
-    except ValueError as error:
-        return Graph(as_it_is(model, preprocessing), notes=(str(error),))
+    as_trained, notes = as_it_is(model, preprocessing), []
+    sources = (vit_by_layers, vit_by_graph) if integers else (vit_by_layers,)
+    chosen = np.asarray(images[:MEASURED_ON], "float32")
+    for find in sources:
+        try:
+            found = find(model, preprocessing)
+            graph = _rewritten(found, chosen, options, integers)
+            _check_equal(as_trained, graph, chosen, options)
+            return graph
+        except Unrecognised as error:
+            notes.append(str(error))
+    return Graph(as_trained, notes=(f"converted as it is: {notes[-1]}",))
+
+
+def _rewritten(found, images, options, integers) -> Graph:
+    """The graph with an `InferenceViT` of rewritten weights in the ViT's place."""
+    weights = found.weights
     undo, compressed = rewrites_that_break_sparsity(weights)
     if "fold_norms" in undo:
         keep_gammas(weights)
     undo += () if integers else FOR_INTEGERS
     allowed = {name: r for name, r in REWRITES.items() if name not in undo}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
-    layer = InferenceViT(weights, options, keep=integers, name=parts.vit.name)
-    function = parts.around(layer)
-    if normalisation is None:
-        function = normalised(function, preprocessing)
-    chosen = np.asarray(images[:MEASURED_ON], "float32")
+    layer = InferenceViT(weights, options, keep=integers, name=found.name)
+    function = found.around(layer)
     if integers:
-        done += _shift(layer, function, chosen)
-    as_trained = as_it_is(model, preprocessing)
-    reference, rewritten = (
-        np.concatenate([np.asarray(f(image[None])) for image in chosen[:4]])
-        for f in (as_trained, function)
-    )
-    tolerance = EQUAL if layer.options.gelu == "builtin" else NEAR
-    if np.abs(reference - rewritten).max() > tolerance * max(np.ptp(reference), 1e-6):
-        note = "the ViT computes something else than its configuration says: its graph"
-        return Graph(as_trained, notes=(f"{note} is converted as it is",))
-    left_out = set(allowed) - set(done) - {"fold_layer_scale"}
+        done += _shift(layer, function, images)
+    left_out = set(allowed) - set(done) - {"fold_layer_scale", "fold_input"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
     notes += (compressed,) if compressed else ()
-    return Graph(function, tuple(done), notes, None if undo else layer)
+    return Graph(function, tuple(done), (*found.notes, *notes), None if undo else layer)
 
 
-def _take_in(parts, own, preprocessing):
-    """The parts of a model without what only normalises pixels, and that as numbers.
-
-    Returns:
-        (parts, (scale, offset) of the ViT's input, or None where it stays outside).
-    """
-    if own.resizes or not isinstance(own.reader, Patches):
-        return parts, None
-    scale, offset = own.scale, own.offset
-    if preprocessing is not None:
-        first, added = preprocessing.scale_and_offset()
-        scale, offset = first * scale, added * scale + offset
-    parts = dataclasses.replace(parts, front=None)
-    if own.is_identity and preprocessing is None:
-        return parts, None
-    return parts, (scale, offset)
+def _check_equal(as_trained, graph, images, options):
+    """Refuse a rewritten graph that does not compute what the model computes."""
+    reference, rewritten = (
+        np.concatenate([np.asarray(f(image[None])) for image in images[:4]])
+        for f in (as_trained, graph.function)
+    )
+    exact = options is None or options.gelu == "builtin"
+    error = np.abs(reference - rewritten).max() / max(np.ptp(reference), 1e-6)
+    if not error <= (EQUAL if exact else NEAR):
+        raise Unrecognised(
+            "the ViT computes something else than its configuration says: "
+            f"{error:.1e} of the output's range"
+        )
 
 
 def _shift(layer, function, images):
@@ -139,17 +128,3 @@ def _shift(layer, function, images):
     done = [n for n, shift in SHIFTS.items() if shift(layer.source_weights, means[n])]
     layer.update()
     return done
-
-
-def normalised(function, preprocessing):
-    """Prepend normalisation to a function of normalised images."""
-    if preprocessing is None:
-        return function
-    scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())
-    return lambda images: function(images * scale + offset)
-
-
-def as_it_is(model, preprocessing):
-    """A function from float32 pixels (N, H, W, C) to a model's output, in float32 and
-    without rewrites."""
-    return normalised(in_float32(model), preprocessing)

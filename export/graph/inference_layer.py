@@ -4,12 +4,9 @@ import keras
 from keras import ops
 
 from ..targets import GraphOptions
+from .activations import PROBABILITIES, SIGNED, activate
 from .vit_weights import Attention, Linear, Norm, Weights
 from .weight_tree import map_arrays
-
-# Fixed output ranges of softmax and tanh in int8 kernels.
-PROBABILITIES = (0.0, 255 / 256)
-SIGNED = (-1.0, 127 / 128)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
@@ -153,6 +150,8 @@ class InferenceViT(keras.layers.Layer):
         normed = self.norm(x, block.norm2)
         with keras.name_scope("mlp"):
             y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+            if block.out_activation is not None:
+                y = activate(block.out_activation, y, a, self.options.gelu)
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
     def _attention(self, query, source, attention: Attention):
@@ -208,17 +207,9 @@ class InferenceViT(keras.layers.Layer):
         return a(a(ops.matmul(a(shares * root), v)) * root)
 
     def _mlp(self, x, dense1, dense2, activation):
-        hidden = self._gelu(self.linear(x, dense1), activation == "gelu_tanh")
-        return self.linear(hidden, dense2)
-
-    def _gelu(self, x, approximate):
-        a = self.activation
-        if self.options.gelu == "builtin":
-            return a(ops.gelu(x, approximate=approximate))
-        # In another order the converter would fuse this into its GELU operator.
-        inner = a(a(a(x * x) * 0.0356774081) + 0.7978845608)
-        bell = a(ops.tanh(a(x * inner)), SIGNED)
-        return a(a(x * 0.5) * a(bell + 1.0))
+        x = self.linear(x, dense1)
+        x = activate(activation, x, self.activation, self.options.gelu)
+        return self.linear(x, dense2)
 
     def norm(self, x, n: Norm):
         """Apply a layer norm or RMS norm over the last axis."""
@@ -258,7 +249,7 @@ class InferenceViT(keras.layers.Layer):
     def _top(self, x, w):
         config, a = w.config, self.activation
         pooled = w.task == "classify" and config.pooling is not None
-        if not config.fc_norm or not pooled:
+        if w.norm is not None and not (config.fc_norm and pooled):
             x = self.norm(x, w.norm)
         if not pooled:
             return x if w.unrotate is None else self.linear(x, w.unrotate)
@@ -274,7 +265,7 @@ class InferenceViT(keras.layers.Layer):
             x = self._attention(probe, patches, attention)
             x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
             x = ops.reshape(x, (-1, width))
-        if config.fc_norm:
+        if config.fc_norm and w.norm is not None:
             x = self.norm(x, w.norm)
         if w.unrotate is not None:
             x = self.linear(x, w.unrotate)

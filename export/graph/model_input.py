@@ -155,7 +155,7 @@ def own_normalisation(model: Any) -> OwnNormalisation:
         if not all(
             np.allclose(a, b) for a, b in zip(found, (scale, offset), strict=True)
         ):
-            layers.append(type(reader).__name__)
+            layers += _names(reader)
         (scale, offset), tensor, size = found, output, output.shape
     resizes = size[1:3] != model.inputs[0].shape[1:3]
     if isinstance(reader, keras.Model) and hasattr(reader, "operations"):
@@ -164,6 +164,13 @@ def own_normalisation(model: Any) -> OwnNormalisation:
         layers += inner.layers
         resizes, reader = resizes or inner.resizes, inner.reader
     return OwnNormalisation(scale, offset, tuple(layers), resizes, reader)
+
+
+def _names(layer):
+    """The class names of a layer, or of those in a model that change values."""
+    nested = isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
+    inner = own_normalisation(layer).layers if nested else ()
+    return inner or (type(layer).__name__,)
 
 
 def _per_channel(model, tensor):

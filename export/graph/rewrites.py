@@ -31,17 +31,20 @@ def fold_input(weights: Weights) -> bool:
 
 
 def fold_layer_scale(weights: Weights) -> bool:
-    """Fold LayerScale: `(x @ W + b) * s = x @ (W * s) + b * s`."""
+    """Fold LayerScale: `(x @ W + b) * s = x @ (W * s) + b * s`, but for one behind an
+    activation."""
     found = False
     for block in weights.blocks:
+        scale2 = None if block.out_activation else block.scale2
         for scale, writer in (
             (block.scale1, block.attention.out),
-            (block.scale2, block.dense2),
+            (scale2, block.dense2),
         ):
             if scale is not None:
                 writer.kernel, writer.bias = writer.kernel * scale, writer.bias * scale
                 found = True
-        block.scale1 = block.scale2 = None
+        block.scale1 = None
+        block.scale2 = block.scale2 if block.out_activation else None
     return found
 
 
@@ -66,7 +69,8 @@ def fold_norms(weights: Weights) -> bool:
         attention = block.attention
         _fold(block.norm1, [attention.query, attention.key, attention.value])
         _fold(block.norm2, [block.dense1])
-    _fold(weights.norm, readers(weights))
+    if weights.norm is not None:
+        _fold(weights.norm, readers(weights))
     if weights.patch_norms is not None:
         before, after = weights.patch_norms
         _fold(before, [weights.embedding])
@@ -80,7 +84,7 @@ def fold_norms(weights: Weights) -> bool:
 def drop_key_bias(weights: Weights) -> bool:
     """Drop the bias of keys: in `q (k + b)^T = q k^T + q b^T` the last term is the same
     for every key, and the softmax ignores it. Not with a norm on the keys."""
-    if weights.config.qk_norm:
+    if any(a.key_norm is not None for a in attentions(weights)):
         return False
     for attention in attentions(weights):
         attention.key.bias = np.zeros_like(attention.key.bias)
@@ -89,9 +93,11 @@ def drop_key_bias(weights: Weights) -> bool:
 
 def centre_writers(weights: Weights) -> bool:
     """Subtract from every writer of the residual stream its mean over the output: then
-    the stream has zero mean, and each norm is an RMS norm. A norm that writes to the
-    stream cannot be centred without another product."""
-    if weights.patch_norms or weights.pre_norm:
+    the stream has zero mean, and each norm is an RMS norm. A norm or activation that
+    writes to the stream cannot be centred without another product, and a reader without
+    a norm sees the mean."""
+    readable = weights.norm is not None and all(n.centred for n in norms(weights))
+    if not readable or not _written_linearly(weights):
         return False
 
     def centred(array):
@@ -107,7 +113,7 @@ def rotate_stream(weights: Weights) -> bool:
     """Rotate the residual stream by an orthogonal `R`: writers `W @ R`, readers
     `R.T @ W`. An RMS norm without gamma commutes with it, and outliers are spread over
     all channels (QuaRot, arXiv 2404.00456)."""
-    if weights.norm.centred:
+    if weights.centred or weights.norm is None or not _written_linearly(weights):
         return False
     rotation = orthogonal(weights.config.hidden_size)
     _write(weights, lambda array: array @ rotation)
@@ -158,7 +164,7 @@ def shift_keys(weights: Weights, means) -> bool:
     Arguments:
         means: (H*d,) of each block, measured on images.
     """
-    if weights.config.qk_norm:
+    if any(a.key_norm is not None for a in attentions(weights)):
         return False
     for block, mean in zip(weights.blocks, means, strict=True):
         block.attention.key.bias = block.attention.key.bias - mean
@@ -190,7 +196,7 @@ def attentions(weights: Weights) -> list[Attention]:
 def norms(weights: Weights) -> list[Norm]:
     """Return the norms that read the residual stream."""
     inner = [norm for b in weights.blocks for norm in (b.norm1, b.norm2)]
-    return [*inner, weights.norm]
+    return inner if weights.norm is None else [*inner, weights.norm]
 
 
 def readers(weights: Weights) -> list[Linear]:
@@ -243,6 +249,13 @@ def _fold(norm: Norm, linears):
         linear.bias = linear.bias + norm.beta @ linear.kernel
         linear.kernel = norm.gamma[:, None] * linear.kernel
     norm.gamma = norm.beta = None
+
+
+def _written_linearly(weights):
+    """Whether only linear layers write to the stream."""
+    if weights.patch_norms or weights.pre_norm:
+        return False
+    return not any(block.out_activation for block in weights.blocks)
 
 
 def _write(weights, change):

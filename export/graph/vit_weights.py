@@ -98,7 +98,10 @@ class Attention:
 
 @dataclasses.dataclass
 class Block:
-    """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded."""
+    """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded.
+
+    `activation` and, of what the MLP gives, `out_activation` are of `ACTIVATIONS`.
+    """
 
     norm1: Norm
     attention: Attention
@@ -108,6 +111,7 @@ class Block:
     dense2: Linear
     scale2: np.ndarray | None
     activation: str
+    out_activation: str | None = None
 
     @classmethod
     def of(cls, layer) -> "Block":
@@ -135,7 +139,8 @@ class Weights:
         positions: (P, D).
         pre_norm: norm before the first block, or None.
         blocks: the encoder blocks.
-        norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector.
+        norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector; None for
+            features without.
         pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
             activation), or None.
         unrotate: (D, D) and (D,) after the last norm, which undo the rotation of the
@@ -154,11 +159,17 @@ class Weights:
     positions: np.ndarray
     pre_norm: Norm | None
     blocks: list[Block]
-    norm: Norm
+    norm: Norm | None
     pool: Any
     unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
+
+    @property
+    def centred(self) -> bool:
+        """Whether any norm that reads the residual stream subtracts its mean."""
+        inner = [norm for b in self.blocks for norm in (b.norm1, b.norm2)]
+        return any(n is not None and n.centred for n in (*inner, self.norm))
 
 
 def read_weights(model, normalisation=None) -> Weights:

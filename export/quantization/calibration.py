@@ -11,6 +11,7 @@ from ..evaluation.interpreter import (
     short_name,
 )
 from .clipping import RANGES, Histogram
+from .masks import Masks
 
 # Operators that only move or reshape values. Their inputs and outputs must share one
 # scale, or the quantiser inserts conversions.
@@ -41,10 +42,11 @@ def measure_ranges(
     preserving, entry, tensors = open_preserving(path)
     groups = same_scale_groups(preserving, tensors)
     computed = {index for op in operators_of(preserving) for index in op["outputs"]}
-    batch = int(entry["shape"][0])
+    masks, batch = Masks(preserving), int(entry["shape"][0])
     seen = {index: Histogram(counted=method != "min_max") for index in tensors}
     for index in set(tensors) - computed - {entry["index"]}:  # weights
-        _add(seen[index], preserving.get_tensor(index), tensors[index]["name"])
+        values = masks.visible(index, preserving.get_tensor(index))
+        _add(seen[index], values, tensors[index]["name"])
     del preserving
     activations = [index for index in tensors if index in computed]
     interpreter = open_with_outputs(path, activations)
@@ -54,7 +56,8 @@ def measure_ranges(
         interpreter.set_tensor(entry["index"], chunk)
         interpreter.invoke()
         for index in (entry["index"], *activations):
-            _add(seen[index], interpreter.get_tensor(index), tensors[index]["name"])
+            values = masks.visible(index, interpreter.get_tensor(index))
+            _add(seen[index], values, tensors[index]["name"])
     ranges = {
         index: RANGES[method](histogram)
         for index, histogram in seen.items()
@@ -69,6 +72,7 @@ def measure_ranges(
         if measured:
             lows, highs = zip(*(ranges[index] for index in measured), strict=True)
             ranges |= dict.fromkeys(measured, (min(lows), max(highs)))
+    ranges = masks.limit(ranges)
     return {tensors[index]["name"]: limits for index, limits in ranges.items()}
 
 

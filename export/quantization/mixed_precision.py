@@ -15,6 +15,7 @@ import numpy as np
 from ..evaluation.interpreter import open_preserving, operators_of, short_name
 from ..evaluation.runners import load
 from ..evaluation.verify import measure_parity
+from ..flatbuffer.op_versions import VERSIONS
 from ..flatbuffer.quantizer_fixes import OP_ALIASES
 from ..plan import OpOverride
 from ..progress import stage
@@ -110,7 +111,8 @@ def find_parts(path, precision: str, operators=None) -> list[Part]:
         fixed = output in last or inputs & set(op["inputs"])
         unable = operators is not None and kind not in operators
         if precision == "int16":
-            unable = unable or kind in OP_ALIASES
+            known = "INT16" in VERSIONS.get(kind, ())
+            unable = unable or not known or kind in OP_ALIASES
         if fixed or unable or output not in tensors:
             continue
         name = tensors[output]["name"]

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import missing
 from ..evaluation.interpreter import new_interpreter, open_preserving, operators_of
+from ..flatbuffer.float_fixes import clip_masks
 from ..flatbuffer.io_dtypes import set_io_dtypes
 from ..flatbuffer.quantizer_fixes import (
     aliases_in,
@@ -139,6 +140,7 @@ def quantize_static(
     """
     new_quantizer, recipe, _, _ = _library()
     overrides, content = list(overrides), pathlib.Path(path).read_bytes()
+    content = clip_masks(content, ranges)
     aliases = aliases_in(content)
     aliased = replace_operators(content, aliases)
     with _quiet():
@@ -150,7 +152,7 @@ def quantize_static(
         statistics = quantizer.calibrate({signature: [{entry: grey}]})
         ranges = _with_symmetric(path, ranges, overrides)
         for name, values in statistics.items():
-            if "min" in values:
+            if "min" in values and name in ranges:  # else truth values
                 low, high = ranges[name]
                 values["min"] = np.full_like(values["min"], low)
                 values["max"] = np.full_like(values["max"], high)

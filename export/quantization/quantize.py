@@ -1,16 +1,19 @@
 """Quantisation of a converted float file by its plan."""
 
+import dataclasses
+
 from ..plan import ExportPlan
 from ..progress import stage
 from .accuracy_budget import Budget, fit_budget
 from .mixed_precision import MixedPrecision
+from .output_offset import keep_offset
 from .post_training import quantize_static, quantize_weights
 from .strategies import Strategy
 
 
 def quantize(
     path, plan: ExportPlan, strategy: Strategy, budget: Budget | None = None
-) -> MixedPrecision | None:
+) -> tuple[MixedPrecision | None, tuple[str, ...]]:
     """Quantise a float file in place, as far as its plan demands.
 
     Arguments:
@@ -20,7 +23,7 @@ def quantize(
         budget: for mixed precision, or None.
 
     Returns:
-        The parts that fell back, or None without a budget.
+        The parts that fell back, or None without a budget; and notes for the report.
 
     Raises:
         ParityError: no mixed precision meets the budget.
@@ -29,12 +32,16 @@ def quantize(
         stage("quantising the weights")
         path.write_bytes(quantize_weights(path, plan.recipe))
     if not plan.calibrated:
-        return None
+        return None, ()
     stage("measuring ranges")
     ranges, overrides = strategy.ranges(path), strategy.overrides(path)
+    split = keep_offset(path, ranges, plan)
+    ranges, overrides = split.ranges, [*overrides, *split.overrides]
+    output_dtype = split.output_dtype or plan.output_dtype
+    plan = dataclasses.replace(plan, output_dtype=output_dtype)
     if budget is not None:
-        return fit_budget(path, ranges, overrides, plan, budget)
+        return fit_budget(path, ranges, overrides, plan, budget), split.notes
     stage("quantising")
     dtypes = plan.input_dtype, plan.output_dtype
     path.write_bytes(quantize_static(path, ranges, *dtypes, overrides))
-    return None
+    return None, split.notes

@@ -1,7 +1,8 @@
 """The network of a SavedModel: one function of pixels for all signatures."""
 
-from ..graph.build import inference_graph, normalised
+from ..graph.build import inference_graph
 from ..graph.find_vit import find_vit
+from ..graph.found_vit import normalised
 from ..graph.source_model import float32_policies
 from ..targets import GraphOptions
 

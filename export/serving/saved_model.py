@@ -12,7 +12,7 @@ from ..evaluation import runners
 from ..evaluation.verify import measure_parity, predict
 from ..graph import memory
 from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
-from ..progress import stage
+from ..progress import quietly, stage
 from ..report import ExportReport, publish, read_report, workspace
 from ..schemes import get_scheme
 from .decode import Decoder
@@ -141,7 +141,7 @@ def write_saved_model(
         server, rewrites, notes = _server(inputs, names, top_k, exif)
         stage(f"writing {', '.join(names)}")
         try:
-            backend.quietly(server.write, work, names)
+            quietly(server.write, work, names)
         except tf.errors.OpError as error:  # the disk is full or not writable
             raise OSError(f"'{path.parent}' cannot be written: {error}") from error
         if warmup:

@@ -1,13 +1,11 @@
 """Conversion of a traced function to a float `.tflite` file."""
 
 import pathlib
-import re
-import tempfile
 
-from ..backend import quietly
 from ..errors import UnsupportedOperators
 from ..evaluation.check import STATEFUL
 from ..flatbuffer.operators import read_operators
+from ..graph.float_file import float_file
 from ..plan import ExportPlan
 
 MAX_BYTES = 2**31  # flatbuffer offsets are signed 32-bit
@@ -42,35 +40,10 @@ def convert(function, model, path, plan: ExportPlan):
     Raises:
         UnsupportedOperators: some operators are not builtin, or keep state.
     """
-    import keras
-    import tensorflow as tf
-
-    def serve(images):
-        return {"output": function(tf.cast(images, "float32"))}
-
     # A quantised input is exactly uint8 only if the float graph starts in float.
-    dtype = "float32" if plan.calibrated else plan.input_dtype
+    dtype = "float32" if plan.calibrated else str(plan.input_dtype)
     shape = (plan.batch, *model.input_shape[1:])
-    spec = tf.TensorSpec(shape, tf.as_dtype(dtype), name="images")
-    # An unknown batch would leave shape arithmetic in the file that delegates refuse.
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", serve, input_signature=[spec])
-    with tempfile.TemporaryDirectory() as folder:
-        quietly(archive.write_out, folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if plan.float_weights == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        try:
-            content = quietly(converter.convert)
-        except Exception as error:  # ConverterError is private, a bare Exception
-            unsupported = set(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
-            if not unsupported:
-                raise
-            raise UnsupportedOperators(
-                "the model needs operators that are not builtin in TFLite: "
-                f"{', '.join(sorted(unsupported))}"
-            ) from error
+    content = float_file(function, shape, dtype, plan.float_weights == "float16")
     pathlib.Path(path).write_bytes(content)
     stateful = {op.name for op in read_operators(path)} & set(STATEFUL)
     if stateful:

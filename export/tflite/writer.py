@@ -12,7 +12,9 @@ from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
+from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.verify import Parity, measure_parity, predict
+from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..progress import stage
@@ -24,6 +26,7 @@ from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
+from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
     import keras
@@ -164,12 +167,19 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         graph = strategy.graph()
         stage("converting")
         convert(graph.function, inputs.model, work, plan)
+        if plan.calibrated:
+            make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
-        mixed = quantize(work, plan, strategy, budget)
+        mixed, range_notes = quantize(work, plan, strategy, budget)
         file_metadata.embed(work, inputs)
-        checked, unproven = _check(work, plan)
+        checked, check_notes = _check(work, plan)
         parity, input_output = _prove(work, float_file, path, plan, inputs)
-        notes = (*graph.notes, *unproven, *((str(mixed),) if mixed else ()))
+        notes = (
+            *graph.notes,
+            *range_notes,
+            *check_notes,
+            *((str(mixed),) if mixed else ()),
+        )
         report = ExportReport(
             path=str(path),
             format="tflite",
@@ -196,16 +206,18 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     """Check the file with the target's tool.
 
     Returns:
-        The tool's report, and a note that the check is missing if the tool is not
-        installed.
+        The tool's report, and notes: operators of an int8 file that stay in float, and
+        a check that is missing where the tool is not installed.
     """
     stage(f"checking for target {plan.target}")
-    notes = ()
+    notes, made = (), plan.to_dict()
+    if plan.calibrated and not plan.floats_on_purpose:
+        notes = float_note(read_operators(path))
     try:
-        report = check(path, plan.target)
+        report = check(path, plan.target, made=made)
     except MissingDependency as error:
-        notes = (f"not proven for target {plan.target!r}: {error}",)
-        report = check(path, ANY)
+        notes = (*notes, f"not proven for target {plan.target!r}: {error}")
+        report = check(path, ANY, made=made)
     if not report.passed:
         raise UnsupportedOperators(f"the target does not support the file: {report}")
     return report, notes

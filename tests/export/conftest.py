@@ -1,8 +1,11 @@
-"""One small model and real images for all export tests."""
+"""One small model, real images and the files made of them, for all export tests."""
+
+import functools
 
 import numpy as np
 import pytest
 
+import export
 import vit_keras
 from tests.models import exported
 
@@ -21,3 +24,22 @@ def pixels():
     preprocessing = vit_keras.Preprocessing()
     ready, _ = data.prepare(digits.take(np.arange(48)), (32, 32), preprocessing)
     return ready.images
+
+
+@pytest.fixture(scope="session")
+def tflite_of(model, pixels, tmp_path_factory):
+    """A function of scheme and options: the model's `.tflite` file and its report.
+
+    Calibrated on all images, and written once for all tests that ask for the same:
+    a test that changes a file makes a copy.
+    """
+
+    @functools.cache
+    def written(scheme, **options):
+        path = tmp_path_factory.mktemp(scheme) / "m.tflite"
+        report = export.to_tflite(
+            model, path, scheme=scheme, calibration=pixels, **options
+        )
+        return path, report
+
+    return lambda scheme="float32", **options: written(scheme, **options)

@@ -99,10 +99,8 @@ def test_constants_and_zeros_have_a_range():
 
 
 @pytest.fixture(scope="module")
-def float_file(model, pixels, tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "m.tflite"
-    export.to_tflite(model, path, input_dtype="float32", calibration=pixels)
-    return path
+def float_file(tflite_of):
+    return tflite_of("float32", input_dtype="float32")[0]
 
 
 @pytest.mark.parametrize("method", clipping.RANGES)
@@ -143,21 +141,20 @@ def test_ranges_are_those_of_every_tensor_without_a_delegate(float_file, pixels)
             assert close, (name, found[name], expected)
 
 
-def test_method_and_data_set_reach_the_file(model, pixels, tmp_path):
+def test_method_and_data_set_reach_the_file(model, pixels, tflite_of, tmp_path):
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices(pixels).batch(7)
-    plain, other = (
-        export.to_tflite(
-            *(model, tmp_path / f"{method}.tflite"),
-            **{"scheme": "int8", "calibration": source, "calibration_method": method},
-        )
-        for source, method in ((pixels, "min_max"), (dataset, "mse"))
+    path, plain = tflite_of("int8")
+    other = export.to_tflite(
+        *(model, tmp_path / "m.tflite"),
+        scheme="int8",
+        calibration=tf.data.Dataset.from_tensor_slices(pixels).batch(7),
+        calibration_method="mse",
     )
     assert plain.calibration["sha256"] == other.calibration["sha256"]
     assert plain.calibration["method"] == "min_max"
     assert other.calibration["method"] == "mse"
-    assert _scales(tmp_path / "min_max.tflite") != _scales(tmp_path / "mse.tflite")
+    assert _scales(path) != _scales(tmp_path / "m.tflite")
 
 
 def _scales(path):

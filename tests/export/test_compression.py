@@ -259,8 +259,8 @@ def test_few_values_reach_the_file_and_it_opens(scheme, clustered, pixels, tmp_p
     assert sum(few) == 6
 
 
-def test_a_dense_model_is_rewritten_in_full(model, pixels, tmp_path):
-    report = export.to_tflite(model, tmp_path / "m.tflite")
+def test_a_dense_model_is_rewritten_in_full(tflite_of):
+    _, report = tflite_of()
     assert {"rotate_heads", "centre_writers"} <= set(report.rewrites)
     assert not any("left out to keep" in note for note in report.notes)
 

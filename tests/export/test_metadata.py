@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as litert
 import export
 from export.flatbuffer.metadata_schema import pack_metadata, unpack_table
 from export.flatbuffer.operators import read_operators
+from tests.program import run
 
 HERE = pathlib.Path(__file__).parent
 # Written by MediaPipe's own schema: `in_mediapipe.py golden`.
@@ -214,8 +215,7 @@ def test_bad_files(file, tmp_path):
 
 
 def test_describe(file):
-    command = [sys.executable, "-m", "export", "describe", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1])
+    done = run("vit-export", "describe", file)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == export.read_metadata(file)
 

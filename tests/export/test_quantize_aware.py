@@ -17,14 +17,23 @@ if keras.backend.backend() != "tensorflow":
 CONFIGURATIONS = {
     "class token": {},
     "mean of patches, fixed positions": {"pooling": "gap", "positions": "sincos2d"},
-    "fixed positions of a token": {"positions": "sincos2d"},
-    "distillation token": {"distillation_token": True},
-    "registers": {"num_register_tokens": 2, "position_prefix": False},
-    "layer scale, tanh head": {"layer_scale_init_value": 0.5, "representation_size": 8},
-    "norms of queries and keys": {"qk_norm": True},
+    "fixed positions of a token, layer scale, tanh head": {
+        "positions": "sincos2d",
+        "layer_scale_init_value": 0.5,
+        "representation_size": 8,
+    },
+    "distillation token, norms of queries and keys": {
+        "distillation_token": True,
+        "qk_norm": True,
+    },
+    "registers, norm before": {
+        "num_register_tokens": 2,
+        "position_prefix": False,
+        "pre_norm": True,
+        "qkv_bias": False,
+    },
     "attention pooling": {"pooling": "map"},
     "norm after pooling": {"pooling": "gap", "fc_norm": True},
-    "norm before": {"pre_norm": True, "qkv_bias": False},
     "norms of patches": {"patch_norm": True},
 }
 

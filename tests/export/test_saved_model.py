@@ -100,7 +100,7 @@ def test_full_disk_is_an_os_error(model, tmp_path, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     # What calls TensorFlow's writer.
-    monkeypatch.setattr("export.backend.quietly", full)
+    monkeypatch.setattr("export.serving.saved_model.quietly", full)
     with pytest.raises(OSError, match="cannot be written: No space left"):
         export.to_saved_model(model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []

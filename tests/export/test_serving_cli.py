@@ -15,6 +15,7 @@ from PIL import Image
 import export
 from tests.export.pictures import oriented
 from tests.models import EXPORTED, exported
+from tests.program import run
 from vit_keras.preprocessing import fit
 
 if keras.backend.backend() != "tensorflow":
@@ -91,17 +92,9 @@ def test_model_of_jax(folder):
 
 def test_command_line_writes_all(folder):
     out, deploy = folder / "vit" / "2", folder / "deploy"
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "export", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-
     done = run(
-        *("saved-model", folder / "model.keras", out, "--serving-dir", deploy),
+        *("vit-export", "saved-model", folder / "model.keras", out),
+        *("--serving-dir", deploy),
         *("--top-k", "2", "--no-exif", "--labels", folder / "labels.txt"),
         *("--signatures", "predict_bytes", "--signatures", "features"),
     )
@@ -109,7 +102,7 @@ def test_command_line_writes_all(folder):
     check_options(folder, out, BATCHES)
     assert (deploy / "README.md").is_file()
     assert json.loads((folder / "vit" / "2.json").read_text())["labels"] == LABELS
-    done = run("check", out, "--target", "tf-serving")
+    done = run("vit-export", "check", out, "--target", "tf-serving")
     assert done.returncode == 0, done.stderr
 
 

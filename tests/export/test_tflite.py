@@ -45,6 +45,12 @@ def noise(model, number=24, seed=3):
 
 # Random weights have no structure that int4 could keep.
 RANDOM = [name for name in export.SCHEMES if name != "dynamic_int4"]
+# Norms are in floats in the others, as in `test_float_file_is_equal`.
+INTEGERS_FIRST = [
+    pytest.param(name, marks=[] if scheme.needs_calibration else [pytest.mark.slow])
+    for name, scheme in export.SCHEMES.items()
+    if name in RANDOM
+]
 
 
 @pytest.mark.parametrize("scheme", RANDOM)
@@ -59,7 +65,7 @@ def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_p
     assert parity.passed, str(parity)
 
 
-@pytest.mark.parametrize("scheme", RANDOM)
+@pytest.mark.parametrize("scheme", INTEGERS_FIRST)
 def test_all_norms_meet_the_threshold(pixels, scheme, tmp_path):
     model, path = exported(**VARIANTS["norms"]), tmp_path / "m.tflite"
     export.to_tflite(model, path, scheme=scheme, calibration=pixels[:24])
@@ -104,16 +110,8 @@ def test_features_keep_their_tokens(tmp_path):
 
 @pytest.mark.parametrize("entry", ["uint8", "int8", "float32"])
 @pytest.mark.parametrize("exit_", ["int8", "uint8", "float32"])
-def test_int8_ends(model, pixels, entry, exit_, tmp_path):
-    path = tmp_path / "m.tflite"
-    report = export.to_tflite(
-        model,
-        path,
-        scheme="int8",
-        calibration=pixels,
-        input_dtype=entry,
-        output_dtype=exit_,
-    )
+def test_int8_ends(tflite_of, entry, exit_):
+    path, report = tflite_of("int8", input_dtype=entry, output_dtype=exit_)
     runner = export.load(path)
     assert (runner.input_dtype, runner.output_dtype) == (entry, exit_)
     assert report.input == f"{entry} (1, 32, 32, 3)"
@@ -122,16 +120,14 @@ def test_int8_ends(model, pixels, entry, exit_, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic_int8"])
 @pytest.mark.parametrize("entry", ["uint8", "float32"])
-def test_float_ends(model, pixels, scheme, entry, tmp_path):
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, scheme=scheme, input_dtype=entry, calibration=pixels)
+def test_float_ends(tflite_of, scheme, entry):
+    path, _ = tflite_of(scheme, input_dtype=entry)
     assert export.load(path).input_dtype == entry
     assert export.load(path).output_dtype == "float32"
 
 
-def test_uint8_input_of_int8_is_exact(model, pixels, tmp_path):
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, scheme="int8", calibration=pixels)
+def test_uint8_input_of_int8_is_exact(tflite_of):
+    path, _ = tflite_of("int8")
     assert export.load(path)._input["quantization"] == (1.0, 0)
 
 
@@ -297,9 +293,8 @@ def test_int4_that_loses_the_signal_is_refused(pixels, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_attention_in_int16(model, pixels, tmp_path):
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, scheme="int8_attention16", calibration=pixels)
+def test_attention_in_int16(tflite_of):
+    path, _ = tflite_of("int8_attention16")
     for op in read_operators(path):
         kinds = {k for k in (*op.inputs, *op.outputs) if k != "INT32"}
         if op.name in ("SOFTMAX", "BATCH_MATMUL"):
@@ -307,10 +302,9 @@ def test_attention_in_int16(model, pixels, tmp_path):
         assert not any(kind.startswith("FLOAT") for kind in kinds)
 
 
-def test_split_softmax_of_int8(model, pixels, tmp_path):
+def test_split_softmax_of_int8(tflite_of):
     """What stands in for EXP and the maximum is gone again."""
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, scheme="int8", calibration=pixels)
+    path, _ = tflite_of("int8")
     names = {op.name for op in read_operators(path)}
     assert {"EXP", "REDUCE_MAX"} <= names
     assert not names & {"SOFTMAX", "HARD_SWISH", "REDUCE_MIN"}

@@ -1,21 +1,15 @@
-"""TensorFlow, JAX and PyTorch give the same numbers, and pass the same tests."""
+"""TensorFlow, JAX and PyTorch give the same numbers."""
 
-import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
-import keras
 import numpy as np
 import pytest
 
 from tests import reference
 from tests.models import images_for, randomise, tiny, weights_of
+from tests.vit_keras.backends import python, require
 from vit_keras import create_model
 
-ROOT = pathlib.Path(__file__).parents[2]
 BACKENDS = ("tensorflow", "jax", "torch")
 
 # As many options as go together.
@@ -73,38 +67,6 @@ for name, config in configs.items():
 """
 
 
-def require(backend):
-    """JAX is a dependency of the tests; PyTorch, large, is the developer's choice."""
-    found = importlib.util.find_spec(backend) is not None
-    if backend == "torch" and not found:
-        pytest.skip("PyTorch is not installed")
-    assert found, f"the tests need {backend}: install the `dev` dependency group"
-
-
-# Tiny tensors: PyTorch's threads would wait for each other most of the time, and JAX
-# would spend its own on optimising what runs once.
-FAST = {
-    "OMP_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true",
-}
-
-
-def python(backend, *arguments, timeout=900, **variables):
-    """Run this interpreter in the project's root under another backend."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", **variables}
-    environment.pop("PYTEST_ADDOPTS", None)
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Configurations, weights and images on disk, and what the reference makes of it.
@@ -140,41 +102,6 @@ def test_backend_equals_reference(backend, folder):
         expected = np.load(folder / f"{name}_reference.npy")
         assert actual.shape == (3, 5)
         np.testing.assert_allclose(actual, expected, **TOLERANCE)
-
-
-REPEATED = ("corrupt_file", "nan_loss", "full_disk", "no_room", "patience")
-REPEATED += ("overwrite", "best_weights")
-
-
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="started once, by the run under TensorFlow",
-)
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_tests_pass_on(backend):
-    """Every test of this folder that a backend can change the outcome of."""
-    require(backend)
-    here = pathlib.Path(__file__).relative_to(ROOT)
-    # NumPy and Pillow only; or the same code again, in further processes.
-    same = ("config", "preprocessing", "data", "sources", "cli", "weights_cli")
-    left_out = [here, *(here.with_name(f"test_{name}.py") for name in same)]
-    # Of the folders the tests that compute most: from files to outputs, and `fit`.
-    kept = ["test_golden.py", "test_fit.py", "test_optimizers.py"]
-    if backend == "jax":  # what is trained on goes on to the last bit after a kill
-        kept.append("test_resume.py")
-    for folder in ("weights", "training"):
-        files = (ROOT / here.parent / folder).glob("test_*.py")
-        left_out += [path for path in files if path.name not in kept]
-    done = python(
-        backend,
-        *("-m", "pytest", str(here.parent), "-q", "--tb=short"),
-        *("-p", "no:cacheprovider", "-m", "not slow"),
-        *(f"--ignore={path}" for path in left_out),
-        # One training run shows that training works; these are several more.
-        *("-k", " and ".join(f"not {name}" for name in REPEATED)),
-        **FAST,
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
 
 
 def test_import_on_jax_loads_no_other_framework_and_no_exporter():

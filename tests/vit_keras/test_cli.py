@@ -1,8 +1,6 @@
 """`vit-keras` as a user types it: its output and its exit status."""
 
-import contextlib
 import csv
-import io
 import json
 import pathlib
 import subprocess
@@ -12,25 +10,18 @@ import keras
 import pytest
 from typer.testing import CliRunner
 
+from tests import program
 from tests.vit_keras.training.runs import same
 from vit_keras import PRESETS, cli, data
 from vit_keras.training import RECIPES, fit
 
 
 def run(*arguments):
-    """What `vit-keras ARGUMENTS` prints, and its exit status, in this process."""
-    out, errors, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["vit-keras", *map(str, arguments)])
-        patch.setenv("COLUMNS", "160")
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-            try:
-                cli.main()
-            except SystemExit as end:
-                code = end.code or 0
-    return subprocess.CompletedProcess(
-        arguments, code, out.getvalue(), errors.getvalue()
-    )
+    return program.run("vit-keras", *arguments)
+
+
+def failed(done, *words):
+    program.refused(done, "vit-keras", *words)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +43,6 @@ def photo(tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "digit.png"
     Image.fromarray(held_out.images[0]).resize((33, 21)).save(path)
     return path
-
-
-def failed(done, *words):
-    """Exit status 2, and the last line of stderr tells why, without a traceback."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("vit-keras: ")
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in last, last
 
 
 def test_presets():

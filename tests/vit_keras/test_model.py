@@ -165,6 +165,7 @@ def test_a_model_learns_sixteen_images():
         ({"fc_norm": True}, "features"),
         ({"pooling": None, "include_top": False}, "classify"),
     ],
+    ids=[*OPTIONS, "features", "features of the last block", "tokens"],
 )
 def test_save_and_load(options, task, tmp_path):
     """Keras' default safe mode, no custom objects."""

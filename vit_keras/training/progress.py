@@ -49,7 +49,7 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, bar: Progress, steps: int, images: int, done: int = 0):
         super().__init__()
         self.bar, self.steps, self.images, self.done = bar, steps, images, done
-        self.validation, self.said = "", time.monotonic()
+        self.loss, self.validation, self.said = "", "", time.monotonic()
 
     def on_train_begin(self, logs=None):
         total, done = (n * self.steps for n in (self.params["epochs"], self.done))
@@ -60,9 +60,10 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # Threads may arrive in another order than the steps.
         completed = max(self.done * self.steps + batch + 1, self._row().completed)
-        text = f"loss {(logs or {}).get('loss', float('nan')):.3f}{self.validation}"
+        self.loss = f"loss {(logs or {}).get('loss', float('nan')):.3f}"
         if speed := self._row().speed:
-            text += f"  {speed * self.images:,.0f} images/s"
+            self.loss += f"  {speed * self.images:,.0f} images/s"
+        text = self.loss + self.validation
         self.bar.update(self.task, completed=completed, text=text)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -75,7 +76,7 @@ class ProgressBar(keras.callbacks.Callback):
         left = datetime.timedelta(seconds=round(row.time_remaining or 0))
         self.bar.console.print(
             f"step {row.completed:.0f} of {row.total:.0f}, {left} left: "
-            f"{row.fields['text']}{self.validation}"
+            f"{self.loss}{self.validation}"
         )
 
     def _row(self):

@@ -34,3 +34,28 @@ def float_islands(found) -> tuple[UnsupportedOp, ...]:
         UnsupportedOp(operator, count, f"{kinds} is not integer arithmetic", FIX)
         for (operator, kinds), count in counts.items()
     )
+
+
+def float_note(found) -> tuple[str, ...]:
+    """What the user should know of a file that is to compute with integers.
+
+    An offset that is added to the outputs at the end is meant to be in float.
+
+    Returns:
+        One line, or none if it does.
+    """
+    if found[-1].name == "ADD" and found[-1].outputs == ("FLOAT32",):
+        found = found[:-1]
+    counts = collections.Counter()
+    for island in float_islands(found):
+        counts[island.operator] += island.count
+    names = [
+        f"{name} x{count}"
+        for name, count in counts.items()
+        if name not in ("QUANTIZE", "DEQUANTIZE")
+    ]
+    if not names:
+        return ()
+    return (
+        f"stays in float: {', '.join(names)} (litert-quantizer has no integer kernel)",
+    )

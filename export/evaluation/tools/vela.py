@@ -14,10 +14,11 @@ from ...targets import get_target
 from .result import CheckResult, UnsupportedOp
 
 SCARCE_KB = 512  # SRAM of the usual Ethos-U55 device
+CALL = "export with scheme='int8' and target='{}'"
 FIXES = {
-    "NEG": "a layer norm of stock Keras; build the model with vit_keras layers",
-    "QUANTIZE": "a float island ends here; export with scheme='int8'",
-    "DEQUANTIZE": "a float island begins here; export with scheme='int8'",
+    "NEG": f"a layer norm of stock Keras; {CALL}, which has none",
+    "QUANTIZE": f"a float island ends here; {CALL}",
+    "DEQUANTIZE": f"a float island begins here; {CALL}",
 }
 
 
@@ -57,10 +58,10 @@ def check_vela(path, found, name) -> CheckResult:
     }
     if facts["sram_kb"] > SCARCE_KB and name == "ethos_u55":
         facts["hint"] = f"over {SCARCE_KB} KB of SRAM: heads_apart=True needs less"
-    return CheckResult(f"ethos-u-vela {version}", vela_unsupported(text), facts)
+    return CheckResult(f"ethos-u-vela {version}", vela_unsupported(text, name), facts)
 
 
-def vela_unsupported(text) -> tuple[UnsupportedOp, ...]:
+def vela_unsupported(text, name) -> tuple[UnsupportedOp, ...]:
     """Return operators that Vela left to the CPU, with its reasons."""
     counts, reasons = collections.Counter(), {}
     pattern = r"operator: (\w+), ofm[^\n]*\n((?:\s+- [^\n]*\n|\s+Reason[^\n]*\n)*)"
@@ -68,6 +69,9 @@ def vela_unsupported(text) -> tuple[UnsupportedOp, ...]:
         counts[operator] += 1
         reasons.setdefault(operator, " ".join(why.replace("- ", "").split()))
     return tuple(
-        UnsupportedOp(op, count, reasons[op] or "stays on the CPU", FIXES.get(op, ""))
+        UnsupportedOp(
+            *(op, count, reasons[op] or "stays on the CPU"),
+            FIXES.get(op, "").format(name),
+        )
         for op, count in counts.items()
     )

@@ -13,10 +13,10 @@ from ...graph.find_vit import find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.sparsity import rewrites_that_break_sparsity
 from ...graph.vit_weights import Weights, read_weights
+from ...graph.write_weights import build_vit
 from ...resolve import resolve
 from ...targets import get_target
 from .layer import QuantizedViT
-from .to_float import float_model
 from .weight_paths import few_values, kernel_bits, mean_direction
 
 BITS = (8, 4, 3, 2)
@@ -55,7 +55,8 @@ class QuantizedModel(keras.Model):
 
     def to_float(self) -> VisionTransformer:
         """Return a plain `VisionTransformer` with these weights, unquantised."""
-        return float_model(self.quantized)
+        weights = self.quantized.arrays(snapped=False)
+        return build_vit(weights, self.quantized.unfolded(weights.embedding))
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")

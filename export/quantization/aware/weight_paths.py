@@ -42,7 +42,7 @@ def mean_direction(weights: Weights) -> np.ndarray:
     """Return the unit vector (D,) along which the rotated residual stream has its mean;
     zeros if it is not rotated and the norms still subtract the mean."""
     width = weights.config.hidden_size
-    if weights.norm.centred:
+    if weights.centred:
         return np.zeros(width)
     return orthogonal(width).mean(0) * width**0.5
 

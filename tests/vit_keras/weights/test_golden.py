@@ -1,37 +1,20 @@
 """Checkpoints that the real packages wrote, and what those packages computed."""
 
-import json
-import pathlib
-
 import numpy as np
 import pytest
 
 import vit_keras
 from tests.models import run
+from tests.vit_keras.weights.golden_files import CASES, TOLERANCE, file_of, golden
 from vit_keras.weights.describe import describe
 from vit_keras.weights.loader import find
 from vit_keras.weights.recognise import recognise
-
-GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
-CASES = {case["case"]: case for case in json.loads((GOLDEN / "cases.json").read_text())}
-
-# float32 over two blocks and a head; outputs are of order 1
-TOLERANCE = 2e-5
-
-
-def images_of(expected):
-    shape = tuple(expected["images_shape"])
-    return np.random.default_rng(0).standard_normal(shape).astype("float32")
-
-
-def file_of(case):
-    return GOLDEN / case["case"] / case["file"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_recognised_and_described(name):
     case = CASES[name]
-    match = recognise(find(file_of(case)))
+    match = recognise(find(file_of(name)))
     assert match.layout.name == case["layout"]
     assert not match.unused
     assert not match.misfits
@@ -50,11 +33,9 @@ def test_recognised_and_described(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_are_those_of_the_package(name):
-    case = CASES[name]
-    with np.load(GOLDEN / name / "expected.npz") as expected:
-        images, outputs = images_of(expected), expected["outputs"]
+    images, outputs = golden(name)
     # A package that returns tokens is compared by its tokens.
     task = "features" if outputs.ndim == 3 else "classify"
-    model = vit_keras.from_checkpoint(file_of(case), task=task, **case["needs"])
+    model = vit_keras.from_checkpoint(file_of(name), task=task, **CASES[name]["needs"])
     np.testing.assert_allclose(run(model, images), outputs, rtol=0, atol=TOLERANCE)
     assert np.abs(outputs).max() > 0.1  # else the tolerance would mean nothing

@@ -1,32 +1,39 @@
-"""Conversion of the inference graph's weights back to a plain Vision Transformer.
+"""`Weights` back in a `VisionTransformer`: the inverse of `read_weights`.
 
-This inverts `graph/rewrites.py` as far as needed: folded parameters become neutral, and
-the residual stream is rotated back.
+Of `rewrites.py` it inverts what is needed: folded parameters become neutral, and the
+residual stream is rotated back.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from ...graph.rewrites import orthogonal
+from .rewrites import orthogonal
+from .vit_weights import Weights
 
 
-def float_model(layer):
-    """Return a `VisionTransformer` that computes as the layer without quantisation.
+def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
+    """Return a `VisionTransformer` that computes what the weights say.
 
     Arguments:
-        layer: a `QuantizedViT`.
+        w: the weights, rewritten or not.
+        projection: (kernel (p*q*C, D), bias (D,)) of normalised images, if those of `w`
+            read pixels; None for those of `w`.
     """
     from vit_keras import create_model
 
-    w = layer.arrays(snapped=False)
     # The rewrites moved the norms' betas into the biases of queries, keys and values.
     config = dataclasses.replace(w.config, qkv_bias=True)
     model = create_model(config, task=w.task)
-    width = w.config.hidden_size
-    turn = np.eye(width) if w.norm.centred else orthogonal(width).T
+    turn = (
+        np.eye(w.config.hidden_size)
+        if w.centred
+        else orthogonal(w.config.hidden_size).T
+    )
     layers = {item.name: item for item in model.layers}
-    _put_entry(w, layers, turn, layer.unfolded(w.embedding))
+    kernel, bias = projection or (w.embedding.kernel, w.embedding.bias)
+    _put_entry(w, layers, turn, (np.asarray(kernel), np.asarray(bias)))
     for i, block in enumerate(w.blocks):
         _put_block(layers[f"encoderblock_{i}"], block, turn)
     _put_exit(w, layers, turn)

@@ -1,0 +1,107 @@
+"""The ViT of a model as plain arrays, by its layers or by its traced graph."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from vit_keras.layers import Patches
+
+from ..errors import UnsupportedOperators
+from .find_vit import divide_at_vit
+from .float_file import float_file
+from .model_input import own_normalisation
+from .recognition.function import function_of
+from .recognition.recognise import recognise
+from .recognition.traced_graph import TracedGraph, Unrecognised
+from .source_model import in_float32
+from .vit_weights import Weights, read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundViT:
+    """A ViT and the model around it.
+
+    Attributes:
+        weights: of the ViT, before any rewrite.
+        around: function from an `InferenceViT` of these weights to the model with it:
+            a function from float32 pixels (N, H, W, C) to the model's output.
+        name: of the ViT.
+        notes: what the user should know, one line each.
+    """
+
+    weights: Weights
+    around: Callable[[Any], Callable[[Any], Any]]
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
+    """Read the ViT of this package in a model.
+
+    Arguments:
+        model: what `as_functional` returns.
+        preprocessing: `vit_keras.Preprocessing` to put inside, or None.
+
+    Raises:
+        Unrecognised: there is none, or its graph has no last norm.
+    """
+    parts = divide_at_vit(model)
+    if parts is None:
+        raise Unrecognised("no ViT of this package was found")
+    own, normalisation = own_normalisation(model), None
+    if not own.resizes and isinstance(own.reader, Patches):
+        # What only normalises pixels goes into the first layer.
+        parts = dataclasses.replace(parts, front=None)
+        scale, offset = own.scale, own.offset
+        if preprocessing is not None:
+            first, added = preprocessing.scale_and_offset()
+            scale, offset = first * scale, added * scale + offset
+        if preprocessing is not None or not own.is_identity:
+            normalisation, preprocessing = (scale, offset), None
+    try:
+        weights = read_weights(parts.vit, normalisation)
+    except ValueError as error:
+        raise Unrecognised(str(error)) from error
+
+    def around(layer):
+        return normalised(parts.around(layer), preprocessing)
+
+    return FoundViT(weights, around, parts.vit.name)
+
+
+def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
+    """Recognise the ViT that any library made in the traced graph of a model.
+
+    Arguments and errors are those of `vit_by_layers`.
+    """
+    try:
+        shape = (1, *model.input_shape[1:])
+        graph = TracedGraph(float_file(as_it_is(model, preprocessing), shape))
+        found = recognise(graph)
+    except UnsupportedOperators as error:  # whoever converts the model will say so
+        raise Unrecognised(str(error)) from error
+    config = found.weights.config
+    said = (
+        f"recognised a ViT of {config.num_layers} blocks, width {config.hidden_size}, "
+        f"{config.num_heads} heads, in the traced graph"
+    )
+    return FoundViT(
+        found.weights,
+        lambda layer: function_of(graph, found, layer),
+        model.name,
+        (said,),
+    )
+
+
+def normalised(function, preprocessing):
+    """Prepend normalisation to a function of normalised images."""
+    if preprocessing is None:
+        return function
+    scale, offset = (v.astype("float32") for v in preprocessing.scale_and_offset())
+    return lambda images: function(images * scale + offset)
+
+
+def as_it_is(model, preprocessing):
+    """A function from float32 pixels (N, H, W, C) to a model's output, in float32 and
+    without rewrites."""
+    return normalised(in_float32(model), preprocessing)

@@ -1,0 +1,1 @@
+"""A plain Vision Transformer, whoever made it, found in a traced float graph."""
