@@ -1,5 +1,8 @@
 """Training as integers: what it starts from, keeps, saves, and gives to the file."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -36,6 +39,14 @@ CONFIGURATIONS = {
     "attention pooling": {"pooling": "map"},
     "norm after pooling": {"pooling": "gap", "fc_norm": True},
     "norms of patches": {"patch_norm": True},
+}
+
+# Names in the configuration of a model -> those of release 0.1.
+OLD = {
+    "options": "form",
+    "flat_tokens": "rows",
+    "linear_only": "products_only",
+    "unrotate": "unmix",
 }
 
 
@@ -168,6 +179,41 @@ def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_pa
     with pytest.raises(ValueError, match="quantize_aware.*a VisionTransformer"):
         exported().save(tmp_path / "plain.keras")
         export.open_quantized(tmp_path / "plain.keras")
+
+
+def of_release_0_1(value):
+    """A configuration with the names that release 0.1 gave its entries."""
+    if isinstance(value, str) and '"unrotate":' in value:  # JSON in JSON
+        return json.dumps(of_release_0_1(json.loads(value)))
+    if isinstance(value, list):
+        return [of_release_0_1(item) for item in value]
+    if isinstance(value, dict):
+        return {OLD.get(k, k): of_release_0_1(v) for k, v in value.items()}
+    return value
+
+
+def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
+    aware = trained(exported(num_layers=1), pixels, 1, weight_bits=4)
+    aware.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                text = json.dumps(of_release_0_1(json.loads(content)))
+                assert all(old_name in text for old_name in OLD.values())
+                assert not any(f'"{new_name}' in text for new_name in OLD)
+                content = text.encode()
+            old.writestr(name, content)
+    opened = export.open_quantized(tmp_path / "old.keras")
+    assert opened.quantized.get_config() == aware.quantized.get_config()
+    images = normal(aware, pixels)
+    np.testing.assert_array_equal(
+        opened.predict(images, verbose=0), aware.predict(images, verbose=0)
+    )
+    np.testing.assert_array_equal(opened.ranges(), aware.ranges())
 
 
 @pytest.mark.parametrize(("bits", "int4"), [(4, 6), (3, 0), (2, 6)])
