@@ -92,6 +92,8 @@ def exports(model: VisionTransformer, pixels: np.ndarray) -> None:
     labels = ["cat", "dog", "horse"]
     saved = export.to_saved_model(model, "vit/1", labels=labels, warmup=(1, 8))
     assert_type(saved, ExportReport)
+    plain = export.to_vit(model, preprocessing="imagenet")
+    assert_type(export.to_tflite(plain, "m.tflite"), ExportReport)
     assert_type(export.SCHEMES["int8"], Scheme)
     assert_type(export.TARGETS["npu"], Target)
 
