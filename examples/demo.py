@@ -16,6 +16,7 @@ import sys
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+import numpy as np
 import rich
 from PIL import Image
 
@@ -81,7 +82,7 @@ def main():
         column.justify = "right"
     table.add_row("Keras model", "", f"{accuracy(reference, held_out.labels):.4f}")
     for report, timing in zip(reports, timings, strict=True):
-        outputs = export.load(report.path)(held_out.images)
+        outputs = export.load(report.path)(np.asarray(held_out.images))
         parity = measure_parity(reference, outputs)
         table.add_row(
             str(pathlib.Path(report.path).relative_to(out)),

@@ -25,8 +25,8 @@ def read(folder, config, every):
     dataset = data.folder(folder)
     dataset = dataset.take(np.arange(len(dataset))[::every])
     dataset, _ = data.prepare(dataset, config.image_size, config.preprocessing)
-    images = normalize(dataset.images, config.preprocessing)
-    return dataset.images, images, dataset.labels
+    pixels = np.asarray(dataset.images)
+    return pixels, normalize(pixels, config.preprocessing), dataset.labels
 
 
 def main(train, test, every=4):

@@ -1,5 +1,7 @@
 """Errors of this package that callers may want to handle separately."""
 
+from typing import Any
+
 
 class MissingDependency(ImportError):
     """A package of an extra is not installed; the message has the pip command."""
@@ -12,7 +14,8 @@ class UnsupportedOperators(ValueError):
 class ParityError(RuntimeError):
     """The artefact's outputs differ from the model's; `parity` is the measurement."""
 
-    def __init__(self, message, parity=None):
+    # A `Parity`; its module imports this one.
+    def __init__(self, message: str, parity: Any = None):
         super().__init__(message)
         self.parity = parity
 

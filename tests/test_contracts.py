@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import inspect
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import keras
 import pytest
 import typer
 
@@ -178,6 +180,86 @@ def test_public_names(package):
         assert value is (module if module.__name__.endswith(name) else None) or (
             value is getattr(module, name)
         )
+
+
+# Classes that public functions return, beside those that are public themselves.
+RETURNED = (
+    "vit_keras.weights.load_plan.LoadReport",
+    "export.compression.clustering.Clustering",
+    "export.compression.compress.CompressionResult",
+    "export.compression.pruning.Pruning",
+    "export.evaluation.benchmark.Timing",
+    "export.evaluation.check.CheckReport",
+    "export.evaluation.comparison.Comparison",
+    "export.evaluation.runners.SavedModelRunner",
+    "export.evaluation.runners.TFLiteRunner",
+    "export.evaluation.tensor_errors.TensorError",
+    "export.evaluation.verify.Parity",
+    "export.quantization.aware.aware_model.QuantizedModel",
+    "export.report.ExportReport",
+)
+
+
+def is_ours(value):
+    return getattr(value, "__module__", "").partition(".")[0] in HOMES
+
+
+def functions_of(name, value):
+    """(name, function) of a function, of what a class defines, or a module has."""
+    if inspect.ismodule(value):
+        for inner, member in vars(value).items():
+            home = getattr(member, "__module__", "")
+            if not inner.startswith("_") and home.startswith(value.__name__):
+                yield from functions_of(f"{name}.{inner}", member)
+    elif inspect.isclass(value):
+        for base in filter(is_ours, value.__mro__):
+            for inner, member in vars(base).items():
+                member = getattr(member, "fget", getattr(member, "__func__", member))
+                public = not inner.startswith("_") or inner in ("__init__", "__call__")
+                if public and inspect.isfunction(member) and is_ours(member):
+                    yield f"{name}.{inner}", member
+    elif inspect.isfunction(value):
+        yield name, value
+
+
+def untyped_of(function):
+    """Names of a function's parameters without a type; "return" for its result."""
+    signature = inspect.signature(function)
+    for name, parameter in signature.parameters.items():
+        if parameter.annotation is parameter.empty and name not in ("self", "cls"):
+            yield name
+    if function.__name__ != "__init__":  # whose result is None, always
+        if signature.return_annotation is signature.empty:
+            yield "return"
+
+
+def test_untyped_parameters_are_seen():
+    def function(self, a, b: int, *c, **d: int):
+        pass
+
+    assert [*untyped_of(function)] == ["a", "c", "return"]
+    found = {name for name, _ in functions_of("layers", vit_keras.layers)}
+    assert {"layers.MlpBlock.__init__", "layers.MlpBlock.call"} <= found
+    assert "vit.vit_b16" in dict(functions_of("vit", vit_keras.vit))
+
+
+def test_public_functions_are_typed():
+    public = [
+        (f"{package.__name__}.{name}", getattr(package, name))
+        for package in (vit_keras, export)
+        for name in package.__all__
+    ]
+    if keras.backend.backend() == "tensorflow":  # some are callbacks with tf.function
+        for name in RETURNED:
+            module, _, member = name.rpartition(".")
+            public.append((name, getattr(importlib.import_module(module), member)))
+    missing = {
+        name: ", ".join(untyped_of(function))
+        for public_name, value in public
+        for name, function in functions_of(public_name, value)
+    }
+    assert len(missing) > 100
+    assert not [f"{name}: {names}" for name, names in missing.items() if names]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,12 +1,15 @@
 """Attention scores of a model and their rollout."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .layers import EncoderBlock
 
 
-def attention_scores(model, images):
+def attention_scores(model: keras.Model, images: ArrayLike) -> np.ndarray:
     """Compute the attention weights of every encoder block.
 
     Arguments:
@@ -36,7 +39,9 @@ def attention_scores(model, images):
     return np.stack(scores)
 
 
-def attention_rollout(scores, num_prefix_tokens, grid):
+def attention_rollout(
+    scores: np.ndarray, num_prefix_tokens: int, grid: Sequence[int]
+) -> np.ndarray:
     """Compute how much each patch contributes to the first token.
 
     Attention rollout (arXiv 2005.00928, section 3): heads are averaged, the residual

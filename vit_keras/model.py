@@ -26,7 +26,7 @@ def create_model(
     preset: str | ViTConfig = "vit_b16",
     *,
     task: str = "classify",
-    weights: str | os.PathLike | None = None,
+    weights: str | os.PathLike[str] | None = None,
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
@@ -73,7 +73,7 @@ def create_model(
 
 def configure(
     preset: str | ViTConfig,
-    weights: str | os.PathLike | None = None,
+    weights: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> ViTConfig:
     """Return the configuration that `create_model` uses for the same arguments.
@@ -98,7 +98,7 @@ def _configure(preset, weights, overrides):
 
 
 def from_checkpoint(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     task: str = "classify",
     name: str | None = None,

@@ -1,5 +1,7 @@
 """The functional graph of a configuration: `VisionTransformer` and its layers."""
 
+from typing import Any, cast
+
 import keras
 
 from . import layers
@@ -17,14 +19,26 @@ class VisionTransformer(keras.Model):
     so that an export finds the preprocessing.
     """
 
+    config: ViTConfig  # None if it was made by hand, without one
+    task: str
+
     # The first three arguments are those of a functional model, so that Keras saves the
     # whole graph, with the user's changes.
-    def __init__(self, inputs, outputs, name=None, *, config=None, task=None, **kwargs):
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        *,
+        config: ViTConfig | dict[str, Any] | None = None,
+        task: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-        self.config = ViTConfig(**config) if isinstance(config, dict) else config
-        self.task = task
+        config = ViTConfig(**config) if isinstance(config, dict) else config
+        self.config, self.task = cast(ViTConfig, config), cast(str, task)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "task": self.task}
         config["config"] = self.config.to_dict() if self.config is not None else None
         return config

@@ -10,11 +10,13 @@ Shape letters: N images, H height, W width in pixels, C colour channels.
 import dataclasses
 import io
 import math
+import os
 import pathlib
 import struct
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 INTERPOLATIONS = {
@@ -82,7 +84,7 @@ class Preprocessing:
         if not 0 < self.crop <= 1:
             raise ValueError(f"`crop` must be in (0, 1]. Received: crop={self.crop}")
 
-    def scale_and_offset(self):
+    def scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the normalisation as one multiply-add on raw pixels.
 
         Returns:
@@ -93,7 +95,7 @@ class Preprocessing:
         return 1.0 / (255.0 * std), -mean / std
 
 
-def get_preprocessing(value: "Preprocessing | str", channels: int = 3):
+def get_preprocessing(value: Preprocessing | str, channels: int = 3) -> Preprocessing:
     """Return the `Preprocessing` of a name in `NORMALISATIONS`.
 
     Arguments:
@@ -120,7 +122,7 @@ def get_preprocessing(value: "Preprocessing | str", channels: int = 3):
     return Preprocessing(mean=mean * repeat, std=std * repeat)
 
 
-def formula(scale, offset) -> str:
+def formula(scale: ArrayLike, offset: ArrayLike) -> str:
     """The normalisation `x * scale + offset` as people write it.
 
     Arguments:
@@ -141,7 +143,7 @@ def formula(scale, offset) -> str:
     return f"(x - ({means})) / ({stds})"
 
 
-def normalize(images, preprocessing: Preprocessing):
+def normalize(images: ArrayLike, preprocessing: Preprocessing) -> np.ndarray:
     """Normalise pixels to a model's input.
 
     Arguments:
@@ -165,7 +167,7 @@ def normalize(images, preprocessing: Preprocessing):
     return images.astype("float32") * scale.astype("float32") + offset.astype("float32")
 
 
-def read_image(source, channels=3):
+def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.ndarray:
     """Read one image file as pixels.
 
     Supports JPEG, PNG, WebP, BMP and whatever else Pillow reads. The EXIF orientation
@@ -210,7 +212,9 @@ def read_image(source, channels=3):
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
+def fit(
+    pixels: np.ndarray, image_size: Sequence[int], preprocessing: Preprocessing
+) -> np.ndarray:
     """Resize an image to cover the model's input, and crop its centre.
 
     Arguments:
@@ -243,13 +247,17 @@ def fit(pixels, image_size: Sequence[int], preprocessing: Preprocessing):
     return np.asarray(image).reshape(height, width, pixels.shape[-1])
 
 
-def find_images(folder) -> list[pathlib.Path]:
+def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Return the image files in a folder and its subfolders, sorted."""
     files = pathlib.Path(folder).rglob("*")
     return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def load_image(source, image_size: Sequence[int], preprocessing: Preprocessing):
+def load_image(
+    source: str | os.PathLike[str] | bytes,
+    image_size: Sequence[int],
+    preprocessing: Preprocessing,
+) -> np.ndarray:
     """Read and fit an image file; return a uint8 array (height, width, C)."""
     pixels = read_image(source, channels=len(preprocessing.mean))
     return fit(pixels, image_size, preprocessing)

@@ -6,11 +6,15 @@ load as `.keras` files without custom objects or unsafe mode.
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .config import ViTConfig
 from .model import create_model
+from .network import VisionTransformer
 from .preprocessing import Preprocessing, normalize
 from .weights import download
 from .weights.formats import open_checkpoint
@@ -38,25 +42,25 @@ WEIGHTS = {
 }
 
 
-def preprocess_inputs(X):
+def preprocess_inputs(X: ArrayLike) -> np.ndarray:
     """Normalise pixels (..., 3) in 0..255 to float32 in -1..1."""
     return normalize(np.asarray(X), Preprocessing())
 
 
 def build_model(
-    image_size,
-    patch_size,
-    num_layers,
-    hidden_size,
-    num_heads,
-    name,
-    mlp_dim,
-    classes,
-    dropout=0.1,
-    activation="linear",
-    include_top=True,
-    representation_size=None,
-):
+    image_size: int | Sequence[int],
+    patch_size: int | Sequence[int],
+    num_layers: int,
+    hidden_size: int,
+    num_heads: int,
+    name: str,
+    mlp_dim: int,
+    classes: int,
+    dropout: float = 0.1,
+    activation: str = "linear",
+    include_top: bool = True,
+    representation_size: int | None = None,
+) -> VisionTransformer:
     """Build a ViT from its sizes.
 
     Arguments:
@@ -122,16 +126,18 @@ def _load(model, weights, pretrained_top):
     apply(match, model, model.config, head=pretrained_top, chosen=True)
 
 
-def _variant(sizes, name, patch_size, default_image_size):
+def _variant(
+    sizes: dict[str, Any], name: str, patch_size: int, default_image_size: Sequence[int]
+):
     def build(
-        image_size=default_image_size,
-        classes=1000,
-        activation="linear",
-        include_top=True,
-        pretrained=False,
-        pretrained_top=False,
-        weights="imagenet21k+imagenet2012",
-    ):
+        image_size: int | Sequence[int] = default_image_size,
+        classes: int = 1000,
+        activation: str = "linear",
+        include_top: bool = True,
+        pretrained: bool = False,
+        pretrained_top: bool = False,
+        weights: str = "imagenet21k+imagenet2012",
+    ) -> VisionTransformer:
         classes = _check_weights(
             weights, classes, include_top, pretrained, pretrained_top
         )

@@ -9,12 +9,29 @@ They shrink a compressed file; no runtime is faster. `shrink` removes whole head
 MLP channels, which makes the file smaller and every runtime faster.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from ..backend import require_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+    from vit_keras import VisionTransformer
+
+    from .clustering import Clustering
+    from .pruning import Pruning
 
 EXCLUDED = ("embedding", "head", "head_dist")
 
 
-def prune(model, *, sparsity=None, schedule=None, exclude=EXCLUDED):
+def prune(
+    model: "keras.Model",
+    *,
+    sparsity: float | str | None = None,
+    schedule: Any = None,
+    exclude: Sequence[str] = EXCLUDED,
+) -> "Pruning":
     """Return a callback for `model.fit` that sets the smallest weights to zero.
 
     Pruning is by magnitude (arXiv 1710.01878), with TensorFlow Model Optimization. The
@@ -43,7 +60,13 @@ def prune(model, *, sparsity=None, schedule=None, exclude=EXCLUDED):
     return Pruning(model, sparsity, schedule, exclude)
 
 
-def cluster(model, clusters=16, *, keep_zeros=False, exclude=EXCLUDED):
+def cluster(
+    model: "keras.Model",
+    clusters: int = 16,
+    *,
+    keep_zeros: bool = False,
+    exclude: Sequence[str] = EXCLUDED,
+) -> "Clustering":
     """Return a callback for `model.fit` that leaves few distinct values per kernel.
 
     The kernels of `model` are clustered at once; training then moves the values and
@@ -69,7 +92,14 @@ def cluster(model, clusters=16, *, keep_zeros=False, exclude=EXCLUDED):
     return Clustering(model, clusters, keep_zeros, exclude)
 
 
-def shrink(model, images, *, macs_ratio=None, heads=None, mlp_dim=None):
+def shrink(
+    model: "VisionTransformer",
+    images: Any,
+    *,
+    macs_ratio: float | None = None,
+    heads: int | None = None,
+    mlp_dim: int | None = None,
+) -> "VisionTransformer":
     """Return a smaller model, with whole attention heads and MLP channels removed.
 
     Every block loses equally many: those that matter least for its output on `images`.

@@ -1,6 +1,7 @@
 """Weight clustering during `fit`."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -34,7 +35,13 @@ class Clustering(keras.callbacks.Callback):
     weights.
     """
 
-    def __init__(self, model, clusters, keep_zeros, exclude):
+    def __init__(
+        self,
+        model: keras.Model,
+        clusters: int,
+        keep_zeros: bool,
+        exclude: Sequence[str],
+    ):
         super().__init__()
         if not isinstance(clusters, int) or clusters < 2 + bool(keep_zeros):
             raise ValueError(
@@ -56,10 +63,12 @@ class Clustering(keras.callbacks.Callback):
         self._follow = tf.function(lambda: [_follow(state) for state in self._states])
         self._snap()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._follow()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._snap()  # after an optimizer's moving average of the weights
 
     def _snap(self):
@@ -74,7 +83,7 @@ class Clustering(keras.callbacks.Callback):
             for path, kernel in self.kernels.items()
         }
 
-    def strip(self):
+    def strip(self) -> keras.Model:
         """End the clustering.
 
         Returns:

@@ -1,6 +1,7 @@
 """Magnitude pruning during `fit`."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,7 +24,13 @@ class Pruning(keras.callbacks.Callback):
         target: the final sparsity, or None if the schedule does not say.
     """
 
-    def __init__(self, model, sparsity, schedule, exclude):
+    def __init__(
+        self,
+        model: keras.Model,
+        sparsity: float | str | None,
+        schedule: Any,
+        exclude: Sequence[str],
+    ):
         super().__init__()
         if (sparsity is None) == (schedule is None):
             raise ValueError(
@@ -40,7 +47,7 @@ class Pruning(keras.callbacks.Callback):
         self._step = tf.Variable(0 if self.pattern else -1, dtype="int64")
         self._update: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._update is not None:
             return
         if self.schedule is None:
@@ -83,13 +90,17 @@ class Pruning(keras.callbacks.Callback):
             frequency=frequency,
         )
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._update()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._mask()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._mask()  # after an optimizer's moving average of the weights
 
     def sparsity(self) -> float:
@@ -97,7 +108,7 @@ class Pruning(keras.callbacks.Callback):
         zeros = sum(np.sum(np.asarray(k.value) == 0) for k in self.kernels.values())
         return float(zeros / sum(np.prod(k.shape) for k in self.kernels.values()))
 
-    def strip(self):
+    def strip(self) -> keras.Model:
         """End the pruning.
 
         Returns:

@@ -1,6 +1,7 @@
 """Size and latency of artefacts, measured side by side."""
 
 import dataclasses
+import os
 import pathlib
 import statistics
 import time
@@ -30,7 +31,7 @@ class Timing:
     runs: int
 
 
-def size_bytes(path) -> int:
+def size_bytes(path: str | os.PathLike[str]) -> int:
     """Return the bytes on disk of a file, or of everything in a directory."""
     path = pathlib.Path(path)
     files = path.rglob("*") if path.is_dir() else [path]
@@ -38,7 +39,11 @@ def size_bytes(path) -> int:
 
 
 def benchmark(
-    paths: Sequence, *, num_threads: int = 1, runs: int = 30, warmup: int = 3
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    num_threads: int = 1,
+    runs: int = 30,
+    warmup: int = 3,
 ) -> list[Timing]:
     """Time artefacts in their real runtimes, interleaved.
 

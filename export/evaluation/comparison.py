@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+from numpy.typing import ArrayLike
+
 from . import runners
 from .benchmark import benchmark
 from .verify import Parity, measure_parity, read_sidecar
@@ -36,7 +38,7 @@ class Comparison:
 def compare(
     old: str | os.PathLike[str],
     new: str | os.PathLike[str],
-    images,
+    images: ArrayLike,
     *,
     runs: int = 30,
 ) -> Comparison:

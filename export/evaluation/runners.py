@@ -1,14 +1,18 @@
 """Artefacts as callables: `load(path)(images) -> outputs`."""
 
+import os
 import pathlib
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .interpreter import check_images, new_interpreter
 from .saved_model_session import SavedModelSession
 
 
-def load(path, num_threads=1):
+def load(
+    path: str | os.PathLike[str], num_threads: int = 1
+) -> "TFLiteRunner | SavedModelRunner":
     """Open a `.tflite` file or a SavedModel directory in its own runtime.
 
     Arguments:
@@ -40,7 +44,12 @@ class TFLiteRunner:
         input_dtype, output_dtype: names of NumPy dtypes.
     """
 
-    def __init__(self, path, num_threads=1):
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    input_dtype: str
+    output_dtype: str
+
+    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
         self.interpreter = new_interpreter(path, num_threads=num_threads)
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
@@ -51,7 +60,7 @@ class TFLiteRunner:
         self.input_dtype = np.dtype(self._input["dtype"]).name
         self.output_dtype = np.dtype(self._output["dtype"]).name
 
-    def __call__(self, images):
+    def __call__(self, images: ArrayLike) -> np.ndarray:
         """Run any number of images; the last batch is padded.
 
         Arguments:
@@ -71,7 +80,7 @@ class TFLiteRunner:
             outputs.append(self.get_output()[: len(chunk)])
         return np.concatenate(outputs)
 
-    def set_input(self, images):
+    def set_input(self, images: np.ndarray) -> None:
         """Write one full batch of images to the input tensor."""
         scale, zero = self._input["quantization"]
         dtype = self._input["dtype"]
@@ -81,7 +90,7 @@ class TFLiteRunner:
             images = np.clip(np.round(values), limits.min, limits.max)
         self.interpreter.set_tensor(self._input["index"], images.astype(dtype))
 
-    def get_output(self):
+    def get_output(self) -> np.ndarray:
         """Read the output tensor as float32."""
         values = self.interpreter.get_tensor(self._output["index"])
         scale, zero = self._output["quantization"]
@@ -98,7 +107,12 @@ class SavedModelRunner:
         input_dtype, output_dtype: names of NumPy dtypes.
     """
 
-    def __init__(self, path):
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+    input_dtype: str
+    output_dtype: str
+
+    def __init__(self, path: str | os.PathLike[str]):
         self._session = SavedModelSession(path)
         signature = self._session.signatures.get("serving_default")
         if signature is None:
@@ -118,7 +132,7 @@ class SavedModelRunner:
             dtype(info.dtype).name for info in (spec, result)
         )
 
-    def __call__(self, images, batch_size=32):
+    def __call__(self, images: ArrayLike, batch_size: int = 32) -> np.ndarray:
         """Run images (N, H, W, C); return float32 outputs (N, ...)."""
         images = check_images(images, self.input_shape).astype(self.input_dtype)
         outputs = []

@@ -5,9 +5,11 @@ it refers to, such as the labels, are in a zip archive appended to the model.
 """
 
 import json
+import os
 import pathlib
 import struct
 import zipfile
+from typing import Any
 
 from ..errors import missing
 
@@ -15,7 +17,7 @@ ENTRY = "TFLITE_METADATA"
 RECORD = "export.json"  # of this package, in the archive: how the file was made
 
 
-def read_metadata(path) -> dict:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the metadata inside a `.tflite` file, of this package or any other.
 
     Arguments:

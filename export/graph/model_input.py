@@ -13,6 +13,7 @@ from vit_keras.layers import Patches
 from vit_keras.preprocessing import Preprocessing, formula, get_preprocessing
 
 from .find_vit import find_vit, nodes_of
+from .inference_layer import InferenceViT
 
 # What `255 * scale` is where layers bring pixels to the range of a network: x / 255
 # gives 1, the statistics of dark images 30; those of images in 0..1 more than 500.
@@ -113,9 +114,8 @@ def read_model_input(model: Any, given: Any = None, original: Any = None) -> Mod
         words = "the argument `preprocessing`"
         words += f" ({name})" if name else ""
         return ModelInput(given, given, own, words)
-    vit = find_vit(model)
-    if own.is_identity and vit is not None and isinstance(own.reader, Patches):
-        carried = vit.config.preprocessing
+    carried = _carried(model, own)
+    if carried is not None:
         return ModelInput(carried, carried, own, "the ViT's configuration")
     if own.takes_pixels:
         words = f"the model's own {' and '.join(own.layers)}"
@@ -124,6 +124,17 @@ def read_model_input(model: Any, given: Any = None, original: Any = None) -> Mod
     if converter is not None:
         return ModelInput(converter, converter, own, "the task's image converter")
     return ModelInput(None, None, own, "the model")
+
+
+def _carried(model, own: OwnNormalisation) -> Preprocessing | None:
+    """The preprocessing of a ViT of this package that reads the model's input, also of
+    one from `quantize_aware`."""
+    quantized = getattr(model, "quantized", None)
+    if isinstance(quantized, InferenceViT) and quantized.source_weights is not None:
+        return quantized.source_weights.config.preprocessing
+    vit = find_vit(model)
+    reads = own.is_identity and isinstance(own.reader, Patches)
+    return vit.config.preprocessing if reads and vit is not None else None
 
 
 def find_preprocessing(model: Any) -> Preprocessing | None:

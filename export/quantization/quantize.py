@@ -36,12 +36,13 @@ def quantize(
     stage("measuring ranges")
     ranges, overrides = strategy.ranges(path), strategy.overrides(path)
     split = keep_offset(path, ranges, plan)
+    notes = (*strategy.notes, *split.notes)
     ranges, overrides = split.ranges, [*overrides, *split.overrides]
     output_dtype = split.output_dtype or plan.output_dtype
     plan = dataclasses.replace(plan, output_dtype=output_dtype)
     if budget is not None:
-        return fit_budget(path, ranges, overrides, plan, budget), split.notes
+        return fit_budget(path, ranges, overrides, plan, budget), notes
     stage("quantising")
     dtypes = plan.input_dtype, plan.output_dtype
     path.write_bytes(quantize_static(path, ranges, *dtypes, overrides))
-    return None, split.notes
+    return None, notes

@@ -14,9 +14,16 @@ from .calibration import measure_ranges
 from .gptq import GRIDS, round_weights
 from .post_training import INT4_OPERATORS, score_overrides
 
+NAMED = 3  # activations in a note
+
 
 class Strategy(Protocol):
-    """Source of a file's graph, ranges and overrides."""
+    """Source of a file's graph, ranges and overrides.
+
+    `notes` are for the report, once the ranges are known.
+    """
+
+    notes: tuple[str, ...]
 
     def graph(self) -> Graph:
         """Return the float graph to convert, with notes for the report."""
@@ -38,6 +45,8 @@ class PostTraining:
         plan: of the file.
         inputs: the `ExportInputs`.
     """
+
+    notes = ()
 
     def __init__(self, plan: ExportPlan, inputs: Any):
         self.plan, self.inputs = plan, inputs
@@ -84,6 +93,8 @@ class Trained:
         ValueError: the target needs another graph than the trained one.
     """
 
+    notes = ()
+
     def __init__(self, plan: ExportPlan, inputs: Any):
         self.plan, self.inputs, self.layer = plan, inputs, inputs.model.quantized
         trained = self.layer.options, self.layer.linear_only
@@ -101,10 +112,23 @@ class Trained:
         return Graph(inference, ("quantize_aware",), (_storage_of(self.layer),))
 
     def ranges(self, path) -> dict[str, tuple[float, float]]:
-        """Return the trained ranges."""
+        """Return the trained ranges; note activations that have none."""
         from .aware.file_ranges import trained_ranges
 
-        return trained_ranges(path, self.layer, self.inputs.images.pixels)
+        integers = None
+        if self.plan.linear_only:
+            rows = self.plan.overrides
+            integers = {row.operator for row in rows if row.activations != "float32"}
+        ranges, unknown = trained_ranges(
+            path, self.layer, self.inputs.images.pixels, integers
+        )
+        if unknown:
+            more = ", ..." if len(unknown) > NAMED else ""
+            self.notes = (
+                "activations with measured ranges, not trained ones: "
+                f"{len(unknown)} ({', '.join(unknown[:NAMED])}{more})",
+            )
+        return ranges
 
     def overrides(self, path) -> list[OpOverride]:
         """Return the plan's overrides, and those of int4 or clustered kernels."""

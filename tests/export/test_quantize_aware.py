@@ -1,5 +1,8 @@
 """Training as integers: what it starts from, keeps, saves, and gives to the file."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import export
 from export.evaluation.interpreter import open_preserving
 from export.flatbuffer import operators
 from export.quantization.aware import litert_rounding
+from export.quantization.aware.layer import QuantizedViT
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
@@ -35,6 +39,14 @@ CONFIGURATIONS = {
     "attention pooling": {"pooling": "map"},
     "norm after pooling": {"pooling": "gap", "fc_norm": True},
     "norms of patches": {"patch_norm": True},
+}
+
+# Names in the configuration of a model -> those of release 0.1.
+OLD = {
+    "options": "form",
+    "flat_tokens": "rows",
+    "linear_only": "products_only",
+    "unrotate": "unmix",
 }
 
 
@@ -112,6 +124,7 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     path = tmp_path / "m.tflite"
     report = export.to_tflite(aware, path, scheme="int8", target="npu")
     assert "quantize_aware" in report.rewrites and report.calibration is None
+    assert not [note for note in report.notes if "not trained" in note]
     outputs = export.load(path)(pixels)
     expected = aware.predict(normal(aware, pixels), verbose=0)
     # Most outputs are equal; in a few images one value lies between two steps so nearly
@@ -133,6 +146,23 @@ def test_file_of_another_kind_is_what_was_trained(name, pixels, tmp_path):
     assert decibels(expected, outputs) > 30
 
 
+def test_measured_ranges_are_in_the_report(aware, pixels, tmp_path, monkeypatch):
+    original = QuantizedViT.activations
+
+    def other(self, *arguments, **options):
+        record = original(self, *arguments, **options)
+        return [
+            (3 * x + 1, fixed) if i in (10, 12) else (x, fixed)  # no tensor of the file
+            for i, (x, fixed) in enumerate(record)
+        ]
+
+    monkeypatch.setattr(QuantizedViT, "activations", other)
+    options = {"scheme": "int8", "target": "npu", "enforce_parity": False}
+    report = export.to_tflite(aware, tmp_path / "m.tflite", **options)
+    (note,) = [note for note in report.notes if "not trained" in note]
+    assert "ranges, not trained ones: 2 (encoderblock_0/" in note
+
+
 def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_path):
     file = tmp_path / "m.keras"
     aware.save(file)
@@ -146,9 +176,44 @@ def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_pa
     again.fit(images[:8], verbose=0)
     assert (again.ranges() != aware.ranges()).any()
     export.to_tflite(file, tmp_path / "m.tflite", scheme="int8")
-    with pytest.raises(ValueError, match="quantize_aware"):
+    with pytest.raises(ValueError, match="quantize_aware.*a VisionTransformer"):
         exported().save(tmp_path / "plain.keras")
         export.open_quantized(tmp_path / "plain.keras")
+
+
+def of_release_0_1(value):
+    """A configuration with the names that release 0.1 gave its entries."""
+    if isinstance(value, str) and '"unrotate":' in value:  # JSON in JSON
+        return json.dumps(of_release_0_1(json.loads(value)))
+    if isinstance(value, list):
+        return [of_release_0_1(item) for item in value]
+    if isinstance(value, dict):
+        return {OLD.get(k, k): of_release_0_1(v) for k, v in value.items()}
+    return value
+
+
+def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
+    aware = trained(exported(num_layers=1), pixels, 1, weight_bits=4)
+    aware.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                text = json.dumps(of_release_0_1(json.loads(content)))
+                assert all(old_name in text for old_name in OLD.values())
+                assert not any(f'"{new_name}' in text for new_name in OLD)
+                content = text.encode()
+            old.writestr(name, content)
+    opened = export.open_quantized(tmp_path / "old.keras")
+    assert opened.quantized.get_config() == aware.quantized.get_config()
+    images = normal(aware, pixels)
+    np.testing.assert_array_equal(
+        opened.predict(images, verbose=0), aware.predict(images, verbose=0)
+    )
+    np.testing.assert_array_equal(opened.ranges(), aware.ranges())
 
 
 @pytest.mark.parametrize(("bits", "int4"), [(4, 6), (3, 0), (2, 6)])
@@ -226,9 +291,10 @@ def test_products_alone_for_the_cpu(pixels, tmp_path):
     model = exported(num_layers=1)
     aware = trained(model, pixels, 1, layer_norm="float")
     path = tmp_path / "m.tflite"
-    export.to_tflite(aware, path, scheme="int8", target="cpu")
+    report = export.to_tflite(aware, path, scheme="int8", target="cpu")
     expected = aware.predict(normal(aware, pixels), verbose=0)
     assert decibels(expected, export.load(path)(pixels)) > 60  # norms are in float32
+    assert not [note for note in report.notes if "not trained" in note]
     with pytest.raises(ValueError, match="target"):
         export.to_tflite(aware, path, scheme="int8")
 

@@ -322,8 +322,8 @@ def test_drop_path_refuses_a_rate(rate):
 
 
 def test_mlp_refuses_an_activation():
-    with pytest.raises(ValueError, match="`activation`.*gelu_tanh.*'relu'"):
-        layers.MlpBlock(4, activation="relu")
+    with pytest.raises(ValueError, match="`activation`.*gelu_tanh.*'mish'"):
+        layers.MlpBlock(4, activation="mish")
 
 
 def test_positions_refuse_a_kind():

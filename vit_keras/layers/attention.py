@@ -1,9 +1,12 @@
 """Multi-head attention from Dense layers and plain matrix products."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from .norm import LayerNormalization
+from .types import Shape, Tensor
 
 # Backends whose `keras.ops.dot_product_attention` is not slower than matmuls. Measured
 # on a CPU with 16 images of 197 tokens, D = 384, time fused / plain for inference and
@@ -49,14 +52,14 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        head_dim=None,
-        qkv_bias=True,
-        dropout=0.0,
-        qk_norm=False,
-        norm_epsilon=1e-6,
-        fused=None,
-        **kwargs,
+        num_heads: int,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        norm_epsilon: float = 1e-6,
+        fused: bool | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
@@ -74,7 +77,7 @@ class MultiHeadAttention(keras.layers.Layer):
             self.query_norm = LayerNormalization(name="query_norm", **options)
             self.key_norm = LayerNormalization(name="key_norm", **options)
 
-    def build(self, query_shape, value_shape=None):
+    def build(self, query_shape: Shape, value_shape: Shape | None = None) -> None:
         width = query_shape[-1]
         if self.head_dim is None and width % self.num_heads:
             raise ValueError(
@@ -97,7 +100,13 @@ class MultiHeadAttention(keras.layers.Layer):
             self.query_norm.build((None, None, None, inner // self.num_heads))
             self.key_norm.build((None, None, None, inner // self.num_heads))
 
-    def call(self, query, value=None, training=None, return_attention_scores=False):
+    def call(
+        self,
+        query: Tensor,
+        value: Tensor = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         value = query if value is None else value
         fused = self.fused
         if fused is None:
@@ -128,12 +137,18 @@ class MultiHeadAttention(keras.layers.Layer):
         length, inner = x.shape[1:]
         return ops.reshape(x, (-1, length, self.num_heads, inner // self.num_heads))
 
-    def compute_output_shape(self, query_shape, value_shape=None):
+    def compute_output_shape(
+        self, query_shape: Shape, value_shape: Shape | None = None
+    ) -> Shape:
         return query_shape
 
     def compute_output_spec(
-        self, query, value=None, training=None, return_attention_scores=False
-    ):
+        self,
+        query: Tensor,
+        value: Tensor = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         output = keras.KerasTensor(query.shape, self.compute_dtype)
         if not return_attention_scores:
             return output
@@ -141,7 +156,7 @@ class MultiHeadAttention(keras.layers.Layer):
         shape = (query.shape[0], self.num_heads, query.shape[1], value.shape[1])
         return output, keras.KerasTensor(shape, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -1,11 +1,14 @@
 """The block of the Transformer encoder."""
 
+from typing import Any
+
 import keras
 
 from .attention import MultiHeadAttention
 from .mlp import MlpBlock
 from .norm import LayerNormalization
 from .regularization import DropPath, LayerScale
+from .types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -39,19 +42,19 @@ class EncoderBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
-        head_dim=None,
-        mlp_activation="gelu",
-        qkv_bias=True,
-        dropout=0.0,
-        attention_dropout=0.0,
-        drop_path=0.0,
-        layer_scale_init_value=None,
-        qk_norm=False,
-        norm_epsilon=1e-6,
-        mlp_out_activation=None,
-        **kwargs,
+        num_heads: int,
+        mlp_dim: int,
+        head_dim: int | None = None,
+        mlp_activation: str = "gelu",
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        layer_scale_init_value: float | None = None,
+        qk_norm: bool = False,
+        norm_epsilon: float = 1e-6,
+        mlp_out_activation: str | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
@@ -93,14 +96,19 @@ class EncoderBlock(keras.layers.Layer):
             self.layer_scale1 = LayerScale(value, name="layer_scale1", **policy)
             self.layer_scale2 = LayerScale(value, name="layer_scale2", **policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):
             layer.build(input_shape)
         for layer in (self.layer_scale1, self.layer_scale2):
             if layer is not None:
                 layer.build(input_shape)
 
-    def call(self, inputs, training=None, return_attention_scores=False):
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         x, scores = self.norm1(inputs), None
         x = self.attention(
             x,
@@ -120,10 +128,15 @@ class EncoderBlock(keras.layers.Layer):
         x = x + self.drop_path2(y, training=training)
         return (x, scores) if return_attention_scores else x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         # Computed directly: tracing `call` for it takes ten times as long.
         output = keras.KerasTensor(inputs.shape, self.compute_dtype)
         if not return_attention_scores:
@@ -132,7 +145,7 @@ class EncoderBlock(keras.layers.Layer):
         shape = (images, self.num_heads, length, length)
         return output, keras.KerasTensor(shape, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -1,7 +1,11 @@
 """The MLP of an encoder block."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from .types import Shape, Tensor
 
 # Published weights differ in the form of GELU (arXiv 1606.08415): Google's JAX code
 # uses the tanh approximation, PyTorch's the exact one. Both are one TFLite operator.
@@ -32,7 +36,12 @@ class MlpBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, mlp_dim, activation="gelu", dropout=0.0, out_activation=None, **kwargs
+        self,
+        mlp_dim: int,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        out_activation: str | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         for name, value in (
@@ -52,14 +61,14 @@ class MlpBlock(keras.layers.Layer):
         self.dropout1 = keras.layers.Dropout(dropout, dtype=policy, name="dropout1")
         self.dropout2 = keras.layers.Dropout(dropout, dtype=policy, name="dropout2")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         policy, width = self.dtype_policy, input_shape[-1]
         self.dense1 = keras.layers.Dense(self.mlp_dim, dtype=policy, name="dense1")
         self.dense1.build(input_shape)
         self.dense2 = keras.layers.Dense(width, dtype=policy, name="dense2")
         self.dense2.build((*input_shape[:-1], self.mlp_dim))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = ACTIVATIONS[self.activation](self.dense1(inputs))
         x = self.dropout1(x, training=training)
         x = self.dense2(x)
@@ -67,10 +76,10 @@ class MlpBlock(keras.layers.Layer):
             x = ACTIVATIONS[self.out_activation](x)
         return self.dropout2(x, training=training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "mlp_dim": self.mlp_dim,

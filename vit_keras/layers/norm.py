@@ -1,7 +1,11 @@
 """Layer normalisation that converts to int8 operators."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from .types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -23,11 +27,11 @@ class LayerNormalization(keras.layers.Layer):
     Weights: gamma (D,), beta (D,).
     """
 
-    def __init__(self, epsilon=1e-6, **kwargs):
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = (input_shape[-1],)
         # autocast=False: under mixed precision gamma and beta are float32 as well.
         self.gamma = self.add_weight(
@@ -37,7 +41,7 @@ class LayerNormalization(keras.layers.Layer):
             shape=shape, initializer="zeros", name="beta", autocast=False
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         x = ops.cast(inputs, dtype)
         centered = x - ops.mean(x, axis=-1, keepdims=True)
@@ -45,8 +49,8 @@ class LayerNormalization(keras.layers.Layer):
         y = centered * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
         return ops.cast(y, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}

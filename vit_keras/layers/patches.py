@@ -1,9 +1,13 @@
 """Conversion of images to tokens: patch projection and extra tokens."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from .norm import LayerNormalization
+from .types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -31,7 +35,12 @@ class Patches(keras.layers.Layer):
     """
 
     def __init__(
-        self, patch_size, hidden_size, patch_norm=False, norm_epsilon=1e-6, **kwargs
+        self,
+        patch_size: Sequence[int],
+        hidden_size: int,
+        patch_norm: bool = False,
+        norm_epsilon: float = 1e-6,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.patch_size = tuple(patch_size)
@@ -43,7 +52,7 @@ class Patches(keras.layers.Layer):
             self.norm_before = LayerNormalization(name="norm_before", **options)
             self.norm_after = LayerNormalization(name="norm_after", **options)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             shape=(*self.patch_size, channels, self.hidden_size),
@@ -58,7 +67,7 @@ class Patches(keras.layers.Layer):
             self.norm_before.build((None, None, values))
             self.norm_after.build((None, None, self.hidden_size))
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         if self.patch_norm:
             patches = ops.image.extract_patches(
                 images, self.patch_size, data_format="channels_last"
@@ -75,12 +84,12 @@ class Patches(keras.layers.Layer):
         tokens = ops.reshape(tokens, (-1, rows * columns, self.hidden_size))
         return tokens + self.bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         rows = input_shape[1] // self.patch_size[0]
         columns = input_shape[2] // self.patch_size[1]
         return (input_shape[0], rows * columns, self.hidden_size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "patch_size": self.patch_size,
@@ -106,11 +115,11 @@ class ClassToken(keras.layers.Layer):
     Weights: token (1, T, D).
     """
 
-    def __init__(self, num_tokens=1, **kwargs):
+    def __init__(self, num_tokens: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_tokens = num_tokens
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         # Not zero: equal registers would get equal gradients and stay equal.
         self.token = self.add_weight(
             shape=(1, self.num_tokens, input_shape[-1]),
@@ -118,14 +127,14 @@ class ClassToken(keras.layers.Layer):
             name="token",
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         shape = (ops.shape(inputs)[0], self.num_tokens, inputs.shape[-1])
         token = ops.broadcast_to(ops.cast(self.token, self.compute_dtype), shape)
         return ops.concatenate([token, inputs], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, length, width = input_shape
         return (batch, None if length is None else length + self.num_tokens, width)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_tokens": self.num_tokens}

@@ -1,11 +1,14 @@
 """Pooling of the token sequence to one vector per image."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from .attention import MultiHeadAttention
 from .mlp import MlpBlock
 from .norm import LayerNormalization
+from .types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -19,11 +22,11 @@ class TokenPooling(keras.layers.Layer):
         inputs: (N, T, D). Returns (N, D).
     """
 
-    def __init__(self, index=0, **kwargs):
+    def __init__(self, index: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.index = index
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         tokens = input_shape[1]
         if not 0 <= self.index < tokens:
             raise ValueError(
@@ -31,16 +34,16 @@ class TokenPooling(keras.layers.Layer):
                 f"Received: index={self.index}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         # A slice and a reshape: `inputs[:, i]` becomes a strided slice that drops an
         # axis, which GPU delegates refuse.
         token = inputs[:, self.index : self.index + 1]
         return ops.reshape(token, (-1, inputs.shape[-1]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "index": self.index}
 
 
@@ -55,17 +58,17 @@ class AveragePooling(keras.layers.Layer):
         inputs: (N, T, D). Returns (N, D).
     """
 
-    def __init__(self, num_prefix_tokens=0, **kwargs):
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_prefix_tokens = num_prefix_tokens
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.mean(inputs[:, self.num_prefix_tokens :], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
 
 
@@ -91,13 +94,13 @@ class AttentionPooling(keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
-        mlp_activation="gelu",
-        norm_epsilon=1e-6,
-        head_dim=None,
-        num_prefix_tokens=0,
-        **kwargs,
+        num_heads: int,
+        mlp_dim: int,
+        mlp_activation: str = "gelu",
+        norm_epsilon: float = 1e-6,
+        head_dim: int | None = None,
+        num_prefix_tokens: int = 0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_prefix_tokens = num_prefix_tokens
@@ -113,7 +116,7 @@ class AttentionPooling(keras.layers.Layer):
         self.norm = LayerNormalization(norm_epsilon, name="norm", **policy)
         self.mlp = MlpBlock(mlp_dim, mlp_activation, name="mlp", **policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         width = input_shape[-1]
         self.probe = self.add_weight(
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
@@ -123,7 +126,7 @@ class AttentionPooling(keras.layers.Layer):
         self.norm.build(one)
         self.mlp.build(one)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         width = inputs.shape[-1]
         probe = ops.cast(self.probe, self.compute_dtype)
         probe = ops.broadcast_to(probe, (ops.shape(inputs)[0], 1, width))
@@ -134,10 +137,10 @@ class AttentionPooling(keras.layers.Layer):
         x = x + self.mlp(self.norm(x), training=training)
         return ops.reshape(x, (-1, width))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

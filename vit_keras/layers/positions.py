@@ -1,11 +1,18 @@
 """Position embeddings."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from .types import Shape, Tensor
 
-def sincos2d(grid, hidden_size, temperature=10_000.0):
+
+def sincos2d(
+    grid: Sequence[int], hidden_size: int, temperature: float = 10_000.0
+) -> np.ndarray:
     """Return the fixed sine-cosine embedding of a 2-D grid (arXiv 2205.01580).
 
     A quarter of the channels each holds sin(x), cos(x), sin(y), cos(y) at D/4
@@ -46,7 +53,13 @@ class AddPositionEmbs(keras.layers.Layer):
         ValueError: the input has another number of tokens.
     """
 
-    def __init__(self, grid, num_prefix_tokens=0, kind="learned", **kwargs):
+    def __init__(
+        self,
+        grid: Sequence[int],
+        num_prefix_tokens: int = 0,
+        kind: str = "learned",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.grid = tuple(grid)
         self.num_prefix_tokens = num_prefix_tokens
@@ -56,7 +69,7 @@ class AddPositionEmbs(keras.layers.Layer):
                 f"`kind` must be 'learned' or 'sincos2d'. Received: kind={kind!r}"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
         if input_shape[1] != tokens:
             raise ValueError(
@@ -73,15 +86,15 @@ class AddPositionEmbs(keras.layers.Layer):
             table = sincos2d(self.grid, input_shape[-1])
             self._table = np.pad(table, ((self.num_prefix_tokens, 0), (0, 0)))[None]
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self.kind == "learned":
             return inputs + self.embedding
         return inputs + ops.convert_to_tensor(self._table, dtype=self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "grid": self.grid,

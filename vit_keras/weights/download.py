@@ -45,7 +45,7 @@ class DownloadError(OSError):
 def fetch(
     name: str,
     *,
-    cache: str | os.PathLike | None = None,
+    cache: str | os.PathLike[str] | None = None,
     table: Mapping[str, Published] = PUBLISHED,
 ) -> pathlib.Path:
     """Return the path of a published file, downloaded if it is not in the cache.

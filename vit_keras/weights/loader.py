@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
@@ -28,8 +29,17 @@ from .published import PUBLISHED
 from .recognise import HEAD, Match, recognise
 from .resize import resize_patches, resize_positions
 
+if TYPE_CHECKING:
+    import keras
 
-def load_weights(model, path, *, strict: bool = True, head: bool = True) -> LoadReport:
+
+def load_weights(
+    model: "keras.Model",
+    path: str | os.PathLike[str],
+    *,
+    strict: bool = True,
+    head: bool = True,
+) -> LoadReport:
     """Load a published checkpoint, or one of this package, into a model.
 
     The layout is recognised from the names. Positions are resized to the model's grid

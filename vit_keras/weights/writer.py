@@ -23,7 +23,9 @@ NEEDS = {"mlp_activation": ("gelu", "gelu_tanh"), "mlp_out_activation": (None,)}
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 
 
-def save_checkpoint(model, path, layout: str) -> pathlib.Path:
+def save_checkpoint(
+    model: keras.Model, path: str | os.PathLike[str], layout: str
+) -> pathlib.Path:
     """Write a model in the layout of another library, for use there.
 
     Arguments:

@@ -8,14 +8,18 @@ Example:
 """
 
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...backend import require_tensorflow
 from ...errors import missing
 
+if TYPE_CHECKING:
+    from vit_keras import VisionTransformer
 
-def to_tf_keras(model):
+
+def to_tf_keras(model: "VisionTransformer") -> Any:  # a model of Keras 2, untyped
     """Convert a model to an equivalent functional tf_keras (Keras 2) model.
 
     Outputs are equal to 1e-5. Kernels are 2-D or convolutions, and attention consists
@@ -49,7 +53,7 @@ def to_tf_keras(model):
     return twin
 
 
-def from_tf_keras(twin, model):
+def from_tf_keras(twin: Any, model: "VisionTransformer") -> "VisionTransformer":
     """Copy the weights of a twin, trained, wrapped or both, back to its model.
 
     Arguments:

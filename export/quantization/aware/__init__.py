@@ -8,20 +8,29 @@ Example:
     export.to_tflite(aware, "m.tflite", scheme="int8")
 """
 
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vit_keras import VisionTransformer
+
+    from .aware_model import QuantizedModel
+
 EXCLUDED = ("embedding", "head", "head_dist")
 
 
 def quantize_aware(
-    model,
-    images,
+    model: "VisionTransformer",
+    images: Any,
     *,
-    target=None,
-    weight_bits=8,
-    activation_bits=8,
-    layer_norm=None,
-    exclude=EXCLUDED,
-    distillation=4.0,
-):
+    target: str | None = None,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    layer_norm: str | None = None,
+    exclude: Sequence[str] = EXCLUDED,
+    distillation: float = 4.0,
+) -> "QuantizedModel":
     """Convert a Keras model to one that trains with simulated int8 arithmetic.
 
     The graph is the one that `to_tflite` writes, rewrites included, with fake
@@ -74,7 +83,7 @@ def quantize_aware(
     )
 
 
-def open_quantized(path):
+def open_quantized(path: str | os.PathLike[str]) -> "QuantizedModel":
     """Open a saved `QuantizedModel`, in safe mode, with its optimizer.
 
     Arguments:
@@ -95,5 +104,8 @@ def open_quantized(path):
 
     model = open_model(path)
     if not isinstance(model, QuantizedModel):
-        raise ValueError(f"'{path}' must hold a model of `quantize_aware`")
+        raise ValueError(
+            f"`path` must hold a model of `quantize_aware`. Received: '{path}', which "
+            f"holds a {type(model).__name__}"
+        )
     return keras.models.load_model(path)

@@ -1,16 +1,18 @@
 """The Keras model around `QuantizedViT`, for compiling, fitting and saving."""
 
+from typing import cast
+
 import keras
 import numpy as np
 from keras import ops
 
-from vit_keras import data
+from vit_keras import VisionTransformer, ViTConfig, data
 
 from ...graph.build import inference_graph
 from ...graph.find_vit import find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.sparsity import rewrites_that_break_sparsity
-from ...graph.vit_weights import read_weights
+from ...graph.vit_weights import Weights, read_weights
 from ...graph.write_weights import build_vit
 from ...resolve import resolve
 from ...targets import get_target
@@ -36,7 +38,7 @@ class QuantizedModel(keras.Model):
         return found
 
     @property
-    def config(self):
+    def config(self) -> ViTConfig:
         """The `ViTConfig`."""
         return self.quantized.source_weights.config
 
@@ -51,7 +53,7 @@ class QuantizedModel(keras.Model):
         layer = self.quantized
         return np.stack([np.asarray(layer.low), np.asarray(layer.high)], 1)
 
-    def to_float(self):
+    def to_float(self) -> VisionTransformer:
         """Return a plain `VisionTransformer` with these weights, unquantised."""
         weights = self.quantized.arrays(snapped=False)
         return build_vit(weights, self.quantized.unfolded(weights.embedding))
@@ -128,7 +130,7 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
     graph = inference_graph(model, preprocessing, pixels, plan.graph)
     if not isinstance(graph.function, InferenceViT):
         raise ValueError(f"`model` cannot be trained as integers: {graph.notes[0]}")
-    weights = graph.function.source_weights
+    weights = cast(Weights, graph.function.source_weights)
     scale, offset = preprocessing.scale_and_offset()
     kept, _ = rewrites_that_break_sparsity(read_weights(model))
     layer = QuantizedViT(

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...graph.inference_layer import InferenceViT
+from ...graph.vit_weights import Weights
 from . import litert_rounding
 from .graph_structure import Structure, traced
 from .tfmot_quantizers import range_quantizer
@@ -31,6 +32,8 @@ class RangedViT(InferenceViT):
     The ranges are `low` and `high`, (number of activations,).
     """
 
+    source_weights: Weights  # always kept
+    _variables: Any  # `Weights` of variables
     structure: Structure
     low: Any
     high: Any

@@ -4,9 +4,11 @@ The unquantised layer and the float file compute the same values on the same ima
 tensors with equal minimum, maximum, mean and standard deviation are the same.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
-from ...evaluation.interpreter import open_preserving, operators_of
+from ...evaluation.interpreter import open_preserving, operators_of, short_name
 from ...graph.sparsity import VALUES
 from ...plan import OpOverride
 from ..calibration import same_scale_groups
@@ -17,16 +19,25 @@ PROBES = 2  # images; each gives four numbers that must agree
 # Relative to the largest number. Float32 in another order of operations differs by
 # 1e-5, different tensors by 1e-1.
 EQUAL = 1e-3
+# Int8 operators whose output has the scale of their input.
+INPUT_SCALE = ("REDUCE_MAX",)
 
 
-def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
-    """Return trained ranges for the tensors of a file: {tensor name: (min, max)}.
+def trained_ranges(
+    path, layer, images, operators: Collection[str] | None = None
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Return trained ranges for the tensors of a file.
 
     Arguments:
         path: a float32 `.tflite` file with a float32 input and the layer's weights on
             their grids.
         layer: a `QuantizedViT`.
         images: (N, H, W, C), inputs of the file; N >= 1.
+        operators: that are quantised; None for all.
+
+    Returns:
+        {tensor name: (min, max)}, and the names of the quantised activations that no
+        activation of the layer equals: their ranges are measured on the first images.
 
     Raises:
         ValueError: less than half of the layer's activations were found in the file.
@@ -55,12 +66,30 @@ def trained_ranges(path, layer, images) -> dict[str, tuple[float, float]]:
             f"`model` must compute what its file does: only {len(found)} of "
             f"{len(limits)} activations were found in it"
         )
-    ranges = {}
+    ranges, own = {}, _with_own_range(interpreter, operators)
+    unknown = []
     for group in same_scale_groups(interpreter, tensors):
         known = [found[i] for i in group if i in found] or [measured[i] for i in group]
         low, high = min(k[0] for k in known), max(k[1] for k in known)
         ranges |= {tensors[i]["name"]: (float(low), float(high)) for i in group}
-    return ranges
+        if found.keys().isdisjoint(group) and group & own:  # one, moved or not
+            unknown.append(short_name(tensors[min(group & own)]["name"]))
+    return ranges, unknown
+
+
+def _with_own_range(interpreter, operators):
+    """Return the computed tensors that the quantised file gives a scale of their own.
+
+    If not all operators are quantised, they are the inputs and outputs of those.
+    """
+    tensors, computed = set(), set()
+    for op in operators_of(interpreter):
+        computed.update(op["outputs"])
+        if operators is None and op["op_name"] not in INPUT_SCALE:
+            tensors.update(op["outputs"])
+        elif operators is not None and op["op_name"] in operators:
+            tensors.update((op["inputs"][0], *op["outputs"]))
+    return tensors & computed
 
 
 def _summary(x):

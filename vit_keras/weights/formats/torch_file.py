@@ -38,7 +38,7 @@ OTHER_FILES: dict[str, Callable[[bytes], bool]] = {
 }
 
 
-def read_torch_file(path: str | os.PathLike) -> dict[str, Entry]:
+def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Entry]:
     """Open a PyTorch checkpoint without running anything that it names.
 
     Arguments:
