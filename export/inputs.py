@@ -174,6 +174,7 @@ class ExportInputs:
         images: for calibration and parity.
         evaluation: labelled images for measuring accuracy, not opened, or None.
         description, licence: of the model, in the user's words, or None.
+        output: name or index of the output, of a model with several, or None.
     """
 
     model: Any
@@ -183,6 +184,7 @@ class ExportInputs:
     evaluation: Any = None
     description: str | None = None
     licence: str | None = None
+    output: str | int | None = None
 
     @classmethod
     def open(cls, user: UserInputs, limit: int) -> "ExportInputs":
@@ -211,6 +213,7 @@ class ExportInputs:
             evaluation=user.evaluation,
             description=user.description,
             licence=user.licence,
+            output=user.output,
         )
 
     @property
@@ -250,6 +253,7 @@ class ExportInputs:
         inside = self.preprocessing
         return {
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
+            "model_output": self.output,
             "input_meaning": self.meaning.describe(dtype),
             "parity_images": self.images.source,
             "labels": self.labels,

@@ -40,6 +40,7 @@ class ExportReport:
         parity_images: the images that parity was measured on.
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: class names, or None.
+        model_output: name or index of the output, of a model with several.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
         plan: all decisions about the file (`ExportPlan`; `.tflite` only).
         mixed: parts that fell back to higher precision (`MixedPrecision`), or None.
@@ -64,6 +65,7 @@ class ExportReport:
     calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
     input_meaning: str = ""
+    model_output: str | int | None = None
     rewrites: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
     mixed: dict[str, Any] | None = None

@@ -175,7 +175,7 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
 
 
 def verify(
-    model: "keras.Model | np.ndarray",
+    model: "keras.Model | np.ndarray | str | os.PathLike[str]",
     path: str | os.PathLike[str],
     images: Any,
     *,
@@ -189,13 +189,15 @@ def verify(
     The model gets what its user feeds it: pixels, where it normalises them by itself.
 
     Arguments:
-        model: the Keras model, or its outputs (N, ...).
+        model: the Keras model, the path of its `.keras` file or of a float `.tflite`
+            file, or its outputs (N, ...).
         path: a `.tflite` file or a SavedModel directory.
         images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
             folder, a `.npy` file, a data set, of which the test part is used.
         scheme: whose threshold must be met; None means the threshold in the JSON
             beside the artefact, if there is one.
-        output: name or index of the output in the artefact, of a model with several.
+        output: name or index of the output, of a model with several; None means what
+            the JSON beside the artefact says.
         limit: use at most this many images, where `images` is no array.
         num_threads: threads of the interpreter.
 
@@ -213,6 +215,7 @@ def verify(
     inside = recorded.get("preprocessing")
     inside = reading = None if inside is None else Preprocessing(**inside)
     if not isinstance(model, np.ndarray):
+        output = recorded.get("model_output") if output is None else output
         model, meaning = _opened(model, runner.input_shape[1:], output)
         if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
             inside, reading = meaning.inside, meaning.reading
@@ -233,7 +236,10 @@ def _opened(model, shape, output):
     """The functional model, and what its input means."""
     from ..graph.model_input import read_model_input
     from ..graph.source_model import as_functional
+    from ..graph.tflite_source import open_source
 
+    if isinstance(model, str | os.PathLike):
+        model = open_source(model)
     functional = as_functional(model, shape, output)
     return functional, read_model_input(functional, original=model)
 

@@ -14,6 +14,7 @@ from ..plan import ExportPlan
 from ..quantization.strategies import choose_strategy, register_layers
 from ..report import read_report
 from .converter import convert
+from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
     import keras
@@ -74,7 +75,7 @@ def _layer_errors(user, path):
     plan = ExportPlan.from_dict(report.plan or {})
     inside = report.preprocessing and Preprocessing(**report.preprocessing)
     register_layers(plan)
-    user = dataclasses.replace(user, preprocessing=inside)
+    user = dataclasses.replace(user, preprocessing=inside, output=report.model_output)
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
     _check_images(inputs.images, report)
     # Compare with the weights before rounding.
@@ -92,6 +93,8 @@ def _layer_errors(user, path):
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder, "float.tflite")
         convert(graph.function, inputs.model, reference, as_float)
+        if plan.calibrated:
+            make_integer_ready(reference)
         return tensor_errors(reference, path, inputs.images.pixels)
 
 

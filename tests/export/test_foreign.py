@@ -102,6 +102,7 @@ def test_a_float_file_is_a_source_like_a_model(layout, scheme, tmp_path):
     expected = model.predict(pixels / 127.5 - 1, verbose=0)
     outputs = export.load(path)(pixels)
     assert decibels(expected, outputs) > (100 if scheme == "float32" else 15)
+    assert export.verify(source, path, pixels).passed
 
 
 def test_a_source_that_is_no_float_file_is_refused(tflite_of, tmp_path):
