@@ -85,7 +85,7 @@ def test_bad_input_is_status_2(folder, tmp_path):
     failed(run("tflite", keras_file, out, "--scheme", "int8"), "`calibration` is")
     failed(run("tflite", keras_file, out, "--scheme", "x"), "float32, float16")
     failed(run("check", keras_file), "must be a whole TFLite file")
-    failed(run("verify", keras_file, out, "--data", tmp_path), "no readable image")
+    failed(run("verify", keras_file, out, "--data", tmp_path), "must be a file or")
     assert run("tflite").returncode == 2
     assert list(tmp_path.iterdir()) == []
 
