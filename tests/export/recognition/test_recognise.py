@@ -74,13 +74,12 @@ MODELS = [
         Expected(
             None,
             tail=True,
-            differences=("an activation behind the MLP",),
             left_out=STREAM,
         ),
     ),
     (
         (builders.class_token,),
-        Expected("token", 1, differences=("MLP activation relu",)),
+        Expected("token", 1),
     ),
     ((builders.all_tokens_pooled,), Expected(None, 1, tail=True)),
     (
@@ -88,7 +87,7 @@ MODELS = [
         Expected(
             None,
             tail=True,
-            differences=("MLP activation silu", "no last norm"),
+            differences=("no last norm",),
             left_out=STREAM,
         ),
     ),
@@ -97,7 +96,7 @@ MODELS = [
         Expected(
             "gap",
             tail=True,
-            differences=("MLP activation gelu_tanh, quick_gelu, tanh",),
+            differences=("MLP activation gelu_tanh, quick_gelu",),
         ),
     ),
     (
@@ -129,7 +128,7 @@ MODELS = [
     ((builders.hub, "siglip"), Expected("map")),
     (
         (builders.hub, "clip"),
-        Expected(None, 1, differences=("MLP activation quick_gelu",), left_out=STREAM),
+        Expected(None, 1, left_out=STREAM),
     ),
 ]
 NAMES = ["_".join(getattr(v, "__name__", v) for v in model) for model, _ in MODELS]
