@@ -75,7 +75,7 @@ def inference_graph(
             return graph
         except Unrecognised as error:
             notes.append(str(error))
-    return Graph(as_trained, notes=(f"converted as it is: {notes[-1]}",))
+    return Graph(as_trained, notes=(f"no plain ViT, converted as it is: {notes[-1]}",))
 
 
 def _rewritten(found, images, options, integers) -> Graph:
