@@ -1,5 +1,7 @@
 """Models and files of other libraries get the files that ours get."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,10 @@ from keras import layers
 import export
 from export.graph.float_file import float_file
 from tests.export.recognition import builders
+
+# Of `tests/golden/litert-torch/make.py`.
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "litert-torch"
+LITERT_TORCH = sorted(GOLDEN.glob("*.tflite"))
 
 
 def pixels_for(model, number=16):
@@ -103,6 +109,19 @@ def test_a_float_file_is_a_source_like_a_model(layout, scheme, tmp_path):
     outputs = export.load(path)(pixels)
     assert decibels(expected, outputs) > (100 if scheme == "float32" else 15)
     assert export.verify(source, path, pixels).passed
+
+
+@pytest.mark.parametrize("source", LITERT_TORCH, ids=lambda path: path.stem)
+def test_a_file_of_litert_torch(source, tmp_path):
+    """The reference is what PyTorch computed."""
+    with np.load(source.with_suffix(".npz")) as stored:
+        images, expected = stored["images"], stored["outputs"]
+    if images.shape[1] == 3:
+        images = images.transpose(0, 2, 3, 1)
+    report = export.to_tflite(source, tmp_path / "m.tflite")
+    assert any("recognised a ViT of 2 blocks" in note for note in report.notes)
+    outputs = export.load(tmp_path / "m.tflite")(images)
+    assert np.abs(outputs - expected).max() < 1e-5 * np.ptp(expected)
 
 
 def test_a_source_that_is_no_float_file_is_refused(tflite_of, tmp_path):

@@ -1,8 +1,8 @@
 """Makes float `.tflite` files of PyTorch ViTs, as litert-torch converts them.
 
-Beside each, `NAME.npz` holds `images` (2, C, H, W) or (2, H, W, C), float32, as the file
-takes them, and `outputs`, what PyTorch computes. The files are kept; this script says
-where they come from:
+Beside each, `NAME.npz` holds `images` (2, C, H, W) or (2, H, W, C), float32, as the
+file takes them, and `outputs`, what PyTorch computes. The files are kept; this script
+says where they come from:
 
     pip install torch==2.13.0 litert-torch==0.10.0 transformers==5.23.0
     pip install --no-deps timm==1.0.31
@@ -10,14 +10,20 @@ where they come from:
 """
 
 import pathlib
+import sys
 
 import litert_torch
 import numpy as np
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 
 FOLDER = pathlib.Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parents[2]))
+from tests.peers import without_torchvision  # noqa: E402
+
+without_torchvision()
+import timm  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
 SIZES = {
     "img_size": 32,
     "patch_size": 8,
