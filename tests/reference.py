@@ -31,7 +31,15 @@ def gelu_tanh(x):
     return 0.5 * x * (1.0 + np.tanh(inner))
 
 
-GELU = {"gelu": gelu, "gelu_tanh": gelu_tanh}
+MLP_ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": lambda x: x / (1.0 + np.exp(-1.702 * x)),
+    "silu": lambda x: x / (1.0 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0.0),
+    "tanh": np.tanh,
+    None: lambda x: x,
+}
 
 
 def softmax(x):
@@ -71,18 +79,18 @@ def attention(weights, path, query, value, num_heads, epsilon=1e-6):
     return dense(weights, f"{path}/out", joined), np.stack(scores, axis=1)
 
 
-def mlp(weights, path, x, activation):
-    hidden = GELU[activation](dense(weights, f"{path}/dense1", x))
-    return dense(weights, f"{path}/dense2", hidden)
+def mlp(weights, path, x, activation, last=None):
+    hidden = MLP_ACTIVATIONS[activation](dense(weights, f"{path}/dense1", x))
+    return MLP_ACTIVATIONS[last](dense(weights, f"{path}/dense2", hidden))
 
 
-def block(weights, path, x, num_heads, activation="gelu", epsilon=1e-6):
+def block(weights, path, x, num_heads, activation="gelu", epsilon=1e-6, last=None):
     """Equations 2 and 3, with LayerScale where there are such weights."""
     y = norm(weights, f"{path}/norm1", x, epsilon)
     y, scores = attention(weights, f"{path}/attention", y, y, num_heads, epsilon)
     x = x + y * weights.get(f"{path}/layer_scale1/gamma", 1.0)
     y = norm(weights, f"{path}/norm2", x, epsilon)
-    y = mlp(weights, f"{path}/mlp", y, activation)
+    y = mlp(weights, f"{path}/mlp", y, activation, last)
     return x + y * weights.get(f"{path}/layer_scale2/gamma", 1.0), scores
 
 
@@ -162,6 +170,7 @@ def encode(weights, config, images):
             config.num_heads,
             config.mlp_activation,
             config.norm_epsilon,
+            config.mlp_out_activation,
         )
         scores.append(a)
     if config.fc_norm:  # the last norm comes after pooling

@@ -22,6 +22,8 @@ FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
 CONFIGS = {
     "default": tiny(),
     "gelu_tanh": tiny(mlp_activation="gelu_tanh"),
+    "quick_gelu, silu": tiny(mlp_activation="quick_gelu", mlp_out_activation="silu"),
+    "relu, tanh": tiny(mlp_activation="relu", mlp_out_activation="tanh"),
     "no_qkv_bias": tiny(qkv_bias=False),
     "head_dim": tiny(hidden_size=18, num_heads=4, head_dim=5),
     "epsilon": tiny(norm_epsilon=0.1),
