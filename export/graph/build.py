@@ -75,7 +75,8 @@ def inference_graph(
             return graph
         except Unrecognised as error:
             notes.append(str(error))
-    return Graph(as_trained, notes=(f"no plain ViT, converted as it is: {notes[-1]}",))
+    said = "no plain ViT, converted as it is" if integers else "written as it is"
+    return Graph(as_trained, notes=(f"{said}: {notes[-1]}",))
 
 
 def _rewritten(found, images, options, integers) -> Graph:

@@ -81,9 +81,10 @@ def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
     except UnsupportedOperators as error:  # whoever converts the model will say so
         raise Unrecognised(str(error)) from error
     config = found.weights.config
+    plural = "s" if config.num_layers > 1 else ""
     said = (
-        f"recognised a ViT of {config.num_layers} blocks, width {config.hidden_size}, "
-        f"{config.num_heads} heads, in the traced graph"
+        f"recognised a ViT of {config.num_layers} block{plural}, width "
+        f"{config.hidden_size}, {config.num_heads} heads, in the traced graph"
     )
     return FoundViT(
         found.weights,

@@ -255,3 +255,28 @@ def test_mediapipe_refuses_int8(model, pixels, in_mediapipe, tmp_path):
     np.save(tmp_path / "images.npy", pixels[:1])
     (answer,) = in_mediapipe("classify", tmp_path / "images.npy", path).values()
     assert "have type UINT8 or FLOAT32 or BOOL, found INT8" in answer
+
+
+def test_mediapipe_opens_the_file_of_a_keras_hub_classifier(in_mediapipe, tmp_path):
+    hub = pytest.importorskip("keras_hub")
+    converter = hub.layers.ImageConverter(
+        image_size=(32, 32), scale=1 / 127.5, offset=-1
+    )
+    backbone = hub.models.ViTBackbone(
+        **{"image_shape": (32, 32, 3), "patch_size": 8, "num_layers": 1},
+        **{"num_heads": 2, "hidden_dim": 32, "mlp_dim": 32},
+    )
+    classifier = hub.models.ViTImageClassifier(
+        backbone=backbone,
+        num_classes=4,
+        preprocessor=hub.models.ViTImageClassifierPreprocessor(converter),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+    np.save(tmp_path / "images.npy", pixels)
+    path, labels = tmp_path / "hub.tflite", ["a", "b", "c", "d"]
+    export.to_tflite(classifier, path, calibration=pixels, labels=labels)
+    (answer,) = in_mediapipe("classify", tmp_path / "images.npy", path).values()
+    expected = classifier.predict(pixels, verbose=0)
+    for scores, row in zip(answer, expected, strict=True):
+        actual = [scores[label] for label in labels]
+        np.testing.assert_allclose(actual, row, atol=1e-3 * np.ptp(expected))
