@@ -55,7 +55,6 @@ if __name__ == "__main__":
 
     folder = pathlib.Path(sys.argv[1])
     keras.utils.set_random_seed(0)
-    export.to_tflite(own_layers.small(own_layers.Doubled()), folder / "module.tflite")
     try:
         export.to_tflite(small(Doubled()), folder / "script.tflite")
     except ValueError as error:

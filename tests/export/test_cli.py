@@ -150,7 +150,9 @@ def exports(script, backend, folder, out):
     assert done.stdout.strip().endswith(f"{backend} done")
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize(
+    "backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)]
+)
 def test_tflite_of_a_model_of_another_backend(backend, folder, tmp_path):
     exports(TFLITE, backend, folder, tmp_path)
 

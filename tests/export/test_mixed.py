@@ -73,7 +73,7 @@ def test_parts_are_of_blocks_and_know_their_work(model, pixels, tmp_path):
         (None, "int16"),
         pytest.param("npu", "int16", marks=pytest.mark.slow),  # as without a target
         ("ethos_u55", "int16"),
-        ("openvino", "float32"),
+        pytest.param("openvino", "float32", marks=pytest.mark.slow),
     ],
 )
 def test_demand_is_met_by_few_parts(model, pixels, plain, target, precision, tmp_path):
@@ -167,6 +167,7 @@ def test_bad_labels(model, pixels, labels, message, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_accuracy_drop_of_a_model_on_another_backend(model, pixels, tmp_path):
     model.save(tmp_path / "m.keras")
     np.savez(tmp_path / "a.npz", images=pixels, labels=predict(model, pixels).argmax(1))

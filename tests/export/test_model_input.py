@@ -40,8 +40,14 @@ FRONTS = {
 }
 
 
-@pytest.mark.parametrize("name", FRONTS)
-@pytest.mark.parametrize("scheme", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "name, scheme",
+    [
+        *((name, "float32") for name in FRONTS),
+        ("Rescaling", "int8"),
+        ("Resizing and Rescaling", "int8"),
+    ],
+)
 def test_what_is_in_front_of_a_vit_is_not_put_inside_twice(name, scheme, tmp_path):
     vit = exported()
     model = in_front(name, vit)

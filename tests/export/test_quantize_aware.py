@@ -133,7 +133,10 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     assert decibels(expected, outputs) > 35
 
 
-@pytest.mark.parametrize("name", ["norms of patches", "attention pooling"])
+@pytest.mark.parametrize(
+    "name",
+    ["attention pooling", pytest.param("norms of patches", marks=pytest.mark.slow)],
+)
 def test_file_of_another_kind_is_what_was_trained(name, pixels, tmp_path):
     aware = export.quantize_aware(exported(**CONFIGURATIONS[name]), pixels)
     options = {"scheme": "int8", "enforce_parity": False}  # random weights lose more
@@ -192,6 +195,7 @@ def of_release_0_1(value):
     return value
 
 
+@pytest.mark.slow
 def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
     aware = trained(exported(num_layers=1), pixels, 1, weight_bits=4)
     aware.save(tmp_path / "new.keras")
@@ -216,7 +220,14 @@ def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
     np.testing.assert_array_equal(opened.ranges(), aware.ranges())
 
 
-@pytest.mark.parametrize(("bits", "int4"), [(4, 6), (3, 0), (2, 6)])
+@pytest.mark.parametrize(
+    ("bits", "int4"),
+    [
+        (4, 6),
+        pytest.param(3, 0, marks=pytest.mark.slow),
+        pytest.param(2, 6, marks=pytest.mark.slow),
+    ],
+)
 def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)

@@ -38,7 +38,7 @@ def asked(path, items):
     return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("nested", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_masks_of_a_segmentation_model(nested, tmp_path, pixels):
     model, rules = segmenter(nested)
     path = tmp_path / "roads" / "1"

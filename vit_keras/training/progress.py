@@ -49,7 +49,8 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, bar: Progress, steps: int, images: int, done: int = 0):
         super().__init__()
         self.bar, self.steps, self.images, self.done = bar, steps, images, done
-        self.loss, self.validation, self.said = "", "", time.monotonic()
+        self.loss = self.validation = self.speed = ""
+        self.said = time.monotonic()
 
     def on_train_begin(self, logs=None):
         total, done = (n * self.steps for n in (self.params["epochs"], self.done))
@@ -62,9 +63,8 @@ class ProgressBar(keras.callbacks.Callback):
         completed = max(self.done * self.steps + batch + 1, self._row().completed)
         self.loss = f"loss {(logs or {}).get('loss', float('nan')):.3f}"
         if speed := self._row().speed:
-            self.loss += f"  {speed * self.images:,.0f} images/s"
-        text = self.loss + self.validation
-        self.bar.update(self.task, completed=completed, text=text)
+            self.speed = f"  {speed * self.images:,.0f} images/s"
+        self.bar.update(self.task, completed=completed, text=self._text())
 
     def on_epoch_end(self, epoch, logs=None):
         self.done = epoch + 1
@@ -75,9 +75,11 @@ class ProgressBar(keras.callbacks.Callback):
         row, self.said = self._row(), time.monotonic()
         left = datetime.timedelta(seconds=round(row.time_remaining or 0))
         self.bar.console.print(
-            f"step {row.completed:.0f} of {row.total:.0f}, {left} left: "
-            f"{self.loss}{self.validation}"
+            f"step {row.completed:.0f} of {row.total:.0f}, {left} left: {self._text()}"
         )
+
+    def _text(self):
+        return self.loss + self.validation + self.speed
 
     def _row(self):
         return next(row for row in self.bar.tasks if row.id == self.task)

@@ -34,6 +34,7 @@ def test_devices_of_tensorflow_the_other_way_round(tmp_path):
     all_as_one(tmp_path, "two", "one-two")
 
 
+@pytest.mark.slow
 @only_once
 def test_devices_and_processes_of_jax(tmp_path):
     """Two devices and one that goes on; a split model; two processes."""
