@@ -55,8 +55,7 @@ def test_parity_of_what_has_no_spread():
     assert measure_parity(steps, steps + 3e-5, 80).passed
 
 
-@pytest.mark.parametrize("rescaled", [False, True])
-@pytest.mark.parametrize("offset", [FAR, -FAR])
+@pytest.mark.parametrize(("offset", "rescaled"), [(FAR, False), (-FAR, True)])
 def test_int8_keeps_the_offset_in_float(offset, rescaled, tmp_path):
     model, path = regression(offset, rescaled), tmp_path / "m.tflite"
     options = {"scheme": "int8", "calibration": stock.images()}

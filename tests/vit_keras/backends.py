@@ -49,6 +49,7 @@ LEFT_OUT += ("overwrite", "best_weights", "config_holds", "config_round_trip")
 LEFT_OUT += ("recognised_and_described", "(test_model and output_shape)")
 # Of the options of a model, some that together have every layer are enough for these.
 FEWER = ("default", "layer_scale", "sincos2d", "patch_norm", "gap", "head_dim")
+FEWER += ("clip", "tutorial")
 LEFT_OUT += (f"((gradients or save_and_load) and ({' or '.join(FEWER)}))",)
 
 

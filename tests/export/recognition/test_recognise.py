@@ -131,7 +131,16 @@ MODELS = [
         Expected(None, 1, left_out=STREAM),
     ),
 ]
-NAMES = ["_".join(getattr(v, "__name__", v) for v in model) for model, _ in MODELS]
+# `test_to_vit` reads them, too.
+LATER = [(builders.hub, kind) for kind in ("deit", "dinov2", "siglip", "clip")]
+MODELS = [
+    pytest.param(
+        *(model, expected),
+        id="_".join(getattr(part, "__name__", part) for part in model),
+        marks=[pytest.mark.slow] if model in LATER else [],
+    )
+    for model, expected in MODELS
+]
 
 
 def close(function, case, tolerance=EQUAL):
@@ -143,7 +152,7 @@ def close(function, case, tolerance=EQUAL):
     np.testing.assert_allclose(together, case.outputs, rtol=0, atol=limit)
 
 
-@pytest.mark.parametrize(("model", "expected"), MODELS, ids=NAMES)
+@pytest.mark.parametrize(("model", "expected"), MODELS)
 def test_recognised(model, expected, traced):
     if model[0] is builders.hub:
         pytest.importorskip("keras_hub")
