@@ -53,6 +53,19 @@ INTEGERS_FIRST = [
 ]
 
 
+def few_first(names, few):
+    """The parameters of a test, of which all but a few are slow."""
+    return [
+        pytest.param(name, marks=[] if name in few else [pytest.mark.slow])
+        for name in names
+    ]
+
+
+# `test_each_rewrite_is_exact` compares the graphs of the others.
+FLOAT_FIRST = few_first(VARIANTS, ("map", "deit", "norms", "grey"))
+FOREIGN_FIRST = few_first(RANDOM, ("float32", "int8"))
+
+
 @pytest.mark.parametrize("scheme", RANDOM)
 def test_scheme_meets_its_threshold_on_other_images(model, pixels, scheme, tmp_path):
     path = tmp_path / "m.tflite"
@@ -90,7 +103,7 @@ def test_int8_file_is_integer_only(variant, tmp_path):
     assert not any(kind.startswith("FLOAT") for kind in kinds)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FLOAT_FIRST)
 def test_float_file_is_equal(variant, tmp_path):
     model = exported(**VARIANTS[variant])
     images, path = noise(model, 8), tmp_path / "m.tflite"
@@ -180,7 +193,7 @@ def test_nested_model(pixels, tmp_path):
     assert report.parity.sqnr_db > 100
 
 
-@pytest.mark.parametrize("scheme", RANDOM)
+@pytest.mark.parametrize("scheme", FOREIGN_FIRST)
 def test_foreign_model_takes_what_it_takes(scheme, tmp_path):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
