@@ -6,7 +6,7 @@ RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
 .PHONY: help demo test coverage test-all peers lint format clean
 help:
-	@echo "make demo      train on real digits, export, compare (2 minutes)"
+	@echo "make demo      train on real digits, export, compare (3 minutes)"
 	@echo "make test      the tests"
 	@echo "make coverage  the tests, and what of the code they run"
 	@echo "make test-all  the tests, slow ones included"
