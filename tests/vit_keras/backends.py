@@ -53,10 +53,13 @@ FEWER += ("clip", "tutorial")
 LEFT_OUT += (f"((gradients or save_and_load) and ({' or '.join(FEWER)}))",)
 
 
-def pass_on(backend, *more):
+def pass_on(
+    backend, *more, kept=("test_golden.py", "test_fit.py", "test_optimizers.py")
+):
     """Every test of this folder that a backend can change the outcome of passes on it.
 
-    `more` are files in the folders below that only this backend takes.
+    `kept` are the files in the folders below that are run, `more` those that only this
+    backend takes.
     """
     require(backend)
     here = pathlib.Path(__file__).parent.relative_to(ROOT)
@@ -65,7 +68,7 @@ def pass_on(backend, *more):
     left_out = [here / f"test_{name}.py" for name in same]
     left_out += [path.relative_to(ROOT) for path in (ROOT / here).glob("test_backend*")]
     # Of the folders the tests that compute most: from files to outputs, and `fit`.
-    kept = ["test_golden.py", "test_fit.py", "test_optimizers.py", *more]
+    kept = [*kept, *more]
     for folder in ("weights", "training"):
         files = (ROOT / here / folder).glob("test_*.py")
         left_out += [path for path in files if path.name not in kept]

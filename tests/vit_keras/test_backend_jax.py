@@ -5,11 +5,19 @@ import pytest
 
 from tests.vit_keras.backends import pass_on
 
-
-@pytest.mark.skipif(
+once = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="started once, by the run under TensorFlow",
 )
+
+
+@once
+def test_models_pass_on_jax():
+    pass_on("jax", kept=("test_golden.py", "test_optimizers.py"))
+
+
+@pytest.mark.slow
+@once
 def test_the_tests_pass_on_jax():
     # What is trained on goes on to the last bit after a kill.
     pass_on("jax", "test_resume.py")
