@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .objects import pack, unpack
+from .objects import names_of, pack, unpack
 
 DTYPES = ("float32", "int32", "int64", "bool", "int8")  # of constants that are read
 
@@ -26,8 +26,7 @@ class GraphEditor:
         self._schema: Any = schema
         self.model = unpack(content)
         (self.graph,) = self.model.subgraphs
-        codes = vars(schema.BuiltinOperator).items()
-        self._names = {v: k for k, v in codes if k[0] != "_"}
+        self._names = names_of(schema.BuiltinOperator)
 
     def kind(self, op) -> str:
         """The name of an operator in `schema.fbs`; "" for None."""

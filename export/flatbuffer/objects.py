@@ -20,6 +20,11 @@ def unpack(content):
     return model
 
 
+def names_of(enumeration) -> dict[int, str]:
+    """Return the names in an enumeration of the schema, such as `TensorType`."""
+    return {v: k for k, v in vars(enumeration).items() if not k.startswith("_")}
+
+
 def pack(model) -> bytes:
     """Serialise a model from `unpack`."""
     from ai_edge_litert.tools import flatbuffer_utils

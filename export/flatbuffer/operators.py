@@ -5,6 +5,7 @@ import pathlib
 import struct
 
 from ..errors import missing
+from .objects import names_of
 from .op_versions import needed, version_key
 
 
@@ -44,8 +45,8 @@ def read_operators(path) -> list[Operator]:
             "`path` must be a file with one subgraph, without control flow. "
             f"'{path}' has {len(model.subgraphs or ())}"
         )
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
-    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
+    names = names_of(schema.BuiltinOperator)
+    types = names_of(schema.TensorType)
     graph, found = model.subgraphs[0], []
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .objects import pack, unpack
+from .objects import names_of, pack, unpack
 from .op_versions import needed
 
 # LiteRT computes these in int8, but litert-quantizer does not know them. Each goes by
@@ -27,7 +27,7 @@ def aliases_in(content) -> dict[str, str]:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    names = names_of(schema.BuiltinOperator)
     taken = {names[code.builtinCode] for code in unpack(content).operatorCodes}
     found = {}
     for name, aliases in OP_ALIASES.items():
@@ -96,8 +96,8 @@ def set_operator_versions(content):
 
     model = unpack(content)
     (graph,) = model.subgraphs
-    types = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    types = names_of(schema.TensorType)
+    names = names_of(schema.BuiltinOperator)
     for code in model.operatorCodes:  # read by OpenVINO, and by runtimes before 2021
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
     for op in graph.operators:  # litert-quantizer keeps the versions of the float file

@@ -177,22 +177,19 @@ def test_layers_of_a_file_come_from_a_module(tmp_path):
     keras.utils.set_random_seed(0)
     small(Doubled()).save(tmp_path / "m.keras")
     command = [sys.executable, "-m", "export", "tflite", "m.keras", "m.tflite"]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [*command, "--module", "tests.export.own_layers"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+
+    def with_module(name):
+        return subprocess.run(
+            [*command, "--module", name],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+        )
+
+    done = with_module("tests.export.own_layers")
     assert done.returncode == 0, done.stderr
-    done = subprocess.run(
-        [*command, "--module", "no_such_module"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = with_module("no_such_module")
     assert done.returncode != 0 and "'no_such_module' cannot be imported" in done.stderr
 
 

@@ -45,12 +45,6 @@ def noise(model, number=24, seed=3):
 
 # Random weights have no structure that int4 could keep.
 RANDOM = [name for name in export.SCHEMES if name != "dynamic_int4"]
-# Norms are in floats in the others, as in `test_float_file_is_equal`.
-INTEGERS_FIRST = [
-    pytest.param(name, marks=[] if scheme.needs_calibration else [pytest.mark.slow])
-    for name, scheme in export.SCHEMES.items()
-    if name in RANDOM
-]
 
 
 def few_first(names, few):
@@ -61,6 +55,9 @@ def few_first(names, few):
     ]
 
 
+INTEGERS = [name for name in RANDOM if export.SCHEMES[name].needs_calibration]
+# Norms are in floats in the others, as in `test_float_file_is_equal`.
+INTEGERS_FIRST = few_first(RANDOM, INTEGERS)
 # `test_each_rewrite_is_exact` compares the graphs of the others.
 FLOAT_FIRST = few_first(VARIANTS, ("map", "deit", "norms", "grey"))
 FOREIGN_FIRST = few_first(RANDOM, ("float32", "int8"))

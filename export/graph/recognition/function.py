@@ -52,8 +52,8 @@ def batched(graph: TracedGraph, start: int, end: int):
     import tensorflow as tf
 
     shape = graph.shapes[start]
-    whole = graph.function(start, end, "float32", batched=True)
     if takes_batches(graph, start, end):
+        whole = graph.function(start, end, "float32", batched=True)
         return lambda x: whole(tf.reshape(x, (-1, *shape[1:])))
     single = graph.function(start, end, "float32")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...flatbuffer.objects import names_of
+
 
 class Unrecognised(ValueError):
     """No plain ViT is in a graph; the message is the reason, one line."""
@@ -63,7 +65,7 @@ class TracedGraph:
             raise Unrecognised(f"{numbers} where a ViT has one each")
         self.content = content
         self.input, self.output = int(graph.inputs[0]), int(graph.outputs[0])
-        kinds = _names(schema.TensorType)
+        kinds = names_of(schema.TensorType)
         self.types = [kinds[t.type].lower() for t in graph.tensors]
         self.shapes = [
             tuple(int(n) for n in (() if t.shape is None else t.shape))
@@ -77,8 +79,8 @@ class TracedGraph:
             if value is not None:
                 self.constants[number] = value.reshape(self.shapes[number])
         self.ops: list[TracedOp] = []
-        names = _names(schema.BuiltinOperator)
-        fused = _names(schema.ActivationFunctionType)
+        names = names_of(schema.BuiltinOperator)
+        fused = names_of(schema.ActivationFunctionType)
         for op in graph.operators:
             code = model.operatorCodes[op.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -252,11 +254,6 @@ class TracedGraph:
         )
         result = KERNELS[op.name](call, *values)
         return list(result) if isinstance(result, list | tuple) else [result]
-
-
-def _names(enumeration):
-    """{value: name} of what the schema lists."""
-    return {v: k for k, v in vars(enumeration).items() if not k.startswith("_")}
 
 
 def _is_dynamic(tensor):

@@ -9,10 +9,11 @@ import pytest
 
 from export.graph.inference_layer import InferenceViT
 from export.graph.recognition.function import function_of
-from export.graph.recognition.recognise import prove, recognise
+from export.graph.recognition.recognise import recognise
 from export.graph.recognition.traced_graph import Unrecognised
 from export.graph.rewrites import REWRITES
 from tests.export.recognition import builders
+from tests.export.recognition.proof import prove
 from tests.models import tiny
 from vit_keras import create_model
 
