@@ -131,15 +131,15 @@ class UserInputs:
             FileNotFoundError: there is no such file.
             ValueError: it cannot be exported, or `preprocessing` does not fit it.
         """
-        from .graph.model_input import read_model_input
-        from .graph.source_model import as_functional
-        from .graph.tflite_source import open_source
+        from .graph.open_source import open_for_export
 
-        original: Any = self.model
-        if isinstance(original, str | os.PathLike):
-            original = open_source(original, self.custom_objects)
-        model = as_functional(original, self.input_shape, self.output)
-        return model, read_model_input(model, self.preprocessing, original)
+        return open_for_export(
+            self.model,
+            preprocessing=self.preprocessing,
+            input_shape=self.input_shape,
+            output=self.output,
+            custom_objects=self.custom_objects,
+        )
 
 
 def _save(model, path):

@@ -14,6 +14,7 @@ import os
 import pathlib
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,6 +84,17 @@ class Preprocessing:
             )
         if not 0 < self.crop <= 1:
             raise ValueError(f"`crop` must be in (0, 1]. Received: crop={self.crop}")
+
+    @classmethod
+    def of(cls, scale: Any, offset: Any, **options: Any) -> "Preprocessing":
+        """Build the preprocessing whose normalisation is `pixel * scale + offset`.
+
+        Arguments:
+            scale, offset: (C,), as `scale_and_offset` gives them.
+            options: `interpolation` and `crop`.
+        """
+        std = 1 / (255.0 * np.asarray(scale, "float64"))
+        return cls(mean=tuple(-np.asarray(offset) * std), std=tuple(std), **options)
 
     def scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the normalisation as one multiply-add on raw pixels.

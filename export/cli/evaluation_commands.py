@@ -46,7 +46,7 @@ def verify_command(
     """Compare an artefact with its Keras model on images."""
     from ..evaluation.tensor_errors import plot_errors
     from ..evaluation.verify import verify
-    from ..graph.tflite_source import open_source
+    from ..graph.open_source import open_source
     from ..tflite.layer_errors import verify_layers
 
     with show_stages("comparing"):

@@ -148,16 +148,25 @@ def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.nd
     Returns:
         float32 array (N, ...).
     """
+    from ..graph.model_input import read_model_input
+
+    if preprocessing is None:
+        preprocessing = read_model_input(model).inside
+    return reference_outputs(model, images, preprocessing, batch_size)
+
+
+def reference_outputs(
+    model: Any, images: Any, preprocessing: Any, batch_size: int = 32
+) -> np.ndarray:
+    """Return the outputs that an artefact is compared with; arguments as `predict`'s,
+    but for `preprocessing`: None means that the model gets the images as they are."""
     import keras
 
     from vit_keras.preprocessing import normalize
 
-    from ..graph.model_input import read_model_input
     from ..graph.source_model import computes_in_float32, in_float32
 
     images = check_images(images, model.input_shape)
-    if preprocessing is None:
-        preprocessing = read_model_input(model).inside
     # A file of another maker runs as it is.
     outputs, run = [], getattr(model, "reference", None) or in_float32(model)
     # Compiling pays on other backends only.
@@ -210,13 +219,16 @@ def verify(
     """
     from vit_keras import Preprocessing, data
 
+    from ..graph.open_source import open_for_export
+
     runner = runners.load(path, num_threads)
     recorded = read_sidecar(path)
     inside = recorded.get("preprocessing")
     inside = reading = None if inside is None else Preprocessing(**inside)
     if not isinstance(model, np.ndarray):
         output = recorded.get("model_output") if output is None else output
-        model, meaning = _opened(model, runner.input_shape[1:], output)
+        size = runner.input_shape[1:]
+        model, meaning = open_for_export(model, input_shape=size, output=output)
         if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
             inside, reading = meaning.inside, meaning.reading
     if not hasattr(images, "__array__"):
@@ -224,24 +236,12 @@ def verify(
         images = data.load_images(images, size, reading, limit, held_out=True)
     images = check_images(images, runner.input_shape)
     if not isinstance(model, np.ndarray):
-        model = predict(model, images, preprocessing=inside)
+        model = reference_outputs(model, images, inside)
     if scheme is None:
         threshold = recorded.get("parity", {}).get("threshold_db")
     else:
         threshold = get_scheme(scheme).min_sqnr_db
     return measure_parity(model, runner(images), threshold)
-
-
-def _opened(model, shape, output):
-    """The functional model, and what its input means."""
-    from ..graph.model_input import read_model_input
-    from ..graph.source_model import as_functional
-    from ..graph.tflite_source import open_source
-
-    if isinstance(model, str | os.PathLike):
-        model = open_source(model)
-    functional = as_functional(model, shape, output)
-    return functional, read_model_input(functional, original=model)
 
 
 def sidecar(path) -> pathlib.Path:

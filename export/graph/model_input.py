@@ -101,7 +101,7 @@ def read_model_input(model: Any, given: Any = None, original: Any = None) -> Mod
     """
     own = own_normalisation(model)
     channels = model.inputs[0].shape[-1]
-    pixels = Preprocessing(mean=(0.0,) * channels, std=(1 / 255,) * channels)
+    pixels = get_preprocessing("0..255", channels)
     if given is not None:
         if own.takes_pixels:
             raise ValueError(
@@ -135,11 +135,6 @@ def _carried(model, own: OwnNormalisation) -> Preprocessing | None:
     vit = find_vit(model)
     reads = own.is_identity and isinstance(own.reader, Patches)
     return vit.config.preprocessing if reads and vit is not None else None
-
-
-def find_preprocessing(model: Any) -> Preprocessing | None:
-    """How photographs are brought to a model's size, or None if it is not known."""
-    return read_model_input(model).reading
 
 
 def own_normalisation(model: Any) -> OwnNormalisation:
@@ -221,9 +216,4 @@ def _image_converter(model, channels):
     scale = 1.0 if converter.scale is None else converter.scale
     offset = 0.0 if converter.offset is None else converter.offset
     scale, offset = (np.broadcast_to(v, channels) for v in (scale, offset))
-    std = 1 / (255 * scale)
-    return Preprocessing(
-        mean=tuple(-offset * std),
-        std=tuple(std),
-        interpolation=converter.interpolation,
-    )
+    return Preprocessing.of(scale, offset, interpolation=converter.interpolation)

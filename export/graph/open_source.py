@@ -1,4 +1,4 @@
-"""A float `.tflite` file of any maker as a model to export."""
+"""Opening the model to export: a Keras model, its file, or any float `.tflite` file."""
 
 import os
 import pathlib
@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from .model_input import ModelInput, read_model_input
 from .recognition.function import batched
 from .recognition.traced_graph import TracedGraph, Unrecognised
+from .source_model import as_functional
 
 CHANNELS = (1, 3, 4)
 
@@ -43,6 +45,30 @@ def open_source(path: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file '{path}'")
     return open_tflite(path)
+
+
+def open_for_export(
+    source: Any,
+    *,
+    preprocessing: Any = None,
+    input_shape: Any = None,
+    output: Any = None,
+    custom_objects: dict[str, Any] | None = None,
+) -> tuple[Any, ModelInput]:
+    """Return the functional model of what a user names, and what its input means.
+
+    Arguments:
+        source: a Keras model, or the path of a file that `open_source` opens.
+        preprocessing, input_shape, output, custom_objects: see `to_tflite`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be exported, or `preprocessing` does not fit it.
+    """
+    if isinstance(source, str | os.PathLike):
+        source = open_source(source, custom_objects)
+    model = as_functional(source, input_shape, output)
+    return model, read_model_input(model, preprocessing, source)
 
 
 def open_tflite(path: str | os.PathLike[str]) -> Any:

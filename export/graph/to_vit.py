@@ -12,10 +12,12 @@ from .find_vit import find_vit, nodes_of
 from .float_file import float_file
 from .found_vit import as_it_is
 from .model_input import ModelInput, read_model_input
+from .open_source import open_for_export
 from .recognition.recognise import RecognisedViT, recognise
 from .recognition.traced_graph import TracedGraph, Unrecognised
-from .source_model import as_functional, in_float32
-from .vit_weights import Linear, Weights
+from .rewrites import fold_input
+from .source_model import in_float32
+from .vit_weights import Weights
 from .write_weights import build_vit
 
 # Of the output's range; rounding gives 3e-6. More means that something was misread.
@@ -60,10 +62,10 @@ def to_vit(
             "KERAS_BACKEND=tensorflow, and save what it returns for other backends. "
             f"Received: backend={keras.backend.backend()!r}"
         )
-    functional = as_functional(model, input_shape, output)
+    options = {"input_shape": input_shape, "output": output}
+    functional, meaning = open_for_export(model, preprocessing=preprocessing, **options)
     if find_vit(functional) is functional:
         return functional
-    meaning = read_model_input(functional, preprocessing, model)
     try:
         content = float_file(
             as_it_is(functional, None), (1, *functional.input_shape[1:])
@@ -138,13 +140,10 @@ def _of_normalised(weights: Weights, meaning: ModelInput) -> Weights:
                 "'0..1'"
             )
         scale, offset = meaning.own.scale, meaning.own.offset
-        std = 1 / (255 * scale)
-        inside = Preprocessing(mean=tuple(-offset * std), std=tuple(std))
-        kernel, bias = weights.embedding.kernel, weights.embedding.bias
-        repeat = len(kernel) // len(scale)  # channels are innermost
-        kernel = kernel / np.tile(scale, repeat)[:, None]
-        bias = bias - np.tile(offset, repeat) @ kernel
-        weights = dataclasses.replace(weights, embedding=Linear(kernel, bias))
+        inside = Preprocessing.of(scale, offset)
+        # Pixels are what the layer reads: (x - offset) / scale of normalised x.
+        weights = dataclasses.replace(weights, scale=1 / scale, offset=-offset / scale)
+        fold_input(weights)
     config = dataclasses.replace(weights.config, preprocessing=inside)
     return dataclasses.replace(weights, config=config)
 

@@ -10,7 +10,7 @@ from vit_keras.training.evaluation import accuracy
 
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import measure_parity, predict
+from ..evaluation.verify import measure_parity, reference_outputs
 from ..inputs import PARITY_LIMIT, ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage
@@ -45,7 +45,7 @@ class Budget:
             images, labels = inputs.images.pixels[:PARITY_LIMIT], None
         else:
             images, labels = open_evaluation(inputs)
-        reference = predict(model, images, preprocessing=preprocessing)
+        reference = reference_outputs(model, images, preprocessing)
         return cls(plan.min_sqnr, plan.accuracy_drop, images, reference, labels)
 
     def measure(self, path) -> float:

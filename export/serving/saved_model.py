@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import measure_parity, predict
+from ..evaluation.verify import measure_parity, reference_outputs
 from ..graph import memory
 from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
 from ..progress import quietly, stage
@@ -174,9 +174,7 @@ def _prove(work, path, inputs):
     """
     stage("comparing with the model")
     pixels, preprocessing = inputs.images.pixels, inputs.preprocessing
-    expected = predict(
-        inputs.model, pixels, preprocessing=preprocessing, batch_size=BATCH
-    )
+    expected = reference_outputs(inputs.model, pixels, preprocessing, BATCH)
     runner = runners.SavedModelRunner(work)
     outputs = runner(pixels, batch_size=BATCH)
     parity = measure_parity(expected, outputs, get_scheme("float32").min_sqnr_db)

@@ -13,7 +13,7 @@ from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
-from ..evaluation.verify import Parity, measure_parity, predict
+from ..evaluation.verify import Parity, measure_parity, reference_outputs
 from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
@@ -233,7 +233,7 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
     runner = runners.load(work, threads())
     pixels = inputs.images.pixels[:PARITY_LIMIT]
     parity = measure_parity(
-        predict(inputs.model, pixels, preprocessing=inputs.preprocessing),
+        reference_outputs(inputs.model, pixels, inputs.preprocessing),
         runner(pixels),
         plan.threshold_db,
     )
