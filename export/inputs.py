@@ -198,12 +198,14 @@ class ExportInputs:
             ValueError: an input does not fit the model.
             FileNotFoundError: a file or folder does not exist.
         """
-        from vit_keras.model_file import find_labels
+        from vit_keras.labels import find_labels, labels_of
 
         model, meaning = user.open_model()
         labels = user.labels
         if labels is None and isinstance(user.model, str | os.PathLike):
             labels = find_labels(user.model)
+        if labels is None:
+            labels = labels_of(model)
         _check_finite(model)
         return cls(
             model=model,

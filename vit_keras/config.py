@@ -72,6 +72,7 @@ class ViTConfig:
         representation_size: width of a tanh layer before the head, or None.
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.
+        labels: names of the classes, in the order of the outputs, or None.
         activation: activation of the head, any Keras name.
         preprocessing: conversion of photographs to the input.
 
@@ -109,6 +110,7 @@ class ViTConfig:
     representation_size: int | None = None
     include_top: bool = True
     classes: int = 1000
+    labels: tuple[str, ...] | Any = None
     activation: str = "linear"
     preprocessing: Preprocessing = Preprocessing()
 
@@ -120,6 +122,8 @@ class ViTConfig:
         put("patch_size", as_pair("patch_size", self.patch_size))
         if isinstance(self.preprocessing, dict):
             put("preprocessing", Preprocessing(**self.preprocessing))
+        if self.labels is not None:
+            put("labels", tuple(self.labels))
         if self.class_token is None:
             put("class_token", self.pooling == "token" or self.distillation_token)
         self._check_numbers()
@@ -207,6 +211,11 @@ class ViTConfig:
                 "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
                 "a head needs one vector per image. Received: pooling=None"
             )
+        if self.labels is not None and len(self.labels) != self.classes:
+            raise ValueError(
+                f"`labels` must be {self.classes} names, one for each class. "
+                f"Received: {len(self.labels)} names"
+            )
         if len(self.preprocessing.mean) != self.channels:
             raise ValueError(
                 "`preprocessing` must have one mean and std per channel. Received: "
@@ -231,7 +240,10 @@ class ViTConfig:
         return self.grid[0] * self.grid[1] + self.num_prefix_tokens
 
     def replace(self, **changes: Any) -> "ViTConfig":
-        """Return a copy with some fields changed; unknown names raise a ValueError."""
+        """Return a copy with some fields changed; unknown names raise a ValueError.
+
+        Another number of `classes` drops the old ones' `labels`.
+        """
         valid = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in valid:
@@ -243,6 +255,8 @@ class ViTConfig:
                 )
         if "pooling" in changes and "class_token" not in changes:
             changes["class_token"] = None  # decided by the new pooling
+        if changes.get("classes", self.classes) != self.classes:
+            changes.setdefault("labels", None)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _configure(preset, weights, overrides):
         match = recognise(find(weights))
     config = config.replace(**overrides)
     if match is not None and chosen:
-        config = _as_trained(match, config, overrides)
+        config = as_trained(match, config, overrides)
     return config, match
 
 
@@ -137,7 +137,7 @@ def from_checkpoint(
     return model
 
 
-def _as_trained(match, config, overrides):
+def as_trained(match, config, overrides):
     """Return a preset with the settings that its checkpoint was trained with."""
     heads = {} if tells_heads(match) else {"num_heads": config.num_heads}
     implied = describe(match, **{**heads, **overrides})

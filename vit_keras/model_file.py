@@ -1,10 +1,12 @@
-"""Opening of saved models: a `.keras` file, and the class names beside it."""
+"""Opening of saved models: a `.keras` file, and its class names."""
 
 import os
 import pathlib
 from typing import Any
 
 import keras
+
+from .labels import find_labels, labels_of
 
 
 def open_model(path, custom_objects: dict[str, Any] | None = None):
@@ -28,19 +30,12 @@ def open_model(path, custom_objects: dict[str, Any] | None = None):
         ) from error
 
 
-def find_labels(model_path) -> list[str] | None:
-    """Read class names from the `labels.txt` beside a model, one per line, or None."""
-    file = pathlib.Path(model_path).with_name("labels.txt")
-    if not file.is_file():
-        return None
-    return file.read_text(encoding="utf-8").splitlines()
-
-
 def open_classifier(path) -> tuple[Any, list[str] | None]:
     """Open a classifier of this package, from a run's folder or a `.keras` file.
 
     Returns:
-        (model, class names; None without `labels.txt` beside it).
+        (model, class names: those of the `labels.txt` beside it, else the model's own,
+        or None).
 
     Raises:
         FileNotFoundError: the model does not exist.
@@ -52,4 +47,4 @@ def open_classifier(path) -> tuple[Any, list[str] | None]:
     config = getattr(model, "config", None)
     if config is None or not config.include_top or model.task != "classify":
         raise ValueError(f"'{file}' is no classifier of this package")
-    return model, find_labels(file)
+    return model, find_labels(file) or labels_of(model)

@@ -32,7 +32,10 @@ def train_command(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Initial weights: a file, a folder or a published name."),
+        typer.Option(
+            help="Initial weights, and without --preset the whole model: a file, a "
+            "folder, a name from `weights list`, or an earlier run."
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -77,6 +80,13 @@ def train_command(
     model_parallel: Annotated[
         int, typer.Option(help="Number of devices that share one copy of the weights.")
     ] = 1,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="'backbone' trains the head only, a number N freezes the first N "
+            f"blocks. {FROM_RECIPE}"
+        ),
+    ] = None,
     strict: Strict = False,
     tensorboard: Annotated[
         bool, typer.Option(help="Write TensorBoard logs to OUT/tensorboard.")
@@ -85,11 +95,15 @@ def train_command(
         bool, typer.Option(help="Replace an earlier run in OUT.")
     ] = False,
 ):
-    """Train a classifier; writes model.keras, labels.txt, recipe.json, history.csv.
+    """Train a classifier, from scratch or from weights.
+
+    Writes model.keras, labels.txt, recipe.json, history.csv.
 
     An interrupted run resumes when the same command is given again.
     """
-    base = read_recipe(recipe or ("digits" if data == "digits" else "folder"))
+    from ..training.recipes import default_recipe
+
+    base = read_recipe(recipe or default_recipe(data, weights))
     options = {
         "preset": preset,
         "weights": weights,
@@ -98,6 +112,7 @@ def train_command(
         "learning_rate": learning_rate,
         "validation_split": validation_split,
         "seed": seed,
+        "freeze": int(freeze) if freeze and freeze.isdecimal() else freeze,
     }
     # A preset replaces the sizes of the recipe's own model.
     model = dict(base.model) if preset is None else {}

@@ -25,5 +25,5 @@ def list_recipes():
     for name, row in RECIPES.items():
         result = row.reference
         facts = (result.data, result.accuracy, result.hardware, result.paper)
-        table.add_row(*escaped(name, row.preset, *facts))
+        table.add_row(*escaped(name, row.preset or "of --weights", *facts))
     print_table(table)

@@ -12,7 +12,6 @@ from rich.console import Console
 from .. import data as images
 from ..atomic import publishing
 from ..data.sources import open_source
-from ..model import configure, create_model
 from ..network import VisionTransformer
 from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
 from .checkpoint import (
@@ -22,14 +21,17 @@ from .checkpoint import (
     check_writable,
     find_last,
     restore,
+    write_csv,
 )
 from .devices import distribute, dtype_policy, resolve_devices, training_input
 from .evaluation import read
 from .objective import compiled, freeze, open_teacher
+from .probe import fit_probe
 from .processes import barrier, init_processes, process_index, undistributed
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
-from .recipes import RECIPES
+from .recipes import RECIPES, default_recipe
+from .start import open_start
 from .steps import check_devices, checkpoint_intervals, images_per_step
 from .stream import Stream
 
@@ -62,11 +64,12 @@ def train(
         data: a source of `data.open_source`: "digits", a folder of class folders,
             arrays, names such as "tfds:mnist", data sets of Grain, PyTorch, tf.data.
         recipe: a `Recipe`, or a name in `RECIPES`; None is "digits" for the digits and
-            "folder" for anything else.
+            "folder" for anything else, or "finetune" if there are `weights`.
         out: folder to write to; created if missing.
-        weights: initial checkpoint, as in `create_model`, instead of the recipe's. Its
-            settings that the sizes do not determine (GELU, epsilon, pooling,
-            preprocessing) are used.
+        weights: initial checkpoint, instead of the recipe's: a file or folder as in
+            `load_weights`, a name in `PUBLISHED`, or the folder of an earlier run.
+            Its settings (GELU, epsilon, pooling, preprocessing), and without a preset
+            its sizes, are used. See `start.open_start` for its head.
         strict: fail on an unreadable image instead of skipping it.
         overwrite: replace an earlier run in `out`, finished or not.
         devices: number of devices that share each batch, of all processes together;
@@ -86,7 +89,7 @@ def train(
         OSError: `out` cannot be written to, or has too little space.
         FloatingPointError: the loss is NaN or infinite.
     """
-    recipe = _named_recipe(recipe, data)
+    recipe = _named_recipe(recipe, data, weights)
     if weights is not None:
         recipe = recipe.replace(weights=os.fspath(weights))
     index, _ = init_processes()
@@ -98,8 +101,8 @@ def train(
             "(overwrite=True, --overwrite)"
         )
     dataset = open_source(data)
-    arguments = recipe.model_arguments(len(dataset.classes))
-    config = configure(**arguments)
+    start = open_start(recipe, dataset.classes)
+    config = start.config
     devices = resolve_devices(devices, model_parallel, config)
     if index == 0:
         check_writable(out)
@@ -114,8 +117,10 @@ def train(
     with policy, distribute(devices, model_parallel):
         # Check everything that may fail before the images are read.
         keras.utils.set_random_seed(recipe.seed)
-        model = create_model(name=recipe.preset, **arguments)
-        freeze(model, recipe.train_last)
+        model = start.build(recipe.preset or "vit")
+        freeze(model, recipe.freeze)
+        if start.said:
+            console.print(start.said, markup=False, soft_wrap=True)
         if index == 0:
             check_room(out, model)
         with undistributed():  # threads call it, without other processes
@@ -126,8 +131,12 @@ def train(
             shutil.rmtree(out / FOLDER, ignore_errors=True)
             (out / BEST).unlink(missing_ok=True)
         shard = process_index()
-        stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
-        _fit_resumable(model, stream, validation, out, last, devices, console, more)
+        if recipe.probe_rates is not None:
+            rows = fit_probe(model, training, validation, recipe, console)
+            write_csv(out / "history.csv", rows)
+        else:
+            stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
+            _fit_resumable(model, stream, validation, out, last, devices, console, more)
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     if (out / BEST).is_file():
@@ -144,12 +153,11 @@ def train(
     return model
 
 
-def _named_recipe(recipe, data):
-    """Return a `Recipe`, by name, or the default for the data."""
+def _named_recipe(recipe, data, weights):
+    """Return a `Recipe`, by name, or the default one."""
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe is None:
-        recipe = "digits" if isinstance(data, str) and data == "digits" else "folder"
+    recipe = recipe or default_recipe(data, weights)
     if recipe not in RECIPES:
         raise ValueError(
             f"`recipe` must be a Recipe or one of {', '.join(RECIPES)}. "

@@ -14,30 +14,37 @@ from .evaluation import log_probabilities
 from .optimizers import make_optimizer
 from .recipe import Recipe
 
+HEADS = ("head", "head_dist")
+# The first layer behind the blocks is one of these.
+BEHIND_BLOCKS = ("encoder_norm", "pooling")
 
-def freeze(model, train_last: int | None) -> None:
-    """Freeze everything but the last blocks, the last norm and the head.
+
+def freeze(model, what: int | str | None) -> None:
+    """Freeze the first blocks and all in front of them, or all but the head.
+
+    Arguments:
+        what: `Recipe.freeze`.
 
     Raises:
         ValueError: the model has fewer blocks.
     """
-    if train_last is None:
+    if what is None:
+        return
+    if what == "backbone":
+        for layer in model.layers:
+            layer.trainable = layer.name in HEADS
         return
     blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
-    if train_last > len(blocks):
+    if what > len(blocks):
         raise ValueError(
-            f"`train_last` must be at most {len(blocks)}, the number of blocks. "
-            f"Received: train_last={train_last}"
+            f"`freeze` must be at most {len(blocks)}, the number of blocks, or "
+            f"'backbone'. Received: freeze={what}"
         )
-    first = blocks[len(blocks) - train_last].name if train_last else "encoder_norm"
+    kept = blocks[what:]
     for layer in model.layers:
-        if layer.name == first:
+        if layer in kept or layer.name in BEHIND_BLOCKS:
             break
         layer.trainable = False
-    if not train_last:  # a linear probe: all features are frozen
-        for name in ("encoder_norm", "fc_norm", "pooling", "pre_logits"):
-            if name in (layer.name for layer in model.layers):
-                model.get_layer(name).trainable = False
 
 
 def compiled(model, recipe: Recipe, total_steps: int):

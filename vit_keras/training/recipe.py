@@ -34,11 +34,16 @@ class Recipe:
     """The settings of a training run, apart from the data.
 
     Arguments:
-        preset: name of the model size in `vit_keras.PRESETS`.
+        preset: name of the model size in `vit_keras.PRESETS`; None takes the whole
+            architecture from `weights`.
         model: arguments of `create_model` that differ from the preset.
         weights: initial checkpoint, as in `create_model`, or None.
-        train_last: with n, only the last n blocks, the last norm and the head are
-            trained; 0 is a linear probe, None trains all.
+        freeze: "backbone" trains the head only; n freezes the first n blocks and all
+            in front of them; None trains all.
+        probe_rates: learning rates of a linear probe: the features of the frozen
+            backbone are computed once, without augmentation but with each image's
+            mirror image if `flip` is set; a head is trained on them with each rate,
+            and the one of the best validation accuracy is kept. None trains as usual.
         epochs: passes over the training images.
         steps: optimizer steps of the whole run; overrides `epochs`.
         batch_size: images per optimizer step.
@@ -83,10 +88,11 @@ class Recipe:
         ValueError: a value is out of range.
     """
 
-    preset: str = "vit_ti16"
+    preset: str | None = "vit_ti16"
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
     weights: str | None = None
-    train_last: int | None = None
+    freeze: int | str | None = None
+    probe_rates: tuple[float, ...] | None = None
     epochs: int = 30
     steps: int | None = None
     batch_size: int = 64
@@ -129,7 +135,7 @@ class Recipe:
         for name, least in (
             *(("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("repeats", 1)),
             *(("checkpoint_steps", 1), ("randaugment", 0), ("seed", 0)),
-            *(("steps", 1), ("train_last", 0), ("patience", 1)),
+            *(("steps", 1), ("patience", 1)),
         ):
             self._check(name, int, lambda v, least=least: v >= least, f">= {least}")
         for name in ("learning_rate", "clip_norm", "layer_decay", "temperature"):
@@ -153,6 +159,7 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(valid)}. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
+        self._check_frozen()
         if self.patience is not None and not self.validation_split:
             raise ValueError(
                 "`validation_split` must be above 0 when `patience` is set, which "
@@ -167,6 +174,31 @@ class Recipe:
             raise ValueError(
                 "`batch_size` must be a multiple of `accumulate`. Received: "
                 f"batch_size={self.batch_size}, accumulate={self.accumulate}"
+            )
+
+    def _check_frozen(self):
+        if self.freeze != "backbone":
+            words = '>= 0, "backbone" or None'
+            self._check("freeze", int, lambda v: v >= 0, words)
+        if self.probe_rates is None:
+            return
+        if isinstance(self.probe_rates, list):  # from JSON
+            object.__setattr__(self, "probe_rates", tuple(self.probe_rates))
+        rates = self.probe_rates
+        if not isinstance(rates, tuple) or not rates or not all(map(_positive, rates)):
+            raise ValueError(
+                "`probe_rates` must be learning rates above 0, or None. Received: "
+                f"probe_rates={rates!r}"
+            )
+        if self.freeze != "backbone" or self.teacher is not None:
+            raise ValueError(
+                "`freeze` must be 'backbone' and `teacher` None when `probe_rates` are "
+                f"given. Received: freeze={self.freeze!r}, teacher={self.teacher!r}"
+            )
+        if not self.validation_split and len(rates) > 1:
+            raise ValueError(
+                "`validation_split` must be above 0 to choose one of several "
+                "`probe_rates`. Received: validation_split=0"
             )
 
     def _check(self, name, kind, good, words):
@@ -209,7 +241,21 @@ class Recipe:
         Raises:
             ValueError: unknown fields, or a value is out of range.
         """
-        return cls().replace(**{RENAMED.get(k, k): v for k, v in data.items()})
+        fields = {RENAMED.get(k, k): v for k, v in data.items()}
+        if "train_last" in fields:  # of release 0.1
+            last = fields.pop("train_last")
+            if last:
+                raise ValueError(
+                    f"`train_last={last}` of release 0.1 is `freeze` now: the number "
+                    "of the model's other blocks"
+                )
+            fields["freeze"] = None if last is None else "backbone"
+        return cls().replace(**fields)
+
+
+def _positive(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and value > 0
 
 
 RENAMED = {"promise": "reference"}  # fields of release 0.1

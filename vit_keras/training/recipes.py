@@ -1,8 +1,11 @@
 """The table of recipes, each with its source and reference result."""
 
+from typing import Any
+
 from .recipe import Recipe, ReferenceResult
 
 _FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
+_WEIGHTS = "vit-keras train --recipe {} --weights CHECKPOINT --data FOLDER --out RUN"
 _UNRUN = "figures of the paper; not repeated by this package"
 
 _CIFAR = {
@@ -103,6 +106,42 @@ RECIPES: dict[str, Recipe] = {
             command=_FOLDER.format("folder"),
         ),
     ),
+    "finetune": Recipe(
+        preset=None,  # the architecture and settings of --weights
+        epochs=10,
+        batch_size=32,
+        # Layer-wise rates and AdamW as BEiT (arXiv 2106.08254, table 9) and MAE (arXiv
+        # 2111.06377, table 9) fine-tune; their 1e-3 for 1,024 images, by the root of
+        # the batch size.
+        learning_rate=2e-4,
+        layer_decay=0.75,
+        warmup=0.1,
+        weight_decay=0.05,
+        ema=0.99,
+        crop=0.35,  # less than the 0.08 of training from scratch: small data
+        shift=0.0,
+        reference=ReferenceResult(
+            paper="2106.08254",
+            data="any folder, from any checkpoint",
+            command=_WEIGHTS.format("finetune"),
+        ),
+    ),
+    "linear_probe": Recipe(
+        preset=None,
+        freeze="backbone",
+        probe_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        epochs=60,
+        batch_size=64,
+        warmup=0.0,
+        weight_decay=0.01,
+        label_smoothing=0.0,
+        shift=0.0,
+        reference=ReferenceResult(
+            paper="2111.06377",  # section 4.1: frozen, standardised features
+            data="any folder, from any checkpoint",
+            command=_WEIGHTS.format("linear_probe"),
+        ),
+    ),
     "augreg_finetune": Recipe(
         preset="vit_b16",
         model={"image_size": 384},
@@ -201,3 +240,10 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
 }
+
+
+def default_recipe(data: Any, weights: Any) -> str:
+    """Return the name of the recipe for data, trained from scratch or from weights."""
+    if weights is not None:
+        return "finetune"
+    return "digits" if isinstance(data, str) and data == "digits" else "folder"

@@ -17,6 +17,11 @@ def check_devices(recipe: Recipe, number: int, devices, model_parallel) -> None:
         ValueError: they cannot.
     """
     several = devices not in (None, 1)
+    if several and recipe.probe_rates is not None:
+        raise ValueError(
+            "`devices` must be 1 for `probe_rates`, whose head is trained on one. "
+            f"Received: devices={devices}"
+        )
     if several and recipe.accumulate > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
             "`accumulate` must be 1 on several devices of TensorFlow, where Keras "

@@ -132,6 +132,10 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         fields["pooling"] = "token"
     if fields["pooling"] is None:
         fields["include_top"] = False
+    # Without this head there are none of its classes.
+    other = given.get("classes", fields["classes"]) != fields["classes"]
+    if other or not fields["include_top"]:
+        fields.pop("labels", None)
     fields |= _positions(match, {**fields, **given})
     try:
         return ViTConfig().replace(**{**fields, **given})

@@ -49,8 +49,8 @@ def load_weights(
     Arguments:
         model: from `create_model`; unchanged if an error is raised.
         path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file, an
-            index of shards, a folder with one of these, or a name in `PUBLISHED`, which
-            is downloaded unless it is in the cache.
+            index of shards, a folder with one of these or with `model.keras`, or a name
+            in `PUBLISHED`, which is downloaded unless it is in the cache.
         strict: refuse missing, unused and mis-shaped weights. With False all weights
             that fit are loaded, and the report lists the others.
         head: whether to load the classification head, too.
@@ -77,6 +77,8 @@ def find(weights) -> Checkpoint:
         row = PUBLISHED[str(weights)]
         checkpoint = open_checkpoint(fetch(str(weights)))
         return dataclasses.replace(checkpoint, preprocessing=row.preprocessing)
+    if os.path.isfile(os.path.join(weights, "model.keras")):  # a run of `train`
+        weights = os.path.join(weights, "model.keras")
     if str(weights).endswith(".keras"):
         return open_own(weights)
     if not os.path.exists(weights):

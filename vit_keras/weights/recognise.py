@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from .axes import bind
-from .entries import CheckpointError
+import numpy as np
+
+from .axes import bind, tokens_of
+from .entries import CheckpointError, Entry
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
 
@@ -65,6 +67,32 @@ def recognise(checkpoint: Checkpoint) -> Match:
             f"{_some(names)}. Known layouts: {', '.join(LAYOUTS)}"
         )
     return best
+
+
+def take_classes(match: Match, classes: Sequence[int]) -> Match:
+    """Return a match whose heads have only some classes, in another order.
+
+    Arguments:
+        classes: their indices in the file.
+    """
+    entries = dict(match.checkpoint.entries)
+    for name, (row, _) in match.arrays.items():
+        entry = entries[name]
+        axes = tokens_of(row.axes_for(entry.shape))
+        if "K" in axes:
+            axis = axes.index("K")
+            shape = list(entry.shape)
+            shape[axis] = len(classes)
+
+            def read(entry=entry, axis=axis):
+                return np.take(entry.read(), classes, axis)
+
+            entries[name] = Entry(tuple(shape), entry.dtype, read)
+    return dataclasses.replace(
+        match,
+        checkpoint=dataclasses.replace(match.checkpoint, entries=entries),
+        sizes={**match.sizes, "K": len(classes)},
+    )
 
 
 def name_of(layout, path):

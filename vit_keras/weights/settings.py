@@ -53,10 +53,19 @@ def read_huggingface(files: dict[str, dict]) -> dict:
     ):
         if theirs in model:
             fields[ours] = convert(model[theirs])
+    labels = model.get("id2label") or {}
+    names = [labels.get(str(i)) for i in range(len(labels))]
+    if names and names != unnamed(len(names)):
+        fields["labels"] = tuple(names)
     images = files.get("preprocessor_config.json")
     if images is not None:
         fields["preprocessing"] = _huggingface_images(images)
     return fields
+
+
+def unnamed(classes):
+    """Return the names that transformers gives to classes without one."""
+    return [f"LABEL_{i}" for i in range(classes)]
 
 
 def _huggingface_images(settings):
@@ -97,6 +106,8 @@ def read_timm(files: dict[str, dict]) -> dict:
         fields["image_size"] = _pair(model["img_size"])
     elif "input_size" in images:
         fields["image_size"] = tuple(images["input_size"][1:])
+    if settings.get("label_names"):
+        fields["labels"] = tuple(settings["label_names"])
     names = {"crop_pct": "crop", "interpolation": "interpolation"}
     names |= {"mean": "mean", "std": "std"}
     options = {ours: images[n] for n, ours in names.items() if n in images}
@@ -154,7 +165,9 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
         model["intermediate_size"] = config.mlp_dim
         model["pooler_output_size"] = config.representation_size
     if config.include_top:
-        model["id2label"] = {str(i): f"LABEL_{i}" for i in range(config.classes)}
+        names = config.labels or unnamed(config.classes)
+        model["id2label"] = {str(i): name for i, name in enumerate(names)}
+        model["label2id"] = {name: i for i, name in enumerate(names)}
     images, size = config.preprocessing, {"height": height, "width": width}
     whole = {name: round(side / images.crop) for name, side in size.items()}
     return {
@@ -214,6 +227,7 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
                 distilled if config.distillation_token else "vit_tiny_patch16_224"
             ),
             "num_classes": classes,
+            **({"label_names": list(config.labels)} if config.labels else {}),
             "num_features": config.hidden_size,
             "global_pool": pool,
             "model_args": model,

@@ -36,7 +36,10 @@ KINDS = {
 def test_training_takes_all_that_the_checkpoint_tells(kind, tmp_path):
     file = GOLDEN / kind / CASES[kind]["file"]
     head = {"classes": 10, "activation": "linear", "include_top": True}
-    expected = vit_keras.from_checkpoint(file, **head, **CASES[kind]["needs"])
+    labels = tuple("0123456789")
+    expected = vit_keras.from_checkpoint(
+        file, **head, **CASES[kind]["needs"], labels=labels
+    )
     for field, value in KINDS[kind].items():
         assert getattr(expected.config, field) == value, field
     sizes = {name: getattr(expected.config, name) for name in SIZES}

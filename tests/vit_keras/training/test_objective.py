@@ -12,26 +12,30 @@ from vit_keras.training.objective import freeze, open_teacher
 
 
 @pytest.mark.parametrize(
-    ("last", "frozen"),
+    ("what", "frozen"),
     [
         (None, ()),
-        (0, ("embedding", "class_token", "encoderblock", "encoder_norm", "posembed")),
+        (
+            "backbone",
+            ("embedding", "class_token", "encoderblock", "encoder_norm", "posembed"),
+        ),
+        (2, ("embedding", "class_token", "encoderblock", "posembed")),
         (1, ("embedding", "class_token", "encoderblock_0", "posembed")),
-        (2, ("embedding", "class_token", "posembed")),
+        (0, ("embedding", "class_token", "posembed")),
     ],
 )
-def test_freeze(last, frozen):
+def test_freeze(what, frozen):
     recipe = SHORT.replace(model={**SIZES, "num_layers": 2})
     model = create_model(**recipe.model_arguments(10))
-    freeze(model, last)
+    freeze(model, what)
     paths = {w.path for w in model.trainable_weights}
     assert paths == {w.path for w in model.weights if not w.path.startswith(frozen)}
-    if last == 0:
+    if what == "backbone":
         assert paths == {"head/kernel", "head/bias"}
 
 
 def test_freeze_more_than_there_are():
-    with pytest.raises(ValueError, match="`train_last` must be at most 1.*=3"):
+    with pytest.raises(ValueError, match="`freeze` must be at most 1.*=3"):
         freeze(create_model(**SHORT.model_arguments(10)), 3)
 
 

@@ -25,7 +25,10 @@ IMAGENET = 1_281_167
         ("checkpoint_steps", 0),
         ("randaugment", -1),
         ("seed", -1),
-        ("train_last", -1),
+        ("freeze", -1),
+        ("freeze", "head"),
+        ("probe_rates", 0.1),
+        ("probe_rates", "all"),
         ("patience", 0),
         ("learning_rate", 0.0),
         ("learning_rate", "fast"),
@@ -69,10 +72,21 @@ def test_what_does_not_go_together():
         Recipe(layer_decay=0.8, optimizer="muon")
     with pytest.raises(ValueError, match="`validation_split` must be above 0"):
         Recipe(patience=2, validation_split=0)
+    with pytest.raises(ValueError, match="`freeze` must be 'backbone'.*freeze=3"):
+        Recipe(probe_rates=(0.1,), freeze=3)
+    with pytest.raises(ValueError, match="`validation_split`.* one of several"):
+        Recipe(probe_rates=(0.1, 1.0), freeze="backbone", validation_split=0)
+
+
+def test_a_frozen_part_of_release_0_1():
+    assert Recipe.from_dict({"train_last": 0}).freeze == "backbone"
+    assert Recipe.from_dict({"train_last": None}).freeze is None
+    with pytest.raises(ValueError, match="`train_last=2` of release 0.1 is `freeze`"):
+        Recipe.from_dict({"train_last": 2})
 
 
 def test_none_where_it_means_something():
-    names = ("steps", "train_last", "clip_norm", "ema", "crop", "patience", "teacher")
+    names = "steps freeze probe_rates clip_norm ema crop patience teacher".split()
     Recipe(**dict.fromkeys(names))
 
 
@@ -91,7 +105,10 @@ def test_row(name):
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     assert recipe.reference.data
     assert recipe.reference.command.startswith("vit-keras train ")
-    config = configure(**{**recipe.model_arguments(10), "weights": None})
+    preset = recipe.preset or "vit_s16"  # else that of the weights
+    config = configure(
+        **{**recipe.model_arguments(10), "weights": None, "preset": preset}
+    )
     assert config.classes == 10 and config.activation == "linear"
     steps, intervals = checkpoint_intervals(recipe, IMAGENET)
     assert steps <= recipe.checkpoint_steps * recipe.accumulate

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from ...config import ViTConfig
+from ...labels import find_labels
 from ..entries import CheckpointError, Entry
 from . import Checkpoint
 
@@ -48,6 +49,10 @@ def open_own(path) -> Checkpoint:
         raise CheckpointError(
             f"'{path}' must hold a model of this package. It holds {model!r}"
         )
+    if config.labels is None and model.task == "classify":  # as runs of 0.1 have them
+        beside = find_labels(path)
+        if beside is not None and len(beside) == config.classes:
+            config = config.replace(labels=beside)
     entries = {
         weight.path: Entry(
             tuple(weight.shape),

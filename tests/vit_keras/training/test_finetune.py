@@ -1,0 +1,188 @@
+"""Fine-tuning by one command: the model and its head come from the checkpoint."""
+
+import json
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import vit_keras
+from tests.models import run, tiny
+from tests.vit_keras.training.runs import few, quiet
+from vit_keras import cli
+from vit_keras.training import RECIPES, train
+from vit_keras.training.start import open_start
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
+CASES = {c["case"]: c for c in json.loads((GOLDEN / "cases.json").read_text())}
+# A file of each library. What a bare file does not tell is an option.
+LIBRARIES = ("augreg-token", "hf-vit", "hf-deit", "timm-folder", "timm-map", "kh-token")
+# One step too short to change a float32.
+STILL = {"steps": 1, "learning_rate": 1e-12, "weight_decay": 0, "ema": None}
+STILL |= {"warmup": 0, "validation_split": 0, "precision": "float32"}
+SHORT = RECIPES["finetune"].replace(epochs=1, batch_size=10, precision="float32")
+
+
+def photographs(folder, names="abcde"):
+    """A folder of two small images for each class."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * len(names), 20, 24, 3))
+    for i, image in enumerate(pixels.astype("uint8")):
+        file = folder / names[i // 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    return folder
+
+
+def finetune(weights, data, out, **settings):
+    """`vit-keras train --weights`; returns the model and what was printed."""
+    options = [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
+    command = ["train", "--weights", weights, "--data", data, "--out", out, *options]
+    result = CliRunner().invoke(cli.app, list(map(str, command)))
+    if result.exception:
+        raise result.exception
+    return keras.models.load_model(out / "model.keras"), result.output
+
+
+@pytest.mark.parametrize("case", LIBRARIES)
+def test_the_first_step_starts_where_the_library_ended(case, tmp_path):
+    file = GOLDEN / case / CASES[case]["file"]
+    needs = {f"model.{n}": v for n, v in CASES[case]["needs"].items()}
+    data = photographs(tmp_path / "data")
+    model, printed = finetune(file, data, tmp_path / "run", **STILL, **needs)
+    assert "its head too: 5 outputs, without names" in printed
+    with np.load(GOLDEN / case / "expected.npz") as expected:
+        shape, outputs = tuple(expected["images_shape"]), expected["outputs"]
+    images = np.random.default_rng(0).standard_normal(shape).astype("float32")
+    # float32 over two blocks and a head; outputs are of order 1
+    np.testing.assert_allclose(run(model, images), outputs, rtol=0, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """A run on five classes, with another image size than any default."""
+    out = tmp_path_factory.mktemp("earlier")
+    model = vit_keras.create_model(tiny(image_size=16, classes=5, labels="abcde"))
+    model.save(out / "model.keras")
+    return out, model
+
+
+@pytest.mark.parametrize("source", ["run", "file", "labels beside"])
+def test_an_output_follows_its_name(source, earlier, tmp_path):
+    folder, model = earlier
+    weights = folder if source == "run" else folder / "model.keras"
+    if source == "labels beside":  # as runs of release 0.1 have them
+        plain = vit_keras.create_model(model.config.replace(labels=None))
+        plain.set_weights(model.get_weights())
+        weights = tmp_path / "model.keras"
+        plain.save(weights)
+        (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    start = open_start(RECIPES["finetune"].replace(weights=str(weights)), ("d", "b"))
+    kept = start.build("vit")
+    assert start.said.endswith("its head too: 2 of its 5 classes")
+    assert kept.config.labels == ("d", "b")
+    images = np.random.default_rng(0).standard_normal((2, 16, 16, 3))
+    np.testing.assert_allclose(
+        run(kept, images), run(model, images)[:, [3, 1]], rtol=0, atol=1e-6
+    )  # sums of other lengths
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [("abdex", "'x' is not one of its labels"), ("abcdef", "'f' is not one")],
+)
+def test_a_new_head_for_other_names(earlier, names, why, tmp_path):
+    """Also for as many: five other classes are not those of the checkpoint."""
+    folder, model = earlier
+    data = photographs(tmp_path / "data", names)
+    tuned, printed = finetune(folder, data, tmp_path / "run", **STILL)
+    assert f"a new head for {len(names)} classes: {why}" in printed
+    assert tuned.config.labels == tuple(names)
+    for layer in model.layers:
+        new = tuned.get_layer(layer.name).get_weights()
+        if layer.name == "head":
+            assert not np.array_equal(new[0][:, :5], layer.get_weights()[0])
+        else:
+            for ours, theirs in zip(new, layer.get_weights(), strict=True):
+                # The step moves a zero by its rate.
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_image_size_resizes_the_positions(earlier, tmp_path):
+    folder, _ = earlier
+    data = photographs(tmp_path / "data")
+    options = ["--weights", str(folder), "--image-size", "24"]
+    options += ["--data", str(data), "--out", str(tmp_path / "run")]
+    options += [f"--set={n}={json.dumps(v)}" for n, v in STILL.items()]
+    result = CliRunner().invoke(cli.app, ["train", *options])
+    assert result.exit_code == 0, result.output
+    tuned = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert tuned.config.image_size == (24, 24)
+
+
+@pytest.mark.filterwarnings("ignore:timm computes with norm_epsilon")
+def test_names_of_hugging_face_and_timm(tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(GOLDEN / "hf-vit", folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = ("cat", "dog", "eel", "fox", "gnu")
+    config["id2label"] = {str(i): name for i, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = vit_keras.from_checkpoint(folder)
+    assert model.config.labels == names
+    with pytest.warns(UserWarning, match="left fresh"):
+        assert vit_keras.from_checkpoint(folder, classes=3).config.labels is None
+    assert vit_keras.create_model("vit_ti16").config.labels is None
+    for layout, key in (("huggingface", "id2label"), ("timm", "label_names")):
+        vit_keras.save_checkpoint(model, tmp_path / layout, layout)
+        written = json.loads((tmp_path / layout / "config.json").read_text())
+        found = written[key]
+        found = found.values() if layout == "huggingface" else found
+        assert tuple(found) == names
+        again = vit_keras.from_checkpoint(tmp_path / layout)
+        assert again.config.labels == names
+
+
+def test_probe_trains_the_head_alone(earlier, tmp_path):
+    folder, model = earlier
+    data = few(60)
+    recipe = RECIPES["linear_probe"].replace(epochs=5, validation_split=0.3)
+    tuned = train(data, recipe, weights=folder, out=tmp_path, console=quiet())
+    for layer in model.layers:
+        if layer.name != "head":
+            for ours, theirs in zip(
+                tuned.get_layer(layer.name).get_weights(),
+                layer.get_weights(),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert rows[0] == "learning_rate,accuracy,val_accuracy"
+    assert len(rows) == 1 + len(recipe.probe_rates)
+    assert keras.models.load_model(tmp_path / "model.keras").config.classes == 10
+
+
+def test_what_a_probe_says_is_what_the_model_does(tmp_path):
+    """The accuracy in the history, of standardised features, is that of the saved
+    model on images."""
+    vit_keras.create_model(tiny(image_size=16)).save(tmp_path / "m.keras")
+    recipe = RECIPES["linear_probe"].replace(
+        epochs=20, validation_split=0.0, probe_rates=(1e-2,), flip=False
+    )
+    data, out = few(200), tmp_path / "run"
+    train(data, recipe, weights=tmp_path / "m.keras", out=out, console=quiet())
+    said = float((out / "history.csv").read_text().splitlines()[1].split(",")[1])
+    measured = vit_keras.evaluate(out, data, console=quiet())["accuracy"]
+    assert said > 0.3  # ten classes: it has learned
+    assert abs(said - measured) <= 0.01  # two images of 200 near a boundary
+
+
+def test_weights_that_tell_no_architecture(tmp_path):
+    model = vit_keras.create_model(tiny())
+    model.save_weights(tmp_path / "m.weights.h5")
+    for weights in (None, str(tmp_path / "m.weights.h5")):
+        with pytest.raises(ValueError, match="`weights` must be a checkpoint that"):
+            open_start(SHORT.replace(weights=weights), ("a", "b"))

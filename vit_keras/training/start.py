@@ -1,0 +1,107 @@
+"""The model that a run starts with: of random weights, or of a checkpoint's."""
+
+import dataclasses
+from typing import Any
+
+from ..config import ViTConfig
+from ..labels import indices_of
+from ..model import as_trained, configure, create_model
+from ..network import VisionTransformer, build_network
+from ..presets import get_config
+from ..weights.describe import describe, tells_heads
+from ..weights.formats.keras_file import is_own
+from ..weights.loader import apply, find
+from ..weights.recognise import Match, recognise, take_classes
+from .recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run's model is built from.
+
+    Attributes:
+        config: of the model.
+        arguments: of `create_model`, for a model without a recognised checkpoint.
+        match: the recognised checkpoint, with the classes of the data alone, or None.
+        head: whether its head is kept.
+        said: what was taken from it, in words; "" without one.
+    """
+
+    config: ViTConfig
+    arguments: dict[str, Any]
+    match: Match | None = None
+    head: bool = False
+    said: str = ""
+
+    def build(self, name: str) -> VisionTransformer:
+        """Build the model, with the checkpoint's weights.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
+        if self.match is None:
+            return create_model(**self.arguments, name=name)
+        model = build_network(self.config, "classify", name)
+        apply(self.match, model, self.config, head=self.head, chosen=True)
+        return model
+
+
+def open_start(recipe: Recipe, classes: tuple[str, ...]) -> Start:
+    """Configure a run's model for the classes of its data.
+
+    A checkpoint's head is kept if its labels have all classes of the data, of which
+    then each takes its own output; or if it has no labels, but as many outputs.
+    Otherwise the head is new.
+
+    Arguments:
+        recipe: gives `preset`, `model`, `weights`.
+        classes: names of the classes.
+
+    Raises:
+        ValueError, FileNotFoundError, CheckpointError: as for `create_model`.
+    """
+    arguments = {**recipe.model_arguments(len(classes)), "labels": tuple(classes)}
+    weights, preset = arguments["weights"], arguments["preset"]
+    if preset is None and (weights is None or is_own(weights)):
+        raise ValueError(
+            "`weights` must be a checkpoint that tells the architecture, or `preset` "
+            f"be given. Received: weights={weights!r}, preset=None"
+        )
+    if weights is None or is_own(weights):
+        return Start(configure(**arguments), arguments)
+    match = recognise(find(weights))
+    given = dict(recipe.model)
+    if preset is not None and not tells_heads(match):
+        given.setdefault("num_heads", get_config(preset).num_heads)
+    stored = describe(match, **given)
+    head, kept, said = _kept_classes(stored, classes)
+    if kept is not None:
+        match = take_classes(match, kept)
+    given |= {"classes": len(classes), "labels": classes, "activation": "linear"}
+    given["include_top"] = True
+    if stored.pooling is None:
+        given.setdefault("pooling", "token" if stored.class_token else "gap")
+    if not head:  # the layer in front of a dropped head belongs to it
+        given.setdefault("representation_size", None)
+    if preset is None:
+        config = describe(match, **given)
+    else:
+        config = as_trained(match, get_config(preset).replace(**given), given)
+    said = f"weights of {weights} (layout {match.layout.name}), {said}"
+    return Start(config, arguments, match, head, said)
+
+
+def _kept_classes(stored, classes):
+    """Return whether a checkpoint's head is kept, which of its classes, and words."""
+    new = f"a new head for {len(classes)} classes"
+    if not stored.include_top:
+        return False, None, f"{new}: there is none"
+    if stored.labels is None:
+        if stored.classes != len(classes):
+            return False, None, f"{new}: there are {stored.classes}"
+        return True, None, f"its head too: {len(classes)} outputs, without names"
+    kept = indices_of(classes, stored.labels)
+    if kept is None:
+        missing = next(n for n in classes if stored.labels.count(n) != 1)
+        return False, None, f"{new}: '{missing}' is not one of its labels"
+    return True, kept, f"its head too: {len(kept)} of its {stored.classes} classes"
