@@ -55,6 +55,8 @@ class ExportPlan:
         weights: final storage of the weights, as in the scheme.
         overrides: operators quantised differently; the last match wins.
         linear_only: whether only linear layers are quantised and the rest is float.
+        symmetric_products: whether int8 products of two activations have zero point 0
+            on the right.
         int8_scores: whether the attention scores (queries times keys) are int8 too.
         min_sqnr: SQNR in dB that mixed precision must reach, or None.
         accuracy_drop: percentage points that mixed precision may lose, or None.
@@ -81,6 +83,7 @@ class ExportPlan:
     weights: str
     overrides: tuple[OpOverride, ...]
     linear_only: bool
+    symmetric_products: bool
     int8_scores: bool
     min_sqnr: float | None
     accuracy_drop: float | None

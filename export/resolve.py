@@ -81,6 +81,9 @@ def resolve(
         weights=row.weights,
         overrides=_overrides(scheme, target, "dynamic" if dynamic else "int8"),
         linear_only=linear_only(scheme, target),
+        symmetric_products=device.symmetric_products
+        and scheme == "int8"
+        and not trained,
         int8_scores=dynamic,
         min_sqnr=min_sqnr,
         accuracy_drop=accuracy_drop,

@@ -70,6 +70,9 @@ class Target:
         fallback: precision of an operator that is too inexact in int8: "int16", or
             "float32" where the hardware has floats.
         fallback_operators: operators that support it; None for all.
+        symmetric_products: whether int8 products of two activations, those of
+            attention, have zero point 0 on the right: XNNPACK runs no others, and
+            LiteRT's own kernel takes several times as long.
         casts: whether it supports CAST from uint8 to float, for float graphs.
         io_dtypes: valid dtypes of input and output; None for all of the scheme.
     """
@@ -85,6 +88,7 @@ class Target:
     dynamic: bool = False
     fallback: str = "int16"
     fallback_operators: tuple[str, ...] | None = None
+    symmetric_products: bool = False
     casts: bool = True
     io_dtypes: tuple[str, ...] | None = None
 
@@ -109,6 +113,7 @@ TARGETS: dict[str, Target] = {
         summary="no device in particular: LiteRT with its builtin operators",
         schemes=EVERY,
         checker="xnnpack",
+        symmetric_products=True,
     ),
     "cpu": Target(
         summary="LiteRT on a CPU with XNNPACK",
@@ -194,6 +199,7 @@ TARGETS: dict[str, Target] = {
         checker="litert_js",
         graph=GraphOptions(convolutions=True),
         io_dtypes=("float32",),
+        symmetric_products=True,
         fallback="float32",
     ),
     "qualcomm": Target(

@@ -76,6 +76,34 @@ def measure_ranges(
     return {tensors[index]["name"]: limits for index, limits in ranges.items()}
 
 
+def symmetric_right_operands(
+    path, ranges: dict[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Give the right operand of each product of two activations zero point 0.
+
+    Arguments:
+        path: a float32 `.tflite` file.
+        ranges: tensor name -> (min, max), from `measure_ranges`.
+
+    Returns:
+        The ranges; those of right operands, and of the tensors that share a scale with
+        one, from -128 to 127 steps.
+    """
+    interpreter, _, tensors = open_preserving(path)
+    groups = same_scale_groups(interpreter, tensors)
+    operators = operators_of(interpreter)
+    computed = {index for op in operators for index in op["outputs"]}
+    ranges = dict(ranges)
+    for op in operators:
+        if op["op_name"] != "BATCH_MATMUL" or op["inputs"][1] not in computed:
+            continue
+        group = next(g for g in groups if op["inputs"][1] in g)
+        for name in (tensors[index]["name"] for index in group & computed):
+            peak = max(map(abs, ranges[name]))
+            ranges[name] = (-peak * 128 / 127, peak)
+    return ranges
+
+
 def _add(histogram, values, name):
     if not values.size:
         return

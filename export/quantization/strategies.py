@@ -10,7 +10,7 @@ from ..graph.build import Graph, inference_graph
 from ..graph.inference_layer import InferenceViT
 from ..plan import ExportPlan, OpOverride
 from ..progress import stage
-from .calibration import measure_ranges
+from .calibration import measure_ranges, symmetric_right_operands
 from .gptq import GRIDS, round_weights
 from .post_training import INT4_OPERATORS, score_overrides
 
@@ -74,7 +74,10 @@ class PostTraining:
     def ranges(self, path) -> dict[str, tuple[float, float]]:
         """Measure ranges on the calibration images."""
         inputs, method = self.inputs, self.plan.calibration_method
-        return measure_ranges(path, inputs.images.pixels, inputs.takes_pixels, method)
+        ranges = measure_ranges(path, inputs.images.pixels, inputs.takes_pixels, method)
+        if self.plan.symmetric_products:
+            return symmetric_right_operands(path, ranges)
+        return ranges
 
     def overrides(self, path) -> list[OpOverride]:
         """Return the plan's overrides, and those of int8 attention scores."""

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.interpreter import new_interpreter, open_preserving
+from export.evaluation.interpreter import (
+    new_interpreter,
+    open_preserving,
+    operators_of,
+)
+from export.evaluation.tools.xnnpack import check_xnnpack
 from export.quantization import clipping
 from export.quantization.calibration import (
     measure_ranges,
@@ -220,3 +225,23 @@ def test_bad_data_sets(model, batches, message, tmp_path):
             **{"scheme": "int8", "calibration": iter(batches)},
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("target", "symmetric"), [(None, True), ("npu", False)])
+def test_products_of_attention_run_in_xnnpack(tflite_of, target, symmetric):
+    """Its integer kernel needs zero point 0 on the right; on an NPU an asymmetric
+    range rounds less."""
+    path, _ = tflite_of("int8", target=target)
+    interpreter, _, _ = open_preserving(path)
+    zero_point = {
+        tensor["index"]: tensor["quantization"][1]
+        for tensor in interpreter.get_tensor_details()
+    }
+    zeros = [
+        zero_point[op["inputs"][1]]
+        for op in operators_of(interpreter)
+        if op["op_name"] == "BATCH_MATMUL"
+    ]
+    assert (set(zeros) == {0}) == symmetric
+    outside = check_xnnpack(path, None, None).facts["outside XNNPACK"]
+    assert ("BATCH_MATMUL" not in outside) == symmetric
