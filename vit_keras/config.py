@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 from typing import Any
 
+from .heads import HEADS, check_head
 from .preprocessing import Preprocessing
 
 POOLINGS = ("token", "gap", "map", None)
@@ -72,7 +73,11 @@ class ViTConfig:
         representation_size: width of a tanh layer before the head, or None.
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.
-        activation: activation of the head, any Keras name.
+        head: what the outputs mean, a name in `HEADS`: "softmax" (C classes, one is
+            right), "sigmoid" (two classes, C = 1), "multi_label" (C independent
+            labels) or "regression" (C values).
+        activation: what the head's layer applies, any Keras name that fits `head`;
+            "linear" for logits, or values.
         preprocessing: conversion of photographs to the input.
 
     Raises:
@@ -109,6 +114,7 @@ class ViTConfig:
     representation_size: int | None = None
     include_top: bool = True
     classes: int = 1000
+    head: str = "softmax"
     activation: str = "linear"
     preprocessing: Preprocessing = Preprocessing()
 
@@ -160,6 +166,7 @@ class ViTConfig:
     def _check_choices(self):
         for name, valid in (
             ("pooling", POOLINGS),
+            ("head", tuple(HEADS)),
             ("positions", POSITIONS),
             ("mlp_activation", MLP_ACTIVATIONS),
             ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
@@ -207,6 +214,8 @@ class ViTConfig:
                 "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
                 "a head needs one vector per image. Received: pooling=None"
             )
+        if self.include_top:
+            check_head(self.head, self.classes, self.activation)
         if len(self.preprocessing.mean) != self.channels:
             raise ValueError(
                 "`preprocessing` must have one mean and std per channel. Received: "
