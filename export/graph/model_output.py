@@ -11,8 +11,8 @@ from .open_source import TracedFile
 # Operators of a float file that end a model.
 LAST = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 UNKNOWN = (
-    "what the one output means is not known, a class or a value, so it is served as it "
-    'is: give `head`, "sigmoid" or "regression"'
+    "what the one output means, a class or a value, is not known, and not said in the "
+    'artefact: give `head`, "sigmoid" or "regression"'
 )
 
 

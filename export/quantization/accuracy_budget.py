@@ -39,7 +39,7 @@ class Budget:
     accuracy_drop: float | None
     images: np.ndarray
     reference: np.ndarray
-    targets: np.ndarray | None = None
+    targets: Any = None
     outputs: Any = None
 
     @classmethod

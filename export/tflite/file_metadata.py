@@ -16,9 +16,7 @@ from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
-RECORDED = (
-    *("scheme", "target", "input", "output", "head", "preprocessing", "rewrites"),
-)
+RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
 
 
 def embed(path, inputs: ExportInputs):
@@ -38,8 +36,8 @@ def embed(path, inputs: ExportInputs):
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
     path.write_bytes(pack(model))
-    if _has_classes(inputs):
-        _append(path, LABELS, "\n".join(inputs.labels) + "\n")
+    if (names := _classes(inputs)) is not None:
+        _append(path, LABELS, "\n".join(names) + "\n")
 
 
 def record(path, report: ExportReport):
@@ -66,7 +64,7 @@ def _metadata(inputs) -> dict[str, Any]:
     output: dict[str, Any] = {"name": "output"}
     if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
-    if _has_classes(inputs):
+    if _classes(inputs) is not None:
         binary = inputs.outputs.head == "sigmoid"  # no axis has both classes
         output["content"] = {"content_properties": {"FeatureProperties": {}}}
         output["associated_files"] = [
@@ -98,9 +96,9 @@ def _metadata(inputs) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if value is not None}
 
 
-def _has_classes(inputs):
-    """Whether there are labels, and not of a regression's values."""
-    return inputs.labels is not None and inputs.outputs.head != "regression"
+def _classes(inputs) -> list[str] | None:
+    """The labels, if they are not those of a regression's values."""
+    return None if inputs.outputs.head == "regression" else inputs.labels
 
 
 def _pixels(shape):
