@@ -104,6 +104,9 @@ def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
         dataset = _of_arrays(images, np.asarray(labels), outputs)
     else:
         images, dataset = _labelled(given, size, inputs.reading, inputs.labels)
+    if dataset.labels.ndim == 1:  # no image may be of the last classes
+        more = map(str, range(len(dataset.classes), outputs.names))
+        dataset = dataclasses.replace(dataset, classes=(*dataset.classes, *more))
     try:
         dataset = checked_for(dataset, outputs.head, outputs.shape[1])
     except ValueError as error:
