@@ -32,6 +32,7 @@ class UserInputs:
     input_shape: Sequence[int] | None = None
     output: Any = None
     custom_objects: dict[str, Any] | None = None
+    head: str | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -68,6 +69,7 @@ class UserInputs:
                 "custom_objects": objects,
                 "input_shape": self.input_shape and list(self.input_shape),
                 "output": self.output,
+                "head": self.head,
                 "calibration": self._save_images(folder),
                 "evaluation": self._save_evaluation(folder),
                 "labels": None if labels is None else [str(name) for name in labels],
@@ -170,7 +172,8 @@ class ExportInputs:
     Attributes:
         model: the Keras model.
         meaning: what its input means (`graph.model_input.ModelInput`).
-        labels: class names, or None.
+        outputs: what its outputs mean (`graph.model_output.ModelOutput`).
+        labels: names of classes, labels or values, or None.
         images: for calibration and parity.
         evaluation: labelled images for measuring accuracy, not opened, or None.
         description, licence: of the model, in the user's words, or None.
@@ -179,6 +182,7 @@ class ExportInputs:
 
     model: Any
     meaning: Any
+    outputs: Any
     labels: list[str] | None
     images: ParityImages
     evaluation: Any = None
@@ -200,7 +204,10 @@ class ExportInputs:
         """
         from vit_keras.labels import find_labels, labels_of
 
+        from .graph.model_output import check_labels, read_model_output
+
         model, meaning = user.open_model()
+        outputs = read_model_output(model, user.head)
         labels = user.labels
         if labels is None and isinstance(user.model, str | os.PathLike):
             labels = find_labels(user.model)
@@ -210,7 +217,8 @@ class ExportInputs:
         return cls(
             model=model,
             meaning=meaning,
-            labels=_check_labels(model, labels),
+            outputs=outputs,
+            labels=check_labels(outputs, labels),
             images=open_images(user.calibration, model, meaning, limit),
             evaluation=user.evaluation,
             description=user.description,
@@ -256,10 +264,11 @@ class ExportInputs:
         return {
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
             "model_output": self.output,
+            "head": self.outputs.head,
             "input_meaning": self.meaning.describe(dtype),
             "parity_images": self.images.source,
             "labels": self.labels,
-            "notes": (*self.notes(), *notes),
+            "notes": (*self.notes(), *self.outputs.notes, *notes),
         }
 
 
@@ -278,20 +287,3 @@ def _check_finite(model):
                 "`model` must have finite weights. Received: NaN or infinity in "
                 f"'{weight.path}'"
             )
-
-
-def _check_labels(model, labels):
-    """Return labels as a list, after checking that there is one per class."""
-    if labels is None:
-        return None
-    labels = [str(label) for label in labels]
-    classes = model.output_shape[-1]
-    if len(labels) != classes:
-        raise ValueError(
-            f"`labels` must have {classes} names, one per output. "
-            f"Received: {len(labels)}"
-        )
-    broken = [name for name in labels if "".join(name.splitlines()) != name]
-    if broken:
-        raise ValueError(f"`labels` must be one line each. Received: {broken[0]!r}")
-    return labels

@@ -39,7 +39,8 @@ class ExportReport:
         parity: agreement with the Keras model.
         parity_images: the images that parity was measured on.
         calibration: number, SHA-256 and source of the calibration images, or None.
-        labels: class names, or None.
+        labels: names of classes, labels or values, or None.
+        head: what the outputs mean, a name in `vit_keras.heads.HEADS`, or None.
         model_output: name or index of the output, of a model with several.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
         plan: all decisions about the file (`ExportPlan`; `.tflite` only).
@@ -64,6 +65,7 @@ class ExportReport:
     parity_images: str
     calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
+    head: str | None = None
     input_meaning: str = ""
     model_output: str | int | None = None
     rewrites: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 from typing import Any
 
+from .heads import HEADS, check_head
 from .preprocessing import Preprocessing
 
 POOLINGS = ("token", "gap", "map", None)
@@ -72,8 +73,13 @@ class ViTConfig:
         representation_size: width of a tanh layer before the head, or None.
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.
-        labels: names of the classes, in the order of the outputs, or None.
-        activation: activation of the head, any Keras name.
+        labels: names of the classes, labels or values, in the order of the outputs
+            (two for head="sigmoid"), or None.
+        head: what the outputs mean, a name in `HEADS`: "softmax" (C classes, one is
+            right), "sigmoid" (two classes, C = 1), "multi_label" (C independent
+            labels) or "regression" (C values).
+        activation: what the head's layer applies, any Keras name that fits `head`;
+            "linear" for logits, or values.
         preprocessing: conversion of photographs to the input.
 
     Raises:
@@ -111,6 +117,7 @@ class ViTConfig:
     include_top: bool = True
     classes: int = 1000
     labels: tuple[str, ...] | Any = None
+    head: str = "softmax"
     activation: str = "linear"
     preprocessing: Preprocessing = Preprocessing()
 
@@ -164,6 +171,7 @@ class ViTConfig:
     def _check_choices(self):
         for name, valid in (
             ("pooling", POOLINGS),
+            ("head", tuple(HEADS)),
             ("positions", POSITIONS),
             ("mlp_activation", MLP_ACTIVATIONS),
             ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
@@ -211,10 +219,13 @@ class ViTConfig:
                 "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
                 "a head needs one vector per image. Received: pooling=None"
             )
-        if self.labels is not None and len(self.labels) != self.classes:
+        if self.include_top:
+            check_head(self.head, self.classes, self.activation)
+        names = HEADS[self.head].names(self.classes)
+        if self.labels is not None and len(self.labels) != names:
             raise ValueError(
-                f"`labels` must be {self.classes} names, one for each class. "
-                f"Received: {len(self.labels)} names"
+                f"`labels` must be {names} names for classes={self.classes} and "
+                f"head={self.head!r}. Received: {len(self.labels)} names"
             )
         if len(self.preprocessing.mean) != self.channels:
             raise ValueError(
@@ -242,7 +253,7 @@ class ViTConfig:
     def replace(self, **changes: Any) -> "ViTConfig":
         """Return a copy with some fields changed; unknown names raise a ValueError.
 
-        Another number of `classes` drops the old ones' `labels`.
+        Another number of `classes` drops the `labels` of the old ones.
         """
         valid = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -255,7 +266,8 @@ class ViTConfig:
                 )
         if "pooling" in changes and "class_token" not in changes:
             changes["class_token"] = None  # decided by the new pooling
-        if changes.get("classes", self.classes) != self.classes:
+        names = HEADS.get(changes.get("head", self.head), HEADS["softmax"]).names
+        if names(changes.get("classes", self.classes)) != len(self.labels or ()):
             changes.setdefault("labels", None)
         return dataclasses.replace(self, **changes)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import rich.console
 import typer
 
+from vit_keras.heads import HEADS
 from vit_keras.preprocessing import NORMALISATIONS
 
 from ..progress import report_stages_to
@@ -26,6 +27,14 @@ Labels = Annotated[
     pathlib.Path | None,
     typer.Option(
         help="File with one class name per line. Default: labels.txt beside the model."
+    ),
+]
+HeadName = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="What the outputs mean, of a model that does not tell: "
+        + "; ".join(f"{name}: {head.summary}" for name, head in HEADS.items()),
     ),
 ]
 Calibration = Annotated[

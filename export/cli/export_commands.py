@@ -11,6 +11,7 @@ from ..targets import TARGETS
 from . import output
 from .arguments import (
     Calibration,
+    HeadName,
     Labels,
     Model,
     Modules,
@@ -49,6 +50,7 @@ def tflite_command(
         typer.Option(help="float32, int8 or uint8. Default: the scheme's first."),
     ] = None,
     labels: Labels = None,
+    head: HeadName = None,
     description: Annotated[
         str | None, typer.Option(help="Description of the model, stored in the file.")
     ] = None,
@@ -75,7 +77,8 @@ def tflite_command(
     accuracy_drop: Annotated[
         float | None,
         typer.Option(
-            help="Maximum loss of int8 accuracy on --evaluation, in percentage points; "
+            help="Maximum loss of int8 accuracy on --evaluation, in percentage points "
+            "(of mean average precision, with several labels per image); "
             "the most sensitive layers fall back until it is met."
         ),
     ] = None,
@@ -105,6 +108,7 @@ def tflite_command(
             input_dtype=input_dtype,
             output_dtype=output_dtype,
             labels=read_labels(labels),
+            head=head,
             description=description,
             licence=licence,
             preprocessing=read_preprocessing(preprocessing),
@@ -131,6 +135,7 @@ def saved_model_command(
         typer.Argument(help="Directory to write: NAME/VERSION, such as vit/1."),
     ],
     labels: Labels = None,
+    head: HeadName = None,
     signatures: Annotated[
         list[str] | None,
         typer.Option(
@@ -172,6 +177,7 @@ def saved_model_command(
             model,
             out,
             labels=read_labels(labels),
+            head=head,
             top_k=top_k,
             exif=exif,
             warmup=tuple(warmup or ()),

@@ -22,18 +22,21 @@ class CompressionResult:
     Attributes:
         path: the `.keras` file.
         images: number of held-out images for the accuracies.
-        accuracy_before, accuracy_after: top-1, in 0..1.
+        metric: that of the model's head in `vit_keras.heads.HEADS`.
+        before, after: its value; an accuracy is in 0..1.
     """
 
     path: str
     images: int
-    accuracy_before: float
-    accuracy_after: float
+    metric: str
+    before: float
+    after: float
 
     def __str__(self):
+        form = ".1%" if self.metric != "mean_absolute_error" else ".4g"
         return (
-            f"{self.path}: accuracy on {self.images} held-out images "
-            f"{self.accuracy_before:.1%} before, {self.accuracy_after:.1%} now"
+            f"{self.path}: {self.metric.replace('_', ' ')} on {self.images} held-out "
+            f"images {self.before:{form}} before, {self.after:{form}} now"
         )
 
 
@@ -82,7 +85,8 @@ def compress(
         epochs: number of epochs.
         learning_rate: peak learning rate.
         batch_size: images per step.
-        distil: whether to distil from the original model as well.
+        distil: whether to distil from the original model as well; but for "qat" only
+            with the head "softmax".
         console: for messages and progress; None means the terminal.
         **options: of `export.prune`, `cluster`, `shrink` or `quantize_aware`.
 
@@ -105,8 +109,10 @@ def compress(
 
     from vit_keras import data as images
     from vit_keras.atomic import publishing
+    from vit_keras.heads import HEADS
     from vit_keras.model_file import open_model
-    from vit_keras.training.evaluation import accuracy, outputs_on, read
+    from vit_keras.training.evaluation import checked_for, outputs_on, read
+    from vit_keras.training.metrics import measure
 
     from .fine_tuning import RECIPE, fine_tune
 
@@ -118,18 +124,27 @@ def compress(
     if config is None:
         raise ValueError(f"`model` must be a ViT of vit_keras; '{path}' holds another")
     console = console or Console(stderr=True)
-    source = read(images.open_source(data), config, False, console)
-    if len(source.classes) != loaded.output_shape[-1]:
+    head, metric = config.head, HEADS[config.head].metric
+    if distil and method != "qat" and head != "softmax":
         raise ValueError(
-            f"`data` must have the model's {loaded.output_shape[-1]} classes. "
-            f"Received: {len(source.classes)} classes"
+            "`distil` must be False unless the model's head is softmax. "
+            f"Received: head={head!r}"
         )
+    source = images.open_source(data)
+    source = checked_for(source, head, loaded.output_shape[-1])
+    source = read(source, config, False, console)
     training, held_out = images.split(source, HELD_OUT, seed=0)
     step = max(len(training) // IMAGES, 1)
     some = training.take(np.arange(len(training))[::step])
     pixels = images.prepare(some, config.image_size, config.preprocessing)[0].images
 
-    before = accuracy(outputs_on(loaded, held_out), held_out.labels)
+    truth = images.targets(held_out)
+
+    def measured(vit):
+        pair = outputs_on(vit, held_out), truth
+        return measure([pair], head, config.activation)[metric]
+
+    before = measured(loaded)
     if method == "qat":  # it has its own distillation loss
         options |= {} if distil else {"distillation": 0.0}
     changed, callback = METHODS[method](loaded, pixels, **options)
@@ -138,6 +153,7 @@ def compress(
         learning_rate=learning_rate,
         batch_size=batch_size,
         teacher=str(path) if distil and method != "qat" else None,
+        **({"label_smoothing": 0.0} if head == "regression" else {}),
     )
     fine_tune(changed, training, recipe, [callback] if callback else [], console)
     changed = callback.strip() if callback else changed
@@ -150,6 +166,7 @@ def compress(
     return CompressionResult(
         path=str(out / "model.keras"),
         images=len(held_out),
-        accuracy_before=before,
-        accuracy_after=accuracy(outputs_on(changed, held_out), held_out.labels),
+        metric=metric,
+        before=before,
+        after=measured(changed),
     )

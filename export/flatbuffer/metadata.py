@@ -56,12 +56,15 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
+LABELLED = ("TENSOR_AXIS_LABELS", "TENSOR_VALUE_LABELS")  # many classes, or two
+
+
 def _labels_file(metadata):
     """Return the name of the first output's file of class names, or None."""
     for graph in metadata.get("subgraph_metadata", ())[:1]:
         for output in graph.get("output_tensor_metadata", ())[:1]:
             for file in output.get("associated_files", ()):
-                if file.get("type") == "TENSOR_AXIS_LABELS":
+                if file.get("type") in LABELLED:
                     return file["name"]
     return None
 

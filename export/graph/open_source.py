@@ -21,7 +21,7 @@ class TracedFile(keras.layers.Layer):
 
     def __init__(self, graph: TracedGraph, channels_first: bool, **kwargs):
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.channels_first = channels_first
+        self.channels_first, self.graph = channels_first, graph
         self._function = batched(graph, graph.input, graph.output)
 
     def call(self, images):

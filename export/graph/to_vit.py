@@ -117,7 +117,11 @@ def _classifier(graph: TracedGraph, found: RecognisedViT) -> Weights | None:
     names = [op.name for op in graph.between(*found.tail) if op.name != "RESHAPE"]
     if len(names) != 1 or names[0] not in ACTIVATIONS:
         return None
-    config = dataclasses.replace(weights.config, activation=ACTIVATIONS[names[0]])
+    activation, several = ACTIVATIONS[names[0]], weights.config.classes > 1
+    head = "softmax"
+    if activation == "sigmoid":
+        head = "multi_label" if several else "sigmoid"
+    config = dataclasses.replace(weights.config, activation=activation, head=head)
     return dataclasses.replace(weights, config=config)
 
 

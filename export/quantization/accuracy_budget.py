@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from vit_keras import data
-from vit_keras.training.evaluation import accuracy
+from vit_keras.heads import HEADS
+from vit_keras.training.evaluation import checked_for
+from vit_keras.training.metrics import measure
 
 from ..errors import ParityError
 from ..evaluation import runners
@@ -25,36 +27,46 @@ class Budget:
 
     Attributes:
         min_sqnr: minimum SQNR in dB against the Keras model's outputs, or None.
-        accuracy_drop: maximum loss of top-1 accuracy in percentage points, or None.
+        accuracy_drop: maximum loss of the head's metric in `HEADS`, in percentage
+            points, or None.
         images: pixels (N, H, W, C) to measure on.
         reference: the Keras model's outputs for these, (N, ...).
-        labels: class indices (N,), for the accuracy.
+        targets: (N, K) as `vit_keras.data.targets` gives them, for that metric.
+        outputs: what the model's outputs mean (`ModelOutput`).
     """
 
     min_sqnr: float | None
     accuracy_drop: float | None
     images: np.ndarray
     reference: np.ndarray
-    labels: np.ndarray | None = None
+    targets: Any = None
+    outputs: Any = None
 
     @classmethod
     def open(cls, plan: ExportPlan, inputs: ExportInputs) -> "Budget":
         """Return the budget of a plan, with the images that it is measured on."""
         model, preprocessing = inputs.model, inputs.preprocessing
         if plan.accuracy_drop is None:
-            images, labels = inputs.images.pixels[:PARITY_LIMIT], None
+            images, targets = inputs.images.pixels[:PARITY_LIMIT], None
         else:
-            images, labels = open_evaluation(inputs)
+            images, targets = open_evaluation(inputs)
         reference = reference_outputs(model, images, preprocessing)
-        return cls(plan.min_sqnr, plan.accuracy_drop, images, reference, labels)
+        return cls(
+            *(plan.min_sqnr, plan.accuracy_drop, images, reference),
+            *(targets, inputs.outputs),
+        )
 
     def measure(self, path) -> float:
         """Measure the SQNR of a file, or its drop of accuracy."""
-        outputs = runners.load(path)(self.images)
+        found = runners.load(path)(self.images)
         if self.accuracy_drop is None:
-            return measure_parity(self.reference, outputs).sqnr_db
-        before, now = (accuracy(x, self.labels) for x in (self.reference, outputs))
-        return 100 * (before - now)
+            return measure_parity(self.reference, found).sqnr_db
+        return 100 * (self._metric(self.reference) - self._metric(found))
+
+    def _metric(self, found) -> float:
+        head, activation = self.outputs.head, self.outputs.activation
+        name = HEADS[head].metric
+        return measure([(found, self.targets)], head, activation)[name]
 
     def is_met(self, value) -> bool:
         """Return whether a measured value meets the budget."""
@@ -75,30 +87,47 @@ class Budget:
 
 
 def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Load the labelled images as pixels (N, H, W, C) and class indices (N,).
+    """Load the labelled images as pixels (N, H, W, C) and targets (N, K).
 
     Raises:
         ValueError: the images or labels do not fit the model.
     """
-    model, reading, given = inputs.model, inputs.reading, inputs.evaluation
-    size = model.input_shape[1:3]
+    outputs, given = inputs.outputs, inputs.evaluation
+    if not outputs.classifies:
+        raise ValueError(
+            "`accuracy_drop` must be None for a model without classes; `min_sqnr` "
+            f"fits any. Received: output {outputs.shape}, head={outputs.head!r}"
+        )
+    size = inputs.model.input_shape[1:3]
     if isinstance(given, tuple) and len(given) == 2:  # what the model takes, perhaps
-        images, labels = data.load_images(given[0], size, reading), given[1]
+        images, labels = data.load_images(given[0], size, inputs.reading), given[1]
+        dataset = _of_arrays(images, np.asarray(labels), outputs)
     else:
-        images, labels = _labelled(given, size, reading, inputs.labels)
-    labels, classes = np.asarray(labels), model.output_shape[-1]
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        images, dataset = _labelled(given, size, inputs.reading, inputs.labels)
+    if dataset.labels.ndim == 1:  # no image may be of the last classes
+        more = map(str, range(len(dataset.classes), outputs.names))
+        dataset = dataclasses.replace(dataset, classes=(*dataset.classes, *more))
+    try:
+        dataset = checked_for(dataset, outputs.head, outputs.shape[1])
+    except ValueError as error:
+        raise ValueError(f"`evaluation` must fit the model: {error}") from error
+    return images, data.targets(dataset)
+
+
+def _of_arrays(images, labels, outputs):
+    """A `Dataset` of pixels and labels: classes (N,), or labels (N, K) of 0 and 1."""
+    several = outputs.head == "multi_label" and labels.ndim == 2
+    if len(labels) != len(images) or not (
+        several or (labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer))
+    ):
         raise ValueError(
-            f"`evaluation` must have an integer label per image, ({len(images)},). "
-            f"Received: {labels.dtype} {labels.shape}"
+            f"`evaluation` must have an integer label per image, ({len(images)},), or "
+            f"for head='multi_label' labels (N, K). Received: {labels.dtype} "
+            f"{labels.shape}, head={outputs.head!r}"
         )
-    if len(model.output_shape) != 2 or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"`evaluation` must have labels from 0 to {classes - 1} for a classifier "
-            f"with the output {model.output_shape}. Received: {labels.min()} to "
-            f"{labels.max()}"
-        )
-    return images, labels
+    names = tuple(map(str, range(outputs.names)))
+    head = "multi_label" if several else "softmax"
+    return data.Dataset(images, labels, names, head)
 
 
 def _labelled(given, size, preprocessing, names):
@@ -117,7 +146,7 @@ def _labelled(given, size, preprocessing, names):
         data.read_fitted(dataset.images[i], size, preprocessing)
         for i in range(len(dataset))
     ]
-    return np.stack(pixels), dataset.labels
+    return np.stack(pixels), dataset
 
 
 def fit_budget(
@@ -139,7 +168,7 @@ def fit_budget(
     candidates = mixed_precision.find_parts(path, precision, plan.fallback_operators)
     trial, contents = path.with_name(f"{path.name}.trial"), {}
 
-    def measure(parts) -> float:
+    def tried_with(parts) -> float:
         more = [row for part in parts for row in part.overrides(precision)]
         contents[len(parts)] = quantize_static(
             path, ranges, plan.input_dtype, plan.output_dtype, [*overrides, *more]
@@ -149,11 +178,11 @@ def fit_budget(
 
     stage("trying plain int8")
     parts: Any = ()
-    errors, curve = {}, {0: measure(())}
+    errors, curve = {}, {0: tried_with(())}
     if not budget.is_met(curve[0]) and candidates:
         errors = mixed_precision.sensitivity(path, ranges, budget.images, candidates)
         order = sorted(candidates, key=lambda part: errors[part.name])
-        parts, tried = mixed_precision.fewest_parts(order, measure, budget.is_met)
+        parts, tried = mixed_precision.fewest_parts(order, tried_with, budget.is_met)
         curve |= tried
     value = curve[len(parts)]
     if not budget.is_met(value):

@@ -85,13 +85,16 @@ def by_grpc(address, model, images, timeout=60):
 
 
 def describe(answer):
-    """Format an answer: classes with their scores, or with their fraction of a mask."""
+    """Format an answer: classes with their scores, or with their fraction of a mask, or
+    values."""
     if not answer["valid"]:
         return "cannot be read as an image"
     if "masks" in answer:
         pixels = [number for row in answer["masks"] for number in row]
         counts = collections.Counter(pixels).most_common()
         pairs = [(f"class {c}", count / len(pixels)) for c, count in counts]
+    elif "values" in answer:
+        return ", ".join(f"{value:.5g}" for value in answer["values"])
     elif "top_scores" in answer:
         names = answer.get("top_labels", answer["top_ids"])
         pairs = zip(names, answer["top_scores"], strict=True)

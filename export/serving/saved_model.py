@@ -32,6 +32,7 @@ def to_saved_model(
     path: str | os.PathLike[str],
     *,
     labels: Any = None,
+    head: str | None = None,
     signatures: Sequence[str] | None = None,
     top_k: int = 5,
     exif: bool = True,
@@ -52,9 +53,13 @@ def to_saved_model(
     - `predict_bytes`: `image_bytes` (N,), encoded JPEG, PNG, WebP, BMP or GIF, decoded
       and resized as in evaluation, to `logits`, `probabilities` (N, classes), `top_ids`
       int64, `top_scores`, `top_labels` (N, top_k) and `valid` bool (N,). An unreadable
-      item has `valid` false, 0, -1 and "", and does not affect the others.
+      item has `valid` false, 0, -1 and "", and does not affect the others. A binary
+      model has one logit and two probabilities; with several labels per image each
+      probability is that of its label alone; a regression has `values` (N, C) and
+      `valid`, and what nothing describes has `output`.
     - `classify`: TF Serving's classification API: `inputs` (N,), a tf.Example each with
-      the image as `image/encoded`, to `classes` and `scores` (N, top_k).
+      the image as `image/encoded`, to `classes` and `scores` (N, top_k). Not for a
+      regression.
     - `features`: `image_bytes` to `tokens` (N, T, D) after the last norm, `pooled`
       (N, D), the head's input, and `valid`.
     - `attention`: `image_bytes` to `attention` (N, L, heads, T, T) and `valid`.
@@ -71,9 +76,14 @@ def to_saved_model(
         path: the directory to make, for TF Serving `NAME/VERSION` with a number as
             version. It must not exist; missing parents are made.
         labels: class names, an asset of the directory; None means those of the
-            `labels.txt` beside a `.keras` file, if there is one.
-        signatures: which of the above; None for `predict_bytes` and, of a model with
-            one vector of classes, `classify`. All but `serving_default` need a model
+            `labels.txt` beside a `.keras` file, if there is one. Two of a binary model;
+            those of a regression's values are in the JSON alone.
+        head: what the outputs mean, "softmax", "sigmoid", "multi_label" or
+            "regression" (`vit_keras.heads.HEADS`); None asks the model: a ViT of this
+            package, or one that ends in a softmax or sigmoid. Without, several outputs
+            are logits of classes, and one is a number without a name.
+        signatures: which of the above; None for `predict_bytes` and, of a model of
+            classes or labels, `classify`. All but `serving_default` need a model
             with preprocessing.
         top_k: number of top classes that are returned.
         exif: apply the EXIF orientation of encoded images, as evaluation does.
@@ -103,6 +113,7 @@ def to_saved_model(
         input_shape=input_shape,
         output=output,
         custom_objects=custom_objects,
+        head=head,
     )
     options = {
         "signatures": check_names(signatures, top_k),
@@ -188,14 +199,15 @@ def _prove(work, path, inputs):
 
 def _check_signatures(names, inputs):
     """Return the names of the signatures to write, after checking them."""
-    output, labelled = inputs.model.output_shape, ("classify",)
-    vector = len(output) == 2
+    outputs, labelled = inputs.outputs, ("classify",)
     if names is None:
-        names = ("serving_default", "predict_bytes", *(labelled if vector else ()))
-    if "classify" in names and not vector:
+        more = labelled if outputs.classifies else ()
+        names = ("serving_default", "predict_bytes", *more)
+    if "classify" in names and not outputs.classifies:
         raise ValueError(
             "`signatures` may include classify only for a model with one vector of "
-            f"classes per image. Received: output shape {output}"
+            f"classes per image. Received: output shape {outputs.shape}, "
+            f"head={outputs.head!r}"
         )
     if not inputs.takes_pixels and names != ("serving_default",):
         raise ValueError(
@@ -226,15 +238,6 @@ def _server(inputs, names, top_k, exif):
         decoder=decoder,
         top_k=top_k,
         labels=inputs.labels,
-        probabilities=_gives_probabilities(model),
+        outputs=inputs.outputs,
     )
     return server, rewrites, notes
-
-
-def _gives_probabilities(model):
-    """Return whether the model ends in a softmax or a sigmoid."""
-    last = model.outputs[0]._keras_history.operation
-    if hasattr(last, "outputs") and hasattr(last, "layers"):  # a nested model
-        return _gives_probabilities(last)
-    activation = getattr(getattr(last, "activation", None), "__name__", "")
-    return bool({type(last).__name__.lower(), activation} & {"softmax", "sigmoid"})

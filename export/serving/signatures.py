@@ -51,7 +51,7 @@ class Server:
         decoder: a `Decoder` for encoded images; None if the model takes no pixels.
         top_k: number of top classes returned.
         labels: class names, or None.
-        probabilities: whether the output already is probabilities.
+        outputs: what the outputs mean (`graph.model_output.ModelOutput`).
     """
 
     network: Callable[[Any], dict[str, Any]]
@@ -60,7 +60,7 @@ class Server:
     decoder: Any
     top_k: int
     labels: list[str] | None
-    probabilities: bool
+    outputs: Any
 
     def write(self, path, names):
         """Write the SavedModel.
@@ -102,7 +102,7 @@ class Server:
         """Return class names as a lookup table stored as an asset, or None."""
         import tensorflow as tf
 
-        if self.labels is None:
+        if self.labels is None or self.outputs.head == "regression":
             return None
         file = pathlib.Path(folder) / "labels.txt"
         file.write_text("\n".join(self.labels) + "\n", encoding="utf-8")
@@ -150,21 +150,34 @@ class Server:
         return {"classes": classes, "scores": answers["top_scores"]}
 
     def _answers(self, output, table):
-        """Return logits, probabilities and top classes of an output, or masks."""
+        """Return what an output means: classes, values, masks, or itself."""
         import tensorflow as tf
 
-        if len(output.shape) != 2:
+        if self.outputs.head == "regression":
+            return {"values": output}
+        if not self.outputs.classifies:
             return _masks(output) or {"output": output}
-        classes, shares = output.shape[-1], output
-        if not self.probabilities:  # a single logit is binary
-            shares = tf.nn.softmax(output) if classes > 1 else tf.sigmoid(output)
-        scores, ids = tf.math.top_k(shares, min(self.top_k, classes))
+        given = self.outputs.is_probability
+        shares = _probabilities(output, self.outputs.head, given)
+        scores, ids = tf.math.top_k(shares, min(self.top_k, shares.shape[-1]))
         ids = tf.cast(ids, tf.int64)
-        found = {"logits": output} if not self.probabilities else {}
+        found = {} if given else {"logits": output}
         found |= {"probabilities": shares, "top_ids": ids, "top_scores": scores}
         if table is not None:
             found["top_labels"] = table.lookup(ids)
         return found
+
+
+def _probabilities(output, head, given):
+    """Return the probability of each name, as `vit_keras.heads.probabilities` does."""
+    import tensorflow as tf
+
+    if head == "softmax":
+        return output if given else tf.nn.softmax(output)
+    shares = output if given else tf.sigmoid(output)
+    if head == "multi_label":
+        return shares
+    return tf.concat([1 - output if given else tf.sigmoid(-output), shares], -1)
 
 
 def _masks(output):

@@ -16,7 +16,7 @@ from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
-RECORDED = ("scheme", "target", "input", "output", "preprocessing", "rewrites")
+RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
 
 
 def embed(path, inputs: ExportInputs):
@@ -36,8 +36,8 @@ def embed(path, inputs: ExportInputs):
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
     path.write_bytes(pack(model))
-    if inputs.labels is not None:
-        _append(path, LABELS, "\n".join(inputs.labels) + "\n")
+    if (names := _classes(inputs)) is not None:
+        _append(path, LABELS, "\n".join(names) + "\n")
 
 
 def record(path, report: ExportReport):
@@ -64,13 +64,17 @@ def _metadata(inputs) -> dict[str, Any]:
     output: dict[str, Any] = {"name": "output"}
     if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
-    if inputs.labels is not None:
+    if _classes(inputs) is not None:
+        binary = inputs.outputs.head == "sigmoid"  # no axis has both classes
         output["content"] = {"content_properties": {"FeatureProperties": {}}}
         output["associated_files"] = [
             {
                 "name": LABELS,
-                "description": "class names, in the order of the output",
-                "type": "TENSOR_AXIS_LABELS",
+                "description": "class names, the second that of a positive logit, or a "
+                "probability above 0.5"
+                if binary
+                else "class names, in the order of the output",
+                "type": "TENSOR_VALUE_LABELS" if binary else "TENSOR_AXIS_LABELS",
             }
         ]
     metadata = {
@@ -90,6 +94,11 @@ def _metadata(inputs) -> dict[str, Any]:
         "min_parser_version": "1.0.0",
     }
     return {name: value for name, value in metadata.items() if value is not None}
+
+
+def _classes(inputs) -> list[str] | None:
+    """The labels, if they are not those of a regression's values."""
+    return None if inputs.outputs.head == "regression" else inputs.labels
 
 
 def _pixels(shape):

@@ -75,7 +75,9 @@ def _layer_errors(user, path):
     plan = ExportPlan.from_dict(report.plan or {})
     inside = report.preprocessing and Preprocessing(**report.preprocessing)
     register_layers(plan)
-    user = dataclasses.replace(user, preprocessing=inside, output=report.model_output)
+    user = dataclasses.replace(
+        user, preprocessing=inside, output=report.model_output, head=report.head
+    )
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
     _check_images(inputs.images, report)
     # Compare with the weights before rounding.

@@ -47,6 +47,7 @@ def to_tflite(
     output_dtype: str | None = None,
     preprocessing: "Preprocessing | str | None" = None,
     labels: Any = None,
+    head: str | None = None,
     description: str | None = None,
     licence: str | None = None,
     heads_apart: bool | None = None,
@@ -90,16 +91,22 @@ def to_tflite(
             a model that does not carry it: a `vit_keras.Preprocessing` or a name in
             `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
             is put inside the file.
-        labels: class names, kept in the file and in the JSON; None means those of the
+        labels: class names, kept in the file and in the JSON; two of a binary model;
+            those of a regression's values in the JSON alone. None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
+        head: what the outputs mean, "softmax", "sigmoid", "multi_label" or
+            "regression" (`vit_keras.heads.HEADS`); None asks the model: a ViT of this
+            package, or one that ends in a softmax or sigmoid. Without, several outputs
+            are logits of classes, and one is a number without a name.
         description, licence: of the model, stored in the file with the model's name.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
         min_sqnr: for "int8", minimum SQNR in dB against the model's outputs: the most
             sensitive layers fall back to int16, or to float where the target has it,
             as few as meet it.
-        accuracy_drop: the same with percentage points of top-1 accuracy that may be
-            lost on `evaluation`.
+        accuracy_drop: the same with percentage points that may be lost on
+            `evaluation`: of top-1 accuracy, or of mean average precision for
+            "multi_label". Not for a regression.
         evaluation: labelled images, as training takes them: a folder of class folders,
             an `.npz` file, a pair of arrays, "tfds:NAME", ...; the test part is used.
         enforce_parity: refuse a file below its scheme's parity threshold.
@@ -123,7 +130,7 @@ def to_tflite(
     user = UserInputs(
         *(model, calibration, evaluation),
         *(preprocessing, labels, description, licence),
-        *(input_shape, output, custom_objects),
+        *(input_shape, output, custom_objects, head),
     )
     plan = resolve(
         scheme,

@@ -155,7 +155,7 @@ def test_accuracy_drop_on_a_folder(model, pixels, tmp_path):
     [
         (np.zeros(3, int), "an integer label per image"),
         (np.zeros(48), "an integer label per image"),
-        (np.full(48, 10), "labels from 0 to 9"),
+        (np.full(48, 10), "`labels` must be from 0 to 9"),
     ],
 )
 def test_bad_labels(model, pixels, labels, message, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import export
+from export.evaluation.tools.serving_requests import example
 from export.serving import client
 from tests.export.pictures import encoded, evaluated, picture
 from tests.models import EXPORTED, exported
@@ -100,12 +101,83 @@ def test_features_where_the_norm_is_last(tmp_path):
     np.testing.assert_allclose(found["tokens"], tokens, atol=1e-5)
 
 
-def test_one_logit_is_for_or_against(tmp_path):
-    export.to_saved_model(exported(classes=1), tmp_path / "1", labels=["cat"])
+def test_one_logit_is_of_two_classes(tmp_path):
+    """Class 1 where its probability is above 0.5, else class 0."""
+    model = exported(classes=1, head="sigmoid")
+    items = [encoded(picture(seed=i)) for i in range(6)]
+    bias = model.get_layer("head").bias
+    export.to_saved_model(model, tmp_path / "0", signatures=["predict_bytes"])
+    bias.assign(bias - np.median(asked(tmp_path / "0", items)["logits"]))
+    report = export.to_saved_model(model, tmp_path / "1", labels=["dog", "cat"])
+    assert report.head == "sigmoid"
+    found = asked(tmp_path / "1", [*items, b"no image"])
+    logits, shares = found["logits"][:6], found["probabilities"][:6]
+    np.testing.assert_allclose(shares[:, 1:], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
+    cats = logits[:, 0] > 0
+    assert 0 < cats.sum() < 6
+    np.testing.assert_array_equal(found["top_ids"][:6, 0], cats)
+    np.testing.assert_array_equal(found["top_labels"][:6, 0] == b"cat", cats)
+    assert found["top_ids"][6].tolist() == [-1, -1]
+    assert export.check(tmp_path / "1", "tf-serving").passed
+
+
+def test_labels_are_independent(tmp_path):
+    model = exported(head="multi_label")
+    names = [f"label {i}" for i in range(10)]
+    report = export.to_saved_model(model, tmp_path / "1", labels=names, top_k=3)
+    assert report.head == "multi_label"
+    item = encoded(picture())
+    found = asked(tmp_path / "1", [item])
+    logits = found["logits"]
+    np.testing.assert_allclose(found["probabilities"], 1 / (1 + np.exp(-logits)), 1e-5)
+    order = np.argsort(-logits[0])[:3]
+    np.testing.assert_array_equal(found["top_ids"][0], order)
+    assert found["top_labels"][0, 0].decode() == names[order[0]]
+    classify = tf.saved_model.load(str(tmp_path / "1")).signatures["classify"]
+    answer = classify(inputs=tf.constant([example(item, tf)]))
+    np.testing.assert_allclose(answer["scores"], found["top_scores"], rtol=1e-6)
+    assert export.check(tmp_path / "1", "tf-serving").passed
+
+
+def test_values_are_no_classes(tmp_path):
+    model, path = exported(head="regression", classes=2), tmp_path / "1"
+    report = export.to_saved_model(model, path, labels=["age", "size"], warmup=[1])
+    assert report.head == "regression" and report.labels == ["age", "size"]
+    item = encoded(picture())
+    found = asked(path, [item, b"no image"])
+    assert set(found) == {"values", "valid"} and found["values"][1].tolist() == [0, 0]
+    rules = model.config.preprocessing
+    pixels = normalize(evaluated(item, (32, 32), rules)[None], rules)
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(found["values"][:1], expected, atol=1e-4)
+    assert "classify" not in tf.saved_model.load(str(path)).signatures
+    assert not list((path / "assets").glob("*"))
+    assert export.check(path, "tf-serving").passed
+    answer = {name: value[0].tolist() for name, value in found.items()}
+    assert client.describe(answer) == ", ".join(f"{v:.5g}" for v in answer["values"])
+    with pytest.raises(ValueError, match="classify only .* head='regression'"):
+        export.to_saved_model(model, tmp_path / "2", signatures=["classify"])
+
+
+def test_one_output_that_nothing_describes(tmp_path):
+    """It is served without a meaning, until the user says what it is."""
+    model, item = exported(classes=1), encoded(picture())
+    names = ["predict_bytes"]
+    report = export.to_saved_model(model, tmp_path / "1", signatures=names)
+    assert report.head is None and "give `head`" in str(report)
+    assert set(asked(tmp_path / "1", [item])) == {"output", "valid"}
+    options = {"head": "sigmoid", "labels": ["dog", "cat"], "signatures": names}
+    report = export.to_saved_model(model, tmp_path / "2", **options)
+    assert report.head == "sigmoid" and "give `head`" not in str(report)
+    assert asked(tmp_path / "2", [item])["probabilities"].shape == (1, 2)
+
+
+def test_pooled_features_are_no_classes(tmp_path):
+    model = exported(include_top=False)
+    export.to_saved_model(model, tmp_path / "1")
     found = asked(tmp_path / "1", [encoded(picture())])
-    expected = 1 / (1 + np.exp(-found["logits"]))
-    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
-    assert found["top_labels"].tolist() == [[b"cat"]]
+    assert set(found) == {"output", "valid"} and found["output"].shape == (1, 32)
 
 
 @pytest.mark.parametrize("how", ["head", "layer", "nested"])

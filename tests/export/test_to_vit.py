@@ -14,11 +14,12 @@ EQUAL = 1e-5  # of the outputs' range
 
 
 def class_token():
-    """A ViT as in the paper, of stock layers."""
+    """A ViT as in the paper, of stock layers, with a sigmoid for each label."""
     images = keras.Input((builders.SIZE, builders.SIZE, 3))
     x = builders.encode(builders.embed(images, token=True), 2)
     x = builders.pool(builders.norm(x), "token")
-    return keras.Model(images, keras.layers.Dense(builders.CLASSES)(x))
+    outputs = keras.layers.Dense(builders.CLASSES, activation="sigmoid")(x)
+    return keras.Model(images, outputs)
 
 
 # name -> (builder, preprocessing that must be given, whether all of it is a ViT)
@@ -61,6 +62,7 @@ def test_a_vit_of_stock_layers(name, tmp_path):
     if name == "class token":  # what only our ViTs have
         config = vit.config
         assert config.class_token and config.num_layers == 2
+        assert (config.head, config.activation) == ("multi_label", "sigmoid")
         report = export.to_tflite(vit, tmp_path / "m.tflite")
         assert report.parity.sqnr_db > 100
 

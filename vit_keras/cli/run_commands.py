@@ -153,14 +153,13 @@ def train_command(
 
 
 def evaluate_command(run: Run, data: Data, strict: Strict = False):
-    """Measure the accuracy of a run; for 'digits' on the held-out images."""
+    """Measure accuracy, or error, of a run; for 'digits' on the held-out images."""
     from ..training.evaluation import evaluate
 
     result = evaluate(run, data, strict=strict)
-    print(
-        f"accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} "
-        f"on {result['images']} images"
-    )
+    number = result.pop("images")
+    found = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()]
+    print(f"{', '.join(found)} on {number} images")
 
 
 def predict_command(
@@ -168,23 +167,21 @@ def predict_command(
     files: Annotated[list[pathlib.Path], typer.Argument(help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
 ):
-    """Print the most probable classes of images."""
+    """Print the most probable classes of images, all probable labels, or values."""
     import numpy as np
 
     from .. import preprocessing as pp
     from ..model_file import open_classifier
-    from ..training.evaluation import log_probabilities
+    from .answers import describe_outputs
 
     model, labels = open_classifier(run)
     config = model.config
-    labels = labels or [str(i) for i in range(model.output_shape[-1])]
     for file in files:
         pixels = pp.load_image(file, config.image_size, config.preprocessing)
         inputs = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(inputs))
-        shares = np.exp(log_probabilities(outputs, config.activation))[0]
-        best = np.argsort(-shares)[:top]
-        print(f"{file}: " + ", ".join(f"{labels[i]} {shares[i]:.1%}" for i in best))
+        answer = describe_outputs(outputs[0], labels, config, top)
+        print(f"{file}: {answer}")
 
 
 def read_recipe(name):

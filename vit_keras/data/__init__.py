@@ -7,6 +7,8 @@ No deep-learning framework but Keras and no download is needed.
 
 from .batches import Batches as Batches
 from .batches import one_hot as one_hot
+from .batches import targets as targets
+from .batches import with_head as with_head
 from .dataset import Dataset as Dataset
 from .dataset import LazyImages as LazyImages
 from .dataset import digits as digits
@@ -35,4 +37,6 @@ __all__ = [
     "read_fitted",
     "read_pixels",
     "split",
+    "targets",
+    "with_head",
 ]

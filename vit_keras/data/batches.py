@@ -1,9 +1,12 @@
-"""Ordered batches of a data set, for evaluation."""
+"""Ordered batches of a data set, for evaluation, and the targets of its labels."""
+
+import dataclasses
 
 import keras
 import numpy as np
 
 from .. import preprocessing as pp
+from ..heads import HEADS, check_names
 from .dataset import Dataset
 from .reading import read_fitted
 
@@ -17,7 +20,7 @@ class Batches(keras.utils.PyDataset):
         preprocessing: normalisation to apply.
         batch_size: images per batch; the last one may be smaller.
 
-    Item i is `(images float32 (B, H, W, C), labels float32 (B, classes), one-hot)`.
+    Item i is `(images float32 (B, H, W, C), targets float32 (B, K))`.
     """
 
     def __init__(
@@ -48,8 +51,7 @@ class Batches(keras.utils.PyDataset):
             images = np.stack(
                 [read_fitted(f, self.image_size, self.preprocessing) for f in found]
             )
-        labels = one_hot(batch.labels, len(self.dataset.classes))
-        return pp.normalize(images, self.preprocessing), labels
+        return pp.normalize(images, self.preprocessing), targets(batch)
 
 
 def one_hot(labels, classes: int) -> np.ndarray:
@@ -57,3 +59,67 @@ def one_hot(labels, classes: int) -> np.ndarray:
     rows = np.zeros((len(labels), classes), "float32")
     rows[np.arange(len(labels)), labels] = 1.0
     return rows
+
+
+def targets(dataset: Dataset) -> np.ndarray:
+    """Return what a model's outputs are to be, float32 (N, K).
+
+    One-hot classes for the head "softmax", (N, 1) of 0 and 1 for "sigmoid", else the
+    labels as they are.
+    """
+    if dataset.head == "softmax":
+        return one_hot(dataset.labels, len(dataset.classes))
+    labels = np.asarray(dataset.labels, "float32")
+    return labels[:, None] if dataset.head == "sigmoid" else labels
+
+
+# What other labels can be read as: (of the data, of the model).
+READ_AS = {
+    ("softmax", "sigmoid"): lambda data: data.labels,
+    ("softmax", "multi_label"): lambda data: one_hot(data.labels, len(data.classes)),
+}
+
+
+def with_head(dataset: Dataset, head: str | None) -> Dataset:
+    """Return a data set for a head, after checking its labels.
+
+    Arguments:
+        head: a name in `HEADS`, or None for that of the data. Labels of classes are
+            also such of the heads "sigmoid", of two classes, and "multi_label".
+
+    Raises:
+        ValueError: the labels do not fit the head.
+    """
+    own, head = dataset.head, dataset.head if head is None else head
+    if head not in HEADS or own not in HEADS:
+        raise ValueError(
+            f"`head` must be one of {', '.join(HEADS)}. Received: head={head!r}"
+        )
+    if head != own:
+        if (own, head) not in READ_AS:
+            raise ValueError(
+                f"`head` must be that of the data, {own!r}. Received: head={head!r}"
+            )
+        labels = READ_AS[own, head](dataset)
+        dataset = dataclasses.replace(dataset, labels=labels, head=head)
+    check_names(head, dataset.classes)
+    labels, number = np.asarray(dataset.labels), len(dataset.classes)
+    if head in ("softmax", "sigmoid"):
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            wanted = "integers (N,)"
+        elif labels.min() < 0 or labels.max() >= number:
+            wanted = f"from 0 to {number - 1}"
+        else:
+            return dataset
+    elif labels.ndim != 2 or labels.shape[1] != number:
+        wanted = f"(N, {number})"
+    elif head == "multi_label" and not np.isin(labels, (0, 1)).all():
+        wanted = "0 or 1"
+    elif not np.isfinite(labels).all():
+        wanted = "finite"
+    else:
+        return dataset
+    raise ValueError(
+        f"`labels` must be {wanted} for head={head!r}. Received: {labels.dtype} "
+        f"{labels.shape}, {np.min(labels)} to {np.max(labels)}"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import preprocessing as pp
+from ..heads import HEADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +41,16 @@ class Dataset:
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
             (H, W, C), or `LazyImages`.
-        labels: int array (N,), indices into `classes`.
-        classes: names of the classes.
+        labels: int array (N,), indices into `classes`; for the heads "multi_label"
+            and "regression" float32 (N, K), of 0 and 1, or values.
+        classes: K names, of the classes, labels or values; two for "sigmoid".
+        head: what the labels mean, a name in `HEADS`.
     """
 
     images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
     labels: np.ndarray
     classes: tuple[str, ...]
+    head: str = "softmax"
 
     def __len__(self):
         return len(self.labels)
@@ -109,7 +113,7 @@ def folder(path) -> Dataset:
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a fraction of each class.
+    """Split off a fraction of each class, or of the whole where there are none.
 
     Arguments:
         fraction: in (0, 1); at least one image of every class that has two or more is
@@ -125,8 +129,9 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     if not 0 < fraction < 1:
         raise ValueError(f"`fraction` must be in (0, 1). Received: fraction={fraction}")
     generator, aside = np.random.default_rng(seed), []
-    for label in range(len(dataset.classes)):
-        members = np.flatnonzero(dataset.labels == label)
+    one_of = dataset.labels if dataset.labels.ndim == 1 else np.zeros(len(dataset), int)
+    for label in np.unique(one_of):
+        members = np.flatnonzero(one_of == label)
         number = min(max(round(len(members) * fraction), 1), len(members) - 1)
         if number > 0:
             aside.append(generator.permutation(members)[:number])
@@ -139,10 +144,12 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Renumber the classes of a data set like a model's; it may lack some.
 
     Arguments:
-        names: of the model's classes, in the order of its outputs.
+        names: of the model's classes, in the order of its outputs. Data of labels or
+            values, (N, K), must have all of them.
 
     Raises:
-        ValueError: the data has a class that is not among `names`.
+        ValueError: the data has a class that is not among `names`, or lacks a label or
+            value.
     """
     unknown = sorted(set(dataset.classes) - set(names))
     if unknown:
@@ -151,6 +158,13 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
             f"unknown: {', '.join(unknown)}"
         )
     numbers = np.array([list(names).index(name) for name in dataset.classes])
-    return dataclasses.replace(
-        dataset, labels=numbers[dataset.labels], classes=tuple(names)
-    )
+    if dataset.labels.ndim == 1:
+        labels = numbers[dataset.labels]
+    elif missing := sorted(set(names) - set(dataset.classes)):
+        raise ValueError(
+            f"`data` must hold all {HEADS[dataset.head].things} of the model. "
+            f"Missing: {', '.join(missing)}"
+        )
+    else:
+        labels = dataset.labels[:, np.argsort(numbers)]
+    return dataclasses.replace(dataset, labels=labels, classes=tuple(names))

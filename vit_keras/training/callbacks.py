@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from ..atomic import publishing
+from ..heads import HEADS
 from .devices import predictor
-from .evaluation import accuracy, log_probabilities
+from .metrics import measure
 from .processes import process_index, undistributed
 
 
@@ -94,7 +95,8 @@ class Validate(keras.callbacks.Callback):
         batches: labelled images, or None.
         best: file for the best weights.
         state: the run's state; gets `best` and `waited`.
-        patience: number of checks without better accuracy before stopping, or None.
+        patience: number of checks without a better metric, that of the model's head in
+            `HEADS`, before stopping, or None.
         watch: a `StopOnNaN`; once it has a `message`, nothing is evaluated.
     """
 
@@ -107,25 +109,21 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.batches is None or self.watch.message:
             return
-        correct = total = 0
-        loss = 0.0
+        head = self.classifier.config.head
+        kind = HEADS[head]
         with averaged(self.model):
-            for i in range(len(self.batches)):
-                images, labels = self.batches[i]
-                outputs = self.predict(images)
-                loss -= float((log_probabilities(outputs, "linear") * labels).sum())
-                correct += round(accuracy(outputs, labels) * len(images))
-                total += len(images)
-            share = correct / total
-            if share > self.state.get("best", -1.0):
-                self.state["best"], self.state["waited"] = share, 0
+            pairs = (self.batches[i] for i in range(len(self.batches)))
+            found = measure(((self.predict(x), y) for x, y in pairs), head)
+            score = found[kind.metric] * (1 if kind.higher_is_better else -1)
+            if score > self.state.get("best", -np.inf):
+                self.state["best"], self.state["waited"] = score, 0
                 if process_index()[0] == 0:
                     with publishing(self.best) as work, undistributed():
                         self.classifier.save_weights(work)
             else:
                 self.state["waited"] = self.state.get("waited", 0) + 1
         if logs is not None:
-            logs |= {"val_accuracy": share, "val_loss": loss / total}
+            logs |= {f"val_{name}": value for name, value in found.items()}
         if self.patience is not None and self.state["waited"] >= self.patience:
             self.model.stop_training = True
             self.state["finished"] = True

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: reading labelled images, accuracy, loss."""
+"""Evaluation of a model: reading labelled images, its metrics and loss."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,9 @@ from rich.console import Console
 from .. import data as images
 from ..config import ViTConfig
 from ..data.sources import open_source
+from ..heads import HEADS
 from ..model_file import open_classifier
+from .metrics import measure
 from .progress import new_bar
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def evaluate(
     strict: bool = False,
     console: Console | None = None,
 ) -> dict[str, float]:
-    """Measure top-1 accuracy and cross-entropy of a classifier.
+    """Measure a model on labelled images, by the metrics of its head.
 
     Arguments:
         model: a ViT of this package with a head, linear or softmax; or the folder of a
@@ -58,10 +60,14 @@ def evaluate(
         console: for messages and progress; None means the terminal.
 
     Returns:
-        {"images", "accuracy", "loss"}; the loss is the mean negative log-likelihood.
+        {"images", "accuracy", "loss"} of the heads "softmax" (top-1) and "sigmoid";
+        "mean_average_precision" instead of the accuracy for "multi_label",
+        "mean_absolute_error" and "r2_score" for "regression". The loss is the mean
+        cross-entropy, or squared error.
 
     Raises:
-        ValueError: the classes differ from the model's, or it is no classifier.
+        ValueError: the classes or the kind of labels differ from the model's, or it
+            has no head.
         FileNotFoundError: the model does not exist.
     """
     dataset = open_source(data, held_out=True)
@@ -71,20 +77,32 @@ def evaluate(
     if labels is not None:
         dataset = images.match_classes(dataset, labels)
     config, classes = _config_and_classes(classifier)
-    if len(dataset.classes) != classes:
-        raise ValueError(
-            f"`data` must have the model's {classes} classes. "
-            f"Received: {len(dataset.classes)} classes"
-        )
+    dataset = checked_for(dataset, config.head, classes)
     dataset = read(dataset, config, strict, console or Console())
     outputs = outputs_on(classifier, dataset, batch_size)
-    log_likelihood = log_probabilities(outputs, config.activation)
-    chosen = log_likelihood[np.arange(len(dataset)), dataset.labels]
-    return {
-        "images": len(dataset),
-        "accuracy": accuracy(outputs, dataset.labels),
-        "loss": float(-chosen.mean()),
-    }
+    found = measure(
+        [(outputs, images.targets(dataset))], config.head, config.activation
+    )
+    return {"images": len(dataset), **found}
+
+
+def checked_for(dataset: images.Dataset, head: str, outputs: int) -> images.Dataset:
+    """Return a data set with the labels of a model's head.
+
+    Arguments:
+        head: a name in `HEADS`.
+        outputs: their number.
+
+    Raises:
+        ValueError: number of names, or labels, do not fit.
+    """
+    names, things = HEADS[head].names(outputs), HEADS[head].things
+    if len(dataset.classes) != names:
+        raise ValueError(
+            f"`data` must have the model's {names} {things}. "
+            f"Received: {len(dataset.classes)} {things}"
+        )
+    return images.with_head(dataset, head)
 
 
 def _config_and_classes(model: Any) -> tuple[ViTConfig, int]:
@@ -113,28 +131,3 @@ def accuracy(outputs, labels) -> float:
     labels = np.asarray(labels)
     labels = labels.argmax(-1) if labels.ndim == 2 else labels
     return float(np.mean(np.asarray(outputs).argmax(-1) == labels))
-
-
-def log_probabilities(outputs, activation):
-    """Return the logarithm of class probabilities.
-
-    Arguments:
-        outputs: (N, C), of a head.
-        activation: of this head, "linear" or "softmax".
-
-    Returns:
-        float64 array (N, C).
-
-    Raises:
-        ValueError: another activation, whose outputs are no distribution.
-    """
-    outputs = np.asarray(outputs, "float64")
-    if activation == "softmax":
-        return np.log(np.maximum(outputs, np.finfo("float64").tiny))
-    if activation != "linear":
-        raise ValueError(
-            "`activation` must be 'linear' or 'softmax' to give probabilities. "
-            f"Received: activation={activation!r}"
-        )
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

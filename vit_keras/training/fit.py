@@ -12,6 +12,7 @@ from rich.console import Console
 from .. import data as images
 from ..atomic import publishing
 from ..data.sources import open_source
+from ..heads import HEADS
 from ..network import VisionTransformer
 from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
 from .checkpoint import (
@@ -25,7 +26,7 @@ from .checkpoint import (
 )
 from .devices import distribute, dtype_policy, resolve_devices, training_input
 from .evaluation import read
-from .objective import compiled, freeze, open_teacher
+from .objective import check_objective, compiled, freeze, open_teacher, start_at_mean
 from .probe import fit_probe
 from .processes import barrier, init_processes, process_index, undistributed
 from .progress import ProgressBar, new_bar
@@ -35,7 +36,7 @@ from .start import open_start
 from .steps import check_devices, checkpoint_intervals, images_per_step
 from .stream import Stream
 
-# Weights with the best validation accuracy; deleted at the end.
+# Weights with the best validation metric; deleted at the end.
 BEST = "best.weights.h5"
 
 
@@ -52,11 +53,15 @@ def train(
     tensorboard: bool = False,
     console: Console | None = None,
 ) -> VisionTransformer:
-    """Train a classifier and write the run to a folder.
+    """Train a model and write the run to a folder.
+
+    The head is that of the data's labels, or the recipe's `model["head"]`: "sigmoid"
+    and "multi_label" also take data of classes.
 
     `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
     `history.csv`. `model.keras` has the last weights, with `patience` the best ones; if
-    images were held out, `best.keras` has those of the best validation accuracy. A
+    images were held out, `best.keras` has those of the best validation metric (that of
+    the head in `HEADS`). A
     killed run leaves checkpoints there, and the same call resumes from the last one, to
     the same weights. For several processes see `processes.py`.
 
@@ -100,8 +105,9 @@ def train(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
         )
-    dataset = open_source(data)
-    start = open_start(recipe, dataset.classes)
+    dataset = images.with_head(open_source(data), recipe.model.get("head"))
+    check_objective(recipe, dataset.head)
+    start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)
     if index == 0:
@@ -127,6 +133,9 @@ def train(
             teacher = open_teacher(recipe, config)
         training, validation = _open(dataset, recipe, config, strict, console)
         check_devices(recipe, len(training), devices, model_parallel)
+        if dataset.head == "regression":
+            if warning := start_at_mean(model, images.targets(training)):
+                console.print(warning, style="yellow")
         if overwrite and index == 0:
             shutil.rmtree(out / FOLDER, ignore_errors=True)
             (out / BEST).unlink(missing_ok=True)
@@ -180,8 +189,8 @@ def _open(dataset, recipe, config, strict, console):
             f"class has one. Received: patience={recipe.patience}"
         )
     console.print(
-        f"{len(dataset)} images in {len(dataset.classes)} classes, "
-        f"{len(training)} to train on"
+        f"{len(dataset)} images in {len(dataset.classes)} "
+        f"{HEADS[dataset.head].things}, {len(training)} to train on"
     )
     return training, validation
 

@@ -7,16 +7,19 @@ import numpy as np
 
 from ..config import ViTConfig
 from ..data import one_hot
+from ..heads import HEADS, log_probabilities
 from ..layers import EncoderBlock
 from ..model_file import open_model
 from .devices import jit_compile
-from .evaluation import log_probabilities
 from .optimizers import make_optimizer
 from .recipe import Recipe
 
-HEADS = ("head", "head_dist")
+HEAD_LAYERS = ("head", "head_dist")
 # The first layer behind the blocks is one of these.
 BEHIND_BLOCKS = ("encoder_norm", "pooling")
+# Standard deviations of a regression's values. AdamW moves a head's output by less than
+# 0.1 a step at the learning rates of the recipes.
+LEAST_SPREAD, MOST_SPREAD = 0.03, 30.0
 
 
 def freeze(model, what: int | str | None) -> None:
@@ -32,7 +35,7 @@ def freeze(model, what: int | str | None) -> None:
         return
     if what == "backbone":
         for layer in model.layers:
-            layer.trainable = layer.name in HEADS
+            layer.trainable = layer.name in HEAD_LAYERS
         return
     blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
     if what > len(blocks):
@@ -53,17 +56,11 @@ def compiled(model, recipe: Recipe, total_steps: int):
     A distillation token's head learns the teacher, if there is one; otherwise the only
     head does (arXiv 2012.12877).
     """
-    if recipe.loss == "sigmoid":
-        loss = keras.losses.BinaryCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
-    else:
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
+    head = model.config.head
+    loss, metrics = loss_of(recipe, head), [_metric(head)]
     optimizer = make_optimizer(recipe, total_steps, model)
     if recipe.teacher is None:
-        model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile())
+        model.compile(optimizer, loss, metrics=metrics, jit_compile=jit_compile())
         fitted = model
     else:
         distilled = model.config.distillation_token
@@ -80,11 +77,85 @@ def compiled(model, recipe: Recipe, total_steps: int):
                 "label": 1 - share,
                 "teacher": share * recipe.temperature**2,
             },
-            metrics={"label": ["accuracy"]},
+            metrics={"label": metrics},
             jit_compile=jit_compile(),
         )
     fitted.optimizer.build(fitted.trainable_variables)
     return fitted
+
+
+def loss_of(recipe: Recipe, head: str):
+    """Return the Keras loss of a recipe, for logits or values of a head."""
+    name = HEADS[head].loss
+    if name == "mean_squared_error":
+        return keras.losses.MeanSquaredError()
+    if name == "binary_crossentropy" or recipe.loss == "sigmoid":
+        kind = keras.losses.BinaryCrossentropy
+    else:
+        kind = keras.losses.CategoricalCrossentropy
+    return kind(from_logits=True, label_smoothing=recipe.label_smoothing)
+
+
+def _metric(head):
+    """A metric of single batches, to be seen during training."""
+    if head == "softmax":
+        return "accuracy"
+    if head == "regression":
+        return keras.metrics.MeanAbsoluteError()
+    name = "accuracy" if head == "sigmoid" else "binary_accuracy"
+    return keras.metrics.BinaryAccuracy(name, threshold=0.0)  # of logits
+
+
+def check_objective(recipe: Recipe, head: str) -> None:
+    """Check that a recipe's loss can be that of a head.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if recipe.teacher is not None and head != "softmax":
+        raise ValueError(
+            "`teacher` must be None unless the head is softmax: distillation compares "
+            f"classes of which one is right. Received: head={head!r}"
+        )
+    if head != "regression":
+        return
+    for name, valid in (("label_smoothing", 0.0), ("cutmix", 0.0), ("loss", "softmax")):
+        if getattr(recipe, name) != valid:
+            raise ValueError(
+                f"`{name}` must be {valid} for head='regression', because it is for "
+                f"classes (--set {name}={valid}). "
+                f"Received: {name}={getattr(recipe, name)!r}"
+            )
+
+
+def start_at_mean(model, values: np.ndarray) -> str:
+    """Let an untrained regression begin with the mean of its targets as its output.
+
+    The kernel of the head becomes 0 and its bias the mean. A head with a bias that is
+    not 0, of a checkpoint, is left as it is. Values are not scaled.
+
+    Arguments:
+        model: with the head "regression".
+        values: float32 (N, K), the targets to train on.
+
+    Returns:
+        A warning if values are far from order 1, where the usual learning rates take
+        too long, or do not settle; else "".
+    """
+    mean, spread = values.mean(0, dtype="float64"), values.std(0, dtype="float64")
+    for layer in model.layers:
+        if layer.name in HEAD_LAYERS:
+            bias = keras.ops.convert_to_numpy(layer.bias.value)
+            if not bias.any():
+                layer.kernel.assign(np.zeros(layer.kernel.shape, "float32"))
+                layer.bias.assign(mean.astype("float32"))
+    if ((spread > 0) & ((spread < LEAST_SPREAD) | (spread > MOST_SPREAD))).any():
+        found = ", ".join(f"{value:.3g}" for value in spread)
+        return (
+            "the values should have a standard deviation of about 1, as learning rates "
+            f"are made for; scale them. Received: {found}"
+        )
+    return ""
 
 
 def open_teacher(recipe: Recipe, config):
@@ -98,8 +169,10 @@ def open_teacher(recipe: Recipe, config):
         config: `ViTConfig` of the student.
 
     Raises:
-        ValueError: the teacher has another input shape or number of classes.
+        ValueError: the teacher has another input shape or number of classes, or the
+            student's head is not "softmax".
     """
+    check_objective(recipe, config.head)
     if recipe.teacher is None:
         return None
     teacher = open_model(recipe.teacher)

@@ -7,7 +7,11 @@ import numpy as np
 from rich.console import Console
 
 from ..data import Batches, Dataset
-from .objective import HEADS, compiled
+from ..heads import HEADS
+from .devices import jit_compile
+from .metrics import measure
+from .objective import HEAD_LAYERS, loss_of
+from .optimizers import make_optimizer
 from .progress import new_bar
 from .recipe import Recipe
 
@@ -46,28 +50,30 @@ def fit_probe(
         console: for progress.
 
     Returns:
-        A row for each rate: `learning_rate`, `accuracy` and, with validation images,
-        `val_accuracy`.
+        A row for each rate: `learning_rate`, and the metrics and loss of the head, on
+        validation images with the prefix `val_`.
     """
+    head = HEADS[model.config.head]
+    sign = 1 if head.higher_is_better else -1
     seen = features_of(model, training, recipe, console, recipe.flip)
     held_out = None
     if validation is not None:
         held_out = features_of(model, validation, recipe, console)
     mean, std = seen.values.mean(0), seen.values.std(0) + 1e-6
     seen = dataclasses.replace(seen, values=(seen.values - mean) / std)
-    rows, best, kept = [], -1.0, None
+    rows, best, kept = [], -np.inf, None
     for rate in recipe.probe_rates or ():
-        weights = _fit_head(seen, recipe.replace(learning_rate=float(rate)))
-        kernel = weights[0] / std[:, None]
-        bias = weights[1] - mean @ kernel
-        row = {
-            "learning_rate": float(rate),
-            "accuracy": _accuracy(seen, weights),
-        }
+        rated = recipe.replace(learning_rate=float(rate))
+        scaled, offset = _fit_head(seen, rated, model.config.head)
+        found = _measure(seen, scaled, offset, model.config.head)
+        kernel = scaled / std[:, None]
+        bias = offset - mean @ kernel
         if held_out is not None:
-            row["val_accuracy"] = _accuracy(held_out, (kernel, bias))
-        rows.append(row)
-        if (score := row.get("val_accuracy", 0.0)) > best:
+            more = _measure(held_out, kernel, bias, model.config.head)
+            found |= {f"val_{name}": value for name, value in more.items()}
+        rows.append({"learning_rate": float(rate), **found})
+        score = sign * found.get(f"val_{head.metric}", found[head.metric])
+        if score > best:
             best, kept = score, (kernel, bias)
     _assign(model, *kept)
     return rows
@@ -94,10 +100,10 @@ def features_of(model, dataset, recipe, console, flip=False) -> Features:
 
 
 def _heads(model):
-    return [layer for layer in model.layers if layer.name in HEADS]
+    return [layer for layer in model.layers if layer.name in HEAD_LAYERS]
 
 
-def _fit_head(features, recipe):
+def _fit_head(features, recipe, kind):
     """Return kernel and bias of a head trained with a recipe's rate."""
     keras.utils.set_random_seed(recipe.seed)
     number, width = features.values.shape
@@ -110,8 +116,11 @@ def _fit_head(features, recipe):
             ),
         ]
     )
+    if kind == "regression":  # as `start_at_mean`: features have mean 0
+        head.set_weights([head.weights[0], features.targets.mean(0)])
     plain = recipe.replace(ema=None, accumulate=1, layer_decay=1.0)
-    compiled(head, plain, recipe.epochs * -(-number // size))
+    optimizer = make_optimizer(plain, recipe.epochs * -(-number // size))
+    head.compile(optimizer, loss_of(recipe, kind), jit_compile=jit_compile())
     head.fit(
         features.values,
         features.targets,
@@ -122,10 +131,8 @@ def _fit_head(features, recipe):
     return head.get_weights()
 
 
-def _accuracy(features, weights):
-    kernel, bias = weights
-    outputs = features.values @ kernel + bias
-    return float(np.mean(outputs.argmax(-1) == features.targets.argmax(-1)))
+def _measure(features, kernel, bias, head):
+    return measure([(features.values @ kernel + bias, features.targets)], head)
 
 
 def _assign(model, kernel, bias):

@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..heads import HEADS
+
 # Seconds between two lines without a terminal, such as in a log file.
 SILENCE = 30.0
 
@@ -68,8 +70,10 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.done = epoch + 1
-        if logs and "val_accuracy" in logs:
-            self.validation = f"  val {logs['val_accuracy']:.1%}"
+        for kind in HEADS.values():
+            if (value := (logs or {}).get(f"val_{kind.metric}")) is not None:
+                text = f"{value:.1%}" if kind.higher_is_better else f"{value:.4g}"
+                self.validation = f"  val {text}"
         if self.bar.console.is_terminal or time.monotonic() < self.said + SILENCE:
             return
         row, self.said = self._row(), time.monotonic()

@@ -59,8 +59,9 @@ class Recipe:
         clip_norm: limit of the global gradient norm, or None.
         ema: decay of an exponential moving average of the weights, which the run then
             validates and saves; None for none.
-        loss: "softmax" cross-entropy, or "sigmoid" (binary, arXiv 2204.07118).
-        label_smoothing: in [0, 1).
+        loss: of the head "softmax": "softmax" cross-entropy, or "sigmoid" (binary,
+            arXiv 2204.07118). Other heads have their own (`HEADS`).
+        label_smoothing: in [0, 1); must be 0 for a regression.
         crop: smallest fraction of the area of a random resized crop, or None.
         shift: largest random translation, as a fraction of the image's sides.
         flip: whether to mirror half of the images.
@@ -69,8 +70,8 @@ class Recipe:
         three_augment: apply one of grey, solarise and blur (arXiv 2204.07118).
         erase: probability of erasing a rectangle (arXiv 1708.04896).
         mixup: alpha of MixUp (arXiv 1710.09412); 0 for none.
-        cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none. With both, each batch
-            gets one of them.
+        cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none, and for a regression.
+            With both, each batch gets one of them.
         repeats: copies of an image in a batch, augmented separately (arXiv 1902.05509).
         teacher: a `.keras` file to distil from, or None.
         distillation: "hard" or "soft" labels of the teacher (arXiv 2012.12877).
@@ -78,7 +79,7 @@ class Recipe:
         temperature: of the soft labels.
         precision: of the computation; "auto" is bfloat16 on a GPU or TPU.
         validation_split: fraction of the training images held out for validation.
-        patience: stop after this many validations without better accuracy, and save
+        patience: stop after this many validations without a better metric, and save
             the best weights; None trains to the end.
         checkpoint_steps: maximal number of steps between two checkpoints.
         seed: of weights, order and augmentation.
@@ -225,10 +226,15 @@ class Recipe:
                 )
         return dataclasses.replace(self, **changes)
 
-    def model_arguments(self, classes: int) -> dict[str, Any]:
-        """Return the arguments of `create_model` for a number of classes."""
-        given = {**self.model, "classes": classes, "activation": "linear"}
-        return {"preset": self.preset, "weights": self.weights, **given}
+    def model_arguments(self, outputs: int, head: str = "softmax") -> dict[str, Any]:
+        """Return the arguments of `create_model` for a number of outputs."""
+        given = {"classes": outputs, "head": head, "activation": "linear"}
+        return {
+            "preset": self.preset,
+            "weights": self.weights,
+            **self.model,
+            **given,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; `from_dict` is the inverse."""

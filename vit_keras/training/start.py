@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ..config import ViTConfig
+from ..heads import HEADS
 from ..labels import indices_of
 from ..model import as_trained, configure, create_model
 from ..network import VisionTransformer, build_network
@@ -46,21 +47,25 @@ class Start:
         return model
 
 
-def open_start(recipe: Recipe, classes: tuple[str, ...]) -> Start:
+def open_start(
+    recipe: Recipe, classes: tuple[str, ...], head: str = "softmax"
+) -> Start:
     """Configure a run's model for the classes of its data.
 
-    A checkpoint's head is kept if its labels have all classes of the data, of which
-    then each takes its own output; or if it has no labels, but as many outputs.
-    Otherwise the head is new.
+    A checkpoint's head is kept if it is of the same kind, and its labels have all
+    classes of the data, of which then each takes its own output; or if it has no
+    labels, but as many outputs. Otherwise the head is new.
 
     Arguments:
         recipe: gives `preset`, `model`, `weights`.
-        classes: names of the classes.
+        classes: names of the classes, labels or values.
+        head: of the data, a name in `HEADS`.
 
     Raises:
         ValueError, FileNotFoundError, CheckpointError: as for `create_model`.
     """
-    arguments = {**recipe.model_arguments(len(classes)), "labels": tuple(classes)}
+    outputs = HEADS[head].outputs(len(classes))
+    arguments = {**recipe.model_arguments(outputs, head), "labels": tuple(classes)}
     weights, preset = arguments["weights"], arguments["preset"]
     if preset is None and (weights is None or is_own(weights)):
         raise ValueError(
@@ -74,34 +79,45 @@ def open_start(recipe: Recipe, classes: tuple[str, ...]) -> Start:
     if preset is not None and not tells_heads(match):
         given.setdefault("num_heads", get_config(preset).num_heads)
     stored = describe(match, **given)
-    head, kept, said = _kept_classes(stored, classes)
+    same, kept, said = _kept_classes(stored, classes, head)
     if kept is not None:
         match = take_classes(match, kept)
-    given |= {"classes": len(classes), "labels": classes, "activation": "linear"}
-    given["include_top"] = True
+    told = ("classes", "head", "activation", "labels")
+    given |= {"include_top": True, **{name: arguments[name] for name in told}}
     if stored.pooling is None:
         given.setdefault("pooling", "token" if stored.class_token else "gap")
-    if not head:  # the layer in front of a dropped head belongs to it
+    if not same:  # the layer in front of a dropped head belongs to it
         given.setdefault("representation_size", None)
     if preset is None:
         config = describe(match, **given)
     else:
         config = as_trained(match, get_config(preset).replace(**given), given)
     said = f"weights of {weights} (layout {match.layout.name}), {said}"
-    return Start(config, arguments, match, head, said)
+    return Start(config, arguments, match, same, said)
 
 
-def _kept_classes(stored, classes):
+def _kept_classes(stored, classes, head):
     """Return whether a checkpoint's head is kept, which of its classes, and words."""
-    new = f"a new head for {len(classes)} classes"
+    kind = HEADS[head]
+    outputs = kind.outputs(len(classes))
+    new = f"a new head for {len(classes)} {kind.things}"
     if not stored.include_top:
-        return False, None, f"{new}: there is none"
-    if stored.labels is None:
-        if stored.classes != len(classes):
-            return False, None, f"{new}: there are {stored.classes}"
-        return True, None, f"its head too: {len(classes)} outputs, without names"
+        return False, None, f"{new}: it has none"
+    if stored.head != head:
+        return False, None, f"{new}: its own is {stored.head}, not {head}"
+    if stored.labels is None or kind.binary:
+        if stored.classes != outputs:
+            return False, None, f"{new}: its own has {stored.classes}"
+        if stored.labels not in (None, tuple(classes)):
+            return False, None, f"{new}: its own has {', '.join(stored.labels)}"
+        names = "without" if stored.labels is None else "with the same"
+        return True, None, f"its head too: {outputs} outputs, {names} names"
     kept = indices_of(classes, stored.labels)
     if kept is None:
         missing = next(n for n in classes if stored.labels.count(n) != 1)
         return False, None, f"{new}: '{missing}' is not one of its labels"
-    return True, kept, f"its head too: {len(kept)} of its {stored.classes} classes"
+    return (
+        True,
+        kept,
+        f"its head too: {len(kept)} of its {stored.classes} {kind.things}",
+    )

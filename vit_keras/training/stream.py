@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import dataclasses
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import numpy as np
 
 from .. import preprocessing as pp
-from ..data import Dataset, one_hot, read_pixels
+from ..data import Dataset, read_pixels, targets
 from .augment import CROP, augment, draws_for, mix, random_crop
 
 # Approximate memory limit of batches that are made ahead.
@@ -31,7 +32,7 @@ class Stream:
         shard: (index, count) of this process, which gets that part of every batch:
             contiguous rows, equal to those of the whole batch to the last bit.
 
-    Item g is `(images float32 (B, H, W, C), labels float32 (B, classes))`, with a
+    Item g is `(images float32 (B, H, W, C), targets float32 (B, K))`, with a
     teacher `(images, {"label": labels, "teacher": outputs})`. The last images of a pass
     that do not fill a batch are skipped.
     """
@@ -103,7 +104,8 @@ class Stream:
         rows = order[made.start : made.stop]
         images = augment(self._read(rows, step, made, each), self.recipe, step, made)
         images = pp.normalize(images, self.config.preprocessing)
-        labels = one_hot(self.dataset.labels[rows], len(self.dataset.classes))
+        labels = self.dataset.labels[rows]
+        labels = targets(dataclasses.replace(self.dataset, labels=labels))
         if mixes:
             images, labels = mix(images, labels, self.recipe, step)
             images, labels = (x[mine.start : mine.stop] for x in (images, labels))

@@ -14,7 +14,7 @@ CLASSIFY = "tensorflow/serving/classify"
 # Dtypes of outputs with these names.
 DTYPES = {
     **dict.fromkeys(("logits", "probabilities", "top_scores", "scores"), ("float32",)),
-    **dict.fromkeys(("tokens", "pooled", "attention"), ("float32",)),
+    **dict.fromkeys(("values", "tokens", "pooled", "attention"), ("float32",)),
     **dict.fromkeys(("top_labels", "classes"), ("string",)),
     "top_ids": ("int64",),
     "masks": ("uint8", "int32"),

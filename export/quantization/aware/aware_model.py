@@ -63,13 +63,13 @@ class QuantizedModel(keras.Model):
 class Distillation(keras.layers.Layer):
     """A layer that adds the distance between outputs and a teacher's to the loss.
 
-    Logits are compared as softmax with `temperature` (arXiv 1503.02531), other outputs
-    by squared error over the teacher's variance.
+    Logits are compared as softmax, or sigmoids, with `temperature` (arXiv 1503.02531),
+    other outputs by squared error over the teacher's variance.
 
     Arguments:
         teacher: the float model; it is not trained.
         weight: of this loss, beside the one given to `compile`.
-        temperature: of both softmaxes.
+        temperature: of both softmaxes, or sigmoids.
 
     Call arguments:
         images, outputs: of the student.
@@ -92,10 +92,17 @@ class Distillation(keras.layers.Layer):
         return outputs
 
     def _distance(self, expected, outputs):
-        if len(outputs.shape) != 2:
+        config, t = getattr(self.teacher, "config", None), self.temperature
+        head = getattr(config, "head", "softmax")
+        if len(outputs.shape) != 2 or head == "regression":
             return ops.mean((outputs - expected) ** 2) / ops.var(expected)
-        t = self.temperature
-        logs = [ops.log_softmax(x / t) for x in (expected, outputs)]
+        if head == "softmax":
+            logs = [ops.log_softmax(x / t) for x in (expected, outputs)]
+        else:  # of yes and no, for each label
+            logs = [
+                ops.stack([ops.log_sigmoid(x / t), ops.log_sigmoid(-x / t)], -1)
+                for x in (expected, outputs)
+            ]
         gaps = ops.exp(logs[0]) * (logs[0] - logs[1])
         return t**2 * ops.mean(ops.sum(gaps, -1))
 

@@ -11,9 +11,10 @@ import pytest
 from tests.models import tiny
 from tests.vit_keras.training.runs import FAST, SHORT, few, quiet, same
 from vit_keras import create_model, data
+from vit_keras.heads import log_probabilities
 from vit_keras.preprocessing import normalize
 from vit_keras.training import Recipe, checkpoint, train
-from vit_keras.training.evaluation import evaluate, log_probabilities
+from vit_keras.training.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,177 @@
+"""`HEADS`: what the outputs of a head mean, and what follows from it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A kind of head.
+
+    Attributes:
+        summary: what its outputs are, with K names.
+        things: what the names are of, as the training's messages call them.
+        probability: the function that makes probabilities of logits, "softmax" or
+            "sigmoid"; None if the outputs are values.
+        activations: what the head's layer may apply itself; None for anything.
+        loss: of training, by its name in Keras.
+        metric: by which the best weights are chosen, by its name in `evaluate`.
+        higher_is_better: whether `metric` is a share, 1 at best; else an error.
+        binary: whether one output tells two classes apart.
+    """
+
+    summary: str
+    things: str
+    probability: str | None
+    activations: tuple[str, ...] | None
+    loss: str
+    metric: str
+    higher_is_better: bool = True
+    binary: bool = False
+
+    def outputs(self, names: int) -> int:
+        """Return the number of outputs for a number of names."""
+        return 1 if self.binary else names
+
+    def names(self, outputs: int) -> int:
+        """Return the number of names for a number of outputs."""
+        return 2 if self.binary else outputs
+
+
+HEADS = {
+    "softmax": Head(
+        "K classes, of which one is right",
+        "classes",
+        "softmax",
+        None,
+        "categorical_crossentropy",
+        "accuracy",
+    ),
+    "sigmoid": Head(
+        "two classes and one output, whose sigmoid is the probability of the second",
+        "classes",
+        "sigmoid",
+        ("linear", "sigmoid"),
+        "binary_crossentropy",
+        "accuracy",
+        binary=True,
+    ),
+    "multi_label": Head(
+        "K labels, each with a sigmoid of its own",
+        "labels",
+        "sigmoid",
+        ("linear", "sigmoid"),
+        "binary_crossentropy",
+        "mean_average_precision",
+    ),
+    "regression": Head(
+        "K values",
+        "values",
+        None,
+        ("linear", "relu", "softplus", "sigmoid", "tanh"),
+        "mean_squared_error",
+        "mean_absolute_error",
+        higher_is_better=False,
+    ),
+}
+
+
+def check_head(head: str, outputs: int, activation: str) -> None:
+    """Check that outputs can mean what a head says.
+
+    Arguments:
+        head: a name in `HEADS`.
+        outputs: their number, C.
+        activation: what the last layer applies, such as "linear".
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if head not in HEADS:
+        raise ValueError(
+            f"`head` must be one of {', '.join(HEADS)}. Received: head={head!r}"
+        )
+    kind = HEADS[head]
+    if kind.binary and outputs != 1:
+        raise ValueError(
+            f"`classes` must be 1 for head={head!r}: one output tells two classes "
+            f"apart. Received: classes={outputs}"
+        )
+    if kind.activations is not None and activation not in kind.activations:
+        raise ValueError(
+            f"`activation` must be one of {', '.join(kind.activations)} for "
+            f"head={head!r}. Received: activation={activation!r}"
+        )
+
+
+def check_names(head: str, names: Sequence[str]) -> None:
+    """Check that there are two names for a head of one output.
+
+    Raises:
+        ValueError: there are not.
+    """
+    if HEADS[head].binary and len(names) != 2:
+        raise ValueError(
+            f"`classes` must be two names for head={head!r}. Received: {len(names)}"
+        )
+
+
+def probabilities(outputs, head: str, activation: str = "linear") -> np.ndarray:
+    """Return the probability of each name of a head.
+
+    Arguments:
+        outputs: (N, C), of the model.
+        head: a name in `HEADS`, but for "regression".
+        activation: what the last layer has applied: "linear", or already that of the
+            head.
+
+    Returns:
+        float64 array (N, names): rows that sum to 1, for "sigmoid" (N, 2); or with
+        "multi_label" the probability of each label.
+
+    Raises:
+        ValueError: the outputs are no probabilities.
+    """
+    kind = HEADS[head].probability
+    if kind is None:
+        raise ValueError(f"`head` must be of classes. Received: head={head!r}")
+    if kind == "softmax":
+        return np.exp(log_probabilities(outputs, activation))
+    outputs = np.asarray(outputs, "float64")
+    if activation == "linear":
+        outputs = np.exp(-np.logaddexp(0, -outputs))
+    elif activation != kind:
+        raise ValueError(
+            f"`activation` must be 'linear' or {kind!r} to give probabilities. "
+            f"Received: activation={activation!r}"
+        )
+    if HEADS[head].binary:
+        return np.concatenate([1 - outputs, outputs], axis=-1)
+    return outputs
+
+
+def log_probabilities(outputs, activation: str) -> np.ndarray:
+    """Return the logarithm of the probabilities of classes of which one is right.
+
+    Arguments:
+        outputs: (N, C), of a head.
+        activation: of this head, "linear" or "softmax".
+
+    Returns:
+        float64 array (N, C).
+
+    Raises:
+        ValueError: another activation, whose outputs are no distribution.
+    """
+    outputs = np.asarray(outputs, "float64")
+    if activation == "softmax":
+        return np.log(np.maximum(outputs, np.finfo("float64").tiny))
+    if activation != "linear":
+        raise ValueError(
+            "`activation` must be 'linear' or 'softmax' to give probabilities. "
+            f"Received: activation={activation!r}"
+        )
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
