@@ -75,7 +75,7 @@ def open_start(
     if weights is None or is_own(weights):
         return Start(configure(**arguments), arguments)
     match = recognise(find(weights))
-    given = dict(recipe.model)
+    given = {name: v for name, v in recipe.model.items() if name != "head"}
     if preset is not None and not tells_heads(match):
         given.setdefault("num_heads", get_config(preset).num_heads)
     stored = describe(match, **given)
@@ -116,8 +116,5 @@ def _kept_classes(stored, classes, head):
     if kept is None:
         missing = next(n for n in classes if stored.labels.count(n) != 1)
         return False, None, f"{new}: '{missing}' is not one of its labels"
-    return (
-        True,
-        kept,
-        f"its head too: {len(kept)} of its {stored.classes} {kind.things}",
-    )
+    some = f"{len(kept)} of its {stored.classes} {kind.things}"
+    return True, kept, f"its head too: {some}"

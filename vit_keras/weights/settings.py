@@ -15,6 +15,13 @@ ACTIVATIONS = {
     "gelu_tanh": "gelu_tanh",
 }
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # by Pillow's number
+# `problem_type` of transformers; None is decided there by the labels.
+PROBLEMS = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
+
 POOLING = {"token": "token", "avg": "gap", "map": "map", "": None}
 # model_type: class names in transformers, with and without a classifier
 HF_CLASSES = {
@@ -53,6 +60,8 @@ def read_huggingface(files: dict[str, dict]) -> dict:
     ):
         if theirs in model:
             fields[ours] = convert(model[theirs])
+    if model.get("problem_type") in PROBLEMS:
+        fields["head"] = PROBLEMS[model["problem_type"]]
     labels = model.get("id2label") or {}
     names = [labels.get(str(i)) for i in range(len(labels))]
     if names and names != unnamed(len(names)):
@@ -165,6 +174,13 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
         model["intermediate_size"] = config.mlp_dim
         model["pooler_output_size"] = config.representation_size
     if config.include_top:
+        kinds = {ours: theirs for theirs, ours in PROBLEMS.items()}
+        if config.head not in kinds:
+            raise CheckpointError(
+                f"`head` must be one of {', '.join(kinds)} for the layout {layout}. "
+                f"Received: head={config.head!r}"
+            )
+        model["problem_type"] = kinds[config.head]
         names = config.labels or unnamed(config.classes)
         model["id2label"] = {str(i): name for i, name in enumerate(names)}
         model["label2id"] = {name: i for i, name in enumerate(names)}
