@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Mapping
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -29,13 +30,26 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from .published import PUBLISHED, Published
+from .published import PUBLISHED
 
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try, twice as long before the third
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two chunks of data
 PIECE = 1 << 16  # bytes per chunk
+
+
+class Row(Protocol):
+    """What a table tells of a file: a `Published`, or another with these fields."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def paper(self) -> str: ...
+    @property
+    def sha256(self) -> str | None: ...
 
 
 class DownloadError(OSError):
@@ -46,7 +60,7 @@ def fetch(
     name: str,
     *,
     cache: str | os.PathLike[str] | None = None,
-    table: Mapping[str, Published] = PUBLISHED,
+    table: Mapping[str, Row] = PUBLISHED,
 ) -> pathlib.Path:
     """Return the path of a published file, downloaded if it is not in the cache.
 
@@ -116,7 +130,7 @@ def fetch(
 class _Downloader:
     """A downloader for pooch: download, verify, rename."""
 
-    def __init__(self, name: str, row: Published, path: pathlib.Path):
+    def __init__(self, name: str, row: Row, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
         self.part = path.with_name(f"{path.name}.part")
         self.tag = path.with_name(f"{path.name}.part.tag")
