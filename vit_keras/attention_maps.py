@@ -117,32 +117,33 @@ def attention_map(
     images = np.asarray(images)
     options = {"layer": layer, "head": head, "class_index": class_index}
     config, inside = _checked(model, images, method, options), instrument(model)
-    number = len(inside.blocks)
-    chosen_layers = _index("layer", layer, number)
-    chosen_heads = _index("head", head, config.num_heads)
+    layers = _index("layer", layer, len(inside.blocks))
+    heads = _index("head", head, config.num_heads)
     classes = None
     if class_index is not None:
         classes = _classes(class_index, len(images), model.output_shape[-1])
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
+        )
     maps = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         output, scores = inside.scores(images[part])
-        blocks = np.stack(scores[:number]).astype("float64")
-        pooling = scores[number:]
         if method == "relevance":
             chosen = output.argmax(-1) if classes is None else classes[part]
             gradients = inside.gradients(images[part], scores, chosen)
-            weighted = [
+            scores = [
                 np.maximum(a * g, 0) for a, g in zip(scores, gradients, strict=True)
             ]
-            pooling = weighted[number:]
-            matrix = _relevance(weighted[:number])
-            if not pooling:  # a mean of all patches would give each the same constant
-                matrix = matrix - np.eye(matrix.shape[-1])
+        blocks = np.stack(scores[: len(inside.blocks)]).astype("float64")
+        pooling = scores[len(inside.blocks) :]
+        if method == "relevance":
+            matrix = _relevance(blocks, with_identity=bool(pooling))
         elif method == "rollout":
             matrix = _rollout(blocks)
         else:
-            matrix = blocks[chosen_layers].mean(axis=0)[:, chosen_heads].mean(axis=1)
+            matrix = blocks[layers][:, :, heads].mean(axis=(0, 2))
         rows = _pooled(matrix, pooling, config)
         maps.append(_shares(rows[:, config.num_prefix_tokens :], config.grid))
     patches = np.concatenate(maps)
@@ -166,12 +167,14 @@ def _rollout(scores):
     return total
 
 
-def _relevance(weighted):
-    """L times (N, H, T, T) to (N, T, T)"""
-    total = np.eye(weighted[0].shape[-1])
-    for block in weighted:
-        total = total + block.mean(axis=1, dtype="float64") @ total
-    return total
+def _relevance(weighted, with_identity):
+    """(L, N, H, T, T) to (N, T, T)"""
+    identity = np.eye(weighted.shape[-1])
+    total = identity
+    for block in weighted.mean(axis=2):
+        total = total + block @ total
+    # In a mean of all patches it would be the same constant for each.
+    return total if with_identity else total - identity
 
 
 def _pooled(matrix, pooling, config):

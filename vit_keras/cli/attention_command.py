@@ -1,6 +1,7 @@
 """`vit-keras attention`: pictures of what a classifier looks at."""
 
 import collections
+import math
 import pathlib
 from typing import Annotated, Any
 
@@ -59,36 +60,30 @@ def attention_command(
     model, labels = open_classifier(run)
     config = model.config
     labels = labels or [str(i) for i in range(model.output_shape[-1])]
-    given: dict[str, Any] = {
-        "class_index": None if class_ is None else _class_index(class_, labels),
-        "layer": layer,
-        "head": head,
-    }
-    # An option that belongs to none of the methods is refused by the first of them.
-    unowned = set(given) - {name for m in methods for name in METHODS.get(m, ())}
+    index = None if class_ is None else _class_index(class_, labels)
+    given: dict[str, Any] = {"class_index": index, "layer": layer, "head": head}
+    given = {name: value for name, value in given.items() if value is not None}
+    # What belongs to none of the methods is refused by the first of them.
+    unowned = set(given).difference(*(METHODS.get(name, ()) for name in methods))
     out.mkdir(parents=True, exist_ok=True)
     for file in files:
         photo = pp.read_image(file, channels=config.channels)
         seen = pp.visible_box(photo.shape[:2], config.image_size, config.preprocessing)
-        left, top, right, bottom = (round(edge) for edge in seen)
+        left, top = map(math.floor, seen[:2])
+        right, bottom = map(math.ceil, seen[2:])
         pixels = pp.fit(photo, config.image_size, config.preprocessing)
         images = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(images))
         shares = np.exp(log_probabilities(outputs, config.activation))[0]
         best = int(shares.argmax())
         for name in methods:
-            own = (*METHODS.get(name, ()), *unowned)
-            options = {key: given[key] for key in own}
+            own = unowned.union(METHODS.get(name, ()))
+            options = {key: given[key] for key in given if key in own}
             maps = attention_map(model, images, name, per_patch=True, **options)
-            index = given["class_index"]
             title = f"{labels[best]} {shares[best]:.1%}\n{name}"
             if name == "relevance":
-                title += f" for {labels[best if index is None else index]}"
-            title += "".join(
-                f", {k} {given[k]}"
-                for k in ("layer", "head")
-                if k in own and given[k] is not None
-            )
+                title += f" for {labels[options.pop('class_index', best)]}"
+            title += "".join(f", {key} {value}" for key, value in options.items())
             figure = new_figure(photo[top:bottom, left:right], maps[0], title)
             path = out / f"{file.stem}.{name}.png"
             with publishing(path) as work:

@@ -30,7 +30,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from .published import PUBLISHED
+from .published import PUBLISHED, Published
 
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
 TRIES = 3
@@ -39,7 +39,7 @@ TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two chunks of data
 PIECE = 1 << 16  # bytes per chunk
 
 
-class Row(Protocol):
+class RemoteFile(Protocol):
     """What a table tells of a file: a `Published`, or another with these fields."""
 
     @property
@@ -60,7 +60,7 @@ def fetch(
     name: str,
     *,
     cache: str | os.PathLike[str] | None = None,
-    table: Mapping[str, Row] = PUBLISHED,
+    table: Mapping[str, RemoteFile] = PUBLISHED,
 ) -> pathlib.Path:
     """Return the path of a published file, downloaded if it is not in the cache.
 
@@ -130,7 +130,7 @@ def fetch(
 class _Downloader:
     """A downloader for pooch: download, verify, rename."""
 
-    def __init__(self, name: str, row: Row, path: pathlib.Path):
+    def __init__(self, name: str, row: RemoteFile, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
         self.part = path.with_name(f"{path.name}.part")
         self.tag = path.with_name(f"{path.name}.part.tag")
@@ -169,10 +169,12 @@ class _Downloader:
                 elif status < 500:
                     break
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+        other = (
+            ", or pass the file as weights=" if isinstance(self.row, Published) else ""
+        )
         raise DownloadError(
             f"cannot download {self.name} ({reason}). Fetch {self.row.url} by hand "
-            f"and save it as {self.path} ({CACHE_VARIABLE} names another folder), or "
-            "pass the file as weights="
+            f"and save it as {self.path} ({CACHE_VARIABLE} names another folder){other}"
         ) from problem
 
     def _try_once(self):
