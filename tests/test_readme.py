@@ -32,7 +32,7 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     small = dataclasses.replace(preset, config=preset.config.replace(num_layers=2))
     monkeypatch.setitem(PRESETS, "vit_ti16", small)
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:

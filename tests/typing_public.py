@@ -44,6 +44,12 @@ def models(pixels: np.ndarray) -> None:
     tokens, grid = model.config.num_prefix_tokens, model.config.grid
     assert_type(vit_keras.attention_rollout(scores, tokens, grid), np.ndarray)
 
+    maps = vit_keras.attention_map(model, images, "relevance", class_index=2)
+    assert_type(maps, np.ndarray)
+    assert_type(vit_keras.visualize.attention_map(model, pixels[0]), np.ndarray)
+    assert_type(vit_keras.utils.read("photo.jpg", 64), np.ndarray)
+    assert_type(vit_keras.utils.get_imagenet_classes(), list[str])
+
     run = vit_keras.train(FOLDER, "deit", out=FOLDER, weights="augreg_ti16_in21k")
     assert_type(run, VisionTransformer)
     recipe = vit_keras.RECIPES["digits"].replace(epochs=3)

@@ -1,6 +1,9 @@
 from . import layers as layers
 from . import preprocessing as preprocessing
+from . import utils as utils
+from . import visualize as visualize
 from . import vit as vit
+from .attention_maps import attention_map as attention_map
 from .attention_maps import attention_rollout as attention_rollout
 from .attention_maps import attention_scores as attention_scores
 from .config import ViTConfig as ViTConfig

@@ -15,7 +15,7 @@ POSITIONS = ("learned", "sincos2d")
 MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
 
 
-def as_pair(name, value):
+def as_pair(name, value) -> tuple[int, int]:
     """Return an int or a pair of ints as a (height, width) tuple."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):

@@ -242,21 +242,37 @@ def fit(
         return pixels
     grey = pixels.shape[-1] == 1
     image = Image.fromarray(pixels[..., 0] if grey else pixels)
-    cover = max(height / image.height, width / image.width) / preprocessing.crop
-    # The source region of the crop, in source pixels: resampling only this box avoids
-    # the huge intermediate image of a long thin source.
-    box_w, box_h = width / cover, height / cover
-    left, top = (image.width - box_w) / 2, (image.height - box_h) / 2
-    box = (
-        max(left, 0.0),
-        max(top, 0.0),
-        min(left + box_w, image.width),
-        min(top + box_h, image.height),
-    )
+    # Resampling only this box avoids the huge intermediate image of a long thin source.
+    box = visible_box(pixels.shape[:2], image_size, preprocessing)
     image = image.resize(
         (width, height), INTERPOLATIONS[preprocessing.interpolation], box=box
     )
     return np.asarray(image).reshape(height, width, pixels.shape[-1])
+
+
+def visible_box(
+    size: Sequence[int], image_size: Sequence[int], preprocessing: Preprocessing
+) -> tuple[float, float, float, float]:
+    """Return the part of an image that `fit` keeps.
+
+    Arguments:
+        size: (height, width) of the image.
+        image_size: (height, width) of the model's input.
+        preprocessing: gives `crop`.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the image.
+    """
+    (rows, columns), (height, width) = size, image_size
+    cover = max(height / rows, width / columns) / preprocessing.crop
+    box_w, box_h = width / cover, height / cover
+    left, top = (columns - box_w) / 2, (rows - box_h) / 2
+    return (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + box_w, columns),
+        min(top + box_h, rows),
+    )
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:

@@ -1,4 +1,5 @@
-"""The command line `vit-keras`: presets, recipes, train, evaluate, predict, weights.
+"""The command line `vit-keras`: presets, recipes, train, evaluate, predict,
+attention, weights.
 
 Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on stderr,
 130 stopped by Ctrl-C. Help and lists load no backend.
@@ -6,7 +7,7 @@ Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on
 
 import typer
 
-from . import run_commands, table_commands, weights_commands
+from . import attention_command, run_commands, table_commands, weights_commands
 from .program import VERBOSE_HELP, run_program
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app.command("recipes")(table_commands.list_recipes)
 app.command("train")(run_commands.train_command)
 app.command("evaluate")(run_commands.evaluate_command)
 app.command("predict")(run_commands.predict_command)
+app.command("attention")(attention_command.attention_command)
 app.add_typer(weights_commands.app, name="weights")
 
 

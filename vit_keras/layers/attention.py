@@ -42,6 +42,7 @@ class MultiHeadAttention(keras.layers.Layer):
         query: (N, T, D).
         value: (N, S, D), source of keys and values; None means self-attention.
         return_attention_scores: also return the weights after the softmax.
+        scores_offset: (N, H, T, S), added to these weights; zeros, to differentiate by.
 
     Returns:
         (N, T, D), or with scores `(output, scores)`, scores being (N, H, T, S).
@@ -106,13 +107,15 @@ class MultiHeadAttention(keras.layers.Layer):
         value: Tensor = None,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
     ) -> Any:
         value = query if value is None else value
         fused = self.fused
         if fused is None:
             fused = FUSED_BACKENDS.get(keras.backend.backend(), False)
         # The fused kernels neither drop attention weights nor return them.
-        plain = return_attention_scores or (training and self.dropout > 0)
+        plain = return_attention_scores or scores_offset is not None
+        plain = plain or (training and self.dropout > 0)
         scores = None
         q, k = self._split(self.query(query)), self._split(self.key(value))
         v = self._split(self.value(value))
@@ -126,6 +129,8 @@ class MultiHeadAttention(keras.layers.Layer):
             v = ops.transpose(v, (0, 2, 1, 3))
             q = q * (q.shape[-1] ** -0.5)  # on q: smaller than the T x S scores
             scores = ops.softmax(ops.matmul(q, k), axis=-1)
+            if scores_offset is not None:
+                scores = scores + scores_offset
             dropped = self.attention_dropout(scores, training=training)
             heads = ops.transpose(ops.matmul(dropped, v), (0, 2, 1, 3))
         length, inner = query.shape[1], heads.shape[-1] * self.num_heads
@@ -148,6 +153,7 @@ class MultiHeadAttention(keras.layers.Layer):
         value: Tensor = None,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
     ) -> Any:
         output = keras.KerasTensor(query.shape, self.compute_dtype)
         if not return_attention_scores:

@@ -35,6 +35,7 @@ class EncoderBlock(keras.layers.Layer):
     Call arguments:
         inputs: (N, T, D).
         return_attention_scores: also return the attention weights (N, H, T, T).
+        scores_offset: added to these weights, see `MultiHeadAttention`.
 
     Returns:
         (N, T, D), or with scores `(output, scores)`.
@@ -108,12 +109,14 @@ class EncoderBlock(keras.layers.Layer):
         inputs: Tensor,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
     ) -> Any:
         x, scores = self.norm1(inputs), None
         x = self.attention(
             x,
             training=training,
             return_attention_scores=return_attention_scores,
+            scores_offset=scores_offset,
         )
         if return_attention_scores:
             x, scores = x
@@ -136,6 +139,7 @@ class EncoderBlock(keras.layers.Layer):
         inputs: Tensor,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
     ) -> Any:
         # Computed directly: tracing `call` for it takes ten times as long.
         output = keras.KerasTensor(inputs.shape, self.compute_dtype)

@@ -87,7 +87,13 @@ class AttentionPooling(keras.layers.Layer):
         num_prefix_tokens: number of first tokens that are left out.
 
     Call arguments:
-        inputs: (N, T, D). Returns (N, D).
+        inputs: (N, T, D).
+        return_attention_scores: also return the attention weights (N, H, 1, P) over the
+            P tokens that are not left out.
+        scores_offset: added to these weights, see `MultiHeadAttention`.
+
+    Returns:
+        (N, D), or with scores `(output, scores)`.
 
     Weights: probe (1, 1, D), and those of `attention`, `norm` and `mlp`.
     """
@@ -126,19 +132,49 @@ class AttentionPooling(keras.layers.Layer):
         self.norm.build(one)
         self.mlp.build(one)
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
+    ) -> Any:
         width = inputs.shape[-1]
         probe = ops.cast(self.probe, self.compute_dtype)
         probe = ops.broadcast_to(probe, (ops.shape(inputs)[0], 1, width))
         patches = inputs
         if self.num_prefix_tokens:  # else a slice would be a needless operator
             patches = inputs[:, self.num_prefix_tokens :]
-        x = self.attention(probe, patches, training=training)
+        scores = None
+        x = self.attention(
+            probe,
+            patches,
+            training=training,
+            return_attention_scores=return_attention_scores,
+            scores_offset=scores_offset,
+        )
+        if return_attention_scores:
+            x, scores = x
         x = x + self.mlp(self.norm(x), training=training)
-        return ops.reshape(x, (-1, width))
+        output = ops.reshape(x, (-1, width))
+        return (output, scores) if return_attention_scores else output
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[-1])
+
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        scores_offset: Tensor = None,
+    ) -> Any:
+        images, length, width = inputs.shape
+        output = keras.KerasTensor((images, width), self.compute_dtype)
+        if not return_attention_scores:
+            return output
+        shape = (images, self.num_heads, 1, length - self.num_prefix_tokens)
+        return output, keras.KerasTensor(shape, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Mapping
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -38,6 +39,19 @@ TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two chunks of data
 PIECE = 1 << 16  # bytes per chunk
 
 
+class RemoteFile(Protocol):
+    """What a table tells of a file: a `Published`, or another with these fields."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def paper(self) -> str: ...
+    @property
+    def sha256(self) -> str | None: ...
+
+
 class DownloadError(OSError):
     """A published file cannot be downloaded; the message says what to do instead."""
 
@@ -46,7 +60,7 @@ def fetch(
     name: str,
     *,
     cache: str | os.PathLike[str] | None = None,
-    table: Mapping[str, Published] = PUBLISHED,
+    table: Mapping[str, RemoteFile] = PUBLISHED,
 ) -> pathlib.Path:
     """Return the path of a published file, downloaded if it is not in the cache.
 
@@ -116,7 +130,7 @@ def fetch(
 class _Downloader:
     """A downloader for pooch: download, verify, rename."""
 
-    def __init__(self, name: str, row: Published, path: pathlib.Path):
+    def __init__(self, name: str, row: RemoteFile, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
         self.part = path.with_name(f"{path.name}.part")
         self.tag = path.with_name(f"{path.name}.part.tag")
@@ -155,10 +169,12 @@ class _Downloader:
                 elif status < 500:
                     break
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+        other = (
+            ", or pass the file as weights=" if isinstance(self.row, Published) else ""
+        )
         raise DownloadError(
             f"cannot download {self.name} ({reason}). Fetch {self.row.url} by hand "
-            f"and save it as {self.path} ({CACHE_VARIABLE} names another folder), or "
-            "pass the file as weights="
+            f"and save it as {self.path} ({CACHE_VARIABLE} names another folder){other}"
         ) from problem
 
     def _try_once(self):
