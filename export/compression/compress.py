@@ -107,6 +107,7 @@ def compress(
     from vit_keras.atomic import publishing
     from vit_keras.model_file import open_model
     from vit_keras.training.evaluation import accuracy, outputs_on, read
+    from vit_keras.training.opening import open_data
 
     from .fine_tuning import RECIPE, fine_tune
 
@@ -118,7 +119,7 @@ def compress(
     if config is None:
         raise ValueError(f"`model` must be a ViT of vit_keras; '{path}' holds another")
     console = console or Console(stderr=True)
-    source = read(images.open_source(data), config, False, console)
+    source = read(open_data(data, False, console).part(False), config, False, console)
     if len(source.classes) != loaded.output_shape[-1]:
         raise ValueError(
             f"`data` must have the model's {loaded.output_shape[-1]} classes. "

@@ -17,7 +17,7 @@ class Batches(keras.utils.PyDataset):
         preprocessing: normalisation to apply.
         batch_size: images per batch; the last one may be smaller.
 
-    Item i is `(images float32 (B, H, W, C), labels float32 (B, classes), one-hot)`.
+    Item i is `(images float32 (B, H, W, C), labels float32 (B, K), see `targets`)`.
     """
 
     def __init__(
@@ -48,8 +48,7 @@ class Batches(keras.utils.PyDataset):
             images = np.stack(
                 [read_fitted(f, self.image_size, self.preprocessing) for f in found]
             )
-        labels = one_hot(batch.labels, len(self.dataset.classes))
-        return pp.normalize(images, self.preprocessing), labels
+        return pp.normalize(images, self.preprocessing), targets(batch)
 
 
 def one_hot(labels, classes: int) -> np.ndarray:
@@ -57,3 +56,19 @@ def one_hot(labels, classes: int) -> np.ndarray:
     rows = np.zeros((len(labels), classes), "float32")
     rows[np.arange(len(labels)), labels] = 1.0
     return rows
+
+
+def targets(dataset: Dataset, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return what a model's outputs are compared with, by the data set's head.
+
+    Arguments:
+        indices: of the images, as NumPy takes them; default all.
+
+    Returns:
+        float32 (N, K): one-hot for "softmax", 0 or 1 in a single column for "sigmoid",
+        the labels themselves for "multi_label" and "regression".
+    """
+    labels = dataset.labels[indices]
+    if dataset.head == "softmax":
+        return one_hot(labels, len(dataset.classes))
+    return labels.reshape(len(labels), -1).astype("float32")

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from .. import data as images
 from ..atomic import publishing
-from ..data.sources import open_source
 from ..model import configure, create_model
 from ..network import VisionTransformer
 from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
@@ -23,9 +22,11 @@ from .checkpoint import (
     find_last,
     restore,
 )
+from .class_weights import class_weights, imbalance
 from .devices import distribute, dtype_policy, resolve_devices, training_input
 from .evaluation import read
 from .objective import compiled, freeze, open_teacher
+from .opening import open_data
 from .processes import barrier, init_processes, process_index, undistributed
 from .progress import ProgressBar, new_bar
 from .recipe import Recipe
@@ -59,15 +60,18 @@ def train(
     the same weights. For several processes see `processes.py`.
 
     Arguments:
-        data: a source of `data.open_source`: "digits", a folder of class folders,
-            arrays, names such as "tfds:mnist", data sets of Grain, PyTorch, tf.data.
+        data: a source of `data.open_source`: "digits", a folder of class folders, a
+            table, arrays, names such as "tfds:mnist", data sets of Grain, PyTorch,
+            tf.data. A validation part of it takes the place of the recipe's
+            `validation_split`.
         recipe: a `Recipe`, or a name in `RECIPES`; None is "digits" for the digits and
             "folder" for anything else.
         out: folder to write to; created if missing.
         weights: initial checkpoint, as in `create_model`, instead of the recipe's. Its
             settings that the sizes do not determine (GELU, epsilon, pooling,
             preprocessing) are used.
-        strict: fail on an unreadable image instead of skipping it.
+        strict: fail on unreadable images, duplicates and other files instead of naming
+            them.
         overwrite: replace an earlier run in `out`, finished or not.
         devices: number of devices that share each batch, of all processes together;
             None means one, or with several processes all.
@@ -97,7 +101,9 @@ def train(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
         )
-    dataset = open_source(data)
+    splits = open_data(data, strict, console)
+    dataset = splits.part(held_out=False)
+    class_weights(dataset, recipe)  # refused for some heads
     arguments = recipe.model_arguments(len(dataset.classes))
     config = configure(**arguments)
     devices = resolve_devices(devices, model_parallel, config)
@@ -105,7 +111,7 @@ def train(
         check_writable(out)
     more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
     last = None if overwrite else find_last(out)
-    if last is not None and last[1]["recipe"] != json.loads(_json(recipe)):
+    if last is not None and not _same(last[1]["recipe"], recipe):
         raise ValueError(
             f"`out` must be another folder, or overwrite be set: '{out}' holds the "
             "checkpoint of another recipe"
@@ -120,7 +126,7 @@ def train(
             check_room(out, model)
         with undistributed():  # threads call it, without other processes
             teacher = open_teacher(recipe, config)
-        training, validation = _open(dataset, recipe, config, strict, console)
+        training, validation = _open(splits, recipe, config, strict, console)
         check_devices(recipe, len(training), devices, model_parallel)
         if overwrite and index == 0:
             shutil.rmtree(out / FOLDER, ignore_errors=True)
@@ -158,13 +164,16 @@ def _named_recipe(recipe, data):
     return RECIPES[recipe]
 
 
-def _open(dataset, recipe, config, strict, console):
+def _open(splits, recipe, config, strict, console):
     """Read all images once; return those to train on and those held out, or None."""
     keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
-    dataset = read(dataset, config, strict, console, keep_pixels)
-    training, validation = dataset, None
-    if recipe.validation_split:
-        parts = images.split(dataset, recipe.validation_split, recipe.seed)
+    training = read(splits.train, config, strict, console, keep_pixels)
+    validation, number = splits.validation, len(training)
+    if validation is not None:
+        validation = read(validation, config, strict, console)
+        number += len(validation)
+    elif recipe.validation_split:
+        parts = images.split(training, recipe.validation_split, recipe.seed)
         training, validation = parts[0], parts[1] if len(parts[1]) else None
     if recipe.patience is not None and validation is None:
         raise ValueError(
@@ -172,9 +181,11 @@ def _open(dataset, recipe, config, strict, console):
             f"class has one. Received: patience={recipe.patience}"
         )
     console.print(
-        f"{len(dataset)} images in {len(dataset.classes)} classes, "
+        f"{number} images in {len(training.classes)} classes, "
         f"{len(training)} to train on"
     )
+    if line := imbalance(training):
+        console.print(line, markup=False, soft_wrap=True)
     return training, validation
 
 
@@ -250,6 +261,11 @@ def fit_stream(
     if watch.message:
         raise FloatingPointError(watch.message)
     return history
+
+
+def _same(stored, recipe):
+    """Whether a recipe is that of a checkpoint, also of an earlier release."""
+    return _json(Recipe.from_dict(stored)) == _json(recipe)
 
 
 def _json(recipe):
