@@ -97,7 +97,7 @@ def test_arrays():
         (IMAGES, LABELS - 1, "from 0 on"),
         (IMAGES, LABELS * 10**9, "from 0 on"),
         (IMAGES, LABELS.astype(str), "integers"),
-        (IMAGES, np.eye(3)[LABELS] * 0.9 + 0.03, "exactly one-hot"),
+        (IMAGES, np.eye(3)[LABELS] * 0.9 + 0.1 / 3, "exactly one-hot"),
         (IMAGES, np.full((12, 3), 2), "exactly one-hot"),
         (IMAGES, LABELS * 0, "two or more"),
     ],

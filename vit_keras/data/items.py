@@ -77,7 +77,8 @@ def checked_dataset(images, labels, classes=None):
         if not (np.abs(labels) <= np.finfo("float32").max).all():
             raise ValueError("`labels` of a regression must be finite numbers")
         labels = labels.reshape(len(labels), -1)
-        if labels.shape[1] > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-3):
+        soft = labels.min() >= 0 and np.allclose(labels.sum(axis=1), 1, atol=1e-3)
+        if soft and labels.shape[1] > 1:
             raise ValueError(
                 "`labels` must be exactly one-hot, or targets of a regression; these "
                 "sum to 1 in each row, like soft labels. If they are targets, give a "
