@@ -51,7 +51,8 @@ def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     if labels.shape[1] == 1:
         labels = np.concatenate([1 - labels, labels], axis=1)
-    return labels @ weights
+    # Not `@`, which rounds a row by the number of rows: parts of a batch would differ.
+    return (labels * weights).sum(axis=1)
 
 
 def imbalance(dataset: Dataset) -> str | None:

@@ -33,7 +33,8 @@ def test_weights():
     np.testing.assert_allclose(weights, [40 / 72, 40 / 36, 40 / 12], rtol=1e-6)
     assert weights.dtype == np.float32
     assert class_weights(uneven(), SHORT) is None
-    assert class_weights(uneven((3, 0, 3)), BALANCED).tolist() == [2 / 3, 0, 2 / 3]
+    lacking = class_weights(uneven((3, 0, 3)), BALANCED)
+    np.testing.assert_allclose(lacking, [2 / 3, 0, 2 / 3], rtol=1e-6)
     mixed = np.array([[1, 0, 0], [0.25, 0, 0.75]], "float32")
     expected = [weights[0], 0.25 * weights[0] + 0.75 * weights[2]]
     np.testing.assert_allclose(sample_weights(mixed, weights), expected, rtol=1e-6)
@@ -69,7 +70,7 @@ def test_counts_are_printed(tmp_path):
     assert f"{names}; the largest is 3.0 times" in many
     console = quiet()
     train(uneven(), SHORT.replace(epochs=1), out=tmp_path / "run", console=console)
-    assert console.file.getvalue().count("unequal classes: a 22, b 11, c 4;") == 1
+    assert console.file.getvalue().count("unequal classes: a 22, b 11, c 3;") == 1
 
 
 def cross_entropy(outputs, labels, loss):
@@ -112,7 +113,7 @@ def test_loss_of_fit(tmp_path, case):
     np.testing.assert_allclose(
         history.history["loss"], [(weights * each).mean()], rtol=1e-5
     )
-    assert abs(each.mean() - (weights * each).mean()) > 1e-3
+    assert abs(each.mean() - (weights * each).mean()) > 1e-4
 
 
 def test_batches_follow_from_their_numbers():
