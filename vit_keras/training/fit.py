@@ -126,7 +126,9 @@ def train(
             check_room(out, model)
         with undistributed():  # threads call it, without other processes
             teacher = open_teacher(recipe, config)
-        training, validation = _open(splits, recipe, config, strict, console)
+        training, validation = _open(
+            dataset, splits.validation, recipe, config, strict, console
+        )
         check_devices(recipe, len(training), devices, model_parallel)
         if overwrite and index == 0:
             shutil.rmtree(out / FOLDER, ignore_errors=True)
@@ -164,11 +166,11 @@ def _named_recipe(recipe, data):
     return RECIPES[recipe]
 
 
-def _open(splits, recipe, config, strict, console):
+def _open(dataset, validation, recipe, config, strict, console):
     """Read all images once; return those to train on and those held out, or None."""
     keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
-    training = read(splits.train, config, strict, console, keep_pixels)
-    validation, number = splits.validation, len(training)
+    training = read(dataset, config, strict, console, keep_pixels)
+    number = len(training)
     if validation is not None:
         validation = read(validation, config, strict, console)
         number += len(validation)
