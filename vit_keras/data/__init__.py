@@ -1,6 +1,6 @@
 """Data sets of labelled images for training and evaluation.
 
-`dataset` has arrays and the digits, `folders` and `tables` find files with labels,
+`dataset` has arrays and the digits, `folders` and `label_tables` find files with labels,
 `file_checks` compares them, `splits` has the parts of a source, `sources` opens user
 data of any kind, `reading` decodes in threads, `pixels` loads images without labels,
 `batches` feeds an evaluation.

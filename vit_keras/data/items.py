@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from .column_labels import target_names
 from .dataset import Dataset
-from .table_labels import target_names
 
 # More is a mistake, such as ids as labels; each class needs memory for its name.
 MOST_CLASSES = 2**20

@@ -12,9 +12,9 @@ import numpy as np
 from .. import preprocessing as pp
 from .dataset import Dataset
 from .folders import find_files
+from .label_tables import TABLES
 from .reading import read_fitted
 from .sources import open_source
-from .tables import TABLES
 
 ACCEPTED = (
     "an array (N, H, W, C), a .npy file of one, a folder of images, an iterable of "

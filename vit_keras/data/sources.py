@@ -27,9 +27,9 @@ from .items import (
     parts_of,
     stacked_labels,
 )
+from .label_tables import TABLES, open_table
 from .reading import in_threads
 from .splits import Splits
-from .tables import TABLES, open_table
 
 ACCEPTED = (
     "'digits' or a folder of class folders, alone or in train, val and test, a .csv or "

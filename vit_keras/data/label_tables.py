@@ -7,10 +7,10 @@ import pathlib
 
 import numpy as np
 
+from .column_labels import labels_of, values_of_texts
 from .dataset import Dataset
 from .file_checks import file_problems
 from .splits import NAMES, PARTS, Splits, same_classes
-from .table_labels import labels_of, values_of_texts
 
 # What a column is for, and its names; capitals do not matter.
 COLUMNS = {
