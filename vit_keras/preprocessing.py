@@ -37,7 +37,7 @@ NORMALISATIONS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 class ImageError(ValueError):
@@ -182,9 +182,9 @@ def normalize(images: ArrayLike, preprocessing: Preprocessing) -> np.ndarray:
 def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.ndarray:
     """Read one image file as pixels.
 
-    Supports JPEG, PNG, WebP, BMP and whatever else Pillow reads. The EXIF orientation
-    is applied, grey is repeated over the channels, alpha is dropped, 16 bits are scaled
-    to 8, and an animation gives its first frame.
+    Supports JPEG, PNG, WebP, BMP, TIFF, GIF and whatever else Pillow reads. The EXIF
+    orientation is applied, grey is repeated over the channels, alpha is dropped, 16
+    bits are scaled to 8, and an animation gives its first frame.
 
     Arguments:
         source: path, or encoded bytes.
@@ -194,8 +194,9 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
         uint8 array (H, W, C).
 
     Raises:
-        ImageError: the content is no image, is truncated, or is too large to decode
-            safely (Pillow's limit for decompression bombs).
+        ImageError: the content is no image, is truncated, has pixels that are not of 8
+            or 16 bits, or is too large to decode safely (Pillow's limit for
+            decompression bombs).
         FileNotFoundError: the file does not exist.
     """
     name = "image bytes" if isinstance(source, bytes) else str(source)
@@ -206,7 +207,11 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
                 grey = np.asarray(image, "float64") / 257.0
+                if grey.min() < 0 or grey.max() > 255:
+                    raise ValueError("its pixels have more than 16 bits, or a sign")
                 image = Image.fromarray(grey.round().clip(0, 255).astype("uint8"))
+            if image.mode == "F":  # of any range, which convert() would clip
+                raise ValueError("its pixels are floats")
             if "transparency" in image.info:  # avoids a warning for some palettes
                 image = image.convert("RGBA")
             pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))

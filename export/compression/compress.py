@@ -113,6 +113,7 @@ def compress(
     from vit_keras.model_file import open_model
     from vit_keras.training.evaluation import checked_for, outputs_on, read
     from vit_keras.training.metrics import measure
+    from vit_keras.training.opening import open_data
 
     from .fine_tuning import RECIPE, fine_tune
 
@@ -130,7 +131,7 @@ def compress(
             "`distil` must be False unless the model's head is softmax. "
             f"Received: head={head!r}"
         )
-    source = images.open_source(data)
+    source = open_data(data, False, console).part(False)
     source = checked_for(source, head, loaded.output_shape[-1])
     source = read(source, config, False, console)
     training, held_out = images.split(source, HELD_OUT, seed=0)

@@ -54,7 +54,10 @@ LEFT_OUT += (f"((gradients or save_and_load) and ({' or '.join(FEWER)}))",)
 
 
 def pass_on(
-    backend, *more, kept=("test_golden.py", "test_fit.py", "test_optimizers.py")
+    backend,
+    *more,
+    kept=("test_golden.py", "test_fit.py", "test_optimizers.py")
+    + ("test_class_weights.py",),
 ):
     """Every test of this folder that a backend can change the outcome of passes on it.
 
@@ -64,15 +67,8 @@ def pass_on(
     require(backend)
     here = pathlib.Path(__file__).parent.relative_to(ROOT)
     # NumPy and Pillow only; or the same code again, in further processes.
-    same = (
-        "config",
-        "preprocessing",
-        "data",
-        "sources",
-        "cli",
-        "attention_cli",
-        "weights_cli",
-    )
+    same = ("config", "preprocessing", "data", "sources", "cli", "weights_cli")
+    same += ("data_folders", "tables", "attention_cli")
     left_out = [here / f"test_{name}.py" for name in same]
     left_out += [path.relative_to(ROOT) for path in (ROOT / here).glob("test_backend*")]
     # Of the folders the tests that compute most: from files to outputs, and `fit`.

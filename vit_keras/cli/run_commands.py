@@ -13,12 +13,17 @@ Run = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="'digits', a folder of class folders, an .npz file, "
+        help="'digits', a folder of class folders, alone or in train, val and test, "
+        "a .csv or .jsonl table of files and labels, an .npz file, "
         "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
     ),
 ]
 Strict = Annotated[
-    bool, typer.Option(help="Fail on an unreadable image, instead of skipping it.")
+    bool,
+    typer.Option(
+        help="Fail on unreadable images, duplicates and files that are no images, "
+        "instead of naming them."
+    ),
 ]
 FROM_RECIPE = "Default: the recipe's."
 
@@ -57,6 +62,10 @@ def train_command(
     validation_split: Annotated[
         float | None,
         typer.Option(help=f"Fraction of images held out. {FROM_RECIPE}"),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help=f"'balanced' for classes of unequal size. {FROM_RECIPE}"),
     ] = None,
     seed: Annotated[
         int | None,
@@ -111,6 +120,7 @@ def train_command(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "validation_split": validation_split,
+        "class_weights": class_weights,
         "seed": seed,
         "freeze": int(freeze) if freeze and freeze.isdecimal() else freeze,
     }

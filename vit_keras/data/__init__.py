@@ -1,7 +1,9 @@
 """Data sets of labelled images for training and evaluation.
 
-`dataset` has folders, arrays and the digits, `sources` opens user data, `reading`
-decodes in threads, `pixels` loads images without labels, `batches` feeds an evaluation.
+`dataset` has arrays and the digits, `folders` and `label_tables` find labelled files,
+`file_checks` compares them, `splits` has the parts of a source, `sources` opens user
+data of any kind, `reading` decodes in threads, `pixels` loads images without labels,
+`batches` feeds an evaluation.
 No deep-learning framework but Keras and no download is needed.
 """
 
@@ -12,20 +14,23 @@ from .batches import with_head as with_head
 from .dataset import Dataset as Dataset
 from .dataset import LazyImages as LazyImages
 from .dataset import digits as digits
-from .dataset import folder as folder
 from .dataset import match_classes as match_classes
 from .dataset import split as split
+from .folders import folder as folder
 from .pixels import load_images as load_images
 from .reading import in_threads as in_threads
 from .reading import prepare as prepare
 from .reading import read_fitted as read_fitted
 from .reading import read_pixels as read_pixels
 from .sources import open_source as open_source
+from .sources import open_splits as open_splits
+from .splits import Splits as Splits
 
 __all__ = [
     "Batches",
     "Dataset",
     "LazyImages",
+    "Splits",
     "digits",
     "folder",
     "in_threads",
@@ -33,6 +38,7 @@ __all__ = [
     "match_classes",
     "one_hot",
     "open_source",
+    "open_splits",
     "prepare",
     "read_fitted",
     "read_pixels",

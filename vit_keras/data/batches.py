@@ -61,16 +61,20 @@ def one_hot(labels, classes: int) -> np.ndarray:
     return rows
 
 
-def targets(dataset: Dataset) -> np.ndarray:
-    """Return what a model's outputs are to be, float32 (N, K).
+def targets(dataset: Dataset, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return what a model's outputs are compared with, by the data set's head.
 
-    One-hot classes for the head "softmax", (N, 1) of 0 and 1 for "sigmoid", else the
-    labels as they are.
+    Arguments:
+        indices: of the images, as NumPy takes them; default all.
+
+    Returns:
+        float32 (N, K): one-hot for "softmax", 0 or 1 in a single column for "sigmoid",
+        the labels themselves for "multi_label" and "regression".
     """
+    labels = dataset.labels[indices]
     if dataset.head == "softmax":
-        return one_hot(dataset.labels, len(dataset.classes))
-    labels = np.asarray(dataset.labels, "float32")
-    return labels[:, None] if dataset.head == "sigmoid" else labels
+        return one_hot(labels, len(dataset.classes))
+    return labels.reshape(len(labels), -1).astype("float32")
 
 
 # What other labels can be read as: (of the data, of the model).

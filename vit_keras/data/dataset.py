@@ -1,13 +1,10 @@
-"""Labelled images before decoding: folders, arrays, the embedded digits."""
+"""Labelled images before decoding, and the embedded digits."""
 
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from .. import preprocessing as pp
-from ..heads import HEADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +38,14 @@ class Dataset:
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
             (H, W, C), or `LazyImages`.
-        labels: int array (N,), indices into `classes`; for the heads "multi_label"
-            and "regression" float32 (N, K), of 0 and 1, or values.
-        classes: K names, of the classes, labels or values; two for "sigmoid".
-        head: what the labels mean, a name in `HEADS`.
+        labels: by `head`; int (N,), indices into `classes`, or float32 (N, K).
+        classes: names of the classes or targets.
+        head: what the labels are for, a name in `HEADS`:
+            "softmax": one of the classes, labels int (N,);
+            "sigmoid": one of two classes for a single logit, labels int (N,); chosen by
+            the user, never by the data;
+            "multi_label": any of K classes, labels float32 (N, K) of 0 and 1;
+            "regression": K numbers, labels float32 (N, K).
     """
 
     images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
@@ -83,37 +84,8 @@ def digits() -> tuple[Dataset, Dataset]:
     return split(dataset, 0.2, seed=0)
 
 
-def folder(path) -> Dataset:
-    """Open a folder of class folders: `path/<class>/**/image.jpg`.
-
-    JPEG, PNG, WebP and BMP; the classes are the folders' names in sorted order.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: fewer than two class folders with images.
-    """
-    root = pathlib.Path(path)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"`data` must be 'digits' or a folder. Received: '{root}'"
-        )
-    files, labels, classes = [], [], []
-    for child in sorted(p for p in root.iterdir() if p.is_dir()):
-        found = pp.find_images(child)
-        if found:
-            labels += [len(classes)] * len(found)
-            classes.append(child.name)
-            files += found
-    if len(classes) < 2:
-        raise ValueError(
-            f"`data` must hold at least two folders, one per class, with images "
-            f"({', '.join(pp.IMAGE_SUFFIXES)}). '{root}' holds {len(classes)}"
-        )
-    return Dataset(files, np.array(labels), tuple(classes))
-
-
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a fraction of each class, or of the whole where there are none.
+    """Split off a fraction of each class, or of all images if labels are (N, K).
 
     Arguments:
         fraction: in (0, 1); at least one image of every class that has two or more is
@@ -129,9 +101,12 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     if not 0 < fraction < 1:
         raise ValueError(f"`fraction` must be in (0, 1). Received: fraction={fraction}")
     generator, aside = np.random.default_rng(seed), []
-    one_of = dataset.labels if dataset.labels.ndim == 1 else np.zeros(len(dataset), int)
-    for label in np.unique(one_of):
-        members = np.flatnonzero(one_of == label)
+    groups = [np.arange(len(dataset))]
+    if dataset.labels.ndim == 1:
+        groups = [
+            np.flatnonzero(dataset.labels == k) for k in range(len(dataset.classes))
+        ]
+    for members in groups:
         number = min(max(round(len(members) * fraction), 1), len(members) - 1)
         if number > 0:
             aside.append(generator.permutation(members)[:number])
@@ -143,13 +118,15 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
 def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Renumber the classes of a data set like a model's; it may lack some.
 
+    Columns of labels (N, K) are reordered; a class that the data lacks is 0.
+
     Arguments:
         names: of the model's classes, in the order of its outputs. Data of labels or
             values, (N, K), must have all of them.
 
     Raises:
-        ValueError: the data has a class that is not among `names`, or lacks a label or
-            value.
+        ValueError: the data has a class that is not among `names`, or lacks a target
+            of a regression.
     """
     unknown = sorted(set(dataset.classes) - set(names))
     if unknown:
@@ -157,14 +134,15 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
             f"`data` must hold classes of the model ({', '.join(names[:5])} ...); "
             f"unknown: {', '.join(unknown)}"
         )
+    lacking = [name for name in names if name not in dataset.classes]
+    if lacking and dataset.head == "regression":
+        raise ValueError(
+            f"`data` must hold all targets of the model; lacking: {', '.join(lacking)}"
+        )
     numbers = np.array([list(names).index(name) for name in dataset.classes])
     if dataset.labels.ndim == 1:
         labels = numbers[dataset.labels]
-    elif missing := sorted(set(names) - set(dataset.classes)):
-        raise ValueError(
-            f"`data` must hold all {HEADS[dataset.head].things} of the model. "
-            f"Missing: {', '.join(missing)}"
-        )
     else:
-        labels = dataset.labels[:, np.argsort(numbers)]
+        labels = np.zeros((len(dataset), len(names)), "float32")
+        labels[:, numbers] = dataset.labels
     return dataclasses.replace(dataset, labels=labels, classes=tuple(names))

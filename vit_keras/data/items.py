@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from .column_labels import target_names
 from .dataset import Dataset
 
 # More is a mistake, such as ids as labels; each class needs memory for its name.
@@ -61,30 +62,57 @@ def stacked_labels(labels):
 
 
 def checked_dataset(images, labels, classes=None):
-    """Return the `Dataset`, after checking the labels."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        number, one_hot = labels.shape[1], labels
-        labels = one_hot.argmax(axis=1)
-        ones = one_hot[np.arange(len(labels)), labels] == 1
-        if not ones.all() or np.count_nonzero(one_hot) != len(labels):
-            raise ValueError("`labels` must be integers or exactly one-hot")
+    """Return the `Dataset`, after checking the labels.
+
+    Its head is "softmax" for integers (N,) or (N, 1) and for exactly one 1 per row of
+    (N, K), "multi_label" for other rows of 0 and 1, and "regression" for any other
+    floats (N,) or (N, K).
+    """
+    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all():
+        if (np.count_nonzero(labels, axis=1) == 1).all():
+            number, labels, head = labels.shape[1], labels.argmax(axis=1), "softmax"
+        else:
+            number, head = labels.shape[1], "multi_label"
+    elif labels.dtype.kind == "f" and labels.ndim in (1, 2) and labels.size:
+        if not (np.abs(labels) <= np.finfo("float32").max).all():
+            raise ValueError("`labels` of a regression must be finite numbers")
+        labels = labels.reshape(len(labels), -1)
+        soft = labels.min() >= 0 and np.allclose(labels.sum(axis=1), 1, atol=1e-3)
+        if soft and labels.shape[1] > 1:
+            raise ValueError(
+                "`labels` must be exactly one-hot, or targets of a regression; these "
+                "sum to 1 in each row, like soft labels. If they are targets, give a "
+                '`Dataset` with head="regression"'
+            )
+        number, head = labels.shape[1], "regression"
+        classes = target_names(number) if classes is None else classes
     else:
-        labels = labels[:, 0] if labels.ndim == 2 else labels  # CIFAR-10 in Keras
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(
-                "`labels` must be integers (N,) or one-hot (N, classes). Received: "
-                f"dtype={labels.dtype}, shape={labels.shape}"
-            )
-        if labels.min() < 0 or labels.max() >= MOST_CLASSES:
-            raise ValueError(
-                "`labels` must be numbers of classes, from 0 on. Received: "
-                f"{labels.min()}..{labels.max()}"
-            )
-        number = int(labels.max()) + 1
+        number, labels, head = *_checked_integers(labels), "softmax"
     names = tuple(map(str, range(number) if classes is None else classes))
-    if len(names) < max(number, 2) or len(set(names)) < len(names):
+    least = 1 if head == "regression" else 2
+    fits = len(names) >= number if head == "softmax" else len(names) == number
+    if not fits or len(names) < least or len(set(names)) < len(names):
+        few = "two or more " if least == 2 else ""
         raise ValueError(
-            "`classes` must be two or more different names, one for each label. "
+            f"`classes` must be {few}different names, one for each label. "
             f"Received: {len(names)} classes, labels up to {number - 1}"
         )
-    return Dataset(images, labels.astype("int64"), names)
+    labels = labels.astype("int64" if head == "softmax" else "float32")
+    return Dataset(images, labels, names, head)
+
+
+def _checked_integers(labels):
+    """Return (number of classes, labels int (N,))."""
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels  # CIFAR-10 in Keras
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "`labels` must be integers (N,), exactly one-hot or 0 and 1 (N, classes), "
+            "or floats (N,) or (N, targets). Received: "
+            f"dtype={labels.dtype}, shape={labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise ValueError(
+            "`labels` must be numbers of classes, from 0 on. Received: "
+            f"{labels.min()}..{labels.max()}"
+        )
+    return int(labels.max()) + 1, labels

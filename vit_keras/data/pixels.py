@@ -11,14 +11,16 @@ import numpy as np
 
 from .. import preprocessing as pp
 from .dataset import Dataset
+from .folders import find_files
+from .label_tables import TABLES
 from .reading import read_fitted
 from .sources import open_source
 
 ACCEPTED = (
     "an array (N, H, W, C), a .npy file of one, a folder of images, an iterable of "
-    "batches, or what training takes: 'digits', an .npz file, 'tfds:NAME[:SPLIT]', "
-    "'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, labels), a random-access "
-    "source"
+    "batches, or what training takes: 'digits', a .csv or .jsonl table, an .npz file, "
+    "'tfds:NAME[:SPLIT]', 'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, "
+    "labels), a random-access source"
 )
 
 
@@ -78,11 +80,11 @@ def _open(source, limit, held_out):
         if path.suffix == ".npy":
             return _npy(path)
         if path.is_dir():
-            return pp.find_images(path)
+            return find_files(path)[0]
         named = str(source) == "digits" or str(source).startswith(("tfds:", "grain:"))
         if not named and not path.is_file():
             raise FileNotFoundError(f"there is no file or folder '{path}'")
-        if not named and path.suffix.lower() != ".npz":
+        if not named and path.suffix.lower() not in (".npz", *TABLES):
             raise ValueError(f"Images must be {ACCEPTED}. Received: '{path}'")
         return _Items(open_source(source, held_out).images)
     if isinstance(source, Dataset):

@@ -100,7 +100,11 @@ def read_pixels(source, channels: int) -> np.ndarray:
         ImageError: the file is not readable, or the array has other channels.
     """
     if not isinstance(source, np.ndarray):
-        return pp.read_image(source, channels)
+        try:
+            return pp.read_image(source, channels)
+        except FileNotFoundError as error:
+            link = ", a broken link" if source.is_symlink() else ""
+            raise pp.ImageError(f"cannot read {source}: no such file{link}") from error
     if source.shape[-1] == 1:
         return source if channels == 1 else np.repeat(source, channels, axis=-1)
     if source.shape[-1] != channels:

@@ -10,6 +10,7 @@ import pathlib
 import pkgutil
 import re
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .. import preprocessing as pp
-from .dataset import Dataset, LazyImages, digits, folder
+from .dataset import Dataset, LazyImages, digits
+from .folders import open_folder
 from .items import (
     checked_dataset,
     checked_images,
@@ -25,10 +27,13 @@ from .items import (
     parts_of,
     stacked_labels,
 )
+from .label_tables import TABLES, open_table
 from .reading import in_threads
+from .splits import Splits
 
 ACCEPTED = (
-    "'digits' or a folder of class folders, an .npz file, 'tfds:NAME[:SPLIT]', "
+    "'digits' or a folder of class folders, alone or in train, val and test, a .csv or "
+    ".jsonl table of files and labels, an .npz file, 'tfds:NAME[:SPLIT]', "
     "'grain:MODULE:ATTRIBUTE', a `Dataset`, a pair (images, labels) of arrays, a "
     "random-access source or an iterable of (image, label), such as a tf.data.Dataset"
 )
@@ -41,15 +46,17 @@ TFDS = re.compile(r"tfds:([^:]+(?::[\d.*]+)?)(?::(.+))?")
 def open_source(data, held_out: bool = False) -> Dataset:
     """Open training or test data.
 
-    Images are uint8 of 0..255, because the model's preprocessing normalises them;
-    labels are integers from 0 on, or one-hot. Classes without names are numbered.
+    Images are uint8 of 0..255, because the model's preprocessing normalises them.
+    Labels are integers from 0 on or one-hot (classification), 0 and 1 of shape (N, K)
+    (multi-label), or other floats of shape (N,) or (N, K) (regression). Classes without
+    names are numbered.
 
     Arguments:
         data: one of
             a `Dataset`, which is returned unchanged;
-            "digits", or a folder of class folders;
-            a pair of arrays: images (N, H, W, C) or grey (N, H, W), labels (N,) or
-            (N, classes);
+            "digits", or a folder, see `open_folder`;
+            a `.csv` or `.jsonl` table of files and labels, see `open_table`;
+            a pair of arrays: images (N, H, W, C) or grey (N, H, W), and labels;
             an `.npz` file of `images`, `labels` and optionally `classes`, or of
             `x_train`, `y_train`, `x_test`, `y_test`;
             "tfds:NAME" or "tfds:NAME:SPLIT", of TensorFlow Datasets;
@@ -62,14 +69,49 @@ def open_source(data, held_out: bool = False) -> Dataset:
             thread-safe and deterministic;
             a finite `tf.data.Dataset` or another iterable of such items, or of batches
             of them, read into memory.
-        held_out: whether to use the test part, if the data has one and does not name
-            its part.
+        held_out: whether to use the test part, else the validation part, if the data
+            has one and does not name its part.
+
+    Problems of files are warnings; `open_splits` returns them.
 
     Raises:
         ValueError: unsupported data or contents.
         FileNotFoundError: the folder or file does not exist.
         ImportError: the packages of the extra `data` are missing.
     """
+    splits = open_splits(data, held_out)
+    for line in splits.problems:
+        warnings.warn(line, stacklevel=2)
+    return splits.part(held_out)
+
+
+def open_splits(data, held_out: bool = False) -> Splits:
+    """Open the parts of a data source, with notes and problems.
+
+    Arguments:
+        data, held_out: as for `open_source`. Folders and tables give all their parts;
+            any other source is opened for the part that is asked for alone, as `test`
+            if `held_out`, else as `train`.
+
+    Raises:
+        Those of `open_source`.
+    """
+    if isinstance(data, (str, os.PathLike)) and data != "digits":
+        path = pathlib.Path(data)
+        if path.is_dir():
+            return open_folder(path)
+        if path.is_file() and path.suffix.lower() in TABLES:
+            return open_table(path)
+    dataset, notes = _opened(data, held_out), ()
+    if dataset.head != "softmax":
+        shape = dataset.labels.shape
+        notes = (f"labels of shape {shape} are for {dataset.head.replace('_', '-')}",)
+    if held_out:
+        return Splits(test=dataset, notes=notes)
+    return Splits(train=dataset, notes=notes)
+
+
+def _opened(data, held_out):
     if isinstance(data, Dataset):
         return data
     if isinstance(data, (str, os.PathLike)):
@@ -93,8 +135,6 @@ def _named(data, held_out):
         return _random_access(_tfds(match[1], match[2] or part))
     if name.startswith("grain:"):
         return open_source(_attribute(name.removeprefix("grain:")), held_out)
-    if path.is_dir():
-        return folder(path)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _npz(path, held_out)
     error = ValueError if path.exists() else FileNotFoundError

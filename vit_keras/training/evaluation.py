@@ -8,10 +8,10 @@ from rich.console import Console
 
 from .. import data as images
 from ..config import ViTConfig
-from ..data.sources import open_source
 from ..heads import HEADS
 from ..model_file import open_classifier
 from .metrics import measure
+from .opening import open_data
 from .progress import new_bar
 
 if TYPE_CHECKING:
@@ -52,11 +52,12 @@ def evaluate(
     Arguments:
         model: a ViT of this package with a head, linear or softmax; or the folder of a
             run, or a `.keras` file, with the class names in `labels.txt` beside it.
-        data: a source of `data.open_source`; its test part is used if it has one. Its
-            classes are matched by name to the labels; without labels, they are in the
-            order of the model's outputs.
+        data: a source of `data.open_source`; its test part is used if it has one,
+            else its validation part. Its classes are matched by name to the labels;
+            without labels, they are in the order of the model's outputs.
         batch_size: images per step.
-        strict: fail on an unreadable image instead of skipping it.
+        strict: fail on unreadable images, duplicates and other files instead of naming
+            them.
         console: for messages and progress; None means the terminal.
 
     Returns:
@@ -70,7 +71,8 @@ def evaluate(
             has no head.
         FileNotFoundError: the model does not exist.
     """
-    dataset = open_source(data, held_out=True)
+    console = console or Console()
+    dataset = open_data(data, strict, console, held_out=True).part(held_out=True)
     classifier, labels = model, None
     if isinstance(model, str | os.PathLike):
         classifier, labels = open_classifier(model)
@@ -78,7 +80,7 @@ def evaluate(
         dataset = images.match_classes(dataset, labels)
     config, classes = _config_and_classes(classifier)
     dataset = checked_for(dataset, config.head, classes)
-    dataset = read(dataset, config, strict, console or Console())
+    dataset = read(dataset, config, strict, console)
     outputs = outputs_on(classifier, dataset, batch_size)
     found = measure(
         [(outputs, images.targets(dataset))], config.head, config.activation

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from .. import data as images
 from ..atomic import publishing
-from ..data.sources import open_source
 from ..heads import HEADS
 from ..network import VisionTransformer
 from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
@@ -24,9 +23,11 @@ from .checkpoint import (
     restore,
     write_csv,
 )
+from .class_weights import class_weights, imbalance
 from .devices import distribute, dtype_policy, resolve_devices, training_input
 from .evaluation import read
 from .objective import check_objective, compiled, freeze, open_teacher, start_at_mean
+from .opening import open_data
 from .probe import fit_probe
 from .processes import barrier, init_processes, process_index, undistributed
 from .progress import ProgressBar, new_bar
@@ -66,8 +67,10 @@ def train(
     the same weights. For several processes see `processes.py`.
 
     Arguments:
-        data: a source of `data.open_source`: "digits", a folder of class folders,
-            arrays, names such as "tfds:mnist", data sets of Grain, PyTorch, tf.data.
+        data: a source of `data.open_source`: "digits", a folder of class folders, a
+            table, arrays, names such as "tfds:mnist", data sets of Grain, PyTorch,
+            tf.data. A validation part of it takes the place of the recipe's
+            `validation_split`.
         recipe: a `Recipe`, or a name in `RECIPES`; None is "digits" for the digits and
             "folder" for anything else, or "finetune" if there are `weights`.
         out: folder to write to; created if missing.
@@ -75,7 +78,8 @@ def train(
             `load_weights`, a name in `PUBLISHED`, or the folder of an earlier run.
             Its settings (GELU, epsilon, pooling, preprocessing), and without a preset
             its sizes, are used. See `start.open_start` for its head.
-        strict: fail on an unreadable image instead of skipping it.
+        strict: fail on unreadable images, duplicates and other files instead of naming
+            them.
         overwrite: replace an earlier run in `out`, finished or not.
         devices: number of devices that share each batch, of all processes together;
             None means one, or with several processes all.
@@ -105,8 +109,14 @@ def train(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
         )
-    dataset = images.with_head(open_source(data), recipe.model.get("head"))
+    splits = open_data(data, strict, console)
+    head = recipe.model.get("head")
+    dataset = images.with_head(splits.part(held_out=False), head)
+    validation = splits.validation
+    if validation is not None:
+        validation = images.with_head(validation, head)
     check_objective(recipe, dataset.head)
+    class_weights(dataset, recipe)  # refused for some heads
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)
@@ -114,7 +124,7 @@ def train(
         check_writable(out)
     more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
     last = None if overwrite else find_last(out)
-    if last is not None and last[1]["recipe"] != json.loads(_json(recipe)):
+    if last is not None and not _same(last[1]["recipe"], recipe):
         raise ValueError(
             f"`out` must be another folder, or overwrite be set: '{out}' holds the "
             "checkpoint of another recipe"
@@ -131,7 +141,9 @@ def train(
             check_room(out, model)
         with undistributed():  # threads call it, without other processes
             teacher = open_teacher(recipe, config)
-        training, validation = _open(dataset, recipe, config, strict, console)
+        training, validation = _open(
+            dataset, validation, recipe, config, strict, console
+        )
         check_devices(recipe, len(training), devices, model_parallel)
         if dataset.head == "regression":
             if warning := start_at_mean(model, images.targets(training)):
@@ -175,13 +187,16 @@ def _named_recipe(recipe, data, weights):
     return RECIPES[recipe]
 
 
-def _open(dataset, recipe, config, strict, console):
+def _open(dataset, validation, recipe, config, strict, console):
     """Read all images once; return those to train on and those held out, or None."""
     keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
-    dataset = read(dataset, config, strict, console, keep_pixels)
-    training, validation = dataset, None
-    if recipe.validation_split:
-        parts = images.split(dataset, recipe.validation_split, recipe.seed)
+    training = read(dataset, config, strict, console, keep_pixels)
+    number = len(training)
+    if validation is not None:
+        validation = read(validation, config, strict, console)
+        number += len(validation)
+    elif recipe.validation_split:
+        parts = images.split(training, recipe.validation_split, recipe.seed)
         training, validation = parts[0], parts[1] if len(parts[1]) else None
     if recipe.patience is not None and validation is None:
         raise ValueError(
@@ -189,9 +204,11 @@ def _open(dataset, recipe, config, strict, console):
             f"class has one. Received: patience={recipe.patience}"
         )
     console.print(
-        f"{len(dataset)} images in {len(dataset.classes)} "
-        f"{HEADS[dataset.head].things}, {len(training)} to train on"
+        f"{number} images in {len(training.classes)} "
+        f"{HEADS[training.head].things}, {len(training)} to train on"
     )
+    if line := imbalance(training):
+        console.print(line, markup=False, soft_wrap=True)
     return training, validation
 
 
@@ -267,6 +284,11 @@ def fit_stream(
     if watch.message:
         raise FloatingPointError(watch.message)
     return history
+
+
+def _same(stored, recipe):
+    """Whether a recipe is that of a checkpoint, also of an earlier release."""
+    return _json(Recipe.from_dict(stored)) == _json(recipe)
 
 
 def _json(recipe):

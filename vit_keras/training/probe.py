@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ..data import Batches, Dataset
 from ..heads import HEADS
+from .class_weights import class_weights, sample_weights
 from .devices import jit_compile
 from .metrics import measure
 from .objective import HEAD_LAYERS, loss_of
@@ -23,10 +24,12 @@ class Features:
     Arguments:
         values: float32 (N, F); of two heads side by side.
         targets: float32 (N, classes).
+        weights: in the loss, float32 (N,), or None.
     """
 
     values: np.ndarray
     targets: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def fit_probe(
@@ -59,6 +62,10 @@ def fit_probe(
     held_out = None
     if validation is not None:
         held_out = features_of(model, validation, recipe, console)
+    by_class = class_weights(training, recipe)
+    if by_class is not None:
+        weights = sample_weights(seen.targets, by_class)
+        seen = dataclasses.replace(seen, weights=weights)
     mean, std = seen.values.mean(0), seen.values.std(0) + 1e-6
     seen = dataclasses.replace(seen, values=(seen.values - mean) / std)
     rows, best, kept = [], -np.inf, None
@@ -125,6 +132,7 @@ def _fit_head(features, recipe, kind):
         features.values,
         features.targets,
         batch_size=size,
+        sample_weight=features.weights,
         epochs=recipe.epochs,
         verbose=0,
     )

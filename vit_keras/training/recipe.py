@@ -6,6 +6,7 @@ from typing import Any
 
 OPTIMIZERS = ("adamw", "lamb", "muon", "sgd")
 LOSSES = ("softmax", "sigmoid")
+CLASS_WEIGHTS = (None, "balanced")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 DISTILLATIONS = ("hard", "soft")
 
@@ -62,6 +63,8 @@ class Recipe:
         loss: of the head "softmax": "softmax" cross-entropy, or "sigmoid" (binary,
             arXiv 2204.07118). Other heads have their own (`HEADS`).
         label_smoothing: in [0, 1); must be 0 for a regression.
+        class_weights: "balanced" weights each image in the loss by N / (K n_c), for N
+            images, K classes and n_c images of its class; None for equal weights.
         crop: smallest fraction of the area of a random resized crop, or None.
         shift: largest random translation, as a fraction of the image's sides.
         flip: whether to mirror half of the images.
@@ -108,6 +111,7 @@ class Recipe:
     ema: float | None = None
     loss: str = "softmax"
     label_smoothing: float = 0.1
+    class_weights: str | None = None
     crop: float | None = None
     shift: float = 0.125
     flip: bool = True
@@ -152,12 +156,13 @@ class Recipe:
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("loss", LOSSES),
+            ("class_weights", CLASS_WEIGHTS),
             ("precision", PRECISIONS),
             ("distillation", DISTILLATIONS),
         ):
             if getattr(self, name) not in valid:
                 raise ValueError(
-                    f"`{name}` must be one of {', '.join(valid)}. "
+                    f"`{name}` must be one of {', '.join(map(str, valid))}. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
         self._check_frozen()

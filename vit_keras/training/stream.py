@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import dataclasses
 import os
 import threading
 import time
@@ -12,6 +11,7 @@ import numpy as np
 from .. import preprocessing as pp
 from ..data import Dataset, read_pixels, targets
 from .augment import CROP, augment, draws_for, mix, random_crop
+from .class_weights import class_weights, sample_weights
 
 # Approximate memory limit of batches that are made ahead.
 AHEAD_BYTES = 2**31
@@ -32,9 +32,10 @@ class Stream:
         shard: (index, count) of this process, which gets that part of every batch:
             contiguous rows, equal to those of the whole batch to the last bit.
 
-    Item g is `(images float32 (B, H, W, C), targets float32 (B, K))`, with a
-    teacher `(images, {"label": labels, "teacher": outputs})`. The last images of a pass
-    that do not fill a batch are skipped.
+    Item g is `(images float32 (B, H, W, C), targets float32 (B, K))`, with a teacher
+    `(images, {"label": labels, "teacher": outputs})`; with `class_weights` in the
+    recipe, the images' weights in the loss follow, float32 (B,). The last images of a
+    pass that do not fill a batch are skipped.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Stream:
         size *= recipe.batch_size // recipe.accumulate
         self.makers = int(np.clip(AHEAD_BYTES // (2 * size), 1, self.workers))
         self.teacher, self.shard = teacher, shard
+        self.class_weights = class_weights(dataset, recipe)
         self.busy, self.made, self.lock = 0.0, 0, threading.Lock()
         self._order = (-1, np.array([], int))
 
@@ -104,17 +106,19 @@ class Stream:
         rows = order[made.start : made.stop]
         images = augment(self._read(rows, step, made, each), self.recipe, step, made)
         images = pp.normalize(images, self.config.preprocessing)
-        labels = self.dataset.labels[rows]
-        labels = targets(dataclasses.replace(self.dataset, labels=labels))
+        labels = targets(self.dataset, rows)
         if mixes:
             images, labels = mix(images, labels, self.recipe, step)
             images, labels = (x[mine.start : mine.stop] for x in (images, labels))
         with self.lock:
             self.busy += time.perf_counter() - started
             self.made += len(images) * of  # the other processes do the same
-        if self.teacher is None:
-            return images, labels
-        return images, {"label": labels, "teacher": self.teacher(images)}
+        item = images, labels
+        if self.teacher is not None:
+            item = images, {"label": labels, "teacher": self.teacher(images)}
+        if self.class_weights is not None:
+            item = *item, sample_weights(labels, self.class_weights)
+        return item
 
     def _read(self, rows, step, positions, each):
         """Return the pixels of some images, cropped at random or as in evaluation."""

@@ -53,6 +53,7 @@ IMAGENET = 1_281_167
         ("cutmix", -1),
         ("optimizer", "adam"),
         ("loss", "mse"),
+        ("class_weights", "equal"),
         ("precision", "float16"),
         ("distillation", "warm"),
     ],

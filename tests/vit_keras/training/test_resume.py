@@ -24,7 +24,7 @@ EVERYTHING = SHORT.replace(
     precision="float32",
     validation_split=0.2,
     **dict(mixup=0.5, cutmix=0.5, erase=0.3, randaugment=2, flip=True),
-    **dict(ema=0.9, layer_decay=0.8, warmup=0.2),
+    **dict(ema=0.9, layer_decay=0.8, warmup=0.2, class_weights="balanced"),
 )
 PROGRAM = """
 import json, sys

@@ -9,6 +9,7 @@ import pytest
 from tests.models import tiny
 from tests.vit_keras.training.runs import FAST, few
 from vit_keras import data
+from vit_keras.preprocessing import ImageError
 from vit_keras.training.stream import Stream
 
 CONFIG = tiny(image_size=8, patch_size=4, classes=10)
@@ -146,7 +147,7 @@ def test_threads_end_with_the_generator():
 def test_an_error_reaches_the_reader(tmp_path):
     gone = data.Dataset([tmp_path / "gone.png"] * 4, np.zeros(4, int), ("a", "b"))
     generator = Stream(gone, CONFIG, FAST).batches(0)
-    with pytest.raises(FileNotFoundError, match="gone.png"):
+    with pytest.raises(ImageError, match="gone.png"):
         next(generator)
 
 

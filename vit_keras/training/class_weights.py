@@ -1,0 +1,71 @@
+"""Classes of unequal size: their counts, and weights in the loss."""
+
+import numpy as np
+
+from ..data import Dataset
+from .recipe import Recipe
+
+# Heads whose images have one class each.
+HEADS = ("softmax", "sigmoid")
+# Ratio of the largest to the smallest class above which counts are shown.
+UNEQUAL = 1.5
+# With more classes only so many of the largest and of the smallest are shown.
+SHOWN = 10
+
+
+def class_weights(dataset: Dataset, recipe: Recipe) -> np.ndarray | None:
+    """Return the weight of each class in the loss, or None for equal weights.
+
+    "balanced" is N / (K n_c) for N images, K classes and n_c images of class c, so that
+    the mean weight of an image is 1 (G. King, L. Zeng, "Logistic Regression in Rare
+    Events Data", 2001).
+
+    Returns:
+        float32 array (K,); a class without images has 0.
+
+    Raises:
+        ValueError: the images do not have one class each.
+    """
+    if recipe.class_weights is None:
+        return None
+    if dataset.head not in HEADS:
+        raise ValueError(
+            f"`class_weights` must be None unless the head is {' or '.join(HEADS)}, "
+            f"with one class per image. Received: head={dataset.head!r}"
+        )
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    weights = len(dataset) / (len(counts) * np.maximum(counts, 1))
+    return np.where(counts, weights, 0).astype("float32")
+
+
+def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weight of each image, the mean weight of its classes.
+
+    Arguments:
+        labels: float32 (N, K), one-hot or mixed; or (N, 1), the share of the second of
+            two classes.
+        weights: from `class_weights`.
+
+    Returns:
+        float32 (N,).
+    """
+    if labels.shape[1] == 1:
+        labels = np.concatenate([1 - labels, labels], axis=1)
+    # Not `@`, which rounds a row by the number of rows: parts of a batch would differ.
+    return (labels * weights).sum(axis=1)
+
+
+def imbalance(dataset: Dataset) -> str | None:
+    """Return a line of classes and counts if they differ by more than `UNEQUAL`."""
+    if dataset.head not in HEADS:
+        return None
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    order = np.argsort(-counts, kind="stable")
+    most, least = counts[order[0]], counts[order[-1]]
+    if most <= UNEQUAL * least:
+        return None
+    names = [f"{dataset.classes[i]} {counts[i]}" for i in order]
+    if len(names) > SHOWN:
+        names[SHOWN // 2 : -SHOWN // 2] = ["..."]
+    ratio = f"the largest is {most / least:.1f} times the smallest" if least else ""
+    return f"unequal classes: {', '.join(names)}; {ratio or 'the smallest has none'}"
