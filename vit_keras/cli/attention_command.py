@@ -45,8 +45,9 @@ def attention_command(
     from .. import preprocessing as pp
     from ..atomic import publishing
     from ..attention_maps import METHODS, attention_map
+    from ..heads import HEADS
     from ..model_file import open_classifier
-    from ..training.evaluation import log_probabilities
+    from .answers import describe_outputs
 
     methods = list(dict.fromkeys(method or ["relevance"]))
     names = collections.Counter(file.stem for file in files)
@@ -59,8 +60,10 @@ def attention_command(
     new_figure = _figure_maker()
     model, labels = open_classifier(run)
     config = model.config
-    labels = labels or [str(i) for i in range(model.output_shape[-1])]
-    index = None if class_ is None else _class_index(class_, labels)
+    # One output for two classes is that of the second.
+    named = labels[1:] if labels and HEADS[config.head].binary else labels
+    named = named or [str(i) for i in range(model.output_shape[-1])]
+    index = None if class_ is None else _class_index(class_, named)
     given: dict[str, Any] = {"class_index": index, "layer": layer, "head": head}
     given = {name: value for name, value in given.items() if value is not None}
     # What belongs to none of the methods is refused by the first of them.
@@ -74,15 +77,14 @@ def attention_command(
         pixels = pp.fit(photo, config.image_size, config.preprocessing)
         images = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(images))
-        shares = np.exp(log_probabilities(outputs, config.activation))[0]
-        best = int(shares.argmax())
+        best = int(outputs[0].argmax())
         for name in methods:
             own = unowned.union(METHODS.get(name, ()))
             options = {key: given[key] for key in given if key in own}
             maps = attention_map(model, images, name, per_patch=True, **options)
-            title = f"{labels[best]} {shares[best]:.1%}\n{name}"
+            title = f"{describe_outputs(outputs[0], labels, config, top=1)}\n{name}"
             if name == "relevance":
-                title += f" for {labels[options.pop('class_index', best)]}"
+                title += f" for {named[options.pop('class_index', best)]}"
             title += "".join(f", {key} {value}" for key, value in options.items())
             figure = new_figure(photo[top:bottom, left:right], maps[0], title)
             path = out / f"{file.stem}.{name}.png"

@@ -33,7 +33,7 @@ def freeze(model, what: int | str | None) -> None:
     """
     if what is None:
         return
-    if what == "backbone":
+    if isinstance(what, str):  # "backbone"
         for layer in model.layers:
             layer.trainable = layer.name in HEAD_LAYERS
         return

@@ -68,7 +68,7 @@ def fit_probe(
         seen = dataclasses.replace(seen, weights=weights)
     mean, std = seen.values.mean(0), seen.values.std(0) + 1e-6
     seen = dataclasses.replace(seen, values=(seen.values - mean) / std)
-    rows, best, kept = [], -np.inf, None
+    rows, best = [], -np.inf
     for rate in recipe.probe_rates or ():
         rated = recipe.replace(learning_rate=float(rate))
         scaled, offset = _fit_head(seen, rated, model.config.head)
@@ -81,8 +81,8 @@ def fit_probe(
         rows.append({"learning_rate": float(rate), **found})
         score = sign * found.get(f"val_{head.metric}", found[head.metric])
         if score > best:
-            best, kept = score, (kernel, bias)
-    _assign(model, *kept)
+            best = score
+            _assign(model, kernel, bias)
     return rows
 
 

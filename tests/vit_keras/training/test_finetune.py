@@ -160,7 +160,7 @@ def test_probe_trains_the_head_alone(earlier, tmp_path):
             ):
                 np.testing.assert_array_equal(ours, theirs)
     rows = (tmp_path / "history.csv").read_text().splitlines()
-    assert rows[0] == "learning_rate,accuracy,val_accuracy"
+    assert rows[0] == "learning_rate,accuracy,loss,val_accuracy,val_loss"
     assert len(rows) == 1 + len(recipe.probe_rates)
     assert keras.models.load_model(tmp_path / "model.keras").config.classes == 10
 
