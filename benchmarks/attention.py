@@ -23,8 +23,9 @@ import vit_keras
 from vit_keras import data
 from vit_keras import preprocessing as pp
 from vit_keras.data import open_source
+from vit_keras.heads import log_probabilities
 from vit_keras.model_file import open_classifier
-from vit_keras.training.evaluation import accuracy, log_probabilities
+from vit_keras.training.evaluation import accuracy
 
 FIELDS = ("model", "data", "method", "area", "standard_error", "gain", "gain_error")
 FIELDS += ("accuracy", "images", "patches", "seed", "machine", "versions")

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from vit_keras.data import Dataset
 from vit_keras.training.callbacks import StopOnNaN
-from vit_keras.training.fit import compiled_for, fit_stream
+from vit_keras.training.fitting import compiled_for, fit_stream
 from vit_keras.training.objective import open_teacher
 from vit_keras.training.recipe import Recipe
 from vit_keras.training.steps import checkpoint_intervals

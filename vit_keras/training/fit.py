@@ -13,32 +13,32 @@ from .. import data as images
 from ..atomic import publishing
 from ..heads import HEADS
 from ..network import VisionTransformer
-from .callbacks import InputSpeed, StopOnNaN, TensorBoard, Validate
+from .callbacks import TensorBoard
 from .checkpoint import (
     FOLDER,
-    SaveCheckpoint,
     check_room,
     check_writable,
     find_last,
-    restore,
     write_csv,
 )
 from .class_weights import class_weights, imbalance
-from .devices import distribute, dtype_policy, resolve_devices, training_input
+from .devices import (
+    distribute,
+    dtype_policy,
+    resolve_devices,
+)
 from .evaluation import read
-from .objective import check_objective, compiled, freeze, open_teacher, start_at_mean
+from .fitting import BEST, fit_resumable, held_out_outputs
+from .objective import check_objective, freeze, open_teacher, start_at_mean
 from .opening import open_data
+from .page import make_page
 from .probe import fit_probe
 from .processes import barrier, init_processes, process_index, undistributed
-from .progress import ProgressBar, new_bar
 from .recipe import Recipe
 from .recipes import RECIPES, default_recipe
 from .start import open_start
-from .steps import check_devices, checkpoint_intervals, images_per_step
+from .steps import check_devices
 from .stream import Stream
-
-# Weights with the best validation metric; deleted at the end.
-BEST = "best.weights.h5"
 
 
 def train(
@@ -59,12 +59,12 @@ def train(
     The head is that of the data's labels, or the recipe's `model["head"]`: "sigmoid"
     and "multi_label" also take data of classes.
 
-    `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json` and
-    `history.csv`. `model.keras` has the last weights, with `patience` the best ones; if
-    images were held out, `best.keras` has those of the best validation metric (that of
-    the head in `HEADS`). A
-    killed run leaves checkpoints there, and the same call resumes from the last one, to
-    the same weights. For several processes see `processes.py`.
+    `out` receives `model.keras`, `labels.txt` (a class per line), `recipe.json`,
+    `history.csv`, and `report.html` (curves, confusion matrix, largest mistakes).
+    `model.keras` has the last weights, with `patience` the best ones; if images were
+    held out, `best.keras` has those of the best validation metric (that of the head in
+    `HEADS`). A killed run leaves checkpoints there, and the same call resumes from the
+    last one, to the same weights. For several processes see `processes.py`.
 
     Arguments:
         data: a source of `data.open_source`: "digits", a folder of class folders, a
@@ -153,11 +153,15 @@ def train(
             (out / BEST).unlink(missing_ok=True)
         shard = process_index()
         if recipe.probe_rates is not None:
-            rows = fit_probe(model, training, validation, recipe, console)
-            write_csv(out / "history.csv", rows)
+            history = fit_probe(model, training, validation, recipe, console)
+            write_csv(out / "history.csv", history)
         else:
             stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
-            _fit_resumable(model, stream, validation, out, last, devices, console, more)
+            history = fit_resumable(
+                model, stream, validation, out, last, devices, console, more
+            )
+        outputs = held_out_outputs(model, validation) if validation else None
+    _write(out / "report.html", make_page(config, history, validation, outputs))
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     if (out / BEST).is_file():
@@ -212,80 +216,6 @@ def _open(dataset, validation, recipe, config, strict, console):
     return training, validation
 
 
-def _fit_resumable(model, stream, validation, out, last, devices, console, more):
-    """Fit from the last checkpoint, if any, and write checkpoints."""
-    recipe = stream.recipe
-    steps, _ = checkpoint_intervals(recipe, len(stream.dataset))
-    fitted = compiled_for(model, stream)
-    state = {"interval": 0, "history": [], "recipe": json.loads(_json(recipe))}
-    if last is not None:
-        folder, state = last
-        restore(fitted, folder, state)
-        console.print(f"resuming from step {state['interval'] * steps}")
-    held_out = _whole(validation, model.config) if validation else None
-    watch, best = StopOnNaN(steps, state), out / BEST
-    if not state.get("finished"):
-        batch = images_per_step(recipe, len(stream.dataset))
-        fit_stream(
-            fitted,
-            stream,
-            console,
-            watch,
-            [
-                InputSpeed(stream, steps * batch, console.print),
-                Validate(model, held_out, best, state, recipe.patience, watch),
-            ],
-            [*more, SaveCheckpoint(out, state, watch)],
-            first=state["interval"],
-            devices=devices,
-        )
-    barrier()  # wait for the files of process 0
-    if recipe.patience is not None and best.is_file():
-        with undistributed():
-            model.load_weights(best)
-
-
-def compiled_for(model, stream: Stream):
-    """Return the model to fit on a stream, compiled with losses and optimizer."""
-    steps, intervals = checkpoint_intervals(stream.recipe, len(stream.dataset))
-    return compiled(model, stream.recipe, steps * intervals // stream.recipe.accumulate)
-
-
-def fit_stream(
-    fitted, stream, console, watch, before=(), after=(), first=0, devices=None
-) -> keras.callbacks.History:
-    """Fit a model on a stream, with a progress bar.
-
-    Arguments:
-        fitted: from `compiled_for`.
-        stream: the `Stream`.
-        console: for the progress bar.
-        watch: a `StopOnNaN`.
-        before, after: callbacks to run before and after the progress bar.
-        first: interval to start with; each is an epoch of `fit`.
-        devices: number of devices that share a batch, or None.
-
-    Raises:
-        FloatingPointError: the loss is NaN or infinite.
-    """
-    recipe, number = stream.recipe, len(stream.dataset)
-    steps, intervals = checkpoint_intervals(recipe, number)
-    with new_bar(console) as bar:
-        progress = ProgressBar(bar, steps, images_per_step(recipe, number), first)
-        history = fitted.fit(
-            training_input(stream, first * steps, devices),
-            steps_per_epoch=steps,
-            shuffle=False,  # the stream is shuffled
-            epochs=intervals,
-            initial_epoch=first,
-            verbose=0,
-            callbacks=[watch, *before, progress, *after],
-        )
-    if watch.message:
-        raise FloatingPointError(watch.message)
-    return history
-
-
 def _same(stored, recipe):
     """Whether a recipe is that of a checkpoint, also of an earlier release."""
     return _json(Recipe.from_dict(stored)) == _json(recipe)
@@ -293,10 +223,6 @@ def _same(stored, recipe):
 
 def _json(recipe):
     return json.dumps(recipe.to_dict(), indent=2)
-
-
-def _whole(dataset, config):
-    return images.Batches(dataset, config.image_size, config.preprocessing, 256)
 
 
 def _save(model, path):

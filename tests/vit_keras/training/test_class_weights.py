@@ -11,7 +11,7 @@ from vit_keras.model import configure
 from vit_keras.training import train
 from vit_keras.training.callbacks import StopOnNaN
 from vit_keras.training.class_weights import class_weights, imbalance, sample_weights
-from vit_keras.training.fit import compiled_for, fit_stream
+from vit_keras.training.fitting import compiled_for, fit_stream
 from vit_keras.training.objective import open_teacher
 from vit_keras.training.stream import Stream
 

@@ -1,0 +1,111 @@
+"""Fitting on a stream, with checkpoints or without."""
+
+import json
+
+import keras
+import numpy as np
+
+from ..data import Batches
+from .callbacks import InputSpeed, StopOnNaN, Validate
+from .checkpoint import SaveCheckpoint, restore
+from .devices import predictor, training_input
+from .objective import compiled
+from .processes import barrier, undistributed
+from .progress import ProgressBar, new_bar
+from .steps import checkpoint_intervals, images_per_step
+from .stream import Stream
+
+# Weights with the best validation metric; deleted at the end.
+BEST = "best.weights.h5"
+
+
+def fit_resumable(
+    model, stream, validation, out, last, devices, console, more=()
+) -> list[dict]:
+    """Fit from the last checkpoint, if any, and write checkpoints; return history."""
+    recipe = stream.recipe
+    steps, _ = checkpoint_intervals(recipe, len(stream.dataset))
+    fitted = compiled_for(model, stream)
+    state = {"interval": 0, "history": [], "recipe": plain_recipe(recipe)}
+    if last is not None:
+        folder, state = last
+        restore(fitted, folder, state)
+        console.print(f"resuming from step {state['interval'] * steps}")
+    held_out = _whole(validation, model.config) if validation else None
+    watch, best = StopOnNaN(steps, state), out / BEST
+    if not state.get("finished"):
+        batch = images_per_step(recipe, len(stream.dataset))
+        fit_stream(
+            fitted,
+            stream,
+            console,
+            watch,
+            [
+                InputSpeed(stream, steps * batch, console.print),
+                Validate(model, held_out, best, state, recipe.patience, watch),
+            ],
+            [*more, SaveCheckpoint(out, state, watch)],
+            first=state["interval"],
+            devices=devices,
+        )
+    barrier()  # wait for the files of process 0
+    if recipe.patience is not None and best.is_file():
+        with undistributed():
+            model.load_weights(best)
+    return state["history"]
+
+
+def compiled_for(model, stream: Stream):
+    """Return the model to fit on a stream, compiled with losses and optimizer."""
+    steps, intervals = checkpoint_intervals(stream.recipe, len(stream.dataset))
+    return compiled(model, stream.recipe, steps * intervals // stream.recipe.accumulate)
+
+
+def fit_stream(
+    fitted, stream, console, watch, before=(), after=(), first=0, devices=None
+) -> keras.callbacks.History:
+    """Fit a model on a stream, with a progress bar.
+
+    Arguments:
+        fitted: from `compiled_for`.
+        stream: the `Stream`.
+        console: for the progress bar.
+        watch: a `StopOnNaN`.
+        before, after: callbacks to run before and after the progress bar.
+        first: interval to start with; each is an epoch of `fit`.
+        devices: number of devices that share a batch, or None.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite.
+    """
+    recipe, number = stream.recipe, len(stream.dataset)
+    steps, intervals = checkpoint_intervals(recipe, number)
+    with new_bar(console) as bar:
+        progress = ProgressBar(bar, steps, images_per_step(recipe, number), first)
+        history = fitted.fit(
+            training_input(stream, first * steps, devices),
+            steps_per_epoch=steps,
+            shuffle=False,  # the stream is shuffled
+            epochs=intervals,
+            initial_epoch=first,
+            verbose=0,
+            callbacks=[watch, *before, progress, *after],
+        )
+    if watch.message:
+        raise FloatingPointError(watch.message)
+    return history
+
+
+def held_out_outputs(model, validation) -> np.ndarray:
+    """Return the outputs for the held-out images, in every process."""
+    predict, batches = predictor(model), _whole(validation, model.config)
+    return np.concatenate([predict(batches[i][0]) for i in range(len(batches))])
+
+
+def plain_recipe(recipe) -> dict:
+    """Return a recipe as JSON gives it back."""
+    return json.loads(json.dumps(recipe.to_dict()))
+
+
+def _whole(dataset, config):
+    return Batches(dataset, config.image_size, config.preprocessing, 256)
