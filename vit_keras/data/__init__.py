@@ -1,8 +1,8 @@
 """Data sets of labelled images for training and evaluation.
 
-`dataset` has arrays and the digits, `folders` and `label_tables` find labelled files,
-`file_checks` compares them, `splits` has the parts of a source, `sources` opens user
-data of any kind, `reading` decodes in threads, `pixels` loads images without labels,
+`dataset` has arrays and the digits; `folders` and `label_tables` find files and their
+labels, `file_checks` compares files; `splits` has the parts of a source; `sources`
+opens any user data; `reading` decodes in threads, `pixels` loads images without labels,
 `batches` feeds an evaluation.
 No deep-learning framework but Keras and no download is needed.
 """
