@@ -202,7 +202,7 @@ class ExportInputs:
             ValueError: an input does not fit the model.
             FileNotFoundError: a file or folder does not exist.
         """
-        from vit_keras.labels import find_labels, labels_of
+        from vit_keras.labels import config_labels, find_labels
 
         from .graph.model_output import check_labels, read_model_output
 
@@ -212,7 +212,7 @@ class ExportInputs:
         if labels is None and isinstance(user.model, str | os.PathLike):
             labels = find_labels(user.model)
         if labels is None:
-            labels = labels_of(model)
+            labels = config_labels(model)
         _check_finite(model)
         return cls(
             model=model,

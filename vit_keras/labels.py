@@ -14,7 +14,7 @@ def find_labels(model_path: str | os.PathLike[str]) -> list[str] | None:
     return file.read_text(encoding="utf-8").splitlines()
 
 
-def labels_of(model: Any) -> list[str] | None:
+def config_labels(model: Any) -> list[str] | None:
     """Return the class names in a classifier's configuration, or None."""
     config = getattr(model, "config", None)
     if config is None or not config.include_top or model.task != "classify":

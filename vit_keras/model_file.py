@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .labels import find_labels, labels_of
+from .labels import config_labels, find_labels
 
 
 def open_model(path, custom_objects: dict[str, Any] | None = None):
@@ -47,4 +47,4 @@ def open_classifier(path) -> tuple[Any, list[str] | None]:
     config = getattr(model, "config", None)
     if config is None or not config.include_top or model.task != "classify":
         raise ValueError(f"'{file}' is no classifier of this package")
-    return model, find_labels(file) or labels_of(model)
+    return model, find_labels(file) or config_labels(model)
