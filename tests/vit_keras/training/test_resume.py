@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -13,13 +14,15 @@ import keras
 import numpy as np
 import pytest
 
-from tests.vit_keras.training.runs import SHORT, SIZES, few, quiet, same
+from tests.vit_keras.training.runs import SHORT, few, quiet, same
 from vit_keras.training import Recipe, checkpoint, train
 from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last
 
 # All that draws or remembers.
 EVERYTHING = SHORT.replace(
-    model={**SIZES, "num_layers": 2, "dropout": 0.2, "drop_path_rate": 0.2},
+    preset=None,  # fine-tuning: the weights of another library, with a new head
+    weights=str(pathlib.Path(__file__).parents[2] / "golden" / "hf-vit"),
+    model={"dropout": 0.2, "drop_path_rate": 0.2},
     epochs=8,
     precision="float32",
     validation_split=0.2,
@@ -75,7 +78,7 @@ def test_killed_run_goes_on(unbroken, tmp_path):
     assert f"resuming from step {2 * done}" in console.file.getvalue()
     assert same(model, unbroken)
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*names, "report.html"]
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 9
 
 
