@@ -26,6 +26,7 @@ def run(tmp_path_factory):
 def test_run_leaves_its_files(run):
     out, model = run
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
+    names += ["report.html"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert (out / "labels.txt").read_text().split() == list("0123456789")
     assert Recipe.from_dict(json.loads((out / "recipe.json").read_text())) == FAST
