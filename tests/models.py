@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+import pytest
 from keras.src.backend.common import global_state
 
 from vit_keras import ViTConfig, create_model
@@ -89,3 +90,9 @@ def without_memory():
     finally:
         # Keras would allocate and fill them all when its next scope ends.
         global_state.set_global_attribute("uninitialized_variables", [])
+
+
+def slow_but(quick, values):
+    """Parameters of a test, of which `make test` takes only some."""
+    slow = pytest.mark.slow
+    return [v if v in quick else pytest.param(v, marks=slow) for v in values]

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What the packages read beside their modules.
-DATA = (".npz", ".pyi", ".typed", ".toml", ".json")
+DATA = (".npz", ".pyi", ".typed", ".toml", ".json", ".html")
 
 
 def run(*command, cwd, **environment):

@@ -56,6 +56,7 @@ def on_jax(folder):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_error_is_the_same_on_jax(name, folder, on_jax, monkeypatch):
     before = sorted(folder.rglob("*"))

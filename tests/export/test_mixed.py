@@ -128,8 +128,8 @@ def test_accuracy_drop_on_a_folder(model, pixels, tmp_path):
     # Labels by the model itself: the drop is then the share of other answers. A model
     # of random weights decides by a hair: even with all parts in int16 5 of 48 differ.
     answers = predict(model, pixels).argmax(1)
-    for name in range(10):
-        (tmp_path / "test" / str(name)).mkdir(parents=True)
+    for answer in set(answers):
+        (tmp_path / "test" / str(answer)).mkdir(parents=True)
     for number, (image, answer) in enumerate(zip(pixels, answers, strict=True)):
         Image.fromarray(image).save(tmp_path / "test" / str(answer) / f"{number}.png")
     path = tmp_path / "m.tflite"

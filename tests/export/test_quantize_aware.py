@@ -12,7 +12,7 @@ from export.evaluation.interpreter import open_preserving
 from export.flatbuffer import operators
 from export.quantization.aware import litert_rounding
 from export.quantization.aware.layer import QuantizedViT
-from tests.models import exported
+from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize
 
 if keras.backend.backend() != "tensorflow":
@@ -89,7 +89,9 @@ def integers(path):
     ]
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "name", slow_but(("class token", "attention pooling"), CONFIGURATIONS)
+)
 def test_starts_at_the_float_model_and_goes_back_to_one(name, pixels):
     model = exported(num_layers=1, **CONFIGURATIONS[name])
     aware = export.quantize_aware(model, pixels)
@@ -133,9 +135,10 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     assert decibels(expected, outputs) > 35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["attention pooling", pytest.param("norms of patches", marks=pytest.mark.slow)],
+    ["attention pooling", "norms of patches"],
 )
 def test_file_of_another_kind_is_what_was_trained(name, pixels, tmp_path):
     aware = export.quantize_aware(exported(**CONFIGURATIONS[name]), pixels)
@@ -166,6 +169,7 @@ def test_measured_ranges_are_in_the_report(aware, pixels, tmp_path, monkeypatch)
     assert "ranges, not trained ones: 2 (encoderblock_0/" in note
 
 
+@pytest.mark.slow
 def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_path):
     file = tmp_path / "m.keras"
     aware.save(file)
@@ -284,6 +288,7 @@ def test_structure_of_a_graph(aware):
     assert len(places) == 1 + 2 * 6 + 1 and structure.biases["embedding.bias"][0] == 0
 
 
+@pytest.mark.slow
 def test_training_repairs_what_two_bits_break(pixels):
     model = exported(num_layers=1)
     images = normal(model, pixels)
@@ -310,6 +315,7 @@ def test_products_alone_for_the_cpu(pixels, tmp_path):
         export.to_tflite(aware, path, scheme="int8")
 
 
+@pytest.mark.slow
 def test_zeros_of_a_pruned_model_stay(pixels, tmp_path):
     model = exported(num_layers=1)
     pruning = export.prune(model, sparsity=0.5)
@@ -324,6 +330,7 @@ def test_zeros_of_a_pruned_model_stay(pixels, tmp_path):
         assert 0.5 <= (weights == 0).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_values_of_a_clustered_model_stay_few(pixels, tmp_path):
     model = exported(num_layers=1)
     model = export.cluster(model, 8).strip()

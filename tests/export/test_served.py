@@ -200,6 +200,7 @@ def test_written_client_stands_alone(servable, server, answers, tmp_path):
     assert done.returncode == 1 and "did not answer" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_versions_compared(servable, tmp_path, pixels):
     other = tmp_path / "2"
     export.to_saved_model(exported(seed=1), other)

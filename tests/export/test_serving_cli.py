@@ -86,6 +86,7 @@ def check_options(folder, path, sizes):
     assert {len(value) for _, _, value in records(path / WARMUP, tf)} == set(sizes)
 
 
+@pytest.mark.slow
 def test_model_of_jax(folder):
     check_options(folder, folder / "vit" / "1", (1, 3))
 

@@ -1,5 +1,6 @@
 """Each scheme through the real LiteRT interpreter, and what the writer refuses."""
 
+import itertools
 import json
 import pathlib
 
@@ -11,7 +12,7 @@ import export
 import vit_keras
 from export.evaluation.verify import predict
 from export.flatbuffer.operators import read_operators
-from tests.models import exported
+from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize
 
 TRAINED = pathlib.Path(__file__).parents[2] / "examples" / "models" / "cifar10"
@@ -118,9 +119,15 @@ def test_features_keep_their_tokens(tmp_path):
     assert runner.output_shape == (1, 17, 32)
 
 
-@pytest.mark.parametrize("entry", ["uint8", "int8", "float32"])
-@pytest.mark.parametrize("exit_", ["int8", "uint8", "float32"])
-def test_int8_ends(tflite_of, entry, exit_):
+@pytest.mark.parametrize(
+    "ends",
+    slow_but(
+        [("uint8", "int8"), ("float32", "float32")],
+        itertools.product(["uint8", "int8", "float32"], repeat=2),
+    ),
+)
+def test_int8_ends(tflite_of, ends):
+    entry, exit_ = ends
     path, report = tflite_of("int8", input_dtype=entry, output_dtype=exit_)
     runner = export.load(path)
     assert (runner.input_dtype, runner.output_dtype) == (entry, exit_)
@@ -154,7 +161,10 @@ def test_batch_is_fixed(model, pixels, scheme, tmp_path):
     assert not dynamic & {op.name for op in read_operators(path)}
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+)
 def test_mixed_precision_model_is_rebuilt_in_float32(policy, pixels, tmp_path):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -279,6 +289,7 @@ def test_weights_are_inside_the_flatbuffer(tmp_path):
         assert stored > model.count_params()  # a byte a weight, and the rest
 
 
+@pytest.mark.slow
 def test_int4_of_a_trained_model(tmp_path):
     model = vit_keras.from_checkpoint(TRAINED)
     images, path = noise(model, 32), tmp_path / "m.tflite"

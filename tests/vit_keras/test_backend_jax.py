@@ -11,12 +11,7 @@ once = pytest.mark.skipif(
 )
 
 
-@once
-def test_models_pass_on_jax():
-    pass_on("jax", kept=("test_golden.py", "test_optimizers.py"))
-
-
-@pytest.mark.slow
+@pytest.mark.slow  # ten minutes; `test_backends.py` compares the models of all three
 @once
 def test_the_tests_pass_on_jax():
     # What is trained on goes on to the last bit after a kill.

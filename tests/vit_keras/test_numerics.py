@@ -56,6 +56,7 @@ CONFIGS = {
 }
 # What changes no value at inference, or is not part of the arithmetic.
 NO_ARITHMETIC = {"dropout", "attention_dropout", "drop_path_rate", "preprocessing"}
+NO_ARITHMETIC |= {"head", "labels"}
 
 
 def test_the_configurations_vary_every_option():

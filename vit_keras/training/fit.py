@@ -115,8 +115,8 @@ def train(
     validation = splits.validation
     if validation is not None:
         validation = images.with_head(validation, head)
-    check_objective(recipe, dataset.head)
     class_weights(dataset, recipe)  # refused for some heads
+    check_objective(recipe, dataset.head)
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)

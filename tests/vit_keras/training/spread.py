@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from tests.vit_keras.training.runs import SHORT, SIZES, few
-from vit_keras.training import checkpoint, fit, train
+from vit_keras.training import checkpoint, fitting, train
 from vit_keras.training.processes import barrier, process_index
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -56,7 +56,7 @@ def main(folder, *runs):
     said = io.StringIO()
     for run in runs:
         name, devices, parts = run.rstrip("!").split(":")
-        fit.SaveCheckpoint = (
+        fitting.SaveCheckpoint = (
             Stopping if run.endswith("!") else checkpoint.SaveCheckpoint
         )
         with contextlib.suppress(Stopped):

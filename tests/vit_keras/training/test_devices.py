@@ -19,6 +19,7 @@ def all_as_one(folder, *names):
         same_run(folder / "one", folder / name)
 
 
+@pytest.mark.slow
 @only_once
 def test_devices_of_tensorflow(tmp_path):
     """Two of them, and one that goes on from their checkpoint."""

@@ -160,7 +160,7 @@ def test_columns_follow_their_names():
     data = data_of("regression")
     turned = match_classes(data, ["contrast", "level"])
     np.testing.assert_array_equal(turned.labels, data.labels[:, ::-1])
-    with pytest.raises(ValueError, match="all values of the model. Missing: hue"):
+    with pytest.raises(ValueError, match="all targets of the model; lacking: hue"):
         match_classes(data, ["contrast", "level", "hue"])
 
 
