@@ -143,6 +143,6 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if dataset.labels.ndim == 1:
         labels = numbers[dataset.labels]
     else:
-        labels = np.zeros((len(dataset), len(names)), "float32")
+        labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
         labels[:, numbers] = dataset.labels
     return dataclasses.replace(dataset, labels=labels, classes=tuple(names))
