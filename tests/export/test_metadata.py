@@ -11,8 +11,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as litert
 
 import export
+import vit_keras
 from export.flatbuffer.metadata_schema import pack_metadata, unpack_table
 from export.flatbuffer.operators import read_operators
+from tests.models import tiny
 from tests.program import run
 
 HERE = pathlib.Path(__file__).parent
@@ -151,6 +153,15 @@ def test_file_says_what_it_is(model, file):
     )
     assert made["calibration"]["sha256"] == beside["calibration"]["sha256"]
     assert str(file.parent) not in json.dumps(found)  # nothing of this machine
+
+
+def test_labels_come_along_with_the_model(tmp_path):
+    """Those of its configuration, as a checkpoint or a run gave them."""
+    path, config = tmp_path / "m.tflite", tiny(classes=3, labels=("cat", "dog", "eel"))
+    export.to_tflite(vit_keras.create_model(config), path)
+    assert export.read_metadata(path)["labels"] == ["cat", "dog", "eel"]
+    export.to_tflite(vit_keras.create_model(config, task="features"), path)
+    assert "labels" not in export.read_metadata(path)  # there are no classes
 
 
 def test_other_readers_find_it(file):
