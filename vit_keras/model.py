@@ -149,7 +149,8 @@ def as_trained(match, config, overrides):
     if wrong:
         raise CheckpointError(
             f"`weights` must have the sizes of the preset; '{match.checkpoint.path}' "
-            f"has {'; '.join(wrong)}"
+            f"has {'; '.join(wrong)}. `from_checkpoint`, and the recipe finetune of "
+            "`train`, take its own"
         )
     trained = {field: getattr(implied, field) for field in TRAINED}
     if implied.pooling is None and config.include_top:

@@ -74,12 +74,19 @@ def inspect_checkpoint(
     print(f"size: {size or 'none of the presets'}")
     for field, value in config.to_dict().items():
         if value != ViTConfig().to_dict()[field] or field in ALWAYS:
-            print(f"  {field}: {value}")
+            print(f"  {field}: {shortened(value)}")
     for path in shapes_of(config):
         if path not in match.weights and path != "embedding/bias":
             print(f"  missing: {path}")
     for text in (*match.unused, *match.misfits.values()):
         print(f"  not usable: {text}")
+
+
+def shortened(value, most=5):
+    """Return a value as text, of many labels the first."""
+    if not isinstance(value, tuple) or len(value) <= most:
+        return value
+    return f"{', '.join(map(str, value[:most]))} and {len(value) - most} more"
 
 
 def same_size(a, b):
