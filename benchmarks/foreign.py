@@ -7,8 +7,7 @@ Two files of each model: "as it is", converted without looking for a ViT, and
 and go through the same fixes of the float graph. A row is the signal to noise ratio on
 other images, of each seed of the weights and their mean; of the first seed, CPU time on
 one thread, both files in turn, and the operators that Vela leaves to the CPU. Weights
-and images are random. The ratio of times differs by a tenth between seeds: XNNPACK
-takes a product of two activations only where the second has zero point 0.
+and images are random.
 
 Needs, beside the extras export and edge: `pip install keras-hub`.
 """
