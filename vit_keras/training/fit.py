@@ -101,6 +101,11 @@ def train(
     recipe = _named_recipe(recipe, data, weights)
     if weights is not None:
         recipe = recipe.replace(weights=os.fspath(weights))
+    if tensorboard and recipe.probe_rates is not None:
+        raise ValueError(
+            "`tensorboard` must be False for a probe, which has no steps to log. "
+            f"Received: tensorboard=True, probe_rates={recipe.probe_rates}"
+        )
     index, _ = init_processes()
     console = Console(quiet=True) if index else console or Console()
     out = pathlib.Path(out)

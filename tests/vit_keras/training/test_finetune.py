@@ -14,7 +14,9 @@ import vit_keras
 from tests.models import run, tiny
 from tests.vit_keras.training.runs import few, quiet
 from vit_keras import cli
+from vit_keras.data import Dataset
 from vit_keras.training import RECIPES, train
+from vit_keras.training.probe import fit_probe
 from vit_keras.training.start import open_start
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
@@ -88,6 +90,23 @@ def test_an_output_follows_its_name(source, earlier, tmp_path):
     np.testing.assert_allclose(
         run(kept, images), run(model, images)[:, [3, 1]], rtol=0, atol=1e-6
     )  # sums of other lengths
+
+
+def test_two_names_beside_a_file_of_one_output(tmp_path):
+    vit_keras.create_model(tiny(classes=1, head="sigmoid")).save(tmp_path / "m.keras")
+    (tmp_path / "labels.txt").write_text("b\na\n")
+    recipe = RECIPES["finetune"].replace(weights=str(tmp_path / "m.keras"))
+    said = open_start(recipe, ("a", "b"), "sigmoid").said
+    assert said.endswith("a new head for 2 classes: its own has b, a")  # the other p
+    said = open_start(recipe, ("b", "a"), "sigmoid").said
+    assert said.endswith("its head too: 1 outputs, with the same names")
+
+
+def test_labels_of_another_model_beside_a_file(earlier, tmp_path):
+    shutil.copy(earlier[0] / "model.keras", tmp_path)
+    (tmp_path / "labels.txt").write_text("x\ny\n")
+    with pytest.raises(ValueError, match="must have a line for each .* 5 .* 2 lines"):
+        vit_keras.evaluate(tmp_path, "digits", console=quiet())
 
 
 @pytest.mark.parametrize(
@@ -178,6 +197,48 @@ def test_what_a_probe_says_is_what_the_model_does(tmp_path):
     measured = vit_keras.evaluate(out, data, console=quiet())["accuracy"]
     assert said > 0.3  # ten classes: it has learned
     assert abs(said - measured) <= 0.01  # two images of 200 near a boundary
+
+
+def probed(held_out, **settings):
+    """Rows of a probe of two labels, the loss of its model on the images held out, all
+    of which have `held_out`, and the model."""
+    labels = np.zeros((24, 2), "float32")
+    labels[::2, 0] = labels[::3, 1] = 1
+    labels[16:] = held_out
+    data = Dataset(few(24).images, labels, ("a", "b"), "multi_label")
+    parts = data.take(np.arange(16)), data.take(np.arange(16, 24))
+    model = vit_keras.create_model(
+        tiny(image_size=16, classes=2, head="multi_label", labels=("a", "b"))
+    )
+    recipe = RECIPES["linear_probe"].replace(epochs=20, **settings)
+    rows = fit_probe(model, *parts, recipe, quiet())
+    return rows, vit_keras.evaluate(model, parts[1], console=quiet())["loss"], model
+
+
+@pytest.mark.parametrize(("held_out", "precision"), [(1, 1.0), (0, np.nan)])
+def test_of_equal_rates_a_probe_takes_that_of_less_loss(held_out, precision):
+    """All images held out have both labels, or none: no ranking is better."""
+    for rates in ((1e-4, 1e-2), (1e-2, 1e-4)):
+        rows, loss, model = probed(held_out, probe_rates=rates)
+        found = [row["val_mean_average_precision"] for row in rows]
+        np.testing.assert_array_equal(found, precision)
+        least, most = sorted(row["val_loss"] for row in rows)
+        # float32 sums of standardised features, and of features
+        assert abs(loss - least) < 1e-4 < most - least
+        assert keras.ops.convert_to_numpy(model.get_layer("head").bias.value).any()
+
+
+def test_a_probe_of_which_no_rate_is_finite(monkeypatch):
+    nothing = {"mean_average_precision": 1.0, "loss": np.nan}
+    monkeypatch.setattr("vit_keras.training.probe.measure", lambda *_: nothing)
+    with pytest.raises(FloatingPointError, match=r"each of the `probe_rates`.*0\.01"):
+        probed(1, probe_rates=(1e-2,))
+
+
+def test_a_probe_has_nothing_for_tensorboard(tmp_path):
+    with pytest.raises(ValueError, match="`tensorboard` must be False for a probe"):
+        recipe = RECIPES["linear_probe"]
+        train("digits", recipe, out=tmp_path, tensorboard=True, console=quiet())
 
 
 def test_weights_that_tell_no_architecture(tmp_path):
