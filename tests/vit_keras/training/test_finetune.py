@@ -18,6 +18,7 @@ from vit_keras.data import Dataset
 from vit_keras.training import RECIPES, train
 from vit_keras.training.probe import fit_probe
 from vit_keras.training.start import open_start
+from vit_keras.weights import CheckpointError
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 CASES = {c["case"]: c for c in json.loads((GOLDEN / "cases.json").read_text())}
@@ -130,6 +131,17 @@ def test_a_new_head_for_other_names(earlier, names, why, tmp_path):
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
 
 
+def test_a_head_behind_another_layer_is_not_kept(earlier):
+    """With that layer new, the head would not be the file's, whatever is said."""
+    recipe = RECIPES["finetune"].replace(
+        weights=str(earlier[0]), model={"representation_size": 8}
+    )
+    start = open_start(recipe, tuple("abcde"))
+    assert start.said.endswith("its representation_size is None, not 8")
+    with pytest.raises(CheckpointError, match="missing from the file: pre_logits"):
+        start.build("vit")
+
+
 def test_image_size_resizes_the_positions(earlier, tmp_path):
     folder, _ = earlier
     data = photographs(tmp_path / "data")
@@ -140,6 +152,35 @@ def test_image_size_resizes_the_positions(earlier, tmp_path):
     assert result.exit_code == 0, result.output
     tuned = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert tuned.config.image_size == (24, 24)
+
+
+def hugging_face(folder, id2label):
+    shutil.copytree(GOLDEN / "hf-vit", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = id2label
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_names_of_hugging_face_that_are_numbers_are_text(tmp_path):
+    folder = hugging_face(tmp_path / "hf", {str(i): 7 * i for i in range(5)})
+    start = open_start(RECIPES["finetune"].replace(weights=str(folder)), ("14", "0"))
+    assert start.said.endswith("its head too: 2 of its 5 classes")
+
+
+def test_a_name_that_stands_there_twice(tmp_path):
+    folder = hugging_face(tmp_path / "hf", dict(zip("01234", "aabcd", strict=True)))
+    start = open_start(RECIPES["finetune"].replace(weights=str(folder)), ("a", "b"))
+    assert start.said.endswith("a new head for 2 classes: 'a' stands there twice")
+
+
+@pytest.mark.parametrize("keys", ["01245", "12345"])
+def test_an_output_without_a_name_is_refused(keys, tmp_path):
+    """The names behind a gap would be those of other outputs, or None."""
+    folder = hugging_face(tmp_path / "hf", dict(zip(keys, "abcde", strict=True)))
+    lacking = next(n for n in "01234" if n not in keys)
+    with pytest.raises(CheckpointError, match=f"`id2label` .*none for: {lacking}"):
+        vit_keras.from_checkpoint(folder)
 
 
 @pytest.mark.filterwarnings("ignore:timm computes with norm_epsilon")
@@ -180,7 +221,7 @@ def test_probe_trains_the_head_alone(earlier, tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
     rows = (tmp_path / "history.csv").read_text().splitlines()
     assert rows[0] == "learning_rate,accuracy,loss,val_accuracy,val_loss"
-    assert len(rows) == 1 + len(recipe.probe_rates)
+    assert len(rows) == 1 + len(recipe.probe_rates or ())
     assert keras.models.load_model(tmp_path / "model.keras").config.classes == 10
 
 
