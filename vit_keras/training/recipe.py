@@ -171,6 +171,11 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(map(str, valid))}. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
+        if not isinstance(self.model, dict):
+            raise ValueError(
+                "`model` must be a dict of arguments of `create_model`. "
+                f"Received: model={self.model!r}"
+            )
         for name in NOT_OF_MODEL:
             if name in self.model:
                 raise ValueError(

@@ -29,6 +29,7 @@ IMAGENET = 1_281_167
         ("freeze", "head"),
         ("probe_rates", 0.1),
         ("probe_rates", "all"),
+        ("model", 5),
         ("patience", 0),
         ("learning_rate", 0.0),
         ("learning_rate", "fast"),
