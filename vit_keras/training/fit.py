@@ -233,8 +233,13 @@ def _json(recipe):
 def _save(model, path):
     if process_index()[0]:
         return
-    with publishing(path) as work:
-        model.save(work, include_optimizer=False)
+    compiled = model.compiled
+    model.compiled = False  # the optimizer's class is unknown where nothing is trained
+    try:
+        with publishing(path) as work:
+            model.save(work, include_optimizer=False)
+    finally:
+        model.compiled = compiled
 
 
 def _write(path, text):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import zipfile
 
 import keras
 import numpy as np
@@ -129,6 +130,16 @@ def test_a_new_head_for_other_names(earlier, names, why, tmp_path):
             for ours, theirs in zip(new, layer.get_weights(), strict=True):
                 # The step moves a zero by its rate.
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_what_a_run_saves_needs_no_optimizer(earlier, tmp_path):
+    """`keras.models.load_model` compiles, and `import vit_keras` knows no optimizer."""
+    data = photographs(tmp_path / "data")
+    still = RECIPES["finetune"].replace(**STILL)
+    model = train(data, still, weights=earlier[0], out=tmp_path, console=quiet())
+    assert model.compiled and model.optimizer.name == "layerwise_adam_w"
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert not json.loads(file.read("config.json")).get("compile_config")
 
 
 def test_a_head_behind_another_layer_is_not_kept(earlier):
