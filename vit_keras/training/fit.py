@@ -174,6 +174,8 @@ def train(
         model.load_weights(out / BEST)
         _save(model, out / "best.keras")
         model.set_weights(last_weights)
+    elif index == 0:
+        (out / "best.keras").unlink(missing_ok=True)  # of a run that is overwritten
     _save(model, out / "model.keras")  # last: its presence marks a finished run
     barrier()  # all have read, and all is written
     if index == 0:

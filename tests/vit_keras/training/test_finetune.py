@@ -136,7 +136,10 @@ def test_what_a_run_saves_needs_no_optimizer(earlier, tmp_path):
     """`keras.models.load_model` compiles, and `import vit_keras` knows no optimizer."""
     data = photographs(tmp_path / "data")
     still = RECIPES["finetune"].replace(**STILL)
-    model = train(data, still, weights=earlier[0], out=tmp_path, console=quiet())
+    (tmp_path / "best.keras").touch()  # of a run with other images held out
+    options = {"weights": earlier[0], "overwrite": True, "console": quiet()}
+    model = train(data, still, out=tmp_path, **options)
+    assert not (tmp_path / "best.keras").exists()
     assert model.compiled and model.optimizer.name == "layerwise_adam_w"
     with zipfile.ZipFile(tmp_path / "model.keras") as file:
         assert not json.loads(file.read("config.json")).get("compile_config")
