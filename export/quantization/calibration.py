@@ -93,14 +93,15 @@ def symmetric_right_operands(
     groups = same_scale_groups(interpreter, tensors)
     operators = operators_of(interpreter)
     computed = {index for op in operators for index in op["outputs"]}
-    right = {op["inputs"][1] for op in operators if op["op_name"] == "BATCH_MATMUL"}
-    right &= computed
-    found = dict(ranges)
-    for group in (g for g in groups if g & right):
+    ranges = dict(ranges)
+    for op in operators:
+        if op["op_name"] != "BATCH_MATMUL" or op["inputs"][1] not in computed:
+            continue
+        group = next(g for g in groups if op["inputs"][1] in g)
         for name in (tensors[index]["name"] for index in group & computed):
             peak = max(map(abs, ranges[name]))
-            found[name] = (-peak * 128 / 127, peak)
-    return found
+            ranges[name] = (-peak * 128 / 127, peak)
+    return ranges
 
 
 def _add(histogram, values, name):

@@ -14,7 +14,6 @@ from export.quantization import clipping
 from export.quantization.calibration import (
     measure_ranges,
     same_scale_groups,
-    symmetric_right_operands,
 )
 from vit_keras import Preprocessing
 from vit_keras.data import load_images
@@ -246,15 +245,3 @@ def test_products_of_attention_run_in_xnnpack(tflite_of, target, symmetric):
     assert (set(zeros) == {0}) == symmetric
     outside = check_xnnpack(path, None, None).facts["outside XNNPACK"]
     assert ("BATCH_MATMUL" not in outside) == symmetric
-
-
-def test_right_operands_of_one_scale_are_widened_once(tflite_of, pixels):
-    """With heads apart many products share one: each must not widen it again."""
-    path = tflite_of("float32", input_dtype="float32", heads_apart=True)[0]
-    ranges = measure_ranges(path, pixels[:4])
-    found = symmetric_right_operands(path, ranges)
-    changed = {name for name in ranges if found[name] != ranges[name]}
-    assert changed
-    for name in changed:
-        peak = max(map(abs, ranges[name]))
-        assert found[name] == (-peak * 128 / 127, peak)
