@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from .heads import HEADS
 from .labels import config_labels, find_labels
 
 
@@ -39,7 +40,7 @@ def open_classifier(path) -> tuple[Any, list[str] | None]:
 
     Raises:
         FileNotFoundError: the model does not exist.
-        ValueError: it is no classifier of this package.
+        ValueError: it is no classifier of this package, or `labels.txt` is of another.
     """
     path = pathlib.Path(path)
     file = path / "model.keras" if path.is_dir() else path
@@ -47,4 +48,10 @@ def open_classifier(path) -> tuple[Any, list[str] | None]:
     config = getattr(model, "config", None)
     if config is None or not config.include_top or model.task != "classify":
         raise ValueError(f"'{file}' is no classifier of this package")
-    return model, find_labels(file) or config_labels(model)
+    beside, names = find_labels(file), HEADS[config.head].names(config.classes)
+    if beside and len(beside) != names:
+        raise ValueError(
+            f"`labels.txt` beside '{file}' must have a line for each of the model's "
+            f"{names} {HEADS[config.head].things}. Received: {len(beside)} lines"
+        )
+    return model, beside or config_labels(model)

@@ -101,6 +101,11 @@ def train(
     recipe = _named_recipe(recipe, data, weights)
     if weights is not None:
         recipe = recipe.replace(weights=os.fspath(weights))
+    if tensorboard and recipe.probe_rates is not None:
+        raise ValueError(
+            "`tensorboard` must be False for a probe, which has no steps to log. "
+            f"Received: tensorboard=True, probe_rates={recipe.probe_rates}"
+        )
     index, _ = init_processes()
     console = Console(quiet=True) if index else console or Console()
     out = pathlib.Path(out)
@@ -169,6 +174,8 @@ def train(
         model.load_weights(out / BEST)
         _save(model, out / "best.keras")
         model.set_weights(last_weights)
+    elif index == 0:
+        (out / "best.keras").unlink(missing_ok=True)  # of a run that is overwritten
     _save(model, out / "model.keras")  # last: its presence marks a finished run
     barrier()  # all have read, and all is written
     if index == 0:
@@ -228,8 +235,13 @@ def _json(recipe):
 def _save(model, path):
     if process_index()[0]:
         return
-    with publishing(path) as work:
-        model.save(work, include_optimizer=False)
+    compiled = model.compiled
+    model.compiled = False  # the optimizer's class is unknown where nothing is trained
+    try:
+        with publishing(path) as work:
+            model.save(work, include_optimizer=False)
+    finally:
+        model.compiled = compiled
 
 
 def _write(path, text):

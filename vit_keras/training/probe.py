@@ -54,7 +54,11 @@ def fit_probe(
 
     Returns:
         A row for each rate: `learning_rate`, and the metrics and loss of the head, on
-        validation images with the prefix `val_`.
+        validation images with the prefix `val_`. Of equal metrics the smaller loss is
+        the best.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite with each rate.
     """
     head = HEADS[model.config.head]
     sign = 1 if head.higher_is_better else -1
@@ -68,9 +72,9 @@ def fit_probe(
         seen = dataclasses.replace(seen, weights=weights)
     mean, std = seen.values.mean(0), seen.values.std(0) + 1e-6
     seen = dataclasses.replace(seen, values=(seen.values - mean) / std)
-    rows, best = [], -np.inf
+    rows, best = [], None
     for rate in recipe.probe_rates or ():
-        rated = recipe.replace(learning_rate=float(rate))
+        rated = recipe.replace(learning_rate=float(rate), probe_rates=None)
         scaled, offset = _fit_head(seen, rated, model.config.head)
         found = _measure(seen, scaled, offset, model.config.head)
         kernel = scaled / std[:, None]
@@ -79,10 +83,17 @@ def fit_probe(
             more = _measure(held_out, kernel, bias, model.config.head)
             found |= {f"val_{name}": value for name, value in more.items()}
         rows.append({"learning_rate": float(rate), **found})
-        score = sign * found.get(f"val_{head.metric}", found[head.metric])
-        if score > best:
+        part = "" if held_out is None else "val_"
+        # Few images have equal metrics. Without any label the metric is NaN.
+        score = sign * np.nan_to_num(found[part + head.metric]), -found[part + "loss"]
+        if np.isfinite(score).all() and (best is None or score > best):
             best = score
             _assign(model, kernel, bias)
+    if best is None:
+        raise FloatingPointError(
+            "the loss is NaN or infinite with each of the `probe_rates`. "
+            f"Received: probe_rates={recipe.probe_rates}"
+        )
     return rows
 
 
@@ -125,8 +136,7 @@ def _fit_head(features, recipe, kind):
     )
     if kind == "regression":  # as `start_at_mean`: features have mean 0
         head.set_weights([head.weights[0], features.targets.mean(0)])
-    plain = recipe.replace(ema=None, accumulate=1, layer_decay=1.0)
-    optimizer = make_optimizer(plain, recipe.epochs * -(-number // size))
+    optimizer = make_optimizer(recipe, recipe.epochs * -(-number // size))
     head.compile(optimizer, loss_of(recipe, kind), jit_compile=jit_compile())
     head.fit(
         features.values,

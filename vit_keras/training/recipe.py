@@ -9,6 +9,12 @@ LOSSES = ("softmax", "sigmoid")
 CLASS_WEIGHTS = (None, "balanced")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 DISTILLATIONS = ("hard", "soft")
+# Fields that a linear probe does not use, so that a value in them would be lost.
+UNPROBED = ("learning_rate", "steps", "accumulate", "layer_decay", "ema", "crop")
+UNPROBED += ("randaugment", "three_augment", "erase", "mixup", "cutmix", "repeats")
+UNPROBED += ("teacher", "patience")
+# Arguments of `create_model` that are the data's, or a recipe's own fields.
+NOT_OF_MODEL = ("classes", "labels", "activation", "include_top", "preset", "weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +171,17 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(map(str, valid))}. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
+        if not isinstance(self.model, dict):
+            raise ValueError(
+                "`model` must be a dict of arguments of `create_model`. "
+                f"Received: model={self.model!r}"
+            )
+        for name in NOT_OF_MODEL:
+            if name in self.model:
+                raise ValueError(
+                    f"`model` must not hold {name!r}: the data, or the recipe itself, "
+                    f"gives it. Received: model={self.model!r}"
+                )
         self._check_frozen()
         if self.patience is not None and not self.validation_split:
             raise ValueError(
@@ -196,11 +213,18 @@ class Recipe:
                 "`probe_rates` must be learning rates above 0, or None. Received: "
                 f"probe_rates={rates!r}"
             )
-        if self.freeze != "backbone" or self.teacher is not None:
+        if self.freeze != "backbone":
             raise ValueError(
-                "`freeze` must be 'backbone' and `teacher` None when `probe_rates` are "
-                f"given. Received: freeze={self.freeze!r}, teacher={self.teacher!r}"
+                "`freeze` must be 'backbone' when `probe_rates` are given. "
+                f"Received: freeze={self.freeze!r}"
             )
+        for name in UNPROBED:
+            if getattr(self, name) != getattr(Recipe, name):
+                raise ValueError(
+                    f"`{name}` must be {getattr(Recipe, name)} with `probe_rates`: "
+                    "heads see the features of whole images, with these rates. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
         if not self.validation_split and len(rates) > 1:
             raise ValueError(
                 "`validation_split` must be above 0 to choose one of several "

@@ -79,7 +79,7 @@ def open_start(
     if preset is not None and not tells_heads(match):
         given.setdefault("num_heads", get_config(preset).num_heads)
     stored = describe(match, **given)
-    same, kept, said = _kept_classes(stored, classes, head)
+    same, kept, said = _kept_classes(match, stored, classes, head)
     if kept is not None:
         match = take_classes(match, kept)
     told = ("classes", "head", "activation", "labels")
@@ -96,13 +96,17 @@ def open_start(
     return Start(config, arguments, match, same, said)
 
 
-def _kept_classes(stored, classes, head):
+def _kept_classes(match, stored, classes, head):
     """Return whether a checkpoint's head is kept, which of its classes, and words."""
     kind = HEADS[head]
     outputs = kind.outputs(len(classes))
     new = f"a new head for {len(classes)} {kind.things}"
     if not stored.include_top:
         return False, None, f"{new}: it has none"
+    units = match.sizes.get("F") if "pre_logits/kernel" in match.weights else None
+    if stored.representation_size != units:
+        asked = stored.representation_size
+        return False, None, f"{new}: its representation_size is {units}, not {asked}"
     if stored.head != head:
         return False, None, f"{new}: its own is {stored.head}, not {head}"
     if stored.labels is None or kind.binary:
@@ -115,6 +119,9 @@ def _kept_classes(stored, classes, head):
     kept = indices_of(classes, stored.labels)
     if kept is None:
         missing = next(n for n in classes if stored.labels.count(n) != 1)
-        return False, None, f"{new}: '{missing}' is not one of its labels"
+        why = "is not one of its labels"
+        if missing in stored.labels:
+            why = "stands there twice"
+        return False, None, f"{new}: '{missing}' {why}"
     some = f"{len(kept)} of its {stored.classes} {kind.things}"
     return True, kept, f"its head too: {some}"

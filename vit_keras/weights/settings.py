@@ -62,14 +62,25 @@ def read_huggingface(files: dict[str, dict]) -> dict:
             fields[ours] = convert(model[theirs])
     if model.get("problem_type") in PROBLEMS:
         fields["head"] = PROBLEMS[model["problem_type"]]
-    labels = model.get("id2label") or {}
-    names = [labels.get(str(i)) for i in range(len(labels))]
+    names = _huggingface_names(model.get("id2label") or {})
     if names and names != unnamed(len(names)):
         fields["labels"] = tuple(names)
     images = files.get("preprocessor_config.json")
     if images is not None:
         fields["preprocessing"] = _huggingface_images(images)
     return fields
+
+
+def _huggingface_names(labels):
+    """Return the names of the outputs in their order, which may be given as numbers."""
+    numbers = [str(i) for i in range(len(labels))]
+    lacking = [n for n in numbers if not isinstance(labels.get(n), (str, int))]
+    if lacking:
+        raise CheckpointError(
+            f"`id2label` must name each output from 0 to {len(labels) - 1}. "
+            f"Received none for: {', '.join(lacking[:5])}"
+        )
+    return [str(labels[n]) for n in numbers]
 
 
 def unnamed(classes):
@@ -116,7 +127,7 @@ def read_timm(files: dict[str, dict]) -> dict:
     elif "input_size" in images:
         fields["image_size"] = tuple(images["input_size"][1:])
     if settings.get("label_names"):
-        fields["labels"] = tuple(settings["label_names"])
+        fields["labels"] = tuple(map(str, settings["label_names"]))
     names = {"crop_pct": "crop", "interpolation": "interpolation"}
     names |= {"mean": "mean", "std": "std"}
     options = {ours: images[n] for n, ours in names.items() if n in images}

@@ -11,6 +11,7 @@ from tests.models import tiny
 from tests.vit_keras.training.runs import SHORT, few, quiet
 from vit_keras.data import Dataset
 from vit_keras.training import train
+from vit_keras.training.curves import draw_curves
 from vit_keras.training.page import PICTURES, make_page
 
 HISTORY = [
@@ -125,3 +126,14 @@ def test_a_run_leaves_it(tmp_path):
     assert any(f"accuracy {share:.4f}" in words for words in page.texts)
     assert 0 < page.images <= PICTURES
     assert "http" not in text  # one file, nothing is loaded
+
+
+def test_curves_of_values_that_are_not_finite():
+    rows = [{"step": s, "loss": 1.0, "val_loss": float("nan")} for s in (1, 2, 3)]
+    rows[1]["val_loss"] = 2.0
+    drawn = draw_curves(rows, "accuracy")
+    assert "nan" not in drawn
+    # The middle of three steps, at the top.
+    assert '<polyline class="held" points="240.0,40.0"/>' in drawn
+    lost = [{"step": 1, "loss": 1.0, "val_accuracy": float("nan")}]
+    assert draw_curves(lost, "accuracy").count("<svg") == 1

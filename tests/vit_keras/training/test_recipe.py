@@ -29,6 +29,7 @@ IMAGENET = 1_281_167
         ("freeze", "head"),
         ("probe_rates", 0.1),
         ("probe_rates", "all"),
+        ("model", 5),
         ("patience", 0),
         ("learning_rate", 0.0),
         ("learning_rate", "fast"),
@@ -77,6 +78,23 @@ def test_what_does_not_go_together():
         Recipe(probe_rates=(0.1,), freeze=3)
     with pytest.raises(ValueError, match="`validation_split`.* one of several"):
         Recipe(probe_rates=(0.1, 1.0), freeze="backbone", validation_split=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", 0.1), ("mixup", 0.2), ("steps", 10), ("teacher", "m.keras")],
+)
+def test_what_a_probe_would_not_use_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`.*`probe_rates`.*{name}={value!r}"):
+        RECIPES["linear_probe"].replace(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["classes", "labels", "activation", "include_top", "preset", "weights"]
+)
+def test_what_the_data_decides_is_no_setting_of_the_model(name):
+    with pytest.raises(ValueError, match=f"`model` must not hold '{name}'"):
+        Recipe(model={name: 5})
 
 
 def test_a_frozen_part_of_release_0_1():

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from ...config import ViTConfig
+from ...heads import HEADS
 from ...labels import find_labels
 from ..entries import CheckpointError, Entry
 from . import Checkpoint
@@ -51,7 +52,9 @@ def open_own(path) -> Checkpoint:
         )
     if config.labels is None and model.task == "classify":  # as runs of 0.1 have them
         beside = find_labels(path)
-        if beside is not None and len(beside) == config.classes:
+        if beside is not None and len(beside) == HEADS[config.head].names(
+            config.classes
+        ):
             config = config.replace(labels=beside)
     entries = {
         weight.path: Entry(
