@@ -33,7 +33,9 @@ def indices_of(names: Sequence[str], labels: Sequence[str] | None) -> list[int] 
         The index of each name; None if one is missing, or stands there twice, as
         "crane" does in ImageNet.
     """
-    labels = list(labels or ())
-    if any(labels.count(name) != 1 for name in names):
+    found: dict[str, list[int]] = {}
+    for index, label in enumerate(labels or ()):
+        found.setdefault(label, []).append(index)
+    if any(len(found.get(name, ())) != 1 for name in names):
         return None
-    return [labels.index(name) for name in names]
+    return [found[name][0] for name in names]

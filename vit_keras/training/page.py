@@ -108,7 +108,7 @@ def _label_table(names, shares, truth):
     rows = []
     for name, p, t in zip(names, shares.T, truth.T, strict=True):
         right = ((p >= 0.5) & (t > 0)).sum()
-        precision = f"{average_precision(p, t):.3f}" if t.any() else "no image"
+        precision = f"{average_precision(p, t):.3f}" if t.any() else "-"
         shown = _share(right, t.sum()), _share(right, (p >= 0.5).sum())
         rows.append((name, int(t.sum()), precision, *shown))
     columns = ("label", "images", "average precision", "recall", "precision")
@@ -186,4 +186,4 @@ def _numbers(values):
 
 
 def _share(part, whole):
-    return f"{part / whole:.1%}" if whole else "no image"
+    return f"{part / whole:.1%}" if whole else "-"

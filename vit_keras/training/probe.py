@@ -72,7 +72,7 @@ def fit_probe(
         seen = dataclasses.replace(seen, weights=weights)
     mean, std = seen.values.mean(0), seen.values.std(0) + 1e-6
     seen = dataclasses.replace(seen, values=(seen.values - mean) / std)
-    rows, best = [], None
+    rows, best, kept = [], None, {}
     for rate in recipe.probe_rates or ():
         rated = recipe.replace(learning_rate=float(rate), probe_rates=None)
         scaled, offset = _fit_head(seen, rated, model.config.head)
@@ -87,13 +87,15 @@ def fit_probe(
         # Few images have equal metrics. Without any label the metric is NaN.
         score = sign * np.nan_to_num(found[part + head.metric]), -found[part + "loss"]
         if np.isfinite(score).all() and (best is None or score > best):
-            best = score
+            best, kept = score, rows[-1]
             _assign(model, kernel, bias)
     if best is None:
         raise FloatingPointError(
             "the loss is NaN or infinite with each of the `probe_rates`. "
             f"Received: probe_rates={recipe.probe_rates}"
         )
+    said = ", ".join(f"{name} {value:.4g}" for name, value in kept.items())
+    console.print(f"kept of {len(rows)} rates: {said.replace('_', ' ')}")
     return rows
 
 

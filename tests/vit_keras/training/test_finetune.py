@@ -140,7 +140,7 @@ def test_what_a_run_saves_needs_no_optimizer(earlier, tmp_path):
     options = {"weights": earlier[0], "overwrite": True, "console": quiet()}
     model = train(data, still, out=tmp_path, **options)
     assert not (tmp_path / "best.keras").exists()
-    assert model.compiled and model.optimizer.name == "layerwise_adam_w"
+    assert model.compiled and model.optimizer.name.startswith("layerwise_adam_w")
     with zipfile.ZipFile(tmp_path / "model.keras") as file:
         assert not json.loads(file.read("config.json")).get("compile_config")
 
