@@ -6,6 +6,8 @@ from .recipe import Recipe, ReferenceResult
 
 _FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
 _WEIGHTS = "vit-keras train --recipe {} --weights CHECKPOINT --data FOLDER --out RUN"
+# 3,068 to train on; the backbone has DINOv2's architecture, 22 M weights.
+_CLOTHES = "clothing-dataset-small, 372 test photographs, from a ViT-S/14"
 _UNRUN = "figures of the paper; not repeated by this package"
 
 _CIFAR = {
@@ -122,8 +124,11 @@ RECIPES: dict[str, Recipe] = {
         shift=0.0,
         reference=ReferenceResult(
             paper="2106.08254",
-            data="any folder, from any checkpoint",
-            command=_WEIGHTS.format("finetune"),
+            data=_CLOTHES,
+            accuracy="91.1, seed 0; in int8 90.6",
+            hardware="2 CPU cores, 40 CPU minutes",
+            command=_WEIGHTS.format("finetune")
+            + " --image-size 168 --freeze 6 --epochs 4",
         ),
     ),
     "linear_probe": Recipe(
@@ -138,8 +143,10 @@ RECIPES: dict[str, Recipe] = {
         shift=0.0,
         reference=ReferenceResult(
             paper="2111.06377",  # section 4.1: frozen, standardised features
-            data="any folder, from any checkpoint",
-            command=_WEIGHTS.format("linear_probe"),
+            data=_CLOTHES,
+            accuracy="84.1, seed 0; in int8 83.1",
+            hardware="2 CPU cores, 11 CPU minutes",
+            command=_WEIGHTS.format("linear_probe") + " --image-size 168",
         ),
     ),
     "augreg_finetune": Recipe(
