@@ -9,12 +9,11 @@ on which they disagree.
 """
 
 import argparse
-import csv
 import pathlib
 import tempfile
 
 import numpy as np
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 import export
 import vit_keras
@@ -77,10 +76,7 @@ def main():
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:6], flush=True)
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

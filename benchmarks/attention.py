@@ -12,12 +12,11 @@ section 3.2): lower is better. `standard_error` is that of its mean over the ima
 """
 
 import argparse
-import csv
 import pathlib
 
 import keras
 import numpy as np
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 import vit_keras
 from vit_keras import data
@@ -114,10 +113,7 @@ def main():
         values += (machine(), f"{versions(PACKAGES)} on {keras.backend.backend()}")
         rows.append(dict(zip(FIELDS, values, strict=True)))
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

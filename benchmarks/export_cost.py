@@ -11,7 +11,6 @@ does not depend on them.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ import tempfile
 import time
 
 from latency import peak_mb
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 WAYS = ("keras float32", "int8", "int8@cpu", "dynamic_int8@cpu")
 FIELDS = ("model", "way", "wall_s", "cpu_s", "peak_mb", "file_mb", "stages", "images")
@@ -92,10 +91,7 @@ def main():
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(*values[:-2], sep="  ", flush=True)
         if options.out is not None:
-            with options.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

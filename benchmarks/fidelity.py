@@ -11,13 +11,12 @@ trained, with the same calibration images; `int8@cpu` is int8 for the target cpu
 """
 
 import argparse
-import csv
 import pathlib
 import tempfile
 import time
 
 import numpy as np
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 import export
 import vit_keras
@@ -99,10 +98,7 @@ def main():
         rows.append(dict(zip(FIELDS, values, strict=True)))
         print(rows[-1], flush=True)
         if options.out is not None:  # after each, since some take long
-            with options.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Needs, beside the extras export and edge: `pip install keras-hub`.
 """
 
 import argparse
-import csv
 import pathlib
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 from foreign_models import LARGE, MODELS, build
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 import export
 from export.errors import MissingDependency
@@ -165,10 +164,7 @@ def main():
             name, range(1 if name == LARGE else options.seeds), options.rounds
         )
         if options.out is not None:  # after each, since some take long
-            with options.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(options.out, FIELDS, rows)
     say_demands(rows)
 
 

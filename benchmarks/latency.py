@@ -13,7 +13,6 @@ Needs, beside the extras export and edge: `pip install onnx onnxruntime tf2onnx`
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -25,7 +24,7 @@ import tempfile
 import time
 from typing import Any
 
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 SIZES = {"ti16": (192, 12, 3), "s16": (384, 12, 6), "b16": (768, 12, 12)}
 SIZES["toy"] = (64, 2, 4)  # to try the script
@@ -275,10 +274,7 @@ def main():
                     rows.append(dict(zip(FIELDS, (*values, installed), strict=True)))
                     print(*values, flush=True)
         if options.out is not None:
-            with options.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

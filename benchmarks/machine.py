@@ -1,6 +1,7 @@
-"""In which words the tables name the machine and the packages that they measured."""
+"""Tables of the benchmarks: their files, and their names of machine and packages."""
 
 import contextlib
+import csv
 import importlib.metadata
 import os
 import pathlib
@@ -29,3 +30,11 @@ def versions(packages) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return " ".join(found)
+
+
+def write_rows(path, fields, rows) -> None:
+    """Write a table as CSV: its columns, and rows of them by name."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)

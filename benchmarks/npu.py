@@ -9,13 +9,12 @@ stay on the CPU; what that costs is in no estimate.
 """
 
 import argparse
-import csv
 import pathlib
 import tempfile
 
 import latency
 import numpy as np
-from machine import versions
+from machine import versions, write_rows
 
 import export
 import vit_keras
@@ -81,10 +80,7 @@ def main():
                     rows.append(dict(zip(FIELDS, (*values, installed), strict=True)))
                     print(*values, flush=True)
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ higher rate than zeros do.
 """
 
 import argparse
-import csv
 import gzip
 import json
 import pathlib
@@ -25,7 +24,7 @@ import time
 
 import keras
 import numpy as np
-from machine import machine, versions
+from machine import machine, versions, write_rows
 
 import export
 import vit_keras
@@ -177,10 +176,7 @@ def main():
     for row in rows:
         print(row["variant"], row["scheme"], row["lost_points"], row["faster"])
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, FIELDS, rows)
 
 
 def _time(rows, files, runs):

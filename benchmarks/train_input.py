@@ -9,14 +9,13 @@ all cores add up to, and per second with a thread for each core.
 """
 
 import argparse
-import csv
 import pathlib
 import statistics
 import tempfile
 import time
 
 import numpy as np
-from machine import machine
+from machine import machine, write_rows
 from PIL import Image
 
 from vit_keras.data import Dataset
@@ -86,10 +85,7 @@ def main():
         rows.append(dict(zip(FIELDS, row, strict=True)))
         print(rows[-1])
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ A proof without a GPU that all of it works:
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -36,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 
+from machine import write_rows
 from train_contestants import CONTESTANTS, SIZES
 
 HERE = pathlib.Path(__file__).parent
@@ -163,7 +163,8 @@ def main():
             for row in more:
                 print(row, flush=True)
             if options.out and rows:  # so that a cut-off call leaves the sizes before
-                write(options.out / file_name(options, rows), rows)
+                path = options.out / file_name(options, rows)
+                write_rows(path, FIELDS, rows)
     return int(failed)
 
 
@@ -173,13 +174,6 @@ def file_name(options, rows):
     device = re.sub(r"[^A-Za-z0-9]+", "-", (devices or [rows[0]["device"]])[0])
     toy = "toy-" if "toy" in options.models else ""
     return f"train_throughput_{toy}{options.backend}-{device}.csv"
-
-
-def write(path, rows):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`HEADS`: what the outputs of a head mean, and what follows from it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,10 @@ class Head:
     metric: str
     higher_is_better: bool = True
     binary: bool = False
+
+    def score(self, metrics: Mapping[str, float], prefix: str = "") -> float:
+        """Return `metric` of what was measured, the larger the better."""
+        return metrics[prefix + self.metric] * (1 if self.higher_is_better else -1)
 
     def outputs(self, names: int) -> int:
         """Return the number of outputs for a number of names."""
@@ -78,6 +82,23 @@ HEADS = {
 }
 
 
+# Heads whose images have one class each.
+ONE_CLASS = ("softmax", "sigmoid")
+
+
+def get_head(name: str) -> Head:
+    """Return a row of the table.
+
+    Raises:
+        ValueError: unknown name; the message lists the valid ones.
+    """
+    if name not in HEADS:
+        raise ValueError(
+            f"`head` must be one of {', '.join(HEADS)}. Received: head={name!r}"
+        )
+    return HEADS[name]
+
+
 def check_head(head: str, outputs: int, activation: str) -> None:
     """Check that outputs can mean what a head says.
 
@@ -89,11 +110,7 @@ def check_head(head: str, outputs: int, activation: str) -> None:
     Raises:
         ValueError: they cannot.
     """
-    if head not in HEADS:
-        raise ValueError(
-            f"`head` must be one of {', '.join(HEADS)}. Received: head={head!r}"
-        )
-    kind = HEADS[head]
+    kind = get_head(head)
     if kind.binary and outputs != 1:
         raise ValueError(
             f"`classes` must be 1 for head={head!r}: one output tells two classes "

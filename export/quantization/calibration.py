@@ -90,18 +90,22 @@ def symmetric_right_operands(
         one, from -128 to 127 steps.
     """
     interpreter, _, tensors = open_preserving(path)
-    groups = same_scale_groups(interpreter, tensors)
     operators = operators_of(interpreter)
     computed = {index for op in operators for index in op["outputs"]}
+    products = [op for op in operators if op["op_name"] == "BATCH_MATMUL"]
+    right = computed.intersection(op["inputs"][1] for op in products)
     ranges = dict(ranges)
-    for op in operators:
-        if op["op_name"] != "BATCH_MATMUL" or op["inputs"][1] not in computed:
-            continue
-        group = next(g for g in groups if op["inputs"][1] in g)
-        for name in (tensors[index]["name"] for index in group & computed):
-            peak = max(map(abs, ranges[name]))
-            ranges[name] = (-peak * 128 / 127, peak)
+    for group in same_scale_groups(interpreter, tensors):
+        if group & right:
+            for name in (tensors[index]["name"] for index in group & computed):
+                ranges[name] = symmetric(ranges[name])
     return ranges
+
+
+def symmetric(limits: tuple[float, float]) -> tuple[float, float]:
+    """Widen a range to one of zero point 0: from -128 to 127 steps."""
+    peak = max(map(abs, limits))
+    return (-peak * 128 / 127, peak)
 
 
 def _add(histogram, values, name):

@@ -27,6 +27,7 @@ from ..flatbuffer.quantizer_fixes import (
     set_operator_versions,
 )
 from ..plan import OpOverride
+from .calibration import symmetric
 
 BITS = {"int4": 4, "int8": 8, "int16": 16}
 INT4_OPERATORS = ("FULLY_CONNECTED",)  # int8 with int4 weights in LiteRT
@@ -191,7 +192,7 @@ def _add_overrides(quantizer, overrides, aliases):
 
 
 def _with_symmetric(path, ranges, overrides):
-    """Return ranges that give right operands zero point 0: from -128 to 127."""
+    """Return ranges that give right operands zero point 0."""
     patterns = [row.outputs for row in overrides if row.symmetric_rhs]
     if not patterns:
         return ranges
@@ -201,8 +202,7 @@ def _with_symmetric(path, ranges, overrides):
         output = names.get(op["outputs"][0], "")
         if any(re.search(pattern, output) for pattern in patterns):
             right = names[op["inputs"][1]]
-            peak = max(map(abs, ranges[right]))
-            ranges[right] = (-peak * 128 / 127, peak)
+            ranges[right] = symmetric(ranges[right])
     return ranges
 
 

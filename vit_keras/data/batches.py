@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from .. import preprocessing as pp
-from ..heads import HEADS, check_names
+from ..heads import ONE_CLASS, check_names, get_head
 from .dataset import Dataset
 from .reading import read_fitted
 
@@ -95,10 +95,8 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         ValueError: the labels do not fit the head.
     """
     own, head = dataset.head, dataset.head if head is None else head
-    if head not in HEADS or own not in HEADS:
-        raise ValueError(
-            f"`head` must be one of {', '.join(HEADS)}. Received: head={head!r}"
-        )
+    for name in (own, head):
+        get_head(name)
     if head != own:
         if (own, head) not in READ_AS:
             raise ValueError(
@@ -108,7 +106,7 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         dataset = dataclasses.replace(dataset, labels=labels, head=head)
     check_names(head, dataset.classes)
     labels, number = np.asarray(dataset.labels), len(dataset.classes)
-    if head in ("softmax", "sigmoid"):
+    if head in ONE_CLASS:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             wanted = "integers (N,)"
         elif labels.min() < 0 or labels.max() >= number:

@@ -110,11 +110,10 @@ class Validate(keras.callbacks.Callback):
         if self.batches is None or self.watch.message:
             return
         head = self.classifier.config.head
-        kind = HEADS[head]
         with averaged(self.model):
             pairs = (self.batches[i] for i in range(len(self.batches)))
             found = measure(((self.predict(x), y) for x, y in pairs), head)
-            score = found[kind.metric] * (1 if kind.higher_is_better else -1)
+            score = HEADS[head].score(found)
             if score > self.state.get("best", -np.inf):
                 self.state["best"], self.state["waited"] = score, 0
                 if process_index()[0] == 0:

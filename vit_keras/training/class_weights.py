@@ -3,10 +3,9 @@
 import numpy as np
 
 from ..data import Dataset
+from ..heads import ONE_CLASS
 from .recipe import Recipe
 
-# Heads whose images have one class each.
-HEADS = ("softmax", "sigmoid")
 # Ratio of the largest to the smallest class above which counts are shown.
 UNEQUAL = 1.5
 # With more classes only so many of the largest and of the smallest are shown.
@@ -28,10 +27,11 @@ def class_weights(dataset: Dataset, recipe: Recipe) -> np.ndarray | None:
     """
     if recipe.class_weights is None:
         return None
-    if dataset.head not in HEADS:
+    if dataset.head not in ONE_CLASS:
         raise ValueError(
-            f"`class_weights` must be None unless the head is {' or '.join(HEADS)}, "
-            f"with one class per image. Received: head={dataset.head!r}"
+            "`class_weights` must be None unless the head is "
+            f"{' or '.join(ONE_CLASS)}, with one class per image. "
+            f"Received: head={dataset.head!r}"
         )
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     weights = len(dataset) / (len(counts) * np.maximum(counts, 1))
@@ -57,7 +57,7 @@ def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def imbalance(dataset: Dataset) -> str | None:
     """Return a line of classes and counts if they differ by more than `UNEQUAL`."""
-    if dataset.head not in HEADS:
+    if dataset.head not in ONE_CLASS:
         return None
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     order = np.argsort(-counts, kind="stable")

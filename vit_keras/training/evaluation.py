@@ -112,14 +112,23 @@ def _config_and_classes(model: Any) -> tuple[ViTConfig, int]:
     return model.config, model.output_shape[-1]
 
 
-def outputs_on(model, dataset: images.Dataset, batch_size: int = 64) -> np.ndarray:
-    """Return a model's outputs (N, ...) for the images of a data set, in order."""
+def batches_for(model, dataset: images.Dataset, batch_size: int) -> images.Batches:
+    """Return a data set in order, as batches of what a model takes."""
     config = model.config
-    batches = images.Batches(
-        dataset, config.image_size, config.preprocessing, batch_size
-    )
+    return images.Batches(dataset, config.image_size, config.preprocessing, batch_size)
+
+
+def outputs_on(
+    model, dataset: images.Dataset, batch_size: int = 64, predict: Any = None
+) -> np.ndarray:
+    """Return a model's outputs (N, ...) for the images of a data set, in order.
+
+    `predict` computes those of a batch; None is the model's `predict_on_batch`.
+    """
+    batches = batches_for(model, dataset, batch_size)
+    predict = predict or model.predict_on_batch
     return np.concatenate(
-        [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
+        [np.asarray(predict(batches[i][0])) for i in range(len(batches))]
     )
 
 

@@ -1,14 +1,12 @@
 """Fitting on a stream, with checkpoints or without."""
 
-import json
-
 import keras
 import numpy as np
 
-from ..data import Batches
 from .callbacks import InputSpeed, StopOnNaN, Validate
 from .checkpoint import SaveCheckpoint, restore
 from .devices import predictor, training_input
+from .evaluation import batches_for, outputs_on
 from .objective import compiled
 from .processes import barrier, undistributed
 from .progress import ProgressBar, new_bar
@@ -17,6 +15,7 @@ from .stream import Stream
 
 # Weights with the best validation metric; deleted at the end.
 BEST = "best.weights.h5"
+BATCH = 256  # held-out images per step
 
 
 def fit_resumable(
@@ -26,12 +25,12 @@ def fit_resumable(
     recipe = stream.recipe
     steps, _ = checkpoint_intervals(recipe, len(stream.dataset))
     fitted = compiled_for(model, stream)
-    state = {"interval": 0, "history": [], "recipe": plain_recipe(recipe)}
+    state = {"interval": 0, "history": [], "recipe": recipe.to_dict()}
     if last is not None:
         folder, state = last
         restore(fitted, folder, state)
         console.print(f"resuming from step {state['interval'] * steps}")
-    held_out = _whole(validation, model.config) if validation else None
+    held_out = batches_for(model, validation, BATCH) if validation else None
     watch, best = StopOnNaN(steps, state), out / BEST
     if not state.get("finished"):
         batch = images_per_step(recipe, len(stream.dataset))
@@ -98,14 +97,4 @@ def fit_stream(
 
 def held_out_outputs(model, validation) -> np.ndarray:
     """Return the outputs for the held-out images, in every process."""
-    predict, batches = predictor(model), _whole(validation, model.config)
-    return np.concatenate([predict(batches[i][0]) for i in range(len(batches))])
-
-
-def plain_recipe(recipe) -> dict:
-    """Return a recipe as JSON gives it back."""
-    return json.loads(json.dumps(recipe.to_dict()))
-
-
-def _whole(dataset, config):
-    return Batches(dataset, config.image_size, config.preprocessing, 256)
+    return outputs_on(model, validation, BATCH, predictor(model))

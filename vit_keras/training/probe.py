@@ -6,10 +6,11 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from ..data import Batches, Dataset
+from ..data import Dataset
 from ..heads import HEADS
 from .class_weights import class_weights, sample_weights
 from .devices import jit_compile
+from .evaluation import batches_for
 from .metrics import measure
 from .objective import HEAD_LAYERS, loss_of
 from .optimizers import make_optimizer
@@ -61,7 +62,6 @@ def fit_probe(
         FloatingPointError: the loss is NaN or infinite with each rate.
     """
     head = HEADS[model.config.head]
-    sign = 1 if head.higher_is_better else -1
     seen = features_of(model, training, recipe, console, recipe.flip)
     held_out = None
     if validation is not None:
@@ -85,7 +85,7 @@ def fit_probe(
         rows.append({"learning_rate": float(rate), **found})
         part = "" if held_out is None else "val_"
         # Few images have equal metrics. Without any label the metric is NaN.
-        score = sign * np.nan_to_num(found[part + head.metric]), -found[part + "loss"]
+        score = np.nan_to_num(head.score(found, part)), -found[part + "loss"]
         if np.isfinite(score).all() and (best is None or score > best):
             best, kept = score, rows[-1]
             _assign(model, kernel, bias)
@@ -101,12 +101,10 @@ def fit_probe(
 
 def features_of(model, dataset, recipe, console, flip=False) -> Features:
     """Return features of images, and of their mirror images if `flip`."""
-    config, parts = model.config, [layer.input for layer in _heads(model)]
+    parts = [layer.input for layer in _heads(model)]
     both = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
     extract = keras.Model(model.input, both)
-    batches = Batches(
-        dataset, config.image_size, config.preprocessing, recipe.batch_size
-    )
+    batches = batches_for(model, dataset, recipe.batch_size)
     values, targets = [], []
     with new_bar(console, transient=True) as bar:
         task = bar.add_task("features", total=len(batches), text="")
