@@ -34,20 +34,22 @@ RANKS = {
         "labels": 0,
         "preprocessing": 0,
         "layers": 0,
-        "config": 1,
-        "presets": 2,
-        "weights": 3,
-        "instrument": 4,
-        "network": 4,
-        "model_file": 4,
-        "model": 5,
-        "attention_maps": 6,
-        "utils": 6,
-        "vit": 6,
-        "data": 7,
-        "visualize": 7,
-        "training": 8,
-        "cli": 9,
+        "config_checks": 1,
+        "config": 2,
+        "presets": 3,
+        "weights": 4,
+        "decoders": 4,
+        "instrument": 5,
+        "network": 5,
+        "model_file": 5,
+        "model": 6,
+        "attention_maps": 7,
+        "utils": 7,
+        "vit": 7,
+        "data": 8,
+        "visualize": 8,
+        "training": 9,
+        "cli": 10,
     },
     "export": {
         "errors": 0,
@@ -176,8 +178,12 @@ def test_layers_stand_alone_and_configuration_needs_no_keras():
         inside = {m for m in imports_of(name) if m.startswith("vit_keras")}
         if part_of(name) == "layers":
             assert all(m.startswith("vit_keras.layers") for m in inside), name
-        if part_of(name) in ("config", "heads", "preprocessing"):
-            known = ("vit_keras.preprocessing", "vit_keras.heads")
+        if part_of(name) in ("config", "config_checks", "heads", "preprocessing"):
+            known = (
+                "vit_keras.preprocessing",
+                "vit_keras.heads",
+                "vit_keras.config_checks",
+            )
             assert all(m.startswith(known) for m in inside), name
             assert not any(m.startswith("keras") for m in imports_of(name)), name
 

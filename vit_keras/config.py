@@ -7,23 +7,11 @@ import dataclasses
 import difflib
 from typing import Any
 
-from .heads import HEADS, check_head
+from .config_checks import DECODERS as DECODERS
+from .config_checks import as_pair as as_pair
+from .config_checks import check_config
+from .heads import HEADS
 from .preprocessing import Preprocessing
-
-POOLINGS = ("token", "gap", "map", None)
-POSITIONS = ("learned", "sincos2d")
-MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
-
-
-def as_pair(name, value) -> tuple[int, int]:
-    """Return an int or a pair of ints as a (height, width) tuple."""
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):
-        raise ValueError(
-            f"`{name}` must be a positive integer or a pair (height, width) of them. "
-            f"Received: {name}={value!r}"
-        )
-    return pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +65,17 @@ class ViTConfig:
             (two for head="sigmoid"), or None.
         head: what the outputs mean, a name in `HEADS`: "softmax" (C classes, one is
             right), "sigmoid" (two classes, C = 1), "multi_label" (C independent
-            labels) or "regression" (C values).
+            labels), "regression" (C values), "segmentation" (C classes at each pixel)
+            or "depth" (C = 1, a distance at each pixel).
         activation: what the head's layer applies, any Keras name that fits `head`;
             "linear" for logits, or values.
+        decoder: from tokens to outputs at each pixel, a name in `DECODERS`; the
+            files of `vit_keras.decoders` describe them.
+        taps: blocks whose tokens the decoder, or the task "features", reads: their
+            indices, or the number of blocks at equal distances, the last one included.
+        tap_norm: whether these tokens pass the last layer norm, as in DINOv2.
+        decoder_width: channels inside the decoder; None for its default.
+        decoder_depth: steps or blocks of the decoder; None for its default.
         preprocessing: conversion of photographs to the input.
 
     Raises:
@@ -119,6 +115,11 @@ class ViTConfig:
     labels: tuple[str, ...] | Any = None
     head: str = "softmax"
     activation: str = "linear"
+    decoder: str = "linear"
+    taps: int | tuple[int, ...] | Any = 1
+    tap_norm: bool = True
+    decoder_width: int | None = None
+    decoder_depth: int | None = None
     preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self):
@@ -131,107 +132,20 @@ class ViTConfig:
             put("preprocessing", Preprocessing(**self.preprocessing))
         if self.labels is not None:
             put("labels", tuple(self.labels))
+        if isinstance(self.taps, list):  # from JSON
+            put("taps", tuple(self.taps))
         if self.class_token is None:
             put("class_token", self.pooling == "token" or self.distillation_token)
-        self._check_numbers()
-        self._check_choices()
-        self._check_combinations()
+        check_config(self)
 
-    def _check_numbers(self):
-        positive = ["channels", "num_layers", "hidden_size", "num_heads", "mlp_dim"]
-        positive += ["classes"]
-        optional = ("head_dim", "representation_size")
-        positive += [n for n in optional if getattr(self, n) is not None]
-        for name in positive:
-            _require_int(name, getattr(self, name), 1)
-        _require_int("num_register_tokens", self.num_register_tokens, 0)
-        for name in ("dropout", "attention_dropout", "drop_path_rate"):
-            if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1):
-                raise ValueError(
-                    f"`{name}` must be in [0, 1). "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-        value = self.layer_scale_init_value
-        if value is not None and not _is_number(value):
-            raise ValueError(
-                "`layer_scale_init_value` must be a number or None. "
-                f"Received: layer_scale_init_value={value!r}"
-            )
-        if not isinstance(self.preprocessing, Preprocessing):
-            raise ValueError(
-                "`preprocessing` must be a Preprocessing. "
-                f"Received: preprocessing={self.preprocessing!r}"
-            )
-        if not (_is_number(self.norm_epsilon) and self.norm_epsilon > 0):
-            raise ValueError(
-                "`norm_epsilon` must be above 0. "
-                f"Received: norm_epsilon={self.norm_epsilon!r}"
-            )
-
-    def _check_choices(self):
-        for name, valid in (
-            ("pooling", POOLINGS),
-            ("head", tuple(HEADS)),
-            ("positions", POSITIONS),
-            ("mlp_activation", MLP_ACTIVATIONS),
-            ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
-        ):
-            if getattr(self, name) not in valid:
-                raise ValueError(
-                    f"`{name}` must be one of {valid}. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-
-    def _check_combinations(self):
-        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
-        if height % patch_h or width % patch_w:
-            raise ValueError(
-                "`image_size` must be a multiple of `patch_size`. "
-                f"Received: image_size={self.image_size}, patch_size={self.patch_size}"
-            )
-        if self.head_dim is None and self.hidden_size % self.num_heads:
-            raise ValueError(
-                "`hidden_size` must be a multiple of `num_heads`, or `head_dim` given. "
-                f"Received: hidden_size={self.hidden_size}, num_heads={self.num_heads}"
-            )
-        if self.positions == "sincos2d" and self.hidden_size % 4:
-            raise ValueError(
-                "`hidden_size` must be a multiple of 4 for positions='sincos2d'. "
-                f"Received: hidden_size={self.hidden_size}"
-            )
-        if self.pooling == "token" and not self.class_token:
-            raise ValueError(
-                "`class_token` must not be False when pooling='token'. "
-                "Use pooling='gap' or 'map' for a model without class token."
-            )
-        if self.distillation_token and self.pooling != "token":
-            raise ValueError(
-                "`pooling` must be 'token' when distillation_token=True. "
-                f"Received: pooling={self.pooling!r}"
-            )
-        if self.fc_norm and (self.pooling is None or self.distillation_token):
-            raise ValueError(
-                "`fc_norm` must be False for pooling=None or distillation_token=True: "
-                f"it needs one vector per image. Received: pooling={self.pooling!r}"
-            )
-        if self.pooling is None and self.include_top:
-            raise ValueError(
-                "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
-                "a head needs one vector per image. Received: pooling=None"
-            )
-        if self.include_top:
-            check_head(self.head, self.classes, self.activation)
-        names = HEADS[self.head].names(self.classes)
-        if self.labels is not None and len(self.labels) != names:
-            raise ValueError(
-                f"`labels` must be {names} names for classes={self.classes} and "
-                f"head={self.head!r}. Received: {len(self.labels)} names"
-            )
-        if len(self.preprocessing.mean) != self.channels:
-            raise ValueError(
-                "`preprocessing` must have one mean and std per channel. Received: "
-                f"channels={self.channels}, mean={self.preprocessing.mean}"
-            )
+    @property
+    def tap_blocks(self) -> tuple[int, ...]:
+        """Indices of the blocks that `taps` names."""
+        if isinstance(self.taps, tuple):
+            return self.taps
+        return tuple(
+            (i + 1) * self.num_layers // self.taps - 1 for i in range(self.taps)
+        )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -274,14 +188,3 @@ class ViTConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; `ViTConfig(**data)` is the inverse."""
         return dataclasses.asdict(self)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _require_int(name, value, least):
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
-        )

@@ -20,6 +20,8 @@ class Head:
         metric: by which the best weights are chosen, by its name in `evaluate`.
         higher_is_better: whether `metric` is a share, 1 at best; else an error.
         binary: whether one output tells two classes apart.
+        task: of the model, see `create_model`; "segment" and "depth" have outputs at
+            each pixel, in the last axis.
     """
 
     summary: str
@@ -30,6 +32,7 @@ class Head:
     metric: str
     higher_is_better: bool = True
     binary: bool = False
+    task: str = "classify"
 
     def score(self, metrics: Mapping[str, float], prefix: str = "") -> float:
         """Return `metric` of what was measured, the larger the better."""
@@ -79,11 +82,32 @@ HEADS = {
         "mean_absolute_error",
         higher_is_better=False,
     ),
+    "segmentation": Head(
+        "K classes, of which one is right at each pixel",
+        "classes",
+        "softmax",
+        ("linear", "softmax"),
+        "categorical_crossentropy",
+        "mean_iou",
+        task="segment",
+    ),
+    "depth": Head(
+        "the distance at each pixel, in the unit of the data",
+        "values",
+        None,
+        ("linear", "relu", "softplus", "sigmoid"),
+        "scale_invariant_logarithmic_error",
+        "absolute_relative_error",
+        higher_is_better=False,
+        task="depth",
+    ),
 }
 
 
 # Heads whose images have one class each.
 ONE_CLASS = ("softmax", "sigmoid")
+# Heads with outputs at each pixel, by task.
+DENSE = {head.task: name for name, head in HEADS.items() if head.task != "classify"}
 
 
 def get_head(name: str) -> Head:
@@ -139,14 +163,14 @@ def probabilities(outputs, head: str, activation: str = "linear") -> np.ndarray:
     """Return the probability of each name of a head.
 
     Arguments:
-        outputs: (N, C), of the model.
-        head: a name in `HEADS`, but for "regression".
+        outputs: (N, C), of the model, or (N, H, W, C).
+        head: a name in `HEADS` with classes or labels.
         activation: what the last layer has applied: "linear", or already that of the
             head.
 
     Returns:
-        float64 array (N, names): rows that sum to 1, for "sigmoid" (N, 2); or with
-        "multi_label" the probability of each label.
+        float64 array (..., names), whose last axis sums to 1, for "sigmoid" (N, 2); or
+        with "multi_label" the probability of each label.
 
     Raises:
         ValueError: the outputs are no probabilities.
@@ -173,11 +197,11 @@ def log_probabilities(outputs, activation: str) -> np.ndarray:
     """Return the logarithm of the probabilities of classes of which one is right.
 
     Arguments:
-        outputs: (N, C), of a head.
+        outputs: (..., C), of a head.
         activation: of this head, "linear" or "softmax".
 
     Returns:
-        float64 array (N, C).
+        float64 array (..., C).
 
     Raises:
         ValueError: another activation, whose outputs are no distribution.
@@ -190,5 +214,5 @@ def log_probabilities(outputs, activation: str) -> np.ndarray:
             "`activation` must be 'linear' or 'softmax' to give probabilities. "
             f"Received: activation={activation!r}"
         )
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = outputs - outputs.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

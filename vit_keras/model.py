@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from .config import ViTConfig
+from .heads import DENSE, HEADS
 from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
 from .weights.describe import describe, tells_heads
@@ -37,8 +38,9 @@ def create_model(
 
     Arguments:
         preset: a name in `PRESETS`, or a `ViTConfig`.
-        task: "classify" (logits, or the result of `activation`), or "features" (all
-            tokens after the last norm).
+        task: "classify" (logits, or the result of `activation`), "features" (all
+            tokens after the last norm), "segment" (logits of classes at each pixel) or
+            "depth" (a distance at each pixel).
         weights: None for random values, a name in `PUBLISHED`, or a file or folder as
             in `load_weights`. For a preset, the settings that the weights were trained
             with and that the sizes do not determine (GELU, epsilon, tokens, pooling,
@@ -46,13 +48,15 @@ def create_model(
             is not changed. A head for other classes is initialised, with a warning.
         name: name of the model; by default the preset's.
         **overrides: any argument of `ViTConfig`, such as `image_size=384`,
-            `classes=10`, `pooling="gap"`, `drop_path_rate=0.1`.
+            `classes=10`, `pooling="gap"`, `drop_path_rate=0.1`; for "segment" and
+            "depth" `decoder="upconv"`, `taps=4`.
 
     Returns:
         A model from images (N, H, W, C), normalised by `config.preprocessing`, to
-        (N, classes) for "classify", (N, D) with `include_top=False`, or tokens
-        (N, T, D), prefix tokens before patches row by row, for "features" or
-        `pooling=None`.
+        (N, classes) for "classify", (N, D) with `include_top=False`; tokens (N, T, D),
+        prefix tokens before patches row by row, for "features" or `pooling=None`, those
+        of several `taps` side by side in the last axis; (N, H, W, classes) for
+        "segment", (N, H, W, 1) for "depth".
 
     Raises:
         ValueError: an unknown name, or values that do not fit together.
@@ -61,6 +65,9 @@ def create_model(
     """
     if task not in TASKS:
         raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
+    chosen = not isinstance(preset, ViTConfig)
+    own = get_config(preset) if chosen else preset
+    overrides = _of_task(task, overrides, own)
     config, match = _configure(preset, weights, overrides)
     name = name or (preset if isinstance(preset, str) else "vit")
     model = build_network(config, task, name)
@@ -69,6 +76,25 @@ def create_model(
     elif weights is not None:
         load_weights(model, weights)
     return model
+
+
+def _of_task(task, overrides, own):
+    """Return overrides with the head of a task, for a model or file of its own head."""
+    given, wanted = overrides.get("head"), DENSE.get(task)
+    if given is not None:
+        if task != "features" and HEADS.get(given, HEADS["softmax"]).task != task:
+            valid = [name for name, head in HEADS.items() if head.task == task]
+            raise ValueError(
+                f"`head` must be one of {', '.join(valid)} for task={task!r}. "
+                f"Received: head={given!r}"
+            )
+    elif task != "features" and HEADS[own.head].task != task:
+        # The labels and the activation are those of the other head.
+        more = {"head": wanted or "softmax", "labels": None, "activation": "linear"}
+        if task == "depth":
+            more["classes"] = 1
+        overrides = {**more, **overrides}
+    return overrides
 
 
 def configure(
@@ -111,7 +137,7 @@ def from_checkpoint(
 
     Arguments:
         path: as in `load_weights`, or a name in `PUBLISHED`.
-        task: "classify" or "features".
+        task: as for `create_model`; a file without its decoder gets a new one.
         name: name of the model.
         **overrides: arguments of `ViTConfig` that differ from the file's, such as
             `image_size=384` (positions are resized) or `classes=10` (a new head), and
@@ -130,8 +156,17 @@ def from_checkpoint(
             f"`path` must tell the architecture, and '{path}' holds weights only: "
             "create_model(preset, weights=...) loads it, and a .keras file tells both"
         )
+    if task not in TASKS:
+        raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
     match = recognise(find(path))
-    config = describe(match, **overrides)
+    own = describe(match, **overrides)
+    changed = _of_task(task, overrides, own)
+    if task == "segment" and changed is not overrides and "classes" not in overrides:
+        raise ValueError(
+            f"`classes` must be given for task='segment': '{path}' has no decoder that "
+            "tells them"
+        )
+    config = own if changed is overrides else describe(match, **changed)
     model = build_network(config, task, name or "vit")
     apply(match, model, config, chosen=True)
     return model

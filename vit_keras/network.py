@@ -6,8 +6,10 @@ import keras
 
 from . import layers
 from .config import ViTConfig
+from .decoders import decode_tokens
+from .heads import DENSE
 
-TASKS = ("classify", "features")
+TASKS = ("classify", "features", *DENSE)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -58,10 +60,22 @@ def build_network(config, task, name):
     x = _embed(inputs, config)
     if config.pre_norm:
         x = _norm(config, "pre_norm")(x)
+    taps = []
     for i in range(config.num_layers):
         x = _block(config, i)(x)
-    tokens = x if config.fc_norm else _norm(config, "encoder_norm")(x)
-    outputs = tokens if task == "features" else _top(tokens, config)
+        if i in config.tap_blocks:
+            taps.append(x)
+    norm = None if config.fc_norm else _norm(config, "encoder_norm")
+    if task == "classify":
+        outputs = _top(x if norm is None else norm(x), config)
+    else:
+        if norm is not None and config.tap_norm:
+            taps = [norm(x) for x in taps]
+        outputs = (
+            layers.concatenated(taps)
+            if task == "features"
+            else decode_tokens(taps, config)
+        )
     return VisionTransformer(inputs, outputs, name, config=config, task=task)
 
 

@@ -6,6 +6,10 @@ and take plain numbers instead of configurations.
 
 from .attention import MultiHeadAttention as MultiHeadAttention
 from .encoder import EncoderBlock as EncoderBlock
+from .maps import PatchTokens as PatchTokens
+from .maps import Resize as Resize
+from .maps import Unpatchify as Unpatchify
+from .maps import concatenated as concatenated
 from .mlp import MlpBlock as MlpBlock
 from .norm import LayerNormalization as LayerNormalization
 from .patches import ClassToken as ClassToken
@@ -28,6 +32,10 @@ __all__ = [
     "LayerScale",
     "MlpBlock",
     "MultiHeadAttention",
+    "PatchTokens",
     "Patches",
+    "Resize",
     "TokenPooling",
+    "Unpatchify",
+    "concatenated",
 ]

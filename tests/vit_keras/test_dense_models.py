@@ -1,0 +1,120 @@
+"""Models with outputs at each pixel: shapes, decoders, taps, resizing, errors."""
+
+import keras
+import numpy as np
+import pytest
+
+from vit_keras import ViTConfig, create_model
+from vit_keras.config import DECODERS
+from vit_keras.decoders import DECODERS as FUNCTIONS
+from vit_keras.layers import Resize, Unpatchify
+
+SIZES = {
+    "image_size": (32, 48),
+    "patch_size": 8,
+    "num_layers": 4,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "mlp_dim": 64,
+}
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 48, 3)).astype("float32")
+
+
+def small(decoder="linear", task="segment", **options):
+    options = {**SIZES, "classes": 5, **options}
+    return create_model("vit_ti16", task=task, decoder=decoder, **options)
+
+
+def test_the_names_are_those_of_the_functions():
+    assert tuple(FUNCTIONS) == DECODERS
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("taps", [1, 2, (0, 3)])
+def test_logits_have_the_size_of_the_image(decoder, taps, tmp_path):
+    model = small(decoder, taps=taps, num_register_tokens=2)
+    outputs = model.predict(IMAGES, verbose=0)
+    assert outputs.shape == (2, 32, 48, 5) and outputs.dtype == "float32"
+    assert model.config.head == "segmentation"
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(again.predict(IMAGES, verbose=0), outputs)
+    assert again.config == model.config
+
+
+def test_prefix_tokens_take_part_but_are_not_decoded():
+    """Logits depend on a class token through attention; there are none of its own."""
+    model = small()
+    before = model.predict(IMAGES, verbose=0)
+    token = np.random.default_rng(0).normal(size=(1, 1, 32))
+    model.get_layer("class_token").token.assign(token)
+    assert np.abs(model.predict(IMAGES, verbose=0) - before).max() > 1e-3
+    assert model.get_layer("decoder_patches").output.shape == (None, 24, 32)
+
+
+def test_depth_is_one_channel():
+    model = small(task="depth", classes=1, activation="softplus")
+    outputs = model.predict(IMAGES, verbose=0)
+    assert outputs.shape == (2, 32, 48, 1) and (outputs > 0).all()
+    assert create_model("vit_ti16", task="depth", **SIZES).config.classes == 1
+
+
+def test_features_of_several_blocks_are_side_by_side():
+    model = small(task="features", taps=2)
+    both = model.predict(IMAGES, verbose=0)
+    assert both.shape == (2, 25, 64)
+    last = small(task="features")
+    last.set_weights(model.get_weights())
+    assert np.array_equal(last.predict(IMAGES, verbose=0), both[..., 32:])
+
+
+@pytest.mark.parametrize(
+    "count, blocks", [(1, (3,)), (2, (1, 3)), (4, (0, 1, 2, 3)), ((1, 3), (1, 3))]
+)
+def test_taps_are_at_equal_distances(count, blocks):
+    assert ViTConfig(num_layers=4, taps=count).tap_blocks == blocks
+
+
+@pytest.mark.parametrize("taps", [0, 5, (), (0, 2), (3, 1), (3, 3), "4", (1.0, 3)])
+def test_taps_that_are_none(taps):
+    with pytest.raises(ValueError, match="`taps` must be"):
+        ViTConfig(num_layers=4, taps=taps)
+
+
+def test_a_head_of_another_task_is_refused():
+    with pytest.raises(ValueError, match="`head` must be one of segmentation"):
+        small(head="softmax")
+    with pytest.raises(ValueError, match="`decoder` must be one of"):
+        small("unet")
+
+
+def test_a_decoder_on_the_weights_of_a_classifier(tmp_path):
+    classifier = create_model("vit_ti16", **SIZES, classes=5)
+    path = tmp_path / "model.keras"
+    classifier.save(path)
+    model = create_model(
+        "vit_ti16", task="segment", **{**SIZES, "classes": 7}, weights=path
+    )
+    kept = classifier.get_layer("encoderblock_2").get_weights()
+    for ours, theirs in zip(
+        model.get_layer("encoderblock_2").get_weights(), kept, strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("size", [(42, 30), (3, 4), (7, 9), (2, 3)])
+def test_resizing_is_a_product_with_two_matrices(size, aligned):
+    layer = Resize(size, align_corners=aligned)
+    maps = np.random.default_rng(0).normal(size=(1, 3, 4, 2)).astype("float32")
+    rows, columns = layer.matrix(3, size[0]), layer.matrix(4, size[1])
+    expected = np.einsum("Hh,nhwc,Ww->nHWc", rows, maps, columns)
+    # Rounding of float32 alone.
+    assert np.abs(np.asarray(layer(maps)) - expected).max() < 1e-6
+
+
+def test_unpatchify_is_the_inverse_of_cutting_patches():
+    image = np.arange(2 * 6 * 9 * 2, dtype="float32").reshape(2, 6, 9, 2)
+    patches = image.reshape(2, 2, 3, 3, 3, 2).transpose(0, 1, 3, 2, 4, 5)
+    found = Unpatchify(3)(patches.reshape(2, 2, 3, 18))
+    assert np.array_equal(np.asarray(found), image)

@@ -1,0 +1,160 @@
+"""Checks of a `ViTConfig`: numbers, choices, and values that do not fit together."""
+
+from .heads import DENSE, HEADS, check_head
+from .preprocessing import Preprocessing
+
+POOLINGS = ("token", "gap", "map", None)
+POSITIONS = ("learned", "sincos2d")
+DECODERS = ("linear", "upconv")
+MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
+
+
+def as_pair(name, value) -> tuple[int, int]:
+    """Return an int or a pair of ints as a (height, width) tuple."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(type(v) is int and v > 0 for v in pair):
+        raise ValueError(
+            f"`{name}` must be a positive integer or a pair (height, width) of them. "
+            f"Received: {name}={value!r}"
+        )
+    return pair
+
+
+def check_config(config) -> None:
+    """Check all fields of a `ViTConfig`.
+
+    Raises:
+        ValueError: a value or a combination is invalid.
+    """
+    _check_numbers(config)
+    _check_choices(config)
+    _check_combinations(config)
+
+
+def _check_numbers(config):
+    positive = ["channels", "num_layers", "hidden_size", "num_heads", "mlp_dim"]
+    positive += ["classes"]
+    optional = ("head_dim", "representation_size", "decoder_width", "decoder_depth")
+    positive += [n for n in optional if getattr(config, n) is not None]
+    for name in positive:
+        _require_int(name, getattr(config, name), 1)
+    _require_int("num_register_tokens", config.num_register_tokens, 0)
+    for name in ("dropout", "attention_dropout", "drop_path_rate"):
+        if not (_is_number(getattr(config, name)) and 0 <= getattr(config, name) < 1):
+            raise ValueError(
+                f"`{name}` must be in [0, 1). "
+                f"Received: {name}={getattr(config, name)!r}"
+            )
+    value = config.layer_scale_init_value
+    if value is not None and not _is_number(value):
+        raise ValueError(
+            "`layer_scale_init_value` must be a number or None. "
+            f"Received: layer_scale_init_value={value!r}"
+        )
+    if not isinstance(config.preprocessing, Preprocessing):
+        raise ValueError(
+            "`preprocessing` must be a Preprocessing. "
+            f"Received: preprocessing={config.preprocessing!r}"
+        )
+    if not (_is_number(config.norm_epsilon) and config.norm_epsilon > 0):
+        raise ValueError(
+            "`norm_epsilon` must be above 0. "
+            f"Received: norm_epsilon={config.norm_epsilon!r}"
+        )
+
+
+def _check_choices(config):
+    for name, valid in (
+        ("pooling", POOLINGS),
+        ("head", tuple(HEADS)),
+        ("positions", POSITIONS),
+        ("decoder", DECODERS),
+        ("mlp_activation", MLP_ACTIVATIONS),
+        ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
+    ):
+        if getattr(config, name) not in valid:
+            raise ValueError(
+                f"`{name}` must be one of {valid}. "
+                f"Received: {name}={getattr(config, name)!r}"
+            )
+
+
+def _check_combinations(config):
+    (height, width), (patch_h, patch_w) = config.image_size, config.patch_size
+    if height % patch_h or width % patch_w:
+        raise ValueError(
+            "`image_size` must be a multiple of `patch_size`. "
+            f"Received: image_size={config.image_size}, patch_size={config.patch_size}"
+        )
+    if config.head_dim is None and config.hidden_size % config.num_heads:
+        raise ValueError(
+            "`hidden_size` must be a multiple of `num_heads`, or `head_dim` given. "
+            f"Received: hidden_size={config.hidden_size}, num_heads={config.num_heads}"
+        )
+    if config.positions == "sincos2d" and config.hidden_size % 4:
+        raise ValueError(
+            "`hidden_size` must be a multiple of 4 for positions='sincos2d'. "
+            f"Received: hidden_size={config.hidden_size}"
+        )
+    if config.pooling == "token" and not config.class_token:
+        raise ValueError(
+            "`class_token` must not be False when pooling='token'. "
+            "Use pooling='gap' or 'map' for a model without class token."
+        )
+    if config.distillation_token and config.pooling != "token":
+        raise ValueError(
+            "`pooling` must be 'token' when distillation_token=True. "
+            f"Received: pooling={config.pooling!r}"
+        )
+    if config.fc_norm and (config.pooling is None or config.distillation_token):
+        raise ValueError(
+            "`fc_norm` must be False for pooling=None or distillation_token=True: "
+            f"it needs one vector per image. Received: pooling={config.pooling!r}"
+        )
+    dense = HEADS[config.head].task in DENSE
+    _check_taps(config)
+    if config.pooling is None and config.include_top and not dense:
+        raise ValueError(
+            "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "
+            "a head needs one vector per image. Received: pooling=None"
+        )
+    if config.include_top:
+        check_head(config.head, config.classes, config.activation)
+    names = HEADS[config.head].names(config.classes)
+    if config.labels is not None and len(config.labels) != names:
+        raise ValueError(
+            f"`labels` must be {names} names for classes={config.classes} and "
+            f"head={config.head!r}. Received: {len(config.labels)} names"
+        )
+    if len(config.preprocessing.mean) != config.channels:
+        raise ValueError(
+            "`preprocessing` must have one mean and std per channel. Received: "
+            f"channels={config.channels}, mean={config.preprocessing.mean}"
+        )
+
+
+def _check_taps(config):
+    last, taps = config.num_layers - 1, config.taps
+    if isinstance(taps, tuple):
+        ints = all(type(i) is int and 0 <= i <= last for i in taps)
+        # Blocks behind the last tap would be of no use.
+        good = ints and taps[-1:] == (last,) and list(taps) == sorted(set(taps))
+    else:
+        good = type(taps) is int and 0 < taps <= config.num_layers
+    if not good:
+        raise ValueError(
+            f"`taps` must be a number of blocks from 1 to {last + 1}, or indices "
+            f"of blocks in rising order that end with {last}, the last one. "
+            f"Received: taps={taps!r}"
+        )
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _require_int(name, value, least):
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
+        )

@@ -1,0 +1,30 @@
+"""The decoder "upconv": steps that double the resolution, and a linear layer.
+
+A step is a transposed convolution of kernel and stride 2, ReLU, a depthwise convolution
+3 x 3, batch norm and ReLU: `ScaleBlock` of EoMT (arXiv 2503.19108), with ReLU and batch
+norm, which integer kernels have. `decoder_depth` is the number of steps (2: from
+patches of 16 to stride 4), `decoder_width` that of their channels (64).
+"""
+
+import keras
+
+from ..layers import Unpatchify
+from .parts import decoder_head, patch_tokens, to_map
+
+
+def upconv_decoder(taps, config):
+    """Return a map (N, 2^s h, 2^s w, C) of taps, tokens (N, T, D) each, after s
+    steps."""
+    width, steps = config.decoder_width or 64, config.decoder_depth or 2
+    x = patch_tokens(taps, config)
+    for step in range(steps):
+        x = keras.layers.Dense(4 * width, name=f"decoder_expand_{step}")(x)
+        x = to_map(x, config) if step == 0 else x
+        x = Unpatchify(2, name=f"decoder_unpatchify_{step}")(x)
+        x = keras.layers.ReLU(name=f"decoder_relu_{step}a")(x)
+        x = keras.layers.DepthwiseConv2D(
+            3, padding="same", use_bias=False, name=f"decoder_depthwise_{step}"
+        )(x)
+        x = keras.layers.BatchNormalization(name=f"decoder_norm_{step}")(x)
+        x = keras.layers.ReLU(name=f"decoder_relu_{step}b")(x)
+    return decoder_head(config)(x)
