@@ -105,6 +105,8 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         labels = READ_AS[own, head](dataset)
         dataset = dataclasses.replace(dataset, labels=labels, head=head)
     check_names(head, dataset.classes)
+    if get_head(head).task != "classify":
+        return _with_maps(dataset)
     labels, number = np.asarray(dataset.labels), len(dataset.classes)
     if head in ONE_CLASS:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -124,4 +126,26 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
     raise ValueError(
         f"`labels` must be {wanted} for head={head!r}. Received: {labels.dtype} "
         f"{labels.shape}, {np.min(labels)} to {np.max(labels)}"
+    )
+
+
+def _with_maps(dataset):
+    """Check labels at each pixel, as far as they are in memory."""
+    labels, number = dataset.labels, len(dataset.classes)
+    if not isinstance(labels, np.ndarray):
+        return dataset
+    wanted = None
+    if labels.ndim != 3 or len(labels) != len(dataset.images):
+        wanted = "(N, H, W)"
+    elif dataset.head == "depth":
+        wanted = None if labels.dtype.kind == "f" else "floats"
+    elif labels.dtype != "uint8":
+        wanted = "uint8"
+    elif (labels[labels != pp.IGNORED] >= number).any():
+        wanted = f"from 0 to {number - 1}, or {pp.IGNORED}"
+    if wanted is None:
+        return dataset
+    raise ValueError(
+        f"`labels` must be {wanted} for head={dataset.head!r}. Received: "
+        f"{labels.dtype} {labels.shape}"
     )

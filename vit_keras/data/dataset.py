@@ -3,17 +3,22 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from ..heads import ONE_CLASS
+from ..preprocessing import IGNORED
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Images of a random-access source, read on access.
+    """Images, or their masks, of a random-access source, read on access.
 
     Attributes:
-        read: function from an index in the source to a uint8 array (H, W, C); raises
-            `ImageError`; called by several threads at a time.
+        read: function from an index in the source to a uint8 array (H, W, C), or to a
+            mask or depths (H, W); raises `ImageError`; called by several threads at a
+            time.
         positions: int array, indices of these images in the source.
     """
 
@@ -38,18 +43,22 @@ class Dataset:
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
             (H, W, C), or `LazyImages`.
-        labels: by `head`; int (N,), indices into `classes`, or float32 (N, K).
+        labels: by `head`; int (N,), indices into `classes`, or float32 (N, K); with
+            labels at each pixel an array (N, H, W), or a list or `LazyImages` of
+            (H, W), each of its image's size.
         classes: names of the classes or targets.
         head: what the labels are for, a name in `HEADS`:
             "softmax": one of the classes, labels int (N,);
             "sigmoid": one of two classes for a single logit, labels int (N,); chosen by
             the user, never by the data;
             "multi_label": any of K classes, labels float32 (N, K) of 0 and 1;
-            "regression": K numbers, labels float32 (N, K).
+            "regression": K numbers, labels float32 (N, K);
+            "segmentation": a class at each pixel, uint8, of which 255 is ignored;
+            "depth": a distance at each pixel, float32, NaN where unknown.
     """
 
     images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
-    labels: np.ndarray
+    labels: Any  # an array but for labels at each pixel
     classes: tuple[str, ...]
     head: str = "softmax"
 
@@ -58,13 +67,16 @@ class Dataset:
 
     def take(self, indices) -> "Dataset":
         """Return the images at these indices."""
-        if isinstance(self.images, np.ndarray):
-            images = self.images[indices]
-        elif isinstance(self.images, LazyImages):
-            images = self.images.take(indices)
-        else:
-            images = [self.images[i] for i in indices]
-        return dataclasses.replace(self, images=images, labels=self.labels[indices])
+        images, labels = (_taken(part, indices) for part in (self.images, self.labels))
+        return dataclasses.replace(self, images=images, labels=labels)
+
+
+def _taken(items, indices):
+    if isinstance(items, np.ndarray):
+        return items[indices]
+    if isinstance(items, LazyImages):
+        return items.take(indices)
+    return [items[i] for i in indices]
 
 
 def digits() -> tuple[Dataset, Dataset]:
@@ -85,7 +97,7 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a fraction of each class, or of all images if labels are (N, K).
+    """Split off a fraction of each class, or of all if images have no class each.
 
     Arguments:
         fraction: in (0, 1); at least one image of every class that has two or more is
@@ -102,7 +114,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
         raise ValueError(f"`fraction` must be in (0, 1). Received: fraction={fraction}")
     generator, aside = np.random.default_rng(seed), []
     groups = [np.arange(len(dataset))]
-    if dataset.labels.ndim == 1:
+    if dataset.head in ONE_CLASS:
         groups = [
             np.flatnonzero(dataset.labels == k) for k in range(len(dataset.classes))
         ]
@@ -118,7 +130,8 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
 def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Renumber the classes of a data set like a model's; it may lack some.
 
-    Columns of labels (N, K) are reordered; a class that the data lacks is 0.
+    Columns of labels (N, K) are reordered; a class that the data lacks is 0. Masks are
+    renumbered when they are read.
 
     Arguments:
         names: of the model's classes, in the order of its outputs. Data of labels or
@@ -140,9 +153,24 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
             f"`data` must hold all targets of the model; lacking: {', '.join(lacking)}"
         )
     numbers = np.array([list(names).index(name) for name in dataset.classes])
-    if dataset.labels.ndim == 1:
+    if dataset.head == "segmentation":
+        table = np.full(256, IGNORED, "uint8")
+        table[: len(numbers)] = numbers
+        labels = _translated(dataset.labels, table)
+    elif dataset.head == "depth":
+        labels = dataset.labels
+    elif dataset.head in ONE_CLASS:
         labels = numbers[dataset.labels]
     else:
         labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
         labels[:, numbers] = dataset.labels
     return dataclasses.replace(dataset, labels=labels, classes=tuple(names))
+
+
+def _translated(masks, table):
+    """Translate class indices by a table, now or when they are read."""
+    if isinstance(masks, np.ndarray):
+        return table[masks]
+    if isinstance(masks, LazyImages):
+        return dataclasses.replace(masks, read=lambda at: table[masks.read(at)])
+    return [table[mask] for mask in masks]
