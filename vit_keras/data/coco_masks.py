@@ -185,7 +185,8 @@ def _part(content, ids, classes, path, lost):
         )
 
     def read(at):
-        return draw(*masks[at], f"{images[at]}")
+        height, width, shapes = masks[at]
+        return draw(height, width, shapes, str(images[at]))
 
     labels = LazyImages(read, np.arange(len(images)))
     return Dataset(images, labels, classes, DENSE["segment"])

@@ -234,11 +234,11 @@ def ade20k(names: Sequence[str]) -> dict[str, Any]:
 
 def read_classes(
     folders: Sequence[pathlib.Path],
-) -> tuple[MaskClasses | None, pathlib.Path | None]:
+) -> tuple[MaskClasses, pathlib.Path] | None:
     """Read the file of `CLASS_FILES` in the first of some folders that has one.
 
     Returns:
-        (the classes, their file), or (None, None) without one.
+        (the classes, their file), or None without one.
 
     Raises:
         ValueError: a folder has several, or the file is none of its format.
@@ -257,4 +257,4 @@ def read_classes(
             except (ValueError, IndexError, csv.Error, RecursionError) as error:
                 raise ValueError(f"'{path}' is no file of classes: {error}") from error
             return MaskClasses.of_dict(content, f"'{path}':"), path
-    return None, None
+    return None

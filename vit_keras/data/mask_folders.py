@@ -59,14 +59,17 @@ class PairFolders:
     listed: tuple[str, ...] | None = None
 
 
-def find_parts(root: pathlib.Path, task: str) -> dict[str, PairFolders]:
+def find_parts(
+    root: pathlib.Path, task: str
+) -> tuple[dict[str, PairFolders], list[pathlib.Path]]:
     """Find the folders of images and masks.
 
     Arguments:
         task: "segment" or "depth".
 
     Returns:
-        {"train", "validation" or "test": folders}; "train" for what has no parts.
+        ({"train", "validation" or "test": folders}, folders of parts that lack images
+        or masks). What has no parts is "train".
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -74,13 +77,14 @@ def find_parts(root: pathlib.Path, task: str) -> dict[str, PairFolders]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"`data` must be a folder. Received: '{root}'")
-    pair, parts = _pair(root, task), {}
+    pair = _pair(root, task)
     if pair is not None:
         lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
         if lists and task == "segment":
-            return _listed(pair, lists)
-        parts = _inside(*pair)
-        return parts or {"train": PairFolders(*pair)}
+            return _listed(pair, lists), []
+        parts, without = _inside(*pair)
+        return parts or {"train": PairFolders(*pair)}, without
+    parts, without = {}, []
     named = {child.name.lower(): child for child in _folders(root)}
     for child in _folders(root):
         name = PART_FOLDERS.get(child.name.lower())
@@ -99,7 +103,10 @@ def find_parts(root: pathlib.Path, task: str) -> dict[str, PairFolders]:
                 f"two for {name}"
             )
         if pairs:
-            parts[name] = PairFolders(*pairs[0])
+            images, masks = pairs[0]
+            parts[name] = PairFolders(images, masks)
+        else:
+            without.append(child)
     parts = {name: parts[name] for name in NAMES if name in parts}
     if not parts:
         raise ValueError(
@@ -109,7 +116,7 @@ def find_parts(root: pathlib.Path, task: str) -> dict[str, PairFolders]:
             f"{', '.join('train' + end for end in BESIDE[task])}. '{root}' holds "
             f"{', '.join(child.name for child in _folders(root)) or 'no folder'}"
         )
-    return parts
+    return parts, without
 
 
 def _folders(root):
@@ -127,7 +134,7 @@ def _pair(root, task):
                 f"{', '.join(child.name for child in folders)}"
             )
         found += folders
-    return found if len(found) == 2 else None
+    return (found[0], found[1]) if len(found) == 2 else None
 
 
 def _inside(images, masks):
@@ -140,14 +147,16 @@ def _inside(images, masks):
     }
     names = [n for n in NAMES if (n, 0) in folders and (n, 1) in folders]
     if not names:
-        return {}
+        return {}, []
     loose = [p for p in images.iterdir() if p.suffix.lower() in pp.IMAGE_SUFFIXES]
     if loose or "train" not in names:
         raise ValueError(
             f"'{images}' and '{masks}' must hold all in train and other parts, or all "
             f"directly. Received: parts {', '.join(names)}, {len(loose)} images beside"
         )
-    return {name: PairFolders(folders[name, 0], folders[name, 1]) for name in names}
+    without = [child for (name, _), child in folders.items() if name not in names]
+    parts = {n: PairFolders(folders[n, 0], folders[n, 1]) for n in names}
+    return parts, without
 
 
 def _listed(pair, lists):
@@ -169,7 +178,7 @@ def _listed(pair, lists):
 
 def match_files(
     folders: PairFolders, task: str, suffixes: tuple[str, ...]
-) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], dict[str, list[pathlib.Path]]]:
+) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], dict[str, list]]:
     """Match images and masks by their paths without suffix.
 
     Equal names are matched first; the others without what `IMAGE_ENDS` and `MASK_ENDS`
@@ -179,7 +188,7 @@ def match_files(
         suffixes: of masks.
 
     Returns:
-        (the pairs in the images' order, {what is wrong: files}).
+        (the pairs in the images' order, {what is wrong: files or listed names}).
 
     Raises:
         ValueError: two files have the same name.

@@ -28,6 +28,7 @@ VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
     "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
+PARTS_WITHOUT = "parts that lack images or masks, left out"
 VOC_FILE = re.compile(r"\d{4}_\d{6}")
 
 
@@ -45,9 +46,10 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     Raises:
         Those of `open_dense`.
     """
-    folders = find_parts(root, task)
+    folders, without = find_parts(root, task)
     suffixes = MASK_SUFFIXES if task == "segment" else DEPTH_SUFFIXES
-    notes, lost, pairs = [], {}, {}
+    notes, pairs = [], {}
+    lost: dict[str, list] = {PARTS_WITHOUT: [_shown(folder, root) for folder in without]}
     for name, part in folders.items():
         pairs[name], wrong = match_files(part, task, suffixes)
         aside = [f.name for f in wrong.pop(ASIDE, [])]
@@ -91,10 +93,11 @@ def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
     """Return the classes that are known before masks are read, and a note."""
     masks = {part.masks for part in folders.values()}
     places = [root, *sorted({*masks, *(folder.parent for folder in masks)} - {root})]
-    classes, path = read_classes(places)
+    known = read_classes(places)
     first = next(iter(folders.values()))
     names = [image.stem for files in pairs.values() for image, _ in files]
-    if classes is not None:
+    if known is not None:
+        classes, path = known
         return classes, f"'{root}' has {len(classes.names)} classes, by {path.name}"
     if first.masks.name == "training" and first.masks.parent.name == "annotations":
         content = ade20k([str(number) for number in range(1, 151)])

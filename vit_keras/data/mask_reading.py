@@ -65,7 +65,10 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
                 image.load()
                 if image.mode == "P":
                     palette = np.array(image.getpalette("RGB"), "uint8").reshape(-1, 3)
-                if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+                if (
+                    image.mode == "RGBA"
+                    and image.getchannel("A").getextrema()[0] == 255
+                ):
                     image = image.convert("RGB")
                 elif image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "RGB"):
                     raise MaskError(path, "kind", f"mode {image.mode}")

@@ -80,7 +80,7 @@ def open_dense(data: Any, held_out: bool, task: str) -> Splits:
         dataset = dense_arrays(*data, task=task)
     else:
         raise ValueError(f"`data` must be {ACCEPTED}. Received: {type(data)}")
-    return Splits(**{"test" if held_out else "train": dataset})
+    return Splits(test=dataset) if held_out else Splits(train=dataset)
 
 
 def dense_arrays(
@@ -135,4 +135,5 @@ def _npz(path, task):
         raise ValueError(
             f"`data` must hold {' and '.join(wanted)}. '{path}' holds {held}"
         )
-    return dense_arrays(*arrays, classes, task=task)
+    images, labels = arrays
+    return dense_arrays(images, labels, classes, task=task)
