@@ -37,8 +37,10 @@ def content(annotations, images=2):
 
 def write(root, annotations, name="annotations/instances_train.json", folder="images"):
     for i in (1, 2):
-        pixels = np.full((*SIZE, 3), i + len(name), "uint8")
-        save(root / folder / f"{i}.png", pixels)
+        pixels = np.random.default_rng([i, *map(ord, name)]).integers(
+            0, 256, (*SIZE, 3)
+        )
+        save(root / folder / f"{i}.png", pixels.astype("uint8"))
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content(annotations)))

@@ -157,3 +157,14 @@ def test_masks_that_vanish_later_are_reported(tmp_path):
     (tmp_path / "masks/0.png").unlink()
     ready, (line,) = data.prepare(train, (8, 8), RULES)
     assert len(ready) == 3 and "cannot use the mask" in line and "0.png" in line
+
+
+def test_masks_are_no_images_for_calibration(tmp_path):
+    pairs(tmp_path, "train/{}.png", "trainannot/{}.png")
+    save(tmp_path / "others/a.png", IMAGES[0])
+    found = data.load_images(tmp_path, (16, 24), RULES)
+    wanted = shapes(1, (16, 24), seed=0)[0]
+    assert len(found) == 4
+    np.testing.assert_array_equal(found[:1], wanted)
+    plain = data.load_images(tmp_path / "trainannot", (16, 24), RULES)
+    assert len(plain) == 4 and plain.max() <= 3

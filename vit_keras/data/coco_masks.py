@@ -4,6 +4,7 @@ Format: https://cocodataset.org/#format-data. Crowds count as their class.
 """
 
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -95,7 +96,6 @@ def open_coco(files: Mapping[str, pathlib.Path]) -> Splits:
             'COCO needs pycocotools: pip install "vit-keras-edge[data]"'
         ) from error
     parts, lost, classes = {}, {}, None
-    root = next(iter(files.values())).parent
     for name in NAMES:
         if name not in files:
             continue
@@ -110,6 +110,8 @@ def open_coco(files: Mapping[str, pathlib.Path]) -> Splits:
         parts[name] = _part(content, ids, own, files[name], lost)
     notes = [f"'{path}': {len(parts[name])} images" for name, path in files.items()]
     notes.append("COCO: background is class 0, of overlaps the later one is on top")
+    paths = [path for part in parts.values() for path in part.images]
+    root = pathlib.Path(os.path.commonpath([path.parent for path in paths]))
     problems = summaries(lost) + file_problems(parts, root)
     return Splits(**parts, notes=tuple(notes), problems=problems)
 

@@ -177,7 +177,7 @@ def _listed(pair, lists):
 
 
 def match_files(
-    folders: PairFolders, task: str, suffixes: tuple[str, ...]
+    folders: PairFolders, task: str, suffixes: tuple[str, ...] | None
 ) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], dict[str, list]]:
     """Match images and masks by their paths without suffix.
 
@@ -185,7 +185,7 @@ def match_files(
     list, such as `a.jpg` and `a_mask.png`.
 
     Arguments:
-        suffixes: of masks.
+        suffixes: of masks; None for any.
 
     Returns:
         (the pairs in the images' order, {what is wrong: files or listed names}).
@@ -195,7 +195,7 @@ def match_files(
     """
     images, _ = find_files(folders.images)
     masks = [f for files in find_files(folders.masks) for f in files]
-    masks = sorted(f for f in masks if f.suffix.lower() in suffixes)
+    masks = sorted(f for f in masks if not suffixes or f.suffix.lower() in suffixes)
     named = _by_name(images, folders.images, ())
     masked = _by_name(masks, folders.masks, ())
     pairs = {named[n]: masked[n] for n in named.keys() & masked.keys()}
@@ -238,3 +238,20 @@ def _by_name(files, folder, ends):
             )
         found[name] = file
     return found
+
+
+def images_of_pairs(root: pathlib.Path) -> list[pathlib.Path]:
+    """Return the images of a folder of images and masks, or of images and depths.
+
+    Returns:
+        Those that have a mask, of all parts; empty if the folder has no such pairs.
+    """
+    for task in MASKS:
+        try:
+            parts, _ = find_parts(root, task)
+            matched = [match_files(part, task, None)[0] for part in parts.values()]
+        except ValueError:
+            continue
+        if any(matched):
+            return [image for pairs in matched for image, _ in pairs]
+    return []

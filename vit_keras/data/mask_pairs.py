@@ -49,7 +49,9 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     folders, without = find_parts(root, task)
     suffixes = MASK_SUFFIXES if task == "segment" else DEPTH_SUFFIXES
     notes, pairs = [], {}
-    lost: dict[str, list] = {PARTS_WITHOUT: [_shown(folder, root) for folder in without]}
+    lost: dict[str, list] = {
+        PARTS_WITHOUT: [_shown(folder, root) for folder in without]
+    }
     for name, part in folders.items():
         pairs[name], wrong = match_files(part, task, suffixes)
         aside = [f.name for f in wrong.pop(ASIDE, [])]
