@@ -82,7 +82,14 @@ def test_settings_come_back(resize):
     rules = Preprocessing(resize=resize)
     config = tiny(preprocessing=rules)
     assert ViTConfig(**config.to_dict()).preprocessing == rules
-    assert read_timm(write_timm(config, "timm"))["preprocessing"] == rules
+    written = write_timm(config, "timm")
+    assert read_timm(written)["preprocessing"] == rules
+    written["config.json"]["pretrained_cfg"]["crop_pct"] = 0.5
+    if resize == "contain":
+        with pytest.raises(ValueError, match="`crop` must be 1"):
+            read_timm(written)
+    else:
+        assert read_timm(written)["preprocessing"].crop == 0.5
 
 
 @pytest.mark.parametrize("rules", [COVER, STRETCH, CONTAIN], ids=lambda r: r.resize)

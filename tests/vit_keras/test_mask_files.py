@@ -242,7 +242,7 @@ def test_numbers_are_the_classes_of_masks_without_names(tmp_path):
     assert splits.train.classes == splits.validation.classes == ("0", "7", "300")
     assert splits.validation.labels[0].tolist() == [[2] * 4] * 4
     assert splits.train.labels[2][:2].tolist() == [[1] * 4, [255] * 4]
-    assert "numbers 0, 7, 300" in splits.notes[1]
+    assert splits.notes[0].endswith("names no classes: they are the masks' 0, 7, 300")
 
 
 def test_black_and_white_masks(tmp_path):

@@ -61,7 +61,7 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     classes = None
     if task == "segment":
         classes, note = _known_classes(root, folders, pairs)
-        notes += [note]
+        notes += [note] if note else []
     usable, numbers = {}, {}
     for name, files in pairs.items():
         usable[name], numbers[name] = _look(files, task, classes, lost, root)
@@ -72,7 +72,8 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
         )
     if task == "segment" and classes is None:
         classes = _numbered(root, set().union(*numbers.values()))
-        notes.append(f"'{root}' has masks with the numbers {', '.join(classes.names)}")
+        numbered = ", ".join(classes.names)
+        notes.append(f"'{root}' names no classes: they are the masks' {numbered}")
     names = ("depth",) if classes is None else classes.names
     parts = {
         name: _dataset(files, task, classes, names)
@@ -92,7 +93,7 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
 
 
 def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
-    """Return the classes that are known before masks are read, and a note."""
+    """Return the classes that are known before masks are read, and a note, or None."""
     masks = {part.masks for part in folders.values()}
     places = [root, *sorted({*masks, *(folder.parent for folder in masks)} - {root})]
     known = read_classes(places)
@@ -111,7 +112,7 @@ def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
         )
         content = list(content)
     else:
-        return None, f"'{root}' has no file of classes: the numbers in masks are"
+        return None, None
     return MaskClasses.of_dict(content, f"'{root}':"), f"'{root}' {note}"
 
 

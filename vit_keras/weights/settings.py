@@ -200,6 +200,11 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
         model["id2label"] = {str(i): name for i, name in enumerate(names)}
         model["label2id"] = {name: i for i, name in enumerate(names)}
     images, size = config.preprocessing, {"height": height, "width": width}
+    if images.resize == "contain":
+        raise CheckpointError(
+            f"`resize` must not be contain for the layout {layout}, whose settings "
+            "have no padding"
+        )
     whole = {name: round(side / images.crop) for name, side in size.items()}
     return {
         "config.json": model,

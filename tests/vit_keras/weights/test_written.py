@@ -143,7 +143,9 @@ def test_crop_and_interpolation_come_back(layout, tmp_path):
 
 # --- refusals ------------------------------------------------------------------------
 
+PADDED = {"preprocessing": vit_keras.Preprocessing(resize="contain")}
 REFUSED = [
+    ("huggingface", PADDED, "`resize` must not be contain"),
     ("huggingface", {"pooling": "map"}, "pooling="),
     ("huggingface", {"pooling": "gap"}, "pooling="),
     ("huggingface", {"num_register_tokens": 2}, "num_register_tokens="),
