@@ -53,7 +53,7 @@ def _reassembled(taps, config, sizes):
         x = keras.layers.Dense(width, name=f"decoder_project_{i}")(x)
         x = to_map(x, config, f"decoder_map_{i}")
         if i < 2:
-            x = expanded(x, width, (4, 2)[i], i)
+            x = expanded(x, width, (4, 2)[i], f"map_{i}")
         elif i == 3:
             x = keras.layers.ZeroPadding2D(1, name="decoder_pad")(x)
             x = keras.layers.Conv2D(width, 3, 2, name="decoder_reduce")(x)
