@@ -117,6 +117,12 @@ def check_decoder(config) -> None:
             "`readout` must be 'ignore' for a model without class token. "
             "Received: readout='project'"
         )
+    if kind in ("mask", "eomt") and config.head == "depth":
+        fitting = [name for name in DECODERS if name not in ("mask", "eomt")]
+        raise ValueError(
+            f"`decoder` must be one of {', '.join(fitting)} for head='depth': {kind!r} "
+            "has outputs of classes alone"
+        )
     wanted = {"dpt": MAPS, "eomt": 1}.get(kind)
     if wanted not in (None, blocks):
         raise ValueError(

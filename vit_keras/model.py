@@ -9,6 +9,7 @@ from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
 from .weights.describe import describe, tells_heads
 from .weights.entries import CheckpointError
+from .weights.folding import joined
 from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
 from .weights.recognise import recognise
@@ -128,6 +129,7 @@ def from_checkpoint(
     path: str | os.PathLike[str],
     *,
     task: str | None = None,
+    decoder_weights: str | os.PathLike[str] | None = None,
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
@@ -140,6 +142,8 @@ def from_checkpoint(
         path: as in `load_weights`, or a name in `PUBLISHED`.
         task: as for `create_model`; None for that of the file's head or decoder. For
             another one there is a new head or decoder, and `classes` must be given.
+        decoder_weights: a file with the decoder alone, as those of DINOv2 are
+            published; None if `path` has it.
         name: name of the model.
         **overrides: arguments of `ViTConfig` that differ from the file's, such as
             `image_size=384` (positions are resized) or `classes=10` (a new head), and
@@ -160,7 +164,10 @@ def from_checkpoint(
         )
     if task not in (None, *TASKS):
         raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
-    match = recognise(find(path))
+    checkpoint = find(path)
+    if decoder_weights is not None:
+        checkpoint = joined(checkpoint, find(decoder_weights))
+    match = recognise(checkpoint)
     own = describe(match, **overrides)
     task = task or HEADS[own.head].task
     changed = _of_task(task, overrides, own)

@@ -144,6 +144,7 @@ WRONG = [
     ),
     ({"decoder": "eomt", "taps": 2}, "`taps` must be 1"),
     ({"decoder": "eomt", "decoder_depth": 5}, "at most num_layers"),
+    ({"decoder": "mask", "head": "depth", "classes": 1}, "of classes alone"),
     ({"decoder": "mask", "decoder_width": 40}, "multiple of the width"),
 ]
 

@@ -24,9 +24,8 @@ def dense_weights(path, axes):
     return ((f"{path}/kernel", axes), (f"{path}/bias", last))
 
 
-def _batch_norm(path, axis):
-    moving = ((f"{path}/moving_mean", axis), (f"{path}/moving_variance", axis))
-    return (*norm_weights(path, axis), *moving)
+def _moving(path, axis):
+    return ((f"{path}/moving_mean", axis), (f"{path}/moving_variance", axis))
 
 
 def is_dense(config: ViTConfig) -> bool:
@@ -55,8 +54,8 @@ DECODER_WEIGHTS = (
             (("decoder_depthwise_{i}/kernel", "y x W 1"),),
         )
     ),
-    (_of("upconv"), _batch_norm("decoder_norm_{i}", "W")),
-    (_of("eomt"), norm_weights("decoder_norm_{i}", "W")),
+    (_of("upconv", "eomt"), norm_weights("decoder_norm_{i}", "W")),
+    (_of("upconv"), _moving("decoder_norm_{i}", "W")),
     (_of("eomt"), (("decoder_queries/token", "1 Q D"),)),
     (_of("eomt"), dense_weights("decoder_classes", "D J")),
     *((_of("eomt"), dense_weights(f"decoder_mask_{n}", "W V")) for n in (1, 2, 3)),
@@ -75,7 +74,6 @@ DECODER_WEIGHTS = (
             dense_weights(f"{BLOCK}/mlp/dense2", "X W"),
         )
     ),
-    (_of("mask"), norm_weights("decoder_norm", "W")),
     (_of("mask"), (("decoder_project_patches/kernel", "W V"),)),
     (_of("mask"), (("decoder_project_classes/kernel", "W V"),)),
     (_of("mask"), norm_weights("decoder_class_norm", "K")),
@@ -100,7 +98,8 @@ DECODER_WEIGHTS = (
         )
     ),
     (_of("dpt", head="segmentation"), (("decoder_conv/kernel", "y x W V"),)),
-    (_of("dpt", head="segmentation"), _batch_norm("decoder_norm", "W")),
+    (_of("mask", "dpt", head="segmentation"), norm_weights("decoder_norm", "W")),
+    (_of("dpt", head="segmentation"), _moving("decoder_norm", "W")),
     (_of("dpt", head="depth"), dense_weights("decoder_conv_half", "y x W h")),
     (_of("dpt", head="depth"), dense_weights("decoder_conv_last", "y x h Z")),
     (_of("linear", "upconv", "dpt"), dense_weights("decoder_head", "Z K")),

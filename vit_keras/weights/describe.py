@@ -230,6 +230,9 @@ def _decoder(match, fields):
         "decoder_channels": tuple(maps) or None,
     }
     found = {name: found[name] for name in options if name in found}
+    taps = sizes.get("Z" if options == {} else "G", 0) // sizes["D"]
+    if taps > 1:  # "linear" and "mask" read the last ones, if nothing says otherwise
+        found["taps"] = tuple(range(sizes["L"] - taps, sizes["L"]))
     if "J" in sizes:
         found |= {"classes": sizes["J"] - 1, "decoder_depth": None}
     return found

@@ -52,6 +52,8 @@ class Row:
 class Layout:
     """A published way to name and shape the weights of a ViT.
 
+    Its file may take the rows of other ones, `rows_from`.
+
     Arguments:
         name: as in `save_checkpoint(layout=...)` and in reports.
         title: libraries that write such files.
@@ -62,6 +64,7 @@ class Layout:
         ignored: regular expressions of names that are no weights of the network.
         zeros: those of names that must hold nothing but 0, where others would compute
             something that our models do not.
+        folded: {batch norm: the layer behind it}, which are loaded as one layer.
         resize: how its authors resize positions and patches, see `resize.METHODS`.
         resize_with: {one of our weights: `resize` of files that have it}.
         settings: name of its JSON settings, see `settings.READERS`.
@@ -86,6 +89,7 @@ class Layout:
     renamed: tuple[list[str], ...] = ()
     ignored: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
+    folded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     resize: str = "bicubic"
     resize_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: str | None = None

@@ -10,6 +10,7 @@ from .axes import BLOCK, bind, tokens_of
 from .decoder_axes import FIXED
 from .decoder_settings import refuse_others
 from .entries import CheckpointError, Entry
+from .folding import fold_batch_norms
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
 
@@ -122,6 +123,7 @@ def _some(names, most=6):
 def _match(checkpoint, layout):
     found, taken, unused, zeros = {}, set(), [], []
     numbers, steps, blocks = set(), set(), 0
+    checkpoint = fold_batch_norms(checkpoint, layout.folded)
     plain = layout.plain_names(checkpoint.entries)
     for name, entry in checkpoint.entries.items():
         if 0 in entry.shape:  # vit-pytorch stores an empty class token
