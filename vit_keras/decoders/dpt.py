@@ -4,7 +4,8 @@ The tokens of four taps become maps of 4, 2, 1 and 1/2 times the patches' rows a
 columns with `decoder_channels`, then of `decoder_width` (64) channels each, and are
 fused from the coarsest to the finest. As transformers' DPT and Depth Anything (arXiv
 2406.09414) compute it; the class token is ignored, or with readout="project" passes a
-layer together with each patch. Its outputs have the size of the image.
+layer together with each patch. Its outputs have the size of the image. If rows or
+columns of patches are odd, maps have the sizes of Depth Anything; DPT rounds up.
 """
 
 import keras

@@ -1,5 +1,7 @@
 """Settings of transformers' models with a decoder, and what of them is refused."""
 
+from collections.abc import Mapping
+
 from .entries import CheckpointError
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface
@@ -11,7 +13,10 @@ OTHERS = {
     "beit": "BEiT, which has relative positions",
     "swinv2": "Swin, which is no plain ViT",
     "bit": "a ResNet, which is no plain ViT",
+    "dpt, is_hybrid": "DPT-Hybrid on a ResNet, which is no plain ViT",
+    "dpt, backbone_config": "DPT on the maps of another model, which is none of its own",
 }
+DPT_PARTS = ("is_hybrid", "backbone_config")
 # What must stand there, if it does, for each layout; other values compute otherwise.
 FACTORS = [4, 2, 1, 0.5]
 NECK = {"reassemble_factors": FACTORS, "head_in_index": -1}
@@ -34,7 +39,7 @@ NEEDS = {
 }
 
 
-def refuse_others(settings: dict[str, dict]) -> None:
+def refuse_others(settings: Mapping[str, dict]) -> None:
     """Refuse networks by the name that their settings give them.
 
     Raises:
@@ -42,14 +47,12 @@ def refuse_others(settings: dict[str, dict]) -> None:
     """
     model = settings.get("config.json", {})
     backbone = model.get("backbone_config") or {}
-    kinds = [
-        model.get("model_type"),
-        isinstance(backbone, dict) and backbone.get("model_type"),
-    ]
-    if model.get("model_type") == "dpt" and model.get("is_hybrid"):
-        kinds.append("bit")
+    kinds = [model.get("model_type")]
+    if isinstance(backbone, dict):
+        kinds.append(backbone.get("model_type"))
+    kinds += [f"{kinds[0]}, {name}" for name in DPT_PARTS if model.get(name)]
     for kind in kinds:
-        if kind in OTHERS:
+        if isinstance(kind, str) and kind in OTHERS:
             raise CheckpointError(
                 f"`config.json` beside the weights says {kind!r}: {OTHERS[kind]}; "
                 "this package has no such network"

@@ -140,7 +140,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         fields["include_top"] = False
     # Without this head there are none of its classes.
     other = given.get("classes", fields["classes"]) != fields["classes"]
-    if other or not fields["include_top"]:
+    if other or not fields["include_top"] or fields.get("head") == "depth":
         fields.pop("labels", None)
     fields |= _positions(match, {**fields, **given})
     if given.get("decoder", fields.get("decoder")) != fields.get("decoder"):

@@ -174,6 +174,7 @@ def test_eomt_names_the_class_that_transformers_does(hf, tmp_path):
 
 REFUSED = [
     ("hf-dpt-depth", {"is_hybrid": True}, "no plain ViT"),
+    ("hf-dpt-depth", {"backbone_config": {"model_type": "dinov2"}}, "maps of another"),
     ("hf-dpt-depth", {"readout_type": "add"}, "`readout_type` must be"),
     ("hf-dpt-depth", {"patch_size": 8}, "`patch_size` must be 16"),
     ("hf-dpt-depth", {"hidden_act": "relu"}, "`hidden_act` must be 'gelu'"),
@@ -283,6 +284,12 @@ def test_no_layout_of_others_is_written_with_a_decoder(tmp_path):
     with pytest.raises(CheckpointError, match="layout timm has no decoders"):
         vit_keras.save_checkpoint(model, tmp_path / "model.safetensors", "timm")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_classes_are_not_those_of_a_depth(tmp_path):
+    names = {"0": "near", "1": "far"}
+    folder = changed("hf-dpt-depth", tmp_path, {"id2label": names})
+    assert from_checkpoint(folder).config.labels is None
 
 
 def test_taps_are_told_by_names_of_stages_too(tmp_path):
