@@ -10,6 +10,7 @@ from typing import Any
 from .config_checks import DECODERS as DECODERS
 from .config_checks import as_pair as as_pair
 from .config_checks import check_config
+from .decoder_sizes import decoder_sizes
 from .heads import HEADS
 from .preprocessing import Preprocessing
 
@@ -158,6 +159,13 @@ class ViTConfig:
         return tuple(
             (i + 1) * self.num_layers // self.taps - 1 for i in range(self.taps)
         )
+
+    @property
+    def first_with_queries(self) -> int | None:
+        """Index of the first block that has the queries of "eomt" too, or None."""
+        if self.decoder != "eomt":
+            return None
+        return self.num_layers - decoder_sizes(self).depth
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -71,13 +71,6 @@ def decoder_sizes(config) -> DecoderSizes:
     )
 
 
-def first_with_queries(config) -> int | None:
-    """Return the index of the first block that is computed with queries, or None."""
-    if config.decoder != "eomt":
-        return None
-    return config.num_layers - decoder_sizes(config).depth
-
-
 def head_width(config) -> int:
     """Return the width of one attention head, d."""
     return config.head_dim or config.hidden_size // config.num_heads

@@ -6,7 +6,7 @@ import keras
 
 from . import layers
 from .config import ViTConfig
-from .decoder_sizes import decoder_sizes, first_with_queries
+from .decoder_sizes import decoder_sizes
 from .decoders import decode_tokens
 from .heads import DENSE
 
@@ -63,7 +63,7 @@ def build_network(config, task, name):
         x = _norm(config, "pre_norm")(x)
     taps = []
     for i in range(config.num_layers):
-        if task in DENSE and i == first_with_queries(config):
+        if task in DENSE and i == config.first_with_queries:
             number = decoder_sizes(config).queries
             x = layers.ClassToken(number, name="decoder_queries")(x)
         x = _block(config, i)(x)

@@ -14,7 +14,7 @@ OTHERS = {
     "swinv2": "Swin, which is no plain ViT",
     "bit": "a ResNet, which is no plain ViT",
     "dpt, is_hybrid": "DPT-Hybrid on a ResNet, which is no plain ViT",
-    "dpt, backbone_config": "DPT on the maps of another model, which is none of its own",
+    "dpt, backbone_config": "DPT on the maps of another model, not of its own",
 }
 DPT_PARTS = ("is_hybrid", "backbone_config")
 # What must stand there, if it does, for each layout; other values compute otherwise.

@@ -3,6 +3,7 @@
 import dataclasses
 
 from .axes import axes_of, shape_of
+from .decoder_axes import is_dense
 from .describe import (
     count_tokens,
     describe,
@@ -16,6 +17,8 @@ POSITIONS = "posembed_input/embedding"
 MOST_LINES = 10  # of a kind in a report
 # Fields that change the outputs but not names and shapes.
 SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads", "preprocessing")
+# Of models with the same decoder, too.
+DECODING = ("tap_blocks", "tap_norm", "activation", "max_depth", "first_with_queries")
 
 
 @dataclasses.dataclass
@@ -61,7 +64,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def shortened(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """Return names in one line, the first ones and how many more."""
     more = len(names) - MOST_LINES
     return ", ".join(names[:MOST_LINES]) + (f" and {more} more" if more > 0 else "")
@@ -195,10 +198,13 @@ def silent_differences(match, config):
             unknown = f"what the checkpoint implies cannot be told: {error}"
     else:
         return [] if match.misfits else [unknown]  # misfits are reported anyway
+    names, ours = SILENT, (config.head, config.decoder)
+    if is_dense(config) and ours == (implied.head, implied.decoder):
+        names += DECODING
     return [
         f"the checkpoint implies {name}={getattr(implied, name)!r}, the model has "
         f"{getattr(config, name)!r}"
-        for name in SILENT
+        for name in names
         if _differs(name, match, implied, config)
     ]
 
@@ -209,6 +215,6 @@ def _differs(name, match, implied, config):
         # choice.
         ours, theirs = config.preprocessing, implied.preprocessing
         return (ours.mean, ours.std) != (theirs.mean, theirs.std)
-    if name == "pooling" and not config.include_top:
+    if name == "pooling" and (not config.include_top or is_dense(config)):
         return False
     return getattr(implied, name) != getattr(config, name)

@@ -21,9 +21,9 @@ from .load_plan import (
     TOKENS,
     LoadReport,
     cut_patch,
+    first_names,
     is_known,
     make_plan,
-    shortened,
     silent_differences,
 )
 from .published import PUBLISHED
@@ -116,7 +116,7 @@ def apply(
     _check_zeros(match)
     _assign(match, variables, config, set(report.loaded))
     fresh = [p for p in report.fresh if in_head(p)] if head else []
-    said = [f"left fresh: {shortened(fresh)}"] if fresh else []
+    said = [f"left fresh: {first_names(fresh)}"] if fresh else []
     said += [text for text in report.resized if text.startswith("patches")]
     for text in said + report.notes:
         warnings.warn(f"{report.path}: {text}", stacklevel=3)

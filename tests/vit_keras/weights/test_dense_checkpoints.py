@@ -230,6 +230,18 @@ def test_heads_of_depth_of_dinov2_are_refused(tmp_path):
         )
 
 
+def test_differences_that_no_shape_shows_are_said():
+    config = opened("hf-depth-anything").config.replace(taps=4)
+    config = config.replace(activation="linear", max_depth=2.0)
+    model = create_model(config, task="depth")
+    with pytest.warns(UserWarning) as caught:
+        load_weights(model, file_of("hf-depth-anything"))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "implies activation='relu', the model has 'linear'" in said
+    assert "implies max_depth=None, the model has 2.0" in said
+    assert "tap_blocks" not in said
+
+
 def test_another_number_of_classes_has_a_new_decoder():
     with pytest.warns(UserWarning, match="left fresh: .* and 5[0-9] more"):
         model = opened("hf-dpt-segment", classes=7)
