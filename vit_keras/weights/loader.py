@@ -54,7 +54,7 @@ def load_weights(
             in `PUBLISHED`, which is downloaded unless it is in the cache.
         strict: refuse missing, unused and mis-shaped weights. With False all weights
             that fit are loaded, and the report lists the others.
-        head: whether to load the classification head, too.
+        head: whether to load the classification head, or the decoder, too.
 
     Returns:
         A report, which can be printed.
