@@ -17,6 +17,10 @@ from .dataset import digits as digits
 from .dataset import match_classes as match_classes
 from .dataset import split as split
 from .folders import folder as folder
+from .masks import IGNORE as IGNORE
+from .masks import fit_mask as fit_mask
+from .masks import nearest as nearest
+from .masks import to_photograph as to_photograph
 from .pixels import load_images as load_images
 from .reading import in_threads as in_threads
 from .reading import prepare as prepare
@@ -27,15 +31,18 @@ from .sources import open_splits as open_splits
 from .splits import Splits as Splits
 
 __all__ = [
+    "IGNORE",
     "Batches",
     "Dataset",
     "LazyImages",
     "Splits",
     "digits",
+    "fit_mask",
     "folder",
     "in_threads",
     "load_images",
     "match_classes",
+    "nearest",
     "one_hot",
     "open_source",
     "open_splits",
@@ -44,5 +51,6 @@ __all__ = [
     "read_pixels",
     "split",
     "targets",
+    "to_photograph",
     "with_head",
 ]

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from .. import preprocessing as pp
-from ..heads import ONE_CLASS, check_names, get_head
+from ..heads import HEADS, ONE_CLASS, check_names, get_head
 from .dataset import Dataset
+from .masks import IGNORE, fit_mask
 from .reading import read_fitted
 
 
@@ -20,7 +21,8 @@ class Batches(keras.utils.PyDataset):
         preprocessing: normalisation to apply.
         batch_size: images per batch; the last one may be smaller.
 
-    Item i is `(images float32 (B, H, W, C), targets float32 (B, K))`.
+    Item i is `(images float32 (B, H, W, C), targets float32 (B, K))`, or with maps as
+    labels `(images, maps (B, H, W))`.
     """
 
     def __init__(
@@ -51,7 +53,11 @@ class Batches(keras.utils.PyDataset):
             images = np.stack(
                 [read_fitted(f, self.image_size, self.preprocessing) for f in found]
             )
-        return pp.normalize(images, self.preprocessing), targets(batch)
+        images = pp.normalize(images, self.preprocessing)
+        if HEADS[batch.head].dense:
+            fit = self.image_size, self.preprocessing
+            return images, np.stack([fit_mask(mask, *fit) for mask in batch.labels])
+        return images, targets(batch)
 
 
 def one_hot(labels, classes: int) -> np.ndarray:
@@ -105,6 +111,8 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         labels = READ_AS[own, head](dataset)
         dataset = dataclasses.replace(dataset, labels=labels, head=head)
     check_names(head, dataset.classes)
+    if HEADS[head].dense:
+        return _checked_maps(dataset)
     labels, number = np.asarray(dataset.labels), len(dataset.classes)
     if head in ONE_CLASS:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -125,3 +133,21 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         f"`labels` must be {wanted} for head={head!r}. Received: {labels.dtype} "
         f"{labels.shape}, {np.min(labels)} to {np.max(labels)}"
     )
+
+
+def _checked_maps(dataset):
+    """Check maps that are in memory; those of files are checked when they are read."""
+    wanted = "uint8" if dataset.head == "segmentation" else "float32"
+    if isinstance(dataset.labels, np.ndarray):
+        labels, number = dataset.labels, len(dataset.classes)
+        if labels.dtype != wanted or labels.ndim != 3:
+            raise ValueError(
+                f"`labels` must be {wanted} (N, h, w) for head={dataset.head!r}. "
+                f"Received: {labels.dtype} {labels.shape}"
+            )
+        if wanted == "uint8" and labels[labels != IGNORE].max(initial=0) >= number:
+            raise ValueError(
+                f"`labels` must be from 0 to {number - 1}, or {IGNORE} where no class "
+                f"is. Received: {labels[labels != IGNORE].max()}"
+            )
+    return dataset

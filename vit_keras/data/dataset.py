@@ -3,8 +3,11 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from ..heads import ONE_CLASS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +41,22 @@ class Dataset:
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
             (H, W, C), or `LazyImages`.
-        labels: by `head`; int (N,), indices into `classes`, or float32 (N, K).
+        labels: by `head`; int (N,), indices into `classes`, float32 (N, K), or maps.
         classes: names of the classes or targets.
         head: what the labels are for, a name in `HEADS`:
             "softmax": one of the classes, labels int (N,);
             "sigmoid": one of two classes for a single logit, labels int (N,); chosen by
             the user, never by the data;
             "multi_label": any of K classes, labels float32 (N, K) of 0 and 1;
-            "regression": K numbers, labels float32 (N, K).
+            "regression": K numbers, labels float32 (N, K);
+            "segmentation": one of the classes at each pixel, labels uint8 (N, h, w), or
+            a list or `LazyImages` of N arrays (h, w) of their photographs' sizes; 255
+            does not count;
+            "depth": a distance at each pixel, so of float32, NaN where unknown.
     """
 
     images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
-    labels: np.ndarray
+    labels: Any
     classes: tuple[str, ...]
     head: str = "softmax"
 
@@ -58,13 +65,16 @@ class Dataset:
 
     def take(self, indices) -> "Dataset":
         """Return the images at these indices."""
-        if isinstance(self.images, np.ndarray):
-            images = self.images[indices]
-        elif isinstance(self.images, LazyImages):
-            images = self.images.take(indices)
-        else:
-            images = [self.images[i] for i in indices]
-        return dataclasses.replace(self, images=images, labels=self.labels[indices])
+        images, labels = (_take(part, indices) for part in (self.images, self.labels))
+        return dataclasses.replace(self, images=images, labels=labels)
+
+
+def _take(items, indices):
+    if isinstance(items, np.ndarray):
+        return items[indices]
+    if isinstance(items, LazyImages):
+        return items.take(indices)
+    return [items[i] for i in indices]
 
 
 def digits() -> tuple[Dataset, Dataset]:
@@ -85,7 +95,7 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a fraction of each class, or of all images if labels are (N, K).
+    """Split off a fraction of each class, or of all images without one class each.
 
     Arguments:
         fraction: in (0, 1); at least one image of every class that has two or more is
@@ -102,7 +112,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
         raise ValueError(f"`fraction` must be in (0, 1). Received: fraction={fraction}")
     generator, aside = np.random.default_rng(seed), []
     groups = [np.arange(len(dataset))]
-    if dataset.labels.ndim == 1:
+    if dataset.head in ONE_CLASS:
         groups = [
             np.flatnonzero(dataset.labels == k) for k in range(len(dataset.classes))
         ]
@@ -140,9 +150,24 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
             f"`data` must hold all targets of the model; lacking: {', '.join(lacking)}"
         )
     numbers = np.array([list(names).index(name) for name in dataset.classes])
-    if dataset.labels.ndim == 1:
+    if dataset.classes == tuple(names):
+        return dataset
+    if dataset.head == "segmentation":
+        labels = _renumbered(dataset.labels, numbers)
+    elif dataset.head in ONE_CLASS:
         labels = numbers[dataset.labels]
     else:
         labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
         labels[:, numbers] = dataset.labels
     return dataclasses.replace(dataset, labels=labels, classes=tuple(names))
+
+
+def _renumbered(masks, numbers):
+    """Return masks with other numbers of their classes; 255 stays."""
+    table = np.full(256, 255, "uint8")
+    table[: len(numbers)] = numbers
+    if isinstance(masks, LazyImages):
+        return dataclasses.replace(masks, read=lambda at: table[masks.read(at)])
+    if isinstance(masks, np.ndarray):
+        return table[masks]
+    return [table[mask] for mask in masks]

@@ -91,7 +91,7 @@ def make_plan(match, variables, config, report, head, task):
             f"num_heads: {heads} in the file, {config.num_heads} in the model"
         )
     # Without pooling, weights after the tokens are not needed.
-    tokens_only = task == "features" or config.pooling is None
+    tokens_only = task != "classify" or config.pooling is None
     optional = (*HEAD, "pooling", "fc_norm") if tokens_only else HEAD
     fresh = () if _head_fits(match, variables) else HEAD
     fresh = fresh if head else ("head", "head_dist")

@@ -1,0 +1,108 @@
+"""Random views of photographs with a map of labels each, in one geometry.
+
+Draws are by (seed, step, index in the batch), as in `augment`.
+"""
+
+import numpy as np
+from PIL import Image
+
+from .. import preprocessing as pp
+from ..data import IGNORE, fit_mask, nearest, read_pixels
+from .augment import augment, draws_for
+
+# Key of a view's draws, beside those of `augment`.
+VIEW = 2**20 + 4
+
+
+def map_views(dataset, rows, step, positions, config, recipe, each):
+    """Return views of images and of their maps.
+
+    Each is fitted to the input, or with `scale` a random part of it in a random size,
+    and mirrored or not; colours are augmented in the image alone.
+
+    Arguments:
+        dataset: of a head with maps.
+        rows: indices of B images in it.
+        step: number of the batch.
+        positions: range of their indices in the batch.
+        config: a `ViTConfig`; gives image size and preprocessing.
+        recipe: gives `scale`, `flip`, `randaugment`, `three_augment`, `seed`.
+        each: such as `map`, reads the files.
+
+    Returns:
+        uint8 array (B, H, W, C), and array (B, H, W) of the maps' dtype.
+    """
+    size, prep = config.image_size, config.preprocessing
+    ready = isinstance(dataset.images, np.ndarray) and recipe.scale is None
+    ready = ready and dataset.images.shape[1:3] == tuple(size)
+
+    def read(row, position):
+        draws = draws_for(recipe.seed, step, position, VIEW)
+        flipped = is_mirrored(recipe, draws)
+        pixels = read_pixels(dataset.images[row], len(prep.mean))
+        labels = np.asarray(dataset.labels[row])
+        if recipe.scale is None:
+            image = pixels if ready else pp.fit(pixels, size, prep)
+            labels = fit_mask(labels, size, prep)
+        else:
+            image, labels = random_view(pixels, labels, size, prep, recipe.scale, draws)
+        return (image[:, ::-1], labels[:, ::-1]) if flipped else (image, labels)
+
+    views = list(each(read, rows, positions))
+    images, maps = (np.stack(part) for part in zip(*views, strict=True))
+    return augment(images, recipe, step, positions, colours_only=True), maps
+
+
+def is_mirrored(recipe, draws) -> bool:
+    """Return whether a view is mirrored, by its first draw."""
+    return bool(recipe.flip) and draws.random() < 0.5
+
+
+def random_view(pixels, mask, image_size, preprocessing, scale, draws):
+    """Resize a photograph and its mask at random, and crop or pad them to the input.
+
+    Arguments:
+        pixels: uint8 array (h, w, C).
+        mask: uint8 array (h, w).
+        image_size: (height, width) of the result.
+        preprocessing: of the model; gives the size that fits, and the mean colour,
+            which is where no photograph is; the mask is 255 there.
+        scale: (smallest, largest) size, in units of that which fits.
+        draws: NumPy generator.
+
+    Returns:
+        uint8 arrays (height, width, C) and (height, width).
+
+    Raises:
+        ValueError: the mask has not the size of its photograph.
+    """
+    if mask.shape != pixels.shape[:2]:
+        raise ValueError(
+            "`labels` must have the size of their photographs for a random `scale`. "
+            f"Received: {mask.shape} for {pixels.shape[:2]}"
+        )
+    left, top, right, bottom = pp.visible_box(mask.shape, image_size, preprocessing)
+    size = draws.uniform(*scale)
+    boxes, places = [], []
+    for start, end, whole in zip(
+        (top, left), (bottom, right), image_size, strict=True
+    ):
+        inside = min(whole, max(round(size * whole), 1))
+        length = min(inside / (size * whole), 1.0) * (end - start)
+        first = start + draws.random() * (end - start - length)
+        boxes.append((first, first + length))
+        places.append((int(draws.integers(0, whole - inside + 1)), inside))
+    (y1, y2), (x1, x2) = boxes
+    box = (x1, y1, min(x2, mask.shape[1]), min(y2, mask.shape[0]))
+    (row, rows), (column, columns) = places
+    channels, resample = pixels.shape[-1], pp.INTERPOLATIONS[preprocessing.interpolation]
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    image = np.asarray(image.resize((columns, rows), resample, box=box))
+    mean = np.clip(np.round(255 * np.array(preprocessing.mean)), 0, 255)
+    view = np.empty((*image_size, channels), "uint8")
+    view[:] = mean.astype("uint8")
+    window = slice(row, row + rows), slice(column, column + columns)
+    view[window] = image.reshape(rows, columns, channels)
+    labels = np.full(tuple(image_size), IGNORE, "uint8")
+    labels[window] = nearest(mask, (rows, columns), box)
+    return view, labels
