@@ -1,8 +1,8 @@
 """Decoding of images to pixels in a TensorFlow graph, on the server.
 
 The result equals `vit_keras.preprocessing` within one grey level: same decoder
-settings, EXIF orientation, centre crop and antialiased filter. An unreadable item never
-makes the others of its batch fail.
+settings, EXIF orientation, crop or padding, and antialiased filter. An unreadable item
+never makes the others of its batch fail.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Decoder:
 
     Arguments:
         image_size: (height, width) of the model.
-        preprocessing: `vit_keras.Preprocessing`; filter, crop and channels are used.
+        preprocessing: `vit_keras.Preprocessing`; all but the normalisation is used.
         limits: images beyond them are refused.
         exif: whether the EXIF orientation is applied, as in evaluation.
     """

@@ -42,12 +42,13 @@ FILTERS = {
 
 
 def fit(pixels, image_size, preprocessing):
-    """Resize to cover the model's input, then crop its centre.
+    """Bring an image to the model's input, as `vit_keras.preprocessing.fit` does.
 
     Arguments:
         pixels: uint8 tensor (H, W, C).
         image_size: wanted (height, width).
-        preprocessing: `interpolation` and `crop` are used.
+        preprocessing: `interpolation`, `crop` and `resize` are used, and the colour of
+            the padding.
 
     Returns:
         float32 tensor (height, width, C), whole numbers 0..255.
@@ -57,37 +58,76 @@ def fit(pixels, image_size, preprocessing):
     sides = tf.shape(pixels)[:2]
     exact = tf.cast(sides, tf.float64)
     wanted = tf.constant(image_size, tf.float64)
-    box = wanted / (tf.reduce_max(wanted / exact) / preprocessing.crop)
+    box, sizes = exact * preprocessing.crop, list(image_size)
+    if preprocessing.resize == "cover":
+        box = wanted / (tf.reduce_max(wanted / exact) / preprocessing.crop)
+    elif preprocessing.resize == "contain":
+        sizes = _contained(sides, image_size)
     start = tf.maximum((exact - box) / 2, 0.0)
     stop = tf.minimum(start + box, exact)
     # Pillow keeps a box in single precision.
     span = tf.cast(tf.cast(tf.stack([start, stop], 1), tf.float32), tf.float64)
-    name = preprocessing.interpolation
+    x = _resampled(pixels, sides, span, sizes, preprocessing.interpolation)
+    x = tf.cast(x, tf.float32)
+    if preprocessing.resize == "contain":
+        x = _padded(x, sizes, image_size, preprocessing.padding())
+    return tf.ensure_shape(x, (*image_size, None))
+
+
+def _resampled(pixels, sides, span, sizes, name):
+    """Resample the part `span` of both axes to `sizes`."""
+    import tensorflow as tf
+
     if name == "nearest":
-        for axis, size in enumerate(image_size):
+        for axis, size in enumerate(sizes):
             indices = _centres(span[axis], size)
             pixels = tf.gather(pixels, tf.cast(indices, tf.int32), axis=axis)
-        return _finished(pixels, image_size)
+        return pixels
     rows, columns = (
-        Taps.of(name, sides[axis], span[axis], size)
-        for axis, size in enumerate(image_size)
+        Taps.of(name, sides[axis], span[axis], size) for axis, size in enumerate(sizes)
     )
     # Only what the crop needs: the rest of a long image is not resampled.
     x = pixels[rows.first : rows.last, columns.first : columns.last]
-    x = tf.cond(
-        _rows_first(sides, image_size),
+    return tf.cond(
+        _rows_first(sides, sizes),
         lambda: _turned(columns.apply(_turned(rows.apply(x)))),
         lambda: rows.apply(_turned(columns.apply(_turned(x)))),
     )
-    return _finished(x, image_size)
+
+
+def _contained(sides, image_size):
+    """Return height and width of the whole image inside the input, two int32 scalars.
+
+    The whole numbers of `vit_keras.preprocessing.placed_box`.
+    """
+    import tensorflow as tf
+
+    rows, columns = tf.unstack(tf.cast(sides, tf.int64))
+    height, width = image_size
+    tall = (2 * rows * width + columns) // (2 * columns)
+    wide = (2 * columns * height + rows) // (2 * rows)
+    sizes = tf.clip_by_value([tall, wide], 1, [height, width])
+    return tf.unstack(tf.cast(sizes, tf.int32))
+
+
+def _padded(x, sizes, image_size, colour):
+    """Put an image into the middle of one of a single colour."""
+    import tensorflow as tf
+
+    ends = []
+    for size, whole in zip(sizes, image_size, strict=True):
+        before = (whole - size) // 2
+        ends.append([before, whole - size - before])
+    colour = tf.constant(colour, tf.float32)
+    return tf.pad(x - colour, [*ends, [0, 0]]) + colour
 
 
 def _centres(span, size):
     """Return the centre of each output among the inputs, float64 (size,)."""
     import tensorflow as tf
 
-    step = (span[1] - span[0]) / size
-    return span[0] + (tf.range(size, dtype=tf.float64) + 0.5) * step
+    step = (span[1] - span[0]) / tf.cast(size, tf.float64)
+    return span[0] + (tf.cast(tf.range(size), tf.float64) + 0.5) * step
 
 
 def _turned(x):
@@ -96,13 +136,7 @@ def _turned(x):
     return tf.transpose(x, (1, 0, 2))
 
 
-def _finished(x, image_size):
-    import tensorflow as tf
-
-    return tf.ensure_shape(tf.cast(x, tf.float32), (*image_size, None))
-
-
-def _rows_first(sides, image_size):
+def _rows_first(sides, sizes):
     """Return whether Pillow resamples rows before columns: since release 13, if much
     more is lost in height. The two orders round differently."""
     import PIL
@@ -110,7 +144,7 @@ def _rows_first(sides, image_size):
 
     if int(PIL.__version__.partition(".")[0]) < 13:
         return tf.constant(False)
-    lost = sides - tf.constant(image_size)
+    lost = sides - tf.stack(sizes)
     return (lost[0] > 0) & (lost[0] > 2 * lost[1])
 
 
@@ -135,12 +169,12 @@ class Taps:
             name: of the filter.
             length: number of inputs, int32 scalar.
             span: the range of inputs to resample, float64 (2,).
-            size: number of outputs, an int.
+            size: number of outputs, an int or int32 scalar.
         """
         import tensorflow as tf
 
         weigh, support = FILTERS[name]
-        stretch = tf.maximum((span[1] - span[0]) / size, 1.0)
+        stretch = tf.maximum((span[1] - span[0]) / tf.cast(size, tf.float64), 1.0)
         centres, reach = _centres(span, size), support * stretch
         low = tf.maximum(tf.cast(centres - reach + 0.5, tf.int32), 0)
         high = tf.minimum(tf.cast(centres + reach + 0.5, tf.int32), length)

@@ -33,6 +33,21 @@ def test_pixels_are_those_of_evaluation(interpolation):
         assert np.abs(got - wanted.astype("float32")).max() <= 1, name
 
 
+@pytest.mark.parametrize(("resize", "crop"), [("stretch", 0.8), ("contain", 1.0)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "nearest"])
+def test_whole_photographs_are_those_of_evaluation(resize, crop, interpolation):
+    """Lossless items, so that the resampling is compared to the last bit."""
+    rules = Preprocessing((0.2, 0.4, 0.9), (0.5,) * 3, interpolation, crop, resize)
+    for size in ((32, 48), (60, 20)):
+        items = [
+            encoded(picture(*shape), "PNG") for shape in ((40, 60), (7, 90), (33, 5))
+        ]
+        pixels, valid = Decoder(size, rules).batch(tf.constant(items))
+        assert valid.numpy().all()
+        wanted = np.stack([evaluated(item, size, rules) for item in items])
+        np.testing.assert_array_equal(pixels.numpy(), wanted)
+
+
 def test_grey_models_get_grey_images():
     rules = Preprocessing(mean=(0.5,), std=(0.5,))
     item = good_items()["jpeg"]

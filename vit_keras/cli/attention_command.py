@@ -71,10 +71,8 @@ def attention_command(
     out.mkdir(parents=True, exist_ok=True)
     for file in files:
         photo = pp.read_image(file, channels=config.channels)
-        seen = pp.visible_box(photo.shape[:2], config.image_size, config.preprocessing)
-        left, top = map(math.floor, seen[:2])
-        right, bottom = map(math.ceil, seen[2:])
         pixels = pp.fit(photo, config.image_size, config.preprocessing)
+        shown = _seen(photo, config.image_size, config.preprocessing)
         images = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(images))
         best = int(outputs[0].argmax())
@@ -86,11 +84,26 @@ def attention_command(
             if name == "relevance":
                 title += f" for {named[options.pop('class_index', best)]}"
             title += "".join(f", {key} {value}" for key, value in options.items())
-            figure = new_figure(photo[top:bottom, left:right], maps[0], title)
+            figure = new_figure(shown, maps[0], title)
             path = out / f"{file.stem}.{name}.png"
             with publishing(path) as work:
                 figure.savefig(work, format="png")
             print(f"wrote {path}")
+
+
+def _seen(photo, image_size, preprocessing):
+    """Return what the model sees of a photograph, at the photograph's resolution."""
+    from .. import preprocessing as pp
+
+    size = photo.shape[:2]
+    if preprocessing.resize == "contain":  # with the padding, which gets attention, too
+        larger = max(own / side for own, side in zip(size, image_size, strict=True))
+        whole = [max(round(side * larger), 1) for side in image_size]
+        return pp.fit(photo, whole, preprocessing)
+    box = pp.visible_box(size, image_size, preprocessing)
+    left, top = map(math.floor, box[:2])
+    right, bottom = map(math.ceil, box[2:])
+    return photo[top:bottom, left:right]
 
 
 def _class_index(name, labels):

@@ -22,6 +22,8 @@ PROBLEMS = {
     "regression": "regression",
 }
 
+# timm's `crop_mode`, which pads with the mean, too: the way of resizing here.
+CROP_MODES = {"center": "cover", "squash": "stretch", "border": "contain"}
 POOLING = {"token": "token", "avg": "gap", "map": "map", "": None}
 # model_type: class names in transformers, with and without a classifier
 HF_CLASSES = {
@@ -131,6 +133,8 @@ def read_timm(files: dict[str, dict]) -> dict:
     names = {"crop_pct": "crop", "interpolation": "interpolation"}
     names |= {"mean": "mean", "std": "std"}
     options = {ours: images[n] for n, ours in names.items() if n in images}
+    if images.get("crop_mode") in CROP_MODES:
+        options["resize"] = CROP_MODES[images["crop_mode"]]
     if options:
         fields["preprocessing"] = Preprocessing(**options)
     return fields
@@ -265,6 +269,7 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
                 "std": list(images.std),
                 "interpolation": images.interpolation,
                 "crop_pct": images.crop,
+                "crop_mode": {v: k for k, v in CROP_MODES.items()}[images.resize],
                 "first_conv": "patch_embed.proj",
                 "classifier": (
                     ["head", "head_dist"] if config.distillation_token else "head"

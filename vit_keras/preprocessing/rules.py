@@ -1,30 +1,25 @@
-"""Preprocessing: conversion of images to a model's input.
-
-Training, evaluation, prediction, calibration and export all use this file, so that a
-model gets the same input everywhere. It needs only NumPy and Pillow, no deep-learning
-framework.
-
-Shape letters: N images, H height, W width in pixels, C colour channels.
-"""
+"""`Preprocessing`, and normalisation: what a model's input is, as data."""
 
 import dataclasses
-import io
 import math
-import os
-import pathlib
-import struct
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+
+# How a photograph of another shape comes to the input's.
+RESIZES = {
+    "cover": "resized until it covers the input, the centre of which is kept",
+    "stretch": "stretched to the input, so that shapes change",
+    "contain": "resized until all of it is inside the input, the rest is padded",
 }
 
 # Known normalisations, by the range that pixels are brought to or the data whose
@@ -37,12 +32,6 @@ NORMALISATIONS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-
-class ImageError(ValueError):
-    """A file or byte string that is no readable image."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -53,7 +42,11 @@ class Preprocessing:
             `(pixel / 255 - mean) / std`. The default maps 0..255 to -1..1, as the ViT
             paper's code does.
         interpolation: name of Pillow's resampling filter, antialiased.
-        crop: fraction of the shorter side that the centre crop keeps, in (0, 1].
+        crop: fraction of the shorter side that the centre crop keeps, in (0, 1]; of
+            both sides with "stretch"; 1 with "contain".
+        resize: how a photograph of another shape comes to the input's, a name in
+            `RESIZES`: "cover" crops, "stretch" distorts (as MediaPipe's segmenter
+            does), "contain" pads both ends equally with the colour `mean`.
 
     Raises:
         ValueError: a value is out of range, or a length does not fit.
@@ -63,6 +56,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     interpolation: str = "bicubic"
     crop: float = 1.0
+    resize: str = "cover"
 
     def __post_init__(self):
         for name in ("mean", "std"):  # JSON gives lists
@@ -84,6 +78,16 @@ class Preprocessing:
             )
         if not 0 < self.crop <= 1:
             raise ValueError(f"`crop` must be in (0, 1]. Received: crop={self.crop}")
+        if self.resize not in RESIZES:
+            raise ValueError(
+                f"`resize` must be one of {', '.join(RESIZES)}. "
+                f"Received: resize={self.resize!r}"
+            )
+        if self.crop != 1 and self.resize == "contain":
+            raise ValueError(
+                '`crop` must be 1 with resize="contain", which keeps the whole '
+                f"photograph. Received: crop={self.crop}"
+            )
 
     @classmethod
     def of(cls, scale: Any, offset: Any, **options: Any) -> "Preprocessing":
@@ -91,7 +95,7 @@ class Preprocessing:
 
         Arguments:
             scale, offset: (C,), as `scale_and_offset` gives them.
-            options: `interpolation` and `crop`.
+            options: `interpolation`, `crop` and `resize`.
         """
         std = 1 / (255.0 * np.asarray(scale, "float64"))
         return cls(mean=tuple(-np.asarray(offset) * std), std=tuple(std), **options)
@@ -105,6 +109,10 @@ class Preprocessing:
         """
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return 1.0 / (255.0 * std), -mean / std
+
+    def padding(self) -> np.ndarray:
+        """Return the colour that "contain" pads with, uint8 (C,): that of `mean`."""
+        return np.clip(np.round(255 * np.asarray(self.mean)), 0, 255).astype("uint8")
 
 
 def get_preprocessing(value: Preprocessing | str, channels: int = 3) -> Preprocessing:
@@ -177,120 +185,3 @@ def normalize(images: ArrayLike, preprocessing: Preprocessing) -> np.ndarray:
         )
     scale, offset = preprocessing.scale_and_offset()
     return images.astype("float32") * scale.astype("float32") + offset.astype("float32")
-
-
-def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.ndarray:
-    """Read one image file as pixels.
-
-    Supports JPEG, PNG, WebP, BMP, TIFF, GIF and whatever else Pillow reads. The EXIF
-    orientation is applied, grey is repeated over the channels, alpha is dropped, 16
-    bits are scaled to 8, and an animation gives its first frame.
-
-    Arguments:
-        source: path, or encoded bytes.
-        channels: 3 for RGB, 1 for grey.
-
-    Returns:
-        uint8 array (H, W, C).
-
-    Raises:
-        ImageError: the content is no image, is truncated, has pixels that are not of 8
-            or 16 bits, or is too large to decode safely (Pillow's limit for
-            decompression bombs).
-        FileNotFoundError: the file does not exist.
-    """
-    name = "image bytes" if isinstance(source, bytes) else str(source)
-    stream = io.BytesIO(source) if isinstance(source, bytes) else pathlib.Path(source)
-    try:
-        with Image.open(stream) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
-                grey = np.asarray(image, "float64") / 257.0
-                if grey.min() < 0 or grey.max() > 255:
-                    raise ValueError("its pixels have more than 16 bits, or a sign")
-                image = Image.fromarray(grey.round().clip(0, 255).astype("uint8"))
-            if image.mode == "F":  # of any range, which convert() would clip
-                raise ValueError("its pixels are floats")
-            if "transparency" in image.info:  # avoids a warning for some palettes
-                image = image.convert("RGBA")
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    except FileNotFoundError:
-        raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,  # truncated data
-        SyntaxError,  # broken PNG chunks
-        ValueError,
-        struct.error,
-    ) as error:
-        raise ImageError(f"cannot read {name} as an image: {error}") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def fit(
-    pixels: np.ndarray, image_size: Sequence[int], preprocessing: Preprocessing
-) -> np.ndarray:
-    """Resize an image to cover the model's input, and crop its centre.
-
-    Arguments:
-        pixels: uint8 array (H, W, C).
-        image_size: (height, width) of the result.
-        preprocessing: gives `interpolation` and `crop`.
-
-    Returns:
-        uint8 array (height, width, C).
-    """
-    height, width = image_size
-    if pixels.shape[:2] == (height, width) and preprocessing.crop == 1:
-        return pixels
-    grey = pixels.shape[-1] == 1
-    image = Image.fromarray(pixels[..., 0] if grey else pixels)
-    # Resampling only this box avoids the huge intermediate image of a long thin source.
-    box = visible_box(pixels.shape[:2], image_size, preprocessing)
-    image = image.resize(
-        (width, height), INTERPOLATIONS[preprocessing.interpolation], box=box
-    )
-    return np.asarray(image).reshape(height, width, pixels.shape[-1])
-
-
-def visible_box(
-    size: Sequence[int], image_size: Sequence[int], preprocessing: Preprocessing
-) -> tuple[float, float, float, float]:
-    """Return the part of an image that `fit` keeps.
-
-    Arguments:
-        size: (height, width) of the image.
-        image_size: (height, width) of the model's input.
-        preprocessing: gives `crop`.
-
-    Returns:
-        (left, top, right, bottom) in pixels of the image.
-    """
-    (rows, columns), (height, width) = size, image_size
-    cover = max(height / rows, width / columns) / preprocessing.crop
-    box_w, box_h = width / cover, height / cover
-    left, top = (columns - box_w) / 2, (rows - box_h) / 2
-    return (
-        max(left, 0.0),
-        max(top, 0.0),
-        min(left + box_w, columns),
-        min(top + box_h, rows),
-    )
-
-
-def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """Return the image files in a folder and its subfolders, sorted."""
-    files = pathlib.Path(folder).rglob("*")
-    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def load_image(
-    source: str | os.PathLike[str] | bytes,
-    image_size: Sequence[int],
-    preprocessing: Preprocessing,
-) -> np.ndarray:
-    """Read and fit an image file; return a uint8 array (height, width, C)."""
-    pixels = read_image(source, channels=len(preprocessing.mean))
-    return fit(pixels, image_size, preprocessing)
