@@ -54,7 +54,8 @@ def open_trained(path) -> tuple[Any, list[str] | None]:
 
     Raises:
         FileNotFoundError: the model does not exist.
-        ValueError: it is no model of this package with a head, or `labels.txt` is of another.
+        ValueError: it is no model of this package with a head, or `labels.txt` is of
+            another.
     """
     path = pathlib.Path(path)
     file = path / "model.keras" if path.is_dir() else path

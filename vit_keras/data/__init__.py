@@ -8,6 +8,7 @@ No deep-learning framework but Keras and no download is needed.
 """
 
 from .batches import Batches as Batches
+from .batches import map_batch as map_batch
 from .batches import one_hot as one_hot
 from .batches import targets as targets
 from .batches import with_head as with_head
@@ -17,10 +18,6 @@ from .dataset import digits as digits
 from .dataset import match_classes as match_classes
 from .dataset import split as split
 from .folders import folder as folder
-from .masks import IGNORE as IGNORE
-from .masks import fit_mask as fit_mask
-from .masks import nearest as nearest
-from .masks import to_photograph as to_photograph
 from .pixels import load_images as load_images
 from .reading import in_threads as in_threads
 from .reading import prepare as prepare
@@ -31,18 +28,16 @@ from .sources import open_splits as open_splits
 from .splits import Splits as Splits
 
 __all__ = [
-    "IGNORE",
     "Batches",
     "Dataset",
     "LazyImages",
     "Splits",
     "digits",
-    "fit_mask",
     "folder",
     "in_threads",
     "load_images",
+    "map_batch",
     "match_classes",
-    "nearest",
     "one_hot",
     "open_source",
     "open_splits",
@@ -51,6 +46,5 @@ __all__ = [
     "read_pixels",
     "split",
     "targets",
-    "to_photograph",
     "with_head",
 ]

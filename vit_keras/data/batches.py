@@ -8,7 +8,6 @@ import numpy as np
 from .. import preprocessing as pp
 from ..heads import HEADS, ONE_CLASS, check_names, get_head
 from .dataset import Dataset
-from .masks import IGNORE, fit_mask
 from .reading import read_fitted
 
 
@@ -43,21 +42,42 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.dataset) // self.batch_size)
 
     def __getitem__(self, index):
+        return self.inputs(index), self.labels(index)
+
+    def rows(self, index) -> np.ndarray:
+        """Return the indices of a batch's images in the data set."""
         start = index * self.batch_size
-        stop = min(start + self.batch_size, len(self.dataset))
-        batch = self.dataset.take(np.arange(start, stop))
-        images = batch.images
+        return np.arange(start, min(start + self.batch_size, len(self.dataset)))
+
+    def inputs(self, index) -> np.ndarray:
+        """Return the images of a batch, normalised."""
+        images = self.dataset.take(self.rows(index)).images
         ready = (*self.image_size, len(self.preprocessing.mean))
         if not isinstance(images, np.ndarray) or images.shape[1:] != ready:
             found = [images[i] for i in range(len(images))]
             images = np.stack(
                 [read_fitted(f, self.image_size, self.preprocessing) for f in found]
             )
-        images = pp.normalize(images, self.preprocessing)
-        if HEADS[batch.head].dense:
-            fit = self.image_size, self.preprocessing
-            return images, np.stack([fit_mask(mask, *fit) for mask in batch.labels])
-        return images, targets(batch)
+        return pp.normalize(images, self.preprocessing)
+
+    def labels(self, index) -> np.ndarray:
+        """Return the targets, or maps, of a batch."""
+        rows = self.rows(index)
+        if HEADS[self.dataset.head].dense:
+            return map_batch(self.dataset, rows, self.image_size, self.preprocessing)
+        return targets(self.dataset, rows)
+
+
+def map_batch(dataset: Dataset, rows, image_size, preprocessing, each=map):
+    """Return the maps of some images at the model's size, (B, H, W).
+
+    `each`, such as `map`, reads the files.
+    """
+
+    def read(row):
+        return pp.fit_mask(np.asarray(dataset.labels[row]), image_size, preprocessing)
+
+    return np.stack(list(each(read, rows)))
 
 
 def one_hot(labels, classes: int) -> np.ndarray:
@@ -145,9 +165,10 @@ def _checked_maps(dataset):
                 f"`labels` must be {wanted} (N, h, w) for head={dataset.head!r}. "
                 f"Received: {labels.dtype} {labels.shape}"
             )
-        if wanted == "uint8" and labels[labels != IGNORE].max(initial=0) >= number:
+        largest = labels[labels != pp.IGNORED].max(initial=0)
+        if wanted == "uint8" and largest >= number:
             raise ValueError(
-                f"`labels` must be from 0 to {number - 1}, or {IGNORE} where no class "
-                f"is. Received: {labels[labels != IGNORE].max()}"
+                f"`labels` must be from 0 to {number - 1}, or {pp.IGNORED} where there "
+                f"is no class. Received: {largest}"
             )
     return dataset

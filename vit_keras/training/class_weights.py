@@ -94,7 +94,8 @@ def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def imbalance(dataset: Dataset) -> str | None:
-    """Return a line of classes and counts, or shares of pixels, if they differ by more than `UNEQUAL`."""
+    """Return a line of classes and counts, or shares of the pixels, if they differ by
+    more than `UNEQUAL`."""
     if dataset.head == "segmentation":
         counts = pixel_counts(dataset)[0]
         shown = [f"{part:.2%}" for part in counts / max(counts.sum(), 1)]

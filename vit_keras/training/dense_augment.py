@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from .. import preprocessing as pp
-from ..data import IGNORE, fit_mask, nearest, read_pixels
+from ..data import read_pixels
 from .augment import augment, draws_for
 
 # Key of a view's draws, beside those of `augment`.
@@ -43,7 +43,7 @@ def map_views(dataset, rows, step, positions, config, recipe, each):
         labels = np.asarray(dataset.labels[row])
         if recipe.scale is None:
             image = pixels if ready else pp.fit(pixels, size, prep)
-            labels = fit_mask(labels, size, prep)
+            labels = pp.fit_mask(labels, size, prep)
         else:
             image, labels = random_view(pixels, labels, size, prep, recipe.scale, draws)
         return (image[:, ::-1], labels[:, ::-1]) if flipped else (image, labels)
@@ -82,27 +82,32 @@ def random_view(pixels, mask, image_size, preprocessing, scale, draws):
             f"Received: {mask.shape} for {pixels.shape[:2]}"
         )
     left, top, right, bottom = pp.visible_box(mask.shape, image_size, preprocessing)
+    placed = pp.placed_box(mask.shape, image_size, preprocessing)
+    fitting = placed[3] - placed[1], placed[2] - placed[0]
     size = draws.uniform(*scale)
     boxes, places = [], []
-    for start, end, whole in zip(
-        (top, left), (bottom, right), image_size, strict=True
+    for start, end, whole, unit in zip(
+        (top, left), (bottom, right), image_size, fitting, strict=True
     ):
-        inside = min(whole, max(round(size * whole), 1))
-        length = min(inside / (size * whole), 1.0) * (end - start)
+        inside = min(whole, max(round(size * unit), 1))
+        length = min(inside / (size * unit), 1.0) * (end - start)
         first = start + draws.random() * (end - start - length)
         boxes.append((first, first + length))
         places.append((int(draws.integers(0, whole - inside + 1)), inside))
     (y1, y2), (x1, x2) = boxes
     box = (x1, y1, min(x2, mask.shape[1]), min(y2, mask.shape[0]))
     (row, rows), (column, columns) = places
-    channels, resample = pixels.shape[-1], pp.INTERPOLATIONS[preprocessing.interpolation]
+    channels, resample = (
+        pixels.shape[-1],
+        pp.INTERPOLATIONS[preprocessing.interpolation],
+    )
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     image = np.asarray(image.resize((columns, rows), resample, box=box))
-    mean = np.clip(np.round(255 * np.array(preprocessing.mean)), 0, 255)
     view = np.empty((*image_size, channels), "uint8")
-    view[:] = mean.astype("uint8")
+    view[:] = preprocessing.padding()
     window = slice(row, row + rows), slice(column, column + columns)
     view[window] = image.reshape(rows, columns, channels)
-    labels = np.full(tuple(image_size), IGNORE, "uint8")
-    labels[window] = nearest(mask, (rows, columns), box)
+    labels = np.full(tuple(image_size), pp.IGNORED, "uint8")
+    near = Image.Resampling.NEAREST
+    labels[window] = Image.fromarray(mask).resize((columns, rows), near, box=box)
     return view, labels

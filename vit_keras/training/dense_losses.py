@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..data import IGNORE
+from ..preprocessing import IGNORED
 
 # Weight of the squared mean, lambda (arXiv 1406.2283, section 3.2).
 SHARED_SCALE = 0.5
@@ -37,7 +37,7 @@ class SegmentationLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
-        counts = ops.not_equal(labels, IGNORE)
+        counts = ops.not_equal(labels, IGNORED)
         labels = ops.where(counts, labels, 0)
         counts = ops.cast(counts, y_pred.dtype)
         loss = 0.0

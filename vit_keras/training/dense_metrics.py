@@ -5,12 +5,13 @@ Shape letters: H x W pixels, C classes.
 
 import numpy as np
 
-from ..data import IGNORE
 from ..heads import log_probabilities
+from ..preprocessing import IGNORED
 from .dense_losses import LEAST, SHARED_SCALE
 
 # Errors of a distance within this factor count as right (arXiv 1406.2283, section 4).
 RATIO = 1.25
+CHUNK = 2**18  # pixels whose logarithms are in memory at a time
 
 
 class SegmentationScore:
@@ -32,19 +33,20 @@ class SegmentationScore:
         """Add maps; return the mean IoU of these alone, NaN if no pixel counts.
 
         Arguments:
-            outputs: (..., H, W, C).
+            outputs: (..., H, W, C), NaN where the model did not see the photograph.
             truth: (..., H, W), classes; 255 does not count.
         """
-        counts = truth != IGNORE
+        counts = (truth != IGNORED) & ~np.isnan(outputs[..., 0])
         outputs, labels = outputs[counts], truth[counts].astype("int64")
         size = len(self.matrix)
         chosen = outputs.argmax(-1)
         found = np.bincount(labels * size + chosen, minlength=size**2)
         found = found.reshape(size, size)
         self.matrix += found
-        if len(labels):
-            logs = log_probabilities(outputs, self.activation)
-            self.losses -= float(np.take_along_axis(logs, labels[:, None], -1).sum())
+        for start in range(0, len(labels), CHUNK):
+            part = labels[start : start + CHUNK, None]
+            logs = log_probabilities(outputs[start : start + CHUNK], self.activation)
+            self.losses -= float(np.take_along_axis(logs, part, -1).sum())
         return mean_of(iou_of(found))
 
     def iou(self) -> np.ndarray:
@@ -86,10 +88,10 @@ class DepthScore:
         self.losses, self.images = 0.0, 0
 
     def add(self, outputs: np.ndarray, truth: np.ndarray) -> float:
-        """Add maps; return 1 - the absolute relative error of these alone.
+        """Add maps; return minus the absolute relative error of these alone.
 
         Arguments:
-            outputs: (..., H, W, 1).
+            outputs: (..., H, W, 1), NaN where the model did not see the photograph.
             truth: (..., H, W); distances above 0 count, others and NaN do not.
         """
         before, pixels = self.sums[0], self.pixels
@@ -97,11 +99,11 @@ class DepthScore:
         for found, true in zip(
             np.reshape(outputs, (-1, *size)), truth.reshape(-1, *size), strict=True
         ):
-            known = true > 0
+            known = (true > 0) & ~np.isnan(found)
             if known.any():
                 self._add(found[known].astype("float64"), true[known].astype("float64"))
         pixels = self.pixels - pixels
-        return 1 - (self.sums[0] - before) / pixels if pixels else float("nan")
+        return (before - self.sums[0]) / pixels if pixels else float("nan")
 
     def _add(self, found, true):
         near = np.maximum(found, LEAST)

@@ -37,8 +37,8 @@ class Stream:
     Item g is `(images float32 (B, H, W, C), targets float32 (B, K))`, with a teacher
     `(images, {"label": labels, "teacher": outputs})`; with `class_weights` in the
     recipe, the images' weights in the loss follow, float32 (B,). With maps as labels it
-    is `(images, maps (B, H, W))`. The last images of a pass that do not fill a batch are
-    skipped.
+    is `(images, maps (B, H, W))`. The last images of a pass that do not fill a batch
+    are skipped.
     """
 
     def __init__(
