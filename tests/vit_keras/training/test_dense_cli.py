@@ -113,7 +113,7 @@ def test_overlay():
     assert (pixels[50:, :100] == 200).all()  # ignored
     red = class_colours()[1]
     assert red.tolist() == [128, 0, 0]
-    assert np.abs(pixels[0, 0].astype(int) - (200 + red) / 2).max() <= 0.5
+    assert np.abs(pixels[0, 0].astype(int) - (200.0 + red) / 2).max() <= 0.5
     assert picture.shape[0] > 300 and picture.shape[1] == 750
     plain = visualize.overlay_mask(IMAGE, MASK, opacity=0)
     assert plain.shape == (300, 750, 3) and (plain == 200).all()

@@ -15,7 +15,6 @@ from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
 from vit_keras.data import Dataset
 from vit_keras.training import Recipe, checkpoint, evaluate, frozen_tokens
-from vit_keras.training.checkpoint import find_last
 from vit_keras.training.objective import freeze
 
 
