@@ -10,6 +10,7 @@ from PIL import Image
 from tests import program
 from tests.models import randomise, tiny
 from vit_keras import attention_maps, create_model
+from vit_keras.cli.attention_command import seen_part
 from vit_keras.preprocessing import Preprocessing
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk"]
@@ -50,6 +51,19 @@ def test_a_picture_of_each_photograph_and_method(trained, photo, tmp_path):
     names = [f"{p}.{m}.png" for p in ("photo", "second") for m in methods[1::2]]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     assert done.stdout.split("\n") == [*(f"wrote {out / n}" for n in names), ""]
+
+
+def test_what_is_shown_of_a_photograph():
+    photo = np.random.default_rng(0).integers(0, 256, (40, 100, 3)).astype("uint8")
+    wide = seen_part(photo, (16, 16), Preprocessing(resize="contain"))
+    assert wide.shape == (100, 100, 3)
+    np.testing.assert_array_equal(wide[30:70], photo)
+    assert (wide[:30] == 128).all() and (wide[70:] == 128).all()  # 0.5 of 255
+    np.testing.assert_array_equal(
+        seen_part(photo, (16, 16), Preprocessing(resize="stretch")), photo
+    )
+    cut = seen_part(photo, (16, 16), Preprocessing())
+    np.testing.assert_array_equal(cut, photo[:, 30:70])
 
 
 def test_it_lies_over_what_the_model_saw(trained, photo, tmp_path, monkeypatch):

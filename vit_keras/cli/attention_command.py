@@ -72,7 +72,7 @@ def attention_command(
     for file in files:
         photo = pp.read_image(file, channels=config.channels)
         pixels = pp.fit(photo, config.image_size, config.preprocessing)
-        shown = _seen(photo, config.image_size, config.preprocessing)
+        shown = seen_part(photo, config.image_size, config.preprocessing)
         images = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(images))
         best = int(outputs[0].argmax())
@@ -91,8 +91,17 @@ def attention_command(
             print(f"wrote {path}")
 
 
-def _seen(photo, image_size, preprocessing):
-    """Return what the model sees of a photograph, at the photograph's resolution."""
+def seen_part(photo: Any, image_size: Any, preprocessing: Any) -> Any:
+    """Return what the model sees of a photograph, at the photograph's resolution.
+
+    Arguments:
+        photo: uint8 (H, W, C).
+        image_size: (height, width) of the model.
+        preprocessing: with "contain" the padding is seen, too.
+
+    Returns:
+        uint8 (h, w, C), of the input's shape but with "stretch".
+    """
     from .. import preprocessing as pp
 
     size = photo.shape[:2]

@@ -2,8 +2,10 @@
 
 `dataset` has arrays and the digits; `folders` and `label_tables` find files and their
 labels, `file_checks` compares files; `splits` has the parts of a source; `sources`
-opens any user data; `reading` decodes in threads, `pixels` loads images without labels,
-`batches` feeds an evaluation.
+opens any user data, `mask_sources` that with labels at each pixel: `mask_folders` finds
+the pairs, `mask_classes` says what numbers and colours mean, `coco_masks` draws them;
+`reading` decodes in threads, `pixels` loads images without labels, `batches` feeds an
+evaluation.
 No deep-learning framework but Keras and no download is needed.
 """
 
@@ -22,6 +24,7 @@ from .pixels import load_images as load_images
 from .reading import in_threads as in_threads
 from .reading import prepare as prepare
 from .reading import read_fitted as read_fitted
+from .reading import read_pair as read_pair
 from .reading import read_pixels as read_pixels
 from .sources import open_source as open_source
 from .sources import open_splits as open_splits
@@ -43,6 +46,7 @@ __all__ = [
     "open_splits",
     "prepare",
     "read_fitted",
+    "read_pair",
     "read_pixels",
     "split",
     "targets",

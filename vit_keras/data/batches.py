@@ -131,8 +131,8 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
         labels = READ_AS[own, head](dataset)
         dataset = dataclasses.replace(dataset, labels=labels, head=head)
     check_names(head, dataset.classes)
-    if HEADS[head].dense:
-        return _checked_maps(dataset)
+    if get_head(head).task != "classify":
+        return _with_maps(dataset)
     labels, number = np.asarray(dataset.labels), len(dataset.classes)
     if head in ONE_CLASS:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -155,20 +155,23 @@ def with_head(dataset: Dataset, head: str | None) -> Dataset:
     )
 
 
-def _checked_maps(dataset):
-    """Check maps that are in memory; those of files are checked when they are read."""
-    wanted = "uint8" if dataset.head == "segmentation" else "float32"
-    if isinstance(dataset.labels, np.ndarray):
-        labels, number = dataset.labels, len(dataset.classes)
-        if labels.dtype != wanted or labels.ndim != 3:
-            raise ValueError(
-                f"`labels` must be {wanted} (N, h, w) for head={dataset.head!r}. "
-                f"Received: {labels.dtype} {labels.shape}"
-            )
-        largest = labels[labels != pp.IGNORED].max(initial=0)
-        if wanted == "uint8" and largest >= number:
-            raise ValueError(
-                f"`labels` must be from 0 to {number - 1}, or {pp.IGNORED} where there "
-                f"is no class. Received: {largest}"
-            )
-    return dataset
+def _with_maps(dataset):
+    """Check labels at each pixel, as far as they are in memory."""
+    labels, number = dataset.labels, len(dataset.classes)
+    if not isinstance(labels, np.ndarray):
+        return dataset
+    wanted = None
+    if labels.ndim != 3 or len(labels) != len(dataset.images):
+        wanted = "(N, H, W)"
+    elif dataset.head == "depth":
+        wanted = None if labels.dtype.kind == "f" else "floats"
+    elif labels.dtype != "uint8":
+        wanted = "uint8"
+    elif (labels[labels != pp.IGNORED] >= number).any():
+        wanted = f"from 0 to {number - 1}, or {pp.IGNORED}"
+    if wanted is None:
+        return dataset
+    raise ValueError(
+        f"`labels` must be {wanted} for head={dataset.head!r}. Received: "
+        f"{labels.dtype} {labels.shape}"
+    )

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..heads import ONE_CLASS
+from ..preprocessing import IGNORED
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Images of a random-access source, read on access.
+    """Images, or their masks, of a random-access source, read on access.
 
     Attributes:
-        read: function from an index in the source to a uint8 array (H, W, C); raises
-            `ImageError`; called by several threads at a time.
+        read: function from an index in the source to a uint8 array (H, W, C), or to a
+            mask or depths (H, W); raises `ImageError`; called by several threads at a
+            time.
         positions: int array, indices of these images in the source.
     """
 
@@ -41,7 +43,9 @@ class Dataset:
     Attributes:
         images: uint8 array (N, H, W, C), or a list of N file paths or of N uint8 arrays
             (H, W, C), or `LazyImages`.
-        labels: by `head`; int (N,), indices into `classes`, float32 (N, K), or maps.
+        labels: by `head`; int (N,), indices into `classes`, or float32 (N, K); with
+            labels at each pixel an array (N, H, W), or a list or `LazyImages` of
+            (H, W), each of its image's size.
         classes: names of the classes or targets.
         head: what the labels are for, a name in `HEADS`:
             "softmax": one of the classes, labels int (N,);
@@ -49,14 +53,12 @@ class Dataset:
             the user, never by the data;
             "multi_label": any of K classes, labels float32 (N, K) of 0 and 1;
             "regression": K numbers, labels float32 (N, K);
-            "segmentation": one of the classes at each pixel, labels uint8 (N, h, w), or
-            a list or `LazyImages` of N arrays (h, w) of their photographs' sizes; 255
-            does not count;
-            "depth": a distance at each pixel, so of float32, NaN where unknown.
+            "segmentation": a class at each pixel, uint8, of which 255 is ignored;
+            "depth": a distance at each pixel, float32, NaN where unknown.
     """
 
     images: np.ndarray | list[pathlib.Path] | list[np.ndarray] | LazyImages
-    labels: Any
+    labels: Any  # an array but for labels at each pixel
     classes: tuple[str, ...]
     head: str = "softmax"
 
@@ -65,11 +67,11 @@ class Dataset:
 
     def take(self, indices) -> "Dataset":
         """Return the images at these indices."""
-        images, labels = (_take(part, indices) for part in (self.images, self.labels))
+        images, labels = (_taken(part, indices) for part in (self.images, self.labels))
         return dataclasses.replace(self, images=images, labels=labels)
 
 
-def _take(items, indices):
+def _taken(items, indices):
     if isinstance(items, np.ndarray):
         return items[indices]
     if isinstance(items, LazyImages):
@@ -95,7 +97,7 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a fraction of each class, or of all images without one class each.
+    """Split off a fraction of each class, or of all if images have no class each.
 
     Arguments:
         fraction: in (0, 1); at least one image of every class that has two or more is
@@ -128,7 +130,8 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
 def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Renumber the classes of a data set like a model's; it may lack some.
 
-    Columns of labels (N, K) are reordered; a class that the data lacks is 0.
+    Columns of labels (N, K) are reordered; a class that the data lacks is 0. Masks are
+    renumbered when they are read.
 
     Arguments:
         names: of the model's classes, in the order of its outputs. Data of labels or
@@ -150,10 +153,12 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
             f"`data` must hold all targets of the model; lacking: {', '.join(lacking)}"
         )
     numbers = np.array([list(names).index(name) for name in dataset.classes])
-    if dataset.classes == tuple(names):
-        return dataset
     if dataset.head == "segmentation":
-        labels = _renumbered(dataset.labels, numbers)
+        table = np.full(256, IGNORED, "uint8")
+        table[: len(numbers)] = numbers
+        labels = _translated(dataset.labels, table)
+    elif dataset.head == "depth":
+        labels = dataset.labels
     elif dataset.head in ONE_CLASS:
         labels = numbers[dataset.labels]
     else:
@@ -162,12 +167,10 @@ def match_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     return dataclasses.replace(dataset, labels=labels, classes=tuple(names))
 
 
-def _renumbered(masks, numbers):
-    """Return masks with other numbers of their classes; 255 stays."""
-    table = np.full(256, 255, "uint8")
-    table[: len(numbers)] = numbers
-    if isinstance(masks, LazyImages):
-        return dataclasses.replace(masks, read=lambda at: table[masks.read(at)])
+def _translated(masks, table):
+    """Translate class indices by a table, now or when they are read."""
     if isinstance(masks, np.ndarray):
         return table[masks]
+    if isinstance(masks, LazyImages):
+        return dataclasses.replace(masks, read=lambda at: table[masks.read(at)])
     return [table[mask] for mask in masks]

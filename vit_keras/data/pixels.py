@@ -13,6 +13,7 @@ from .. import preprocessing as pp
 from .dataset import Dataset
 from .folders import find_files
 from .label_tables import TABLES
+from .mask_folders import images_of_pairs
 from .reading import read_fitted
 from .sources import open_source
 
@@ -40,7 +41,8 @@ def load_images(
     Arguments:
         source: an array (N, H, W, C) with pixels 0..255, a `.npy` file of one, an
             iterable of batches (N, H, W, C), alone or first in a tuple, as with
-            labels; a folder that is searched for image files, subfolders included; or
+            labels; a folder that is searched for image files, subfolders included, but
+            for the masks in a folder of images and masks (see `mask_folders`); or
             any source of `open_source`, whose labels are ignored.
         image_size: (height, width) of the model's input.
         preprocessing: how images are resized; None for a model whose input is not
@@ -80,7 +82,7 @@ def _open(source, limit, held_out):
         if path.suffix == ".npy":
             return _npy(path)
         if path.is_dir():
-            return find_files(path)[0]
+            return images_of_pairs(path) or find_files(path)[0]
         named = str(source) == "digits" or str(source).startswith(("tfds:", "grain:"))
         if not named and not path.is_file():
             raise FileNotFoundError(f"there is no file or folder '{path}'")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import preprocessing as pp
+from ..heads import get_head
 from .dataset import Dataset
 
 # Decoded images below this total size stay in memory, so that each file is read once.
@@ -27,6 +28,9 @@ def prepare(
 ) -> tuple[Dataset, list[str]]:
     """Read every image once: find unreadable ones, keep pixels that fit into memory.
 
+    Masks and depths are read, too, and left as they are: `fit_mask` brings them to the
+    model's size.
+
     Arguments:
         dataset: images as files or pixels.
         image_size: (height, width) of the model.
@@ -45,11 +49,15 @@ def prepare(
     """
     height, width = image_size
     channels = len(preprocessing.mean)
+    dense = get_head(dataset.head).task != "classify"
     fits = len(dataset) * height * width * channels <= CACHE_BYTES and keep_pixels
     pixels, good, bad = [], [], []
 
     def read(index):
         try:
+            if dense:
+                found = read_pair(dataset, index, channels)[0]
+                return pp.fit(found, image_size, preprocessing)
             return read_fitted(dataset.images[index], image_size, preprocessing)
         except pp.ImageError as error:
             return error
@@ -113,6 +121,29 @@ def read_pixels(source, channels: int) -> np.ndarray:
             f"Received: shape={source.shape}"
         )
     return source
+
+
+def read_pair(
+    dataset: Dataset, index: int, channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image, and what is at each of its pixels.
+
+    Returns:
+        (uint8 (H, W, channels), mask uint8 or depths float32 (H, W)).
+
+    Raises:
+        ImageError: one of them is not readable, or they differ in size.
+    """
+    pixels = read_pixels(dataset.images[index], channels)
+    label = dataset.labels[index]
+    if label.shape != pixels.shape[:2]:
+        source = dataset.images[index]
+        name = f"image {index}" if isinstance(source, np.ndarray) else source
+        raise pp.ImageError(
+            f"cannot use {name}: its mask must have its size, (height, width) = "
+            f"{pixels.shape[:2]}. Received: {label.shape}"
+        )
+    return pixels, label
 
 
 def read_fitted(source, image_size, preprocessing):

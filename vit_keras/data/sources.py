@@ -4,11 +4,9 @@ Objects of other libraries are recognised by their methods, so none of these lib
 is imported here; only "tfds:NAME" needs packages, those of the extra `data`.
 """
 
-import dataclasses
 import os
 import pathlib
 import pkgutil
-import re
 import sys
 import warnings
 import zipfile
@@ -28,8 +26,10 @@ from .items import (
     stacked_labels,
 )
 from .label_tables import TABLES, open_table
+from .mask_sources import open_dense
 from .reading import in_threads
 from .splits import Splits
+from .tfds_sources import TFDS, tfds_source, undecoded
 
 ACCEPTED = (
     "'digits' or a folder of class folders, alone or in train, val and test, a .csv or "
@@ -39,11 +39,9 @@ ACCEPTED = (
 )
 # An iterable has no random access, so its images are kept in memory.
 STREAM_BYTES = 2**31
-# Version and split follow a colon each, and a split may contain one: train[:80%].
-TFDS = re.compile(r"tfds:([^:]+(?::[\d.*]+)?)(?::(.+))?")
 
 
-def open_source(data, held_out: bool = False) -> Dataset:
+def open_source(data, held_out: bool = False, task: str = "classify") -> Dataset:
     """Open training or test data.
 
     Images are uint8 of 0..255, because the model's preprocessing normalises them.
@@ -71,6 +69,8 @@ def open_source(data, held_out: bool = False) -> Dataset:
             of them, read into memory.
         held_out: whether to use the test part, else the validation part, if the data
             has one and does not name its part.
+        task: of the model; "segment" and "depth" have labels at each pixel, and other
+            data: see `open_dense`.
 
     Problems of files are warnings; `open_splits` returns them.
 
@@ -79,23 +79,25 @@ def open_source(data, held_out: bool = False) -> Dataset:
         FileNotFoundError: the folder or file does not exist.
         ImportError: the packages of the extra `data` are missing.
     """
-    splits = open_splits(data, held_out)
+    splits = open_splits(data, held_out, task)
     for line in splits.problems:
         warnings.warn(line, stacklevel=2)
     return splits.part(held_out)
 
 
-def open_splits(data, held_out: bool = False) -> Splits:
+def open_splits(data, held_out: bool = False, task: str = "classify") -> Splits:
     """Open the parts of a data source, with notes and problems.
 
     Arguments:
-        data, held_out: as for `open_source`. Folders and tables give all their parts;
-            any other source is opened for the part that is asked for alone, as `test`
-            if `held_out`, else as `train`.
+        data, held_out, task: as for `open_source`. Folders and tables give all their
+            parts; any other source is opened for the part that is asked for alone, as
+            `test` if `held_out`, else as `train`.
 
     Raises:
         Those of `open_source`.
     """
+    if task != "classify":
+        return open_dense(data, held_out, task)
     if isinstance(data, (str, os.PathLike)) and data != "digits":
         path = pathlib.Path(data)
         if path.is_dir():
@@ -132,31 +134,13 @@ def _named(data, held_out):
     name, path = str(data), pathlib.Path(data)
     if match := TFDS.fullmatch(name):
         part = "test" if held_out else "train"
-        return _random_access(_tfds(match[1], match[2] or part))
+        return _random_access(tfds_source(match[1], match[2] or part))
     if name.startswith("grain:"):
         return open_source(_attribute(name.removeprefix("grain:")), held_out)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _npz(path, held_out)
     error = ValueError if path.exists() else FileNotFoundError
     raise error(f"`data` must be {ACCEPTED}. Received: '{name}'")
-
-
-def _tfds(name, split):
-    try:
-        import array_record  # noqa: F401, TFDS imports it late
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f'"tfds:" needs {error.name}: pip install "vit-keras-edge[data]"'
-        ) from error
-    try:
-        return tfds.data_source(name, split=split)
-    except (ValueError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]  # the rest lists all data sets
-        raise ValueError(
-            "`data` must name a data set of TFDS that is or can be stored as "
-            f"array_record. Received: {name!r}, split={split!r} ({reason})"
-        ) from error
 
 
 def _attribute(name):
@@ -212,7 +196,7 @@ def _random_access(source):
         )
     encoded, classes = None, getattr(source, "classes", None)
     if hasattr(source, "dataset_info"):
-        encoded, classes = _encoded(source)
+        encoded, classes = undecoded(source)
     broken = {}
 
     def label(at):
@@ -240,21 +224,6 @@ def _random_access(source):
     return checked_dataset(
         LazyImages(read, np.arange(number)), stacked_labels(labels), classes
     )
-
-
-def _encoded(source):
-    """Return a TFDS source that leaves images encoded, and its classes."""
-    from tensorflow_datasets import decode
-
-    features = source.dataset_info.features
-    if "image" not in features or "label" not in features:
-        raise ValueError(
-            "`data` must have the features image and label. Received: "
-            f"{', '.join(features)}"
-        )
-    decoders = {**(source.decoders or {}), "image": decode.SkipDecoding()}
-    names = getattr(features["label"], "names", None)
-    return dataclasses.replace(source, decoders=decoders), names
 
 
 def _item(source, at):

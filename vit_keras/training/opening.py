@@ -27,7 +27,7 @@ def open_data(
         ValueError: with `strict`, all problems; those of `open_splits`; or the labels
             are of another task.
     """
-    splits = open_splits(data, held_out)
+    splits = open_splits(data, held_out, task or "classify")
     own = HEADS[splits.part(held_out).head].task
     if task is not None and own != task:
         raise ValueError(

@@ -1,0 +1,183 @@
+"""Opening of folders of pairs: classes, a look at every mask, and what is wrong."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..heads import DENSE
+from .dataset import Dataset, LazyImages
+from .file_checks import file_problems
+from .mask_classes import MOST_CLASSES, MaskClasses, ade20k, read_classes
+from .mask_folders import ASIDE, PairFolders, find_parts, match_files
+from .mask_reading import (
+    DEPTH_SUFFIXES,
+    MASK_SUFFIXES,
+    PROBLEMS,
+    MaskError,
+    read_depth,
+    read_mask,
+    read_numbers,
+)
+from .reading import in_threads
+from .splits import Splits, summaries, summary
+
+# The classes of Pascal VOC, whose files are named by year and number.
+VOC = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
+    "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+PARTS_WITHOUT = "parts that lack images or masks, left out"
+VOC_FILE = re.compile(r"\d{4}_\d{6}")
+
+
+def open_pairs(root: pathlib.Path, task: str) -> Splits:
+    """Open a folder of pairs of files, in a layout of `mask_folders`.
+
+    The classes are, in this order of preference: those of a file of `CLASS_FILES` in
+    the folder, or beside the masks; for `annotations/training` ADE20K's, 1 to 150, of
+    which 0 is ignored; for lists of names like 2007_000032 Pascal VOC's; the numbers
+    that are in the masks, but for 255. Notes say which.
+
+    Arguments:
+        task: "segment" or "depth".
+
+    Raises:
+        Those of `open_dense`.
+    """
+    folders, without = find_parts(root, task)
+    suffixes = MASK_SUFFIXES if task == "segment" else DEPTH_SUFFIXES
+    notes, pairs = [], {}
+    lost: dict[str, list] = {
+        PARTS_WITHOUT: [_shown(folder, root) for folder in without]
+    }
+    for name, part in folders.items():
+        pairs[name], wrong = match_files(part, task, suffixes)
+        aside = [f.name for f in wrong.pop(ASIDE, [])]
+        notes += [summary(ASIDE, aside)] if aside else []
+        for words, files in wrong.items():
+            lost.setdefault(words, []).extend(_shown(f, root) for f in files)
+    classes = None
+    if task == "segment":
+        classes, note = _known_classes(root, folders, pairs)
+        notes += [note]
+    usable, numbers = {}, {}
+    for name, files in pairs.items():
+        usable[name], numbers[name] = _look(files, task, classes, lost, root)
+    if not usable.get("train", next(iter(usable.values()))):
+        raise ValueError(
+            f"`data` must hold pairs of images and masks that can be used. '{root}': "
+            f"{'; '.join(summaries(lost)) or 'no pair'}"
+        )
+    if task == "segment" and classes is None:
+        classes = _numbered(root, set().union(*numbers.values()))
+        notes.append(f"'{root}' has masks with the numbers {', '.join(classes.names)}")
+    names = ("depth",) if classes is None else classes.names
+    parts = {
+        name: _dataset(files, task, classes, names)
+        for name, files in usable.items()
+        if files
+    }
+    if len(folders) > 1:
+        counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+        notes.append(f"'{root}' has parts: {counts} images")
+    if classes is not None and classes.given:
+        seen = numbers.get("train", set())
+        lost["classes without a pixel in the images for training"] = [
+            name for i, name in enumerate(classes.names) if i not in seen
+        ]
+    problems = summaries(lost) + file_problems(parts, root)
+    return Splits(**parts, notes=tuple(notes), problems=problems)
+
+
+def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
+    """Return the classes that are known before masks are read, and a note."""
+    masks = {part.masks for part in folders.values()}
+    places = [root, *sorted({*masks, *(folder.parent for folder in masks)} - {root})]
+    known = read_classes(places)
+    first = next(iter(folders.values()))
+    names = [image.stem for files in pairs.values() for image, _ in files]
+    if known is not None:
+        classes, path = known
+        return classes, f"'{root}' has {len(classes.names)} classes, by {path.name}"
+    if first.masks.name == "training" and first.masks.parent.name == "annotations":
+        content = ade20k([str(number) for number in range(1, 151)])
+        note = "is laid out as ADE20K: 1 to 150 are classes, 0 is ignored"
+    elif first.listed is not None and all(map(VOC_FILE.fullmatch, names)):
+        content, note = (
+            VOC,
+            "is Pascal VOC by its file names: its 21 classes, 255 ignored",
+        )
+        content = list(content)
+    else:
+        return None, f"'{root}' has no file of classes: the numbers in masks are"
+    return MaskClasses.of_dict(content, f"'{root}':"), f"'{root}' {note}"
+
+
+def _look(files, task, classes, lost, root):
+    """Read every mask once; return the usable pairs and the numbers in the masks."""
+
+    def read(at):
+        path = files[at][1]
+        try:
+            if task == "depth":
+                return set() if np.isfinite(read_depth(path)).any() else None
+            if classes is None:
+                pixels = read_numbers(path)[0]
+                if pixels.ndim == 3:
+                    raise MaskError(path, "colors", "three channels")
+            else:
+                pixels = read_mask(path, classes)
+            found = set(np.flatnonzero(np.bincount(pixels.ravel())).tolist())
+            return found if found - {MOST_CLASSES} else None
+        except MaskError as error:
+            return error
+
+    usable, numbers = [], set()
+    for pair, found in zip(files, in_threads(read, len(files)), strict=True):
+        if isinstance(found, MaskError):
+            shown = f"{_shown(pair[1], root)}: {found.detail}"
+            words = f"{PROBLEMS[found.problem]}, left out"
+            lost.setdefault(words, []).append(shown)
+        elif found is None:
+            words = "masks without a known pixel, left out"
+            lost.setdefault(words, []).append(_shown(pair[1], root))
+        else:
+            usable.append(pair)
+            numbers |= found
+    return usable, numbers
+
+
+def _numbered(root, numbers):
+    """Return the classes of masks without names."""
+    own = numbers - {MOST_CLASSES}
+    if len(own) < 2 or len(own) > MOST_CLASSES:
+        hint = ""
+        if numbers == {0, MOST_CLASSES}:
+            hint = (
+                ". 255 is ignored; for masks of black and white put a classes.json "
+                'beside: {"classes": ["background", "object"], "numbers": [0, 255]}'
+            )
+        raise ValueError(
+            f"`data` must have masks with 2 to {MOST_CLASSES} classes. '{root}' has "
+            f"{len(own)} numbers that are not ignored: {sorted(own)[:5]}{hint}"
+        )
+    return MaskClasses.of_numbers(own)
+
+
+def _dataset(files, task, classes, names):
+    masks = [mask for _, mask in files]
+
+    def read(at):
+        if task == "depth":
+            return read_depth(masks[at])
+        return read_mask(masks[at], classes)
+
+    labels = LazyImages(read, np.arange(len(files)))
+    return Dataset([image for image, _ in files], labels, names, DENSE[task])
+
+
+def _shown(path, root):
+    path = pathlib.Path(path)
+    return path.relative_to(root) if path.is_relative_to(root) else path
