@@ -16,7 +16,8 @@ Data = Annotated[
     typer.Option(
         help="'digits', a folder of class folders, alone or in train, val and test, "
         "a .csv or .jsonl table of files and labels, an .npz file, "
-        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
+        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'; for outputs at each pixel a "
+        "folder of images and masks, or COCO's JSON."
     ),
 ]
 Strict = Annotated[

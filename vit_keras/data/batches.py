@@ -75,7 +75,7 @@ def map_batch(dataset: Dataset, rows, image_size, preprocessing, each=map):
     """
 
     def read(row):
-        return pp.fit_mask(np.asarray(dataset.labels[row]), image_size, preprocessing)
+        return pp.fit_mask(dataset.labels[row], image_size, preprocessing)
 
     return np.stack(list(each(read, rows)))
 

@@ -66,7 +66,7 @@ def pixel_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     classes = len(dataset.classes)
 
     def count(at):
-        mask = np.asarray(dataset.labels[at])
+        mask = dataset.labels[at]
         return np.bincount(mask.ravel(), minlength=256)[:classes]
 
     pixels = np.zeros((2, classes), "int64")

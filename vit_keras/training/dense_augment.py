@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from .. import preprocessing as pp
-from ..data import read_pixels
+from ..data import read_pair, read_pixels
 from .augment import augment, draws_for
 
 # Key of a view's draws, beside those of `augment`.
@@ -39,13 +39,13 @@ def map_views(dataset, rows, step, positions, config, recipe, each):
     def read(row, position):
         draws = draws_for(recipe.seed, step, position, VIEW)
         flipped = is_mirrored(recipe, draws)
-        pixels = read_pixels(dataset.images[row], len(prep.mean))
-        labels = np.asarray(dataset.labels[row])
-        if recipe.scale is None:
-            image = pixels if ready else pp.fit(pixels, size, prep)
-            labels = pp.fit_mask(labels, size, prep)
+        if recipe.scale is not None:
+            pixels, mask = read_pair(dataset, row, len(prep.mean))
+            image, labels = random_view(pixels, mask, size, prep, recipe.scale, draws)
         else:
-            image, labels = random_view(pixels, labels, size, prep, recipe.scale, draws)
+            pixels = read_pixels(dataset.images[row], len(prep.mean))
+            image = pixels if ready else pp.fit(pixels, size, prep)
+            labels = pp.fit_mask(dataset.labels[row], size, prep)
         return (image[:, ::-1], labels[:, ::-1]) if flipped else (image, labels)
 
     views = list(each(read, rows, positions))
@@ -63,7 +63,7 @@ def random_view(pixels, mask, image_size, preprocessing, scale, draws):
 
     Arguments:
         pixels: uint8 array (h, w, C).
-        mask: uint8 array (h, w).
+        mask: uint8 array (h, w), of its size.
         image_size: (height, width) of the result.
         preprocessing: of the model; gives the size that fits, and the mean colour,
             which is where no photograph is; the mask is 255 there.
@@ -72,15 +72,7 @@ def random_view(pixels, mask, image_size, preprocessing, scale, draws):
 
     Returns:
         uint8 arrays (height, width, C) and (height, width).
-
-    Raises:
-        ValueError: the mask has not the size of its photograph.
     """
-    if mask.shape != pixels.shape[:2]:
-        raise ValueError(
-            "`labels` must have the size of their photographs for a random `scale`. "
-            f"Received: {mask.shape} for {pixels.shape[:2]}"
-        )
     left, top, right, bottom = pp.visible_box(mask.shape, image_size, preprocessing)
     placed = pp.placed_box(mask.shape, image_size, preprocessing)
     fitting = placed[3] - placed[1], placed[2] - placed[0]

@@ -83,7 +83,7 @@ def score_maps(
         for i in range(len(batches)):
             outputs = np.asarray(predict(batches.inputs(i)))
             for values, row in zip(outputs, batches.rows(i), strict=True):
-                truth = np.asarray(dataset.labels[row])
+                truth = dataset.labels[row]
                 size, prep = truth.shape, config.preprocessing
                 found.append(score.add(pp.to_photograph(values, size, prep), truth))
             bar.advance(task)
@@ -110,7 +110,7 @@ def compared(model, dataset: Dataset, index: int) -> np.ndarray:
     """
     config, names = model.config, dataset.classes
     pixels = read_pixels(dataset.images[index], 3)
-    truth = np.asarray(dataset.labels[index])
+    truth = dataset.labels[index]
     batches = map_batches(model, dataset.take(np.array([index])), 1)
     values = np.asarray(model.predict_on_batch(batches.inputs(0)))[0]
     if pixels.shape[:2] == truth.shape:

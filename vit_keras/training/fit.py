@@ -75,8 +75,8 @@ def train(
     Arguments:
         data: a source of `data.open_source`: "digits", a folder of class folders, a
             table, arrays, names such as "tfds:mnist", data sets of Grain, PyTorch,
-            tf.data. A validation part of it takes the place of the recipe's
-            `validation_split`.
+            tf.data; for "segment" and "depth" a folder of pairs, COCO's JSON, arrays. A
+            validation part of it takes the place of the recipe's `validation_split`.
         recipe: a `Recipe`, or a name in `RECIPES`; None is "segment" or "depth" for the
             tasks of that name, else "digits" for the digits and "folder" for anything
             else, or "finetune" if there are `weights`.

@@ -162,7 +162,7 @@ def start_at_distance(model, dataset: Dataset) -> None:
     if bias is None or keras.ops.convert_to_numpy(bias.value).any():
         return
     rows = np.linspace(0, len(dataset) - 1, min(len(dataset), SOME_MAPS)).astype(int)
-    maps = (np.asarray(dataset.labels[row]) for row in rows)
+    maps = (dataset.labels[row] for row in rows)
     logs = np.concatenate([np.log(depth[depth > 0]).ravel() for depth in maps])
     if len(logs):
         mean = np.exp(logs.mean(dtype="float64"))

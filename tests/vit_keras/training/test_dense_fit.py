@@ -15,6 +15,7 @@ from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
 from vit_keras.data import Dataset
 from vit_keras.training import Recipe, checkpoint, evaluate, frozen_tokens
+from vit_keras.training.devices import predictor
 from vit_keras.training.objective import freeze
 
 
@@ -224,7 +225,7 @@ def test_classifiers_refuse_what_is_for_maps(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             train(digits, SHORT.replace(**changes), out=tmp_path / "run")
-    with pytest.raises(ValueError, match="`data` must have labels for task='segment'"):
+    with pytest.raises(ValueError, match="`data` must have head='segmentation' for"):
         train(digits, SHORT, out=tmp_path / "run", task="segment", console=quiet())
     with pytest.raises(ValueError, match="`task` must be one of classify, segment"):
         train(digits, SHORT, out=tmp_path / "run", task="detect")
@@ -245,7 +246,7 @@ def test_depth(tmp_path):
     """Redder is nearer: a linear layer can tell."""
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (48, 6, 6, 3), "uint8").repeat(8, 1).repeat(8, 2)
-    depth = (20 - 15 * images[..., 0] / 255).astype("float32")
+    depth = (20 - 15 * (images[..., 0] / 255)).astype("float32")
     depth[:, :4] = np.nan
     data = Dataset(images, depth, ("depth",), "depth")
     recipe = SHORT.replace(epochs=20, learning_rate=1e-2, warmup=0.1)
@@ -305,3 +306,28 @@ def test_evaluate_at_the_size_of_each_mask(tmp_path):
     with pytest.raises(ValueError, match="unknown: moon"):
         names = ("moon", *NAMES[1:])
         evaluate(tmp_path / "run", dataclasses.replace(data, classes=names))
+
+
+def test_a_decoder_may_read_several_tensors():
+    """As one with a layer of its own for each tap does."""
+    model = create_model("vit_ti16", task="segment", classes=3, **SIZES, pooling="gap")
+    maps = [
+        keras.layers.Dense(3, name=f"decoder_{i}")(
+            keras.layers.Reshape((6, 6, 32))(model.get_layer(name).output)
+        )
+        for i, name in enumerate(("encoderblock_0", "encoderblock_1"))
+    ]
+    model = vit_keras.VisionTransformer(
+        model.input, maps[0] + maps[1], config=model.config, task="segment"
+    )
+    backbone, decoder = frozen_tokens.split_at_decoder(model)
+    assert len(backbone.outputs) == 2
+    images = np.random.default_rng(0).normal(size=(5, 48, 48, 3)).astype("float32")
+    between = tuple(map(np.asarray, backbone.predict_on_batch(images)))
+    found = predictor(decoder)(between)
+    # Two sums of float32 values of order 1.
+    np.testing.assert_allclose(found, model.predict_on_batch(images), atol=1e-5)
+    decoder.compile("sgd", "mse")
+    batches = (batch for batch in [(between, found + 1)])
+    decoder.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+    assert np.abs(model.predict_on_batch(images) - found).max() > 1e-3
