@@ -35,8 +35,10 @@ class Recipe:
             architecture from `weights`.
         model: arguments of `create_model` that differ from the preset.
         weights: initial checkpoint, as in `create_model`, or None.
-        freeze: "backbone" trains the head only; n freezes the first n blocks and all
-            in front of them; None trains all.
+        freeze: "backbone" trains the head only, or the decoder, for which the tokens of
+            each image, and of its mirror image, are computed once if nothing else is
+            augmented; n freezes the first n blocks and all in front of them; None
+            trains all.
         probe_rates: learning rates of a linear probe: the features of the frozen
             backbone are computed once, without augmentation but with each image's
             mirror image if `flip` is set; a head is trained on them with each rate,
