@@ -36,6 +36,7 @@ RANKS = {
         "preprocessing": 0,
         "layers": 0,
         "config_checks": 1,
+        "mask_pictures": 1,
         "config": 2,
         "presets": 3,
         "weights": 4,

@@ -34,6 +34,11 @@ class Head:
     binary: bool = False
     task: str = "classify"
 
+    @property
+    def dense(self) -> bool:
+        """Whether the outputs are maps, (N, H, W, C)."""
+        return self.task != "classify"
+
     def score(self, metrics: Mapping[str, float], prefix: str = "") -> float:
         """Return `metric` of what was measured, the larger the better."""
         return metrics[prefix + self.metric] * (1 if self.higher_is_better else -1)

@@ -32,7 +32,21 @@ def open_model(path, custom_objects: dict[str, Any] | None = None):
 
 
 def open_classifier(path) -> tuple[Any, list[str] | None]:
-    """Open a classifier of this package, from a run's folder or a `.keras` file.
+    """Open a classifier of this package; see `open_trained`.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `open_trained`, or it is no classifier.
+    """
+    model, names = open_trained(path)
+    if model.task != "classify":
+        raise ValueError(
+            f"'{path}' is no classifier of this package: its task is {model.task}"
+        )
+    return model, names
+
+
+def open_trained(path) -> tuple[Any, list[str] | None]:
+    """Open a model of this package with a head, from a run's folder or a `.keras` file.
 
     Returns:
         (model, class names: those of the `labels.txt` beside it, else the model's own,
@@ -40,13 +54,14 @@ def open_classifier(path) -> tuple[Any, list[str] | None]:
 
     Raises:
         FileNotFoundError: the model does not exist.
-        ValueError: it is no classifier of this package, or `labels.txt` is of another.
+        ValueError: it is no model of this package with a head, or `labels.txt` is of
+            another.
     """
     path = pathlib.Path(path)
     file = path / "model.keras" if path.is_dir() else path
     model: Any = open_model(file)
     config = getattr(model, "config", None)
-    if config is None or not config.include_top or model.task != "classify":
+    if config is None or not config.include_top or model.task == "features":
         raise ValueError(f"'{file}' is no classifier of this package")
     beside, names = find_labels(file), HEADS[config.head].names(config.classes)
     if beside and len(beside) != names:

@@ -1,7 +1,7 @@
-"""Drop-in `visualize` for code written for the PyPI package vit-keras 0.2.
+"""Pictures of masks and of attention, this as in the PyPI package vit-keras 0.2.
 
-The original divides each block's matrix by the sum of all its rows, and takes any grid
-for a square; here rows are normalised, and grids may have any shape.
+Its `attention_map` divides each block's matrix by the sum of all its rows, and takes
+any grid for a square; here rows are normalised, and grids may have any shape.
 """
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from . import attention_maps
+from .mask_pictures import overlay_mask as overlay_mask
 from .preprocessing import normalize
 
 

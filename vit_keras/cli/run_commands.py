@@ -1,11 +1,12 @@
 """`vit-keras train`, `evaluate` and `predict`."""
 
-import json
 import pathlib
 import sys
 from typing import Annotated
 
 import typer
+
+from .options import check_task, read_recipe, read_setting, read_size, read_taps
 
 Run = Annotated[
     pathlib.Path, typer.Argument(help="A folder from `train`, or a .keras file.")
@@ -15,7 +16,8 @@ Data = Annotated[
     typer.Option(
         help="'digits', a folder of class folders, alone or in train, val and test, "
         "a .csv or .jsonl table of files and labels, an .npz file, "
-        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'."
+        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'; for outputs at each pixel a "
+        "folder of images and masks, or COCO's JSON."
     ),
 ]
 Strict = Annotated[
@@ -26,11 +28,19 @@ Strict = Annotated[
     ),
 ]
 FROM_RECIPE = "Default: the recipe's."
+Task = Annotated[
+    str,
+    typer.Option(
+        help="'classify' images, 'segment' (a class at each pixel) or 'depth' (a "
+        "distance at each pixel)."
+    ),
+]
 
 
 def train_command(
     data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the results.")],
+    task: Task = "classify",
     recipe: Annotated[
         str | None,
         typer.Option(help="A name from `vit-keras recipes`, or a run's recipe.json."),
@@ -47,8 +57,24 @@ def train_command(
         typer.Option(help=f"Model size, a name from `presets`. {FROM_RECIPE}"),
     ] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(help=f"Input height and width in pixels. {FROM_RECIPE}"),
+        str | None,
+        typer.Option(
+            help="Input height and width in pixels, a number such as 224, or two such "
+            f"as 252x336. {FROM_RECIPE}"
+        ),
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help=f"From tokens to pixels, such as linear or upconv. {FROM_RECIPE}"
+        ),
+    ] = None,
+    taps: Annotated[
+        str | None,
+        typer.Option(
+            help="Blocks that the decoder reads: their number, or indices such as "
+            f"2,5,8,11. {FROM_RECIPE}"
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help=f"Number of epochs. {FROM_RECIPE}")
@@ -104,7 +130,7 @@ def train_command(
         bool, typer.Option(help="Replace an earlier run in OUT.")
     ] = False,
 ):
-    """Train a classifier, from scratch or from weights.
+    """Train a model, from scratch or from weights.
 
     Writes model.keras, labels.txt, recipe.json, history.csv.
 
@@ -112,7 +138,7 @@ def train_command(
     """
     from ..training.recipes import default_recipe
 
-    base = read_recipe(recipe or default_recipe(data, weights))
+    base = read_recipe(recipe or default_recipe(data, weights, check_task(task)))
     options = {
         "preset": preset,
         "weights": weights,
@@ -127,7 +153,11 @@ def train_command(
     # A preset replaces the sizes of the recipe's own model.
     model = dict(base.model) if preset is None else {}
     if image_size is not None:
-        model["image_size"] = image_size
+        model["image_size"] = read_size(image_size)
+    if decoder is not None:
+        model["decoder"] = decoder
+    if taps is not None:
+        model["taps"] = read_taps(taps)
     given = {k: v for k, v in options.items() if v is not None}
     for text in set_ or []:
         name, value = read_setting(text)
@@ -146,6 +176,7 @@ def train_command(
             data,
             base,
             out=out,
+            task=task,
             strict=strict,
             overwrite=overwrite,
             devices=devices,
@@ -162,12 +193,31 @@ def train_command(
         print(f"wrote {out / 'model.keras'}")
 
 
-def evaluate_command(run: Run, data: Data, strict: Strict = False):
+def evaluate_command(
+    run: Run,
+    data: Data,
+    strict: Strict = False,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder for pictures of the worst images; for tasks with outputs at "
+            "each pixel."
+        ),
+    ] = None,
+):
     """Measure accuracy, or error, of a run; for 'digits' on the held-out images."""
+    from ..training.dense_evaluation import IOU
     from ..training.evaluation import evaluate
+    from .tables import escaped, new_table, print_table
 
-    result = evaluate(run, data, strict=strict)
+    result = evaluate(run, data, strict=strict, out=out)
     number = result.pop("images")
+    classes = {name: result.pop(name) for name in list(result) if name.startswith(IOU)}
+    if classes:
+        table = new_table("class", "IoU")
+        for name, value in classes.items():
+            table.add_row(*escaped(name.removeprefix(IOU), f"{value:.4f}"))
+        print_table(table)
     found = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()]
     print(f"{', '.join(found)} on {number} images")
 
@@ -176,49 +226,36 @@ def predict_command(
     run: Run,
     files: Annotated[list[pathlib.Path], typer.Argument(help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for the maps of tasks with outputs at each pixel."),
+    ] = None,
 ):
-    """Print the most probable classes of images, all probable labels, or values."""
+    """Print the most probable classes of images, all probable labels, or values.
+
+    A segmentation or depth model writes its maps, and pictures of them, to --out.
+    """
     import numpy as np
 
     from .. import preprocessing as pp
-    from ..model_file import open_classifier
+    from ..heads import HEADS
+    from ..model_file import open_trained
     from .answers import describe_outputs
+    from .map_answers import write_maps
 
-    model, labels = open_classifier(run)
+    model, labels = open_trained(run)
     config = model.config
+    if HEADS[config.head].dense != (out is not None):
+        needed = "must be a folder" if out is None else "must not be given"
+        raise ValueError(
+            f"`--out` {needed} for a model of the head {config.head}. Received: {out}"
+        )
+    if out is not None:
+        write_maps(model, labels, files, out)
+        return
     for file in files:
         pixels = pp.load_image(file, config.image_size, config.preprocessing)
         inputs = pp.normalize(pixels[None], config.preprocessing)
         outputs = np.asarray(model.predict_on_batch(inputs))
         answer = describe_outputs(outputs[0], labels, config, top)
         print(f"{file}: {answer}")
-
-
-def read_recipe(name):
-    """Return the recipe of a name, or of a JSON file."""
-    from ..training.recipe import Recipe
-    from ..training.recipes import RECIPES
-
-    if name in RECIPES:
-        return RECIPES[name]
-    path = pathlib.Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`--recipe` must be one of {', '.join(RECIPES)}, or a recipe.json. "
-            f"Received: {name}"
-        )
-    try:
-        return Recipe.from_dict(json.loads(path.read_text()))
-    except (ValueError, TypeError, AttributeError) as error:  # no JSON, other fields
-        raise ValueError(f"'{path}' holds no recipe: {error}") from error
-
-
-def read_setting(text):
-    """Parse `"mixup=0.2"` to ("mixup", 0.2); a value that is no JSON stays text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"`--set` must be FIELD=VALUE. Received: {text}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

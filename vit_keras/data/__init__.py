@@ -10,6 +10,7 @@ No deep-learning framework but Keras and no download is needed.
 """
 
 from .batches import Batches as Batches
+from .batches import map_batch as map_batch
 from .batches import one_hot as one_hot
 from .batches import targets as targets
 from .batches import with_head as with_head
@@ -38,6 +39,7 @@ __all__ = [
     "folder",
     "in_threads",
     "load_images",
+    "map_batch",
     "match_classes",
     "one_hot",
     "open_source",

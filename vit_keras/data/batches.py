@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from .. import preprocessing as pp
-from ..heads import ONE_CLASS, check_names, get_head
+from ..heads import HEADS, ONE_CLASS, check_names, get_head
 from .dataset import Dataset
 from .reading import read_fitted
 
@@ -20,7 +20,8 @@ class Batches(keras.utils.PyDataset):
         preprocessing: normalisation to apply.
         batch_size: images per batch; the last one may be smaller.
 
-    Item i is `(images float32 (B, H, W, C), targets float32 (B, K))`.
+    Item i is `(images float32 (B, H, W, C), targets float32 (B, K))`, or with maps as
+    labels `(images, maps (B, H, W))`.
     """
 
     def __init__(
@@ -41,17 +42,42 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.dataset) // self.batch_size)
 
     def __getitem__(self, index):
+        return self.inputs(index), self.labels(index)
+
+    def rows(self, index) -> np.ndarray:
+        """Return the indices of a batch's images in the data set."""
         start = index * self.batch_size
-        stop = min(start + self.batch_size, len(self.dataset))
-        batch = self.dataset.take(np.arange(start, stop))
-        images = batch.images
+        return np.arange(start, min(start + self.batch_size, len(self.dataset)))
+
+    def inputs(self, index) -> np.ndarray:
+        """Return the images of a batch, normalised."""
+        images = self.dataset.take(self.rows(index)).images
         ready = (*self.image_size, len(self.preprocessing.mean))
         if not isinstance(images, np.ndarray) or images.shape[1:] != ready:
             found = [images[i] for i in range(len(images))]
             images = np.stack(
                 [read_fitted(f, self.image_size, self.preprocessing) for f in found]
             )
-        return pp.normalize(images, self.preprocessing), targets(batch)
+        return pp.normalize(images, self.preprocessing)
+
+    def labels(self, index) -> np.ndarray:
+        """Return the targets, or maps, of a batch."""
+        rows = self.rows(index)
+        if HEADS[self.dataset.head].dense:
+            return map_batch(self.dataset, rows, self.image_size, self.preprocessing)
+        return targets(self.dataset, rows)
+
+
+def map_batch(dataset: Dataset, rows, image_size, preprocessing, each=map):
+    """Return the maps of some images at the model's size, (B, H, W).
+
+    `each`, such as `map`, reads the files.
+    """
+
+    def read(row):
+        return pp.fit_mask(dataset.labels[row], image_size, preprocessing)
+
+    return np.stack(list(each(read, rows)))
 
 
 def one_hot(labels, classes: int) -> np.ndarray:

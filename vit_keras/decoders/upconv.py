@@ -27,6 +27,9 @@ def upconv_decoder(taps, config):
         x = keras.layers.DepthwiseConv2D(
             3, padding="same", use_bias=False, name=f"decoder_depthwise_{step}"
         )(x)
-        x = keras.layers.BatchNormalization(name=f"decoder_norm_{step}")(x)
+        # Averages of 100 steps, Keras' default, lag behind in a short training.
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"decoder_norm_{step}")(
+            x
+        )
         x = keras.layers.ReLU(name=f"decoder_relu_{step}b")(x)
     return decoder_head(config)(x)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..preprocessing import INTERPOLATIONS
-from .randaugment import randaugment, three_augment
+from .randaugment import COLOURS, randaugment, three_augment
 
 # Keys of an image's, or a whole batch's, draws: beyond any index in a batch.
 CROP, ERASE, OPERATIONS, MIX = (2**20 + i for i in range(4))
@@ -66,7 +66,7 @@ def random_crop(pixels, image_size, smallest, draws, interpolation):
     return np.asarray(image).reshape(height, width, channels)
 
 
-def augment(images, recipe, step, positions):
+def augment(images, recipe, step, positions, colours_only=False):
     """Augment each image separately: shift, flip, RandAugment, ThreeAugment, erasing.
 
     Arguments:
@@ -75,11 +75,13 @@ def augment(images, recipe, step, positions):
             `erase`, `seed`.
         step: number of the batch.
         positions: range of the N images' indices in the batch.
+        colours_only: leave every pixel where it is: no shift, flip and erasing, and
+            RandAugment without its affine operations.
 
     Returns:
         uint8 array (N, H, W, C).
     """
-    if recipe.shift or recipe.flip:
+    if (recipe.shift or recipe.flip) and not colours_only:
         images = _shift_and_flip(images, recipe, step, positions)
     columns = 2 * recipe.randaugment + recipe.three_augment
     if columns:
@@ -87,10 +89,12 @@ def augment(images, recipe, step, positions):
         chances = draws.random((positions.stop, columns))[positions.start :]
         images = images.copy()
         split = 2 * recipe.randaugment
-        randaugment(images, recipe.randaugment, recipe.magnitude, chances[:, :split])
+        which = COLOURS if colours_only else None
+        number, magnitude = recipe.randaugment, recipe.magnitude
+        randaugment(images, number, magnitude, chances[:, :split], which)
         if recipe.three_augment:
             three_augment(images, chances[:, split])
-    if recipe.erase:
+    if recipe.erase and not colours_only:
         images = images.copy()
         for image, position in zip(images, positions, strict=True):
             draws = draws_for(recipe.seed, step, position, ERASE)

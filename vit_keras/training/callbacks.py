@@ -98,12 +98,13 @@ class Validate(keras.callbacks.Callback):
         patience: number of checks without a better metric, that of the model's head in
             `HEADS`, before stopping, or None.
         watch: a `StopOnNaN`; once it has a `message`, nothing is evaluated.
+        part: the part of the model that takes the batches, or None for all of it.
     """
 
-    def __init__(self, classifier, batches, best, state, patience, watch):
+    def __init__(self, classifier, batches, best, state, patience, watch, part=None):
         super().__init__()
         self.classifier, self.batches, self.best = classifier, batches, best
-        self.watch, self.predict = watch, predictor(classifier)
+        self.watch, self.predict = watch, predictor(part or classifier)
         self.state, self.patience = state, patience
 
     def on_epoch_end(self, epoch, logs=None):

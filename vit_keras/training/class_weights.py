@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, in_threads
 from ..heads import ONE_CLASS
 from .recipe import Recipe
 
@@ -17,25 +17,63 @@ def class_weights(dataset: Dataset, recipe: Recipe) -> np.ndarray | None:
 
     "balanced" is N / (K n_c) for N images, K classes and n_c images of class c, so that
     the mean weight of an image is 1 (G. King, L. Zeng, "Logistic Regression in Rare
-    Events Data", 2001).
+    Events Data", 2001). Of pixels it is median frequency balancing (arXiv 1411.4734,
+    section 6.3.2): the median of the classes' frequencies by that of class c, which is
+    its share of the pixels of the images that have it.
 
     Returns:
         float32 array (K,); a class without images has 0.
 
     Raises:
-        ValueError: the images do not have one class each.
+        ValueError: the images, or pixels, do not have one class each.
     """
     if recipe.class_weights is None:
         return None
-    if dataset.head not in ONE_CLASS:
-        raise ValueError(
-            "`class_weights` must be None unless the head is "
-            f"{' or '.join(ONE_CLASS)}, with one class per image. "
-            f"Received: head={dataset.head!r}"
-        )
+    check_class_weights(recipe, dataset.head)
+    if dataset.head == "segmentation":
+        pixels, within = pixel_counts(dataset)
+        shares = pixels / np.maximum(within, 1)
+        there = pixels > 0
+        median = np.median(shares[there]) if there.any() else 0.0
+        weights = np.where(there, median / np.where(there, shares, 1), 0)
+        return weights.astype("float32")
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     weights = len(dataset) / (len(counts) * np.maximum(counts, 1))
     return np.where(counts, weights, 0).astype("float32")
+
+
+def check_class_weights(recipe: Recipe, head: str) -> None:
+    """Check that a recipe's weights of classes can be those of a head.
+
+    Raises:
+        ValueError: the images, or pixels, do not have one class each.
+    """
+    valid = (*ONE_CLASS, "segmentation")
+    if recipe.class_weights is not None and head not in valid:
+        raise ValueError(
+            f"`class_weights` must be None unless the head is {' or '.join(valid)}, "
+            f"with one class per image or pixel. Received: head={head!r}"
+        )
+
+
+def pixel_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of each class, of all images, and of those that have it.
+
+    Returns:
+        Two int64 arrays (K,): the class' pixels, and all that count in the images where
+        it is.
+    """
+    classes = len(dataset.classes)
+
+    def count(at):
+        mask = dataset.labels[at]
+        return np.bincount(mask.ravel(), minlength=256)[:classes]
+
+    pixels = np.zeros((2, classes), "int64")
+    for counts in in_threads(count, len(dataset)):
+        pixels[0] += counts
+        pixels[1] += np.where(counts, counts.sum(), 0)
+    return pixels[0], pixels[1]
 
 
 def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -56,16 +94,23 @@ def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def imbalance(dataset: Dataset) -> str | None:
-    """Return a line of classes and counts if they differ by more than `UNEQUAL`."""
-    if dataset.head not in ONE_CLASS:
+    """Return a line of classes and counts, or shares of the pixels, if they differ by
+    more than `UNEQUAL`."""
+    if dataset.head == "segmentation":
+        counts = pixel_counts(dataset)[0]
+        shown = [f"{part:.2%}" for part in counts / max(counts.sum(), 1)]
+    elif dataset.head in ONE_CLASS:
+        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+        shown = [str(number) for number in counts]
+    else:
         return None
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     order = np.argsort(-counts, kind="stable")
     most, least = counts[order[0]], counts[order[-1]]
     if most <= UNEQUAL * least:
         return None
-    names = [f"{dataset.classes[i]} {counts[i]}" for i in order]
+    names = [f"{dataset.classes[i]} {shown[i]}" for i in order]
     if len(names) > SHOWN:
         names[SHOWN // 2 : -SHOWN // 2] = ["..."]
     ratio = f"the largest is {most / least:.1f} times the smallest" if least else ""
-    return f"unequal classes: {', '.join(names)}; {ratio or 'the smallest has none'}"
+    things = "pixels" if dataset.head == "segmentation" else "classes"
+    return f"unequal {things}: {', '.join(names)}; {ratio or 'the smallest has none'}"

@@ -221,7 +221,7 @@ class _Gather(keras.layers.Layer):
 
 
 def predictor(model):
-    """Return a function from images (N, H, W, C) to the model's outputs (N, classes).
+    """Return a function from images (N, H, W, C), or all inputs, to a model's outputs.
 
     The devices of `distribute` share the images; every process passes the same images
     and gets all outputs.
@@ -237,11 +237,15 @@ def predictor(model):
 
     def outputs(images):
         # Devices share a batch evenly; padding is cut off.
-        fill = np.zeros((-len(images) % parts, *images.shape[1:]), images.dtype)
-        filled = np.concatenate([images, fill])
-        size = len(filled) // processes
-        mine = filled[index * size : (index + 1) * size]
+        number = len(keras.tree.flatten(images)[0])
+        size = -(-number // parts) * parts // processes
+
+        def mine(array):
+            fill = np.zeros((size * processes - number, *array.shape[1:]), array.dtype)
+            return np.concatenate([array, fill])[index * size : (index + 1) * size]
+
+        own = keras.tree.map_structure(mine, images)
         # Not predict_on_batch, which gives every device the whole batch.
-        return np.asarray(model.predict(mine, size, verbose=0))[: len(images)]
+        return np.asarray(model.predict(own, size, verbose=0))[:number]
 
     return outputs

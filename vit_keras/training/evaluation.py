@@ -1,6 +1,7 @@
 """Evaluation of a model: reading labelled images, its metrics and loss."""
 
 import os
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from rich.console import Console
 from .. import data as images
 from ..config import ViTConfig
 from ..heads import HEADS
-from ..model_file import open_classifier
+from ..model_file import open_trained
+from .dense_evaluation import map_batches, score_maps, write_worst
 from .metrics import measure
 from .opening import open_data
 from .progress import new_bar
@@ -45,6 +47,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     strict: bool = False,
+    out: str | os.PathLike[str] | None = None,
     console: Console | None = None,
 ) -> dict[str, float]:
     """Measure a model on labelled images, by the metrics of its head.
@@ -58,29 +61,47 @@ def evaluate(
         batch_size: images per step.
         strict: fail on unreadable images, duplicates and other files instead of naming
             them.
+        out: folder for pictures of the worst images, truth and prediction side by side;
+            for outputs at each pixel.
         console: for messages and progress; None means the terminal.
 
     Returns:
         {"images", "accuracy", "loss"} of the heads "softmax" (top-1) and "sigmoid";
         "mean_average_precision" instead of the accuracy for "multi_label",
         "mean_absolute_error" and "r2_score" for "regression". The loss is the mean
-        cross-entropy, or squared error.
+        cross-entropy, or squared error. "segmentation" gives "mean_iou", "accuracy",
+        "loss", and "iou/NAME" of each class, from the pixels of all images at the sizes
+        of their masks; "depth" gives "absolute_relative_error", "delta_1",
+        "root_mean_squared_error" and "loss".
 
     Raises:
         ValueError: the classes or the kind of labels differ from the model's, or it
-            has no head.
+            has no head; or `out` is given for outputs of whole images.
         FileNotFoundError: the model does not exist.
     """
     console = console or Console()
-    dataset = open_data(data, strict, console, held_out=True).part(held_out=True)
     classifier, labels = model, None
     if isinstance(model, str | os.PathLike):
-        classifier, labels = open_classifier(model)
+        classifier, labels = open_trained(model)
+    config, classes = _config_and_classes(classifier)
+    maps = HEADS[config.head].dense
+    if out is not None and not maps:
+        raise ValueError(
+            "`out` must be None unless the head has outputs at each pixel. "
+            f"Received: out={os.fspath(out)!r}, head={config.head!r}"
+        )
+    task = HEADS[config.head].task
+    opened = open_data(data, strict, console, held_out=True, task=task)
+    dataset = opened.part(held_out=True)
     if labels is not None:
         dataset = images.match_classes(dataset, labels)
-    config, classes = _config_and_classes(classifier)
     dataset = checked_for(dataset, config.head, classes)
-    dataset = read(dataset, config, strict, console)
+    dataset = read(dataset, config, strict, console, keep_pixels=out is None)
+    if maps:
+        result = score_maps(classifier, dataset, batch_size, console)
+        if out is not None:
+            write_worst(classifier, dataset, result, pathlib.Path(out))
+        return {"images": len(dataset), **result.metrics(dataset.classes)}
     outputs = outputs_on(classifier, dataset, batch_size)
     found = measure(
         [(outputs, images.targets(dataset))], config.head, config.activation
@@ -115,6 +136,8 @@ def _config_and_classes(model: Any) -> tuple[ViTConfig, int]:
 def batches_for(model, dataset: images.Dataset, batch_size: int) -> images.Batches:
     """Return a data set in order, as batches of what a model takes."""
     config = model.config
+    if HEADS[config.head].dense:
+        return map_batches(model, dataset, batch_size)
     return images.Batches(dataset, config.image_size, config.preprocessing, batch_size)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from .. import data as images
 from ..atomic import publishing
-from ..heads import HEADS
+from ..heads import DENSE, HEADS
 from ..network import VisionTransformer
 from .callbacks import TensorBoard
 from .checkpoint import (
@@ -21,15 +21,20 @@ from .checkpoint import (
     find_last,
     write_csv,
 )
-from .class_weights import class_weights, imbalance
+from .class_weights import imbalance
+from .dense_evaluation import score_maps
+from .dense_page import map_sections
 from .devices import (
     distribute,
     dtype_policy,
+    predictor,
     resolve_devices,
 )
-from .evaluation import read
-from .fitting import BEST, fit_resumable, held_out_outputs
-from .objective import check_objective, freeze, open_teacher, start_at_mean
+from .evaluation import batches_for, read
+from .fitting import BATCH, BEST, fit_resumable, held_out_outputs
+from .frozen_tokens import fit_on_tokens, keeps_tokens
+from .head_checks import check_objective
+from .objective import freeze, open_teacher, start_at_distance, start_at_mean
 from .opening import open_data
 from .page import make_page
 from .probe import fit_probe
@@ -47,6 +52,7 @@ def train(
     *,
     out: str | os.PathLike[str],
     weights: str | os.PathLike[str] | None = None,
+    task: str | None = None,
     strict: bool = False,
     overwrite: bool = False,
     devices: int | None = None,
@@ -69,15 +75,18 @@ def train(
     Arguments:
         data: a source of `data.open_source`: "digits", a folder of class folders, a
             table, arrays, names such as "tfds:mnist", data sets of Grain, PyTorch,
-            tf.data. A validation part of it takes the place of the recipe's
-            `validation_split`.
-        recipe: a `Recipe`, or a name in `RECIPES`; None is "digits" for the digits and
-            "folder" for anything else, or "finetune" if there are `weights`.
+            tf.data; for "segment" and "depth" a folder of pairs, COCO's JSON, arrays. A
+            validation part of it takes the place of the recipe's `validation_split`.
+        recipe: a `Recipe`, or a name in `RECIPES`; None is "segment" or "depth" for the
+            tasks of that name, else "digits" for the digits and "folder" for anything
+            else, or "finetune" if there are `weights`.
         out: folder to write to; created if missing.
         weights: initial checkpoint, instead of the recipe's: a file or folder as in
             `load_weights`, a name in `PUBLISHED`, or the folder of an earlier run.
             Its settings (GELU, epsilon, pooling, preprocessing), and without a preset
             its sizes, are used. See `start.open_start` for its head.
+        task: "classify", "segment" or "depth", see `create_model`; None is that of the
+            data's labels, for a `Dataset`, else "classify".
         strict: fail on unreadable images, duplicates and other files instead of naming
             them.
         overwrite: replace an earlier run in `out`, finished or not.
@@ -98,7 +107,14 @@ def train(
         OSError: `out` cannot be written to, or has too little space.
         FloatingPointError: the loss is NaN or infinite.
     """
-    recipe = _named_recipe(recipe, data, weights)
+    if task is None:
+        task = HEADS[data.head].task if isinstance(data, images.Dataset) else "classify"
+    if task not in ("classify", *DENSE):
+        raise ValueError(
+            f"`task` must be one of classify, {', '.join(DENSE)}. "
+            f"Received: task={task!r}"
+        )
+    recipe = _named_recipe(recipe, data, weights, task)
     if weights is not None:
         recipe = recipe.replace(weights=os.fspath(weights))
     if tensorboard and recipe.probe_rates is not None:
@@ -114,13 +130,12 @@ def train(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
         )
-    splits = open_data(data, strict, console)
+    splits = open_data(data, strict, console, task=task)
     head = recipe.model.get("head")
     dataset = images.with_head(splits.part(held_out=False), head)
     validation = splits.validation
     if validation is not None:
         validation = images.with_head(validation, head)
-    class_weights(dataset, recipe)  # refused for some heads
     check_objective(recipe, dataset.head)
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
@@ -153,6 +168,8 @@ def train(
         if dataset.head == "regression":
             if warning := start_at_mean(model, images.targets(training)):
                 console.print(warning, style="yellow")
+        elif dataset.head == "depth":
+            start_at_distance(model, training)
         if overwrite and index == 0:
             shutil.rmtree(out / FOLDER, ignore_errors=True)
             (out / BEST).unlink(missing_ok=True)
@@ -160,13 +177,18 @@ def train(
         if recipe.probe_rates is not None:
             history = fit_probe(model, training, validation, recipe, console)
             write_csv(out / "history.csv", history)
+        elif HEADS[config.head].dense and keeps_tokens(recipe, devices):
+            history = fit_on_tokens(
+                model, training, validation, recipe, out, last, console, more
+            )
         else:
             stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
+            held_out = batches_for(model, validation, BATCH) if validation else None
             history = fit_resumable(
-                model, stream, validation, out, last, devices, console, more
+                model, stream, held_out, out, last, devices, console, more
             )
-        outputs = held_out_outputs(model, validation) if validation else None
-    _write(out / "report.html", make_page(config, history, validation, outputs))
+        page = _page(model, history, validation, console)
+    _write(out / "report.html", page)
     _write(out / "recipe.json", _json(recipe) + "\n")
     _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
     if (out / BEST).is_file():
@@ -185,11 +207,22 @@ def train(
     return model
 
 
-def _named_recipe(recipe, data, weights):
+def _page(model, history, validation, console):
+    """Return `report.html`, in every process, because all compute the outputs."""
+    config = model.config
+    if validation is None or not HEADS[config.head].dense:
+        outputs = held_out_outputs(model, validation) if validation else None
+        return make_page(config, history, validation, outputs)
+    found = score_maps(model, validation, BATCH, console, predictor(model))
+    sections = map_sections(model, validation, found)
+    return make_page(config, history, validation, sections=sections)
+
+
+def _named_recipe(recipe, data, weights, task):
     """Return a `Recipe`, by name, or the default one."""
     if isinstance(recipe, Recipe):
         return recipe
-    recipe = recipe or default_recipe(data, weights)
+    recipe = recipe or default_recipe(data, weights, task)
     if recipe not in RECIPES:
         raise ValueError(
             f"`recipe` must be a Recipe or one of {', '.join(RECIPES)}. "
@@ -200,7 +233,8 @@ def _named_recipe(recipe, data, weights):
 
 def _open(dataset, validation, recipe, config, strict, console):
     """Read all images once; return those to train on and those held out, or None."""
-    keep_pixels = recipe.crop is None  # a random crop needs the whole photograph
+    # A random part needs the whole photograph.
+    keep_pixels = recipe.crop is None and recipe.scale is None
     training = read(dataset, config, strict, console, keep_pixels)
     number = len(training)
     if validation is not None:

@@ -6,7 +6,7 @@ import numpy as np
 from .callbacks import InputSpeed, StopOnNaN, Validate
 from .checkpoint import SaveCheckpoint, restore
 from .devices import predictor, training_input
-from .evaluation import batches_for, outputs_on
+from .evaluation import outputs_on
 from .objective import compiled
 from .processes import barrier, undistributed
 from .progress import ProgressBar, new_bar
@@ -19,18 +19,31 @@ BATCH = 256  # held-out images per step
 
 
 def fit_resumable(
-    model, stream, validation, out, last, devices, console, more=()
+    model, stream, held_out, out, last, devices, console, more=(), part=None
 ) -> list[dict]:
-    """Fit from the last checkpoint, if any, and write checkpoints; return history."""
+    """Fit from the last checkpoint, if any, and write checkpoints; return history.
+
+    Arguments:
+        model: whose weights are kept.
+        stream: the `Stream`.
+        held_out: batches to validate on, or None.
+        out: folder of the run.
+        last: from `find_last`.
+        devices: number of devices that share a batch, or None.
+        console: for messages.
+        more: callbacks.
+        part: the part of the model that takes the stream's inputs, and is fitted; None
+            for all of it.
+    """
     recipe = stream.recipe
     steps, _ = checkpoint_intervals(recipe, len(stream.dataset))
-    fitted = compiled_for(model, stream)
+    part = model if part is None else part
+    fitted = compiled_for(part, stream)
     state = {"interval": 0, "history": [], "recipe": recipe.to_dict()}
     if last is not None:
         folder, state = last
         restore(fitted, folder, state)
         console.print(f"resuming from step {state['interval'] * steps}")
-    held_out = batches_for(model, validation, BATCH) if validation else None
     watch, best = StopOnNaN(steps, state), out / BEST
     if not state.get("finished"):
         batch = images_per_step(recipe, len(stream.dataset))
@@ -41,7 +54,7 @@ def fit_resumable(
             watch,
             [
                 InputSpeed(stream, steps * batch, console.print),
-                Validate(model, held_out, best, state, recipe.patience, watch),
+                Validate(model, held_out, best, state, recipe.patience, watch, part),
             ],
             [*more, SaveCheckpoint(out, state, watch)],
             first=state["interval"],
@@ -57,7 +70,8 @@ def fit_resumable(
 def compiled_for(model, stream: Stream):
     """Return the model to fit on a stream, compiled with losses and optimizer."""
     steps, intervals = checkpoint_intervals(stream.recipe, len(stream.dataset))
-    return compiled(model, stream.recipe, steps * intervals // stream.recipe.accumulate)
+    total = steps * intervals // stream.recipe.accumulate
+    return compiled(model, stream.recipe, total, stream.pixel_weights)
 
 
 def fit_stream(

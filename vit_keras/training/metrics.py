@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ..heads import log_probabilities
+from ..heads import HEADS, log_probabilities
+from .dense_metrics import new_score
 
 TINY = np.finfo("float64").tiny  # the logarithm of 0 is infinite
 
@@ -17,7 +18,8 @@ def measure(
     """Measure a model's outputs against the targets.
 
     Arguments:
-        batches: of (outputs (B, C), targets (B, C) as `data.targets` gives them).
+        batches: of (outputs (B, C), targets (B, C) as `data.targets` gives them); of
+            maps (outputs (B, H, W, C), labels (B, H, W)), see `dense_metrics`.
         head: a name in `HEADS`.
         activation: what the model's last layer has applied.
 
@@ -27,6 +29,12 @@ def measure(
         "mean_absolute_error" and "r2_score" (mean over the values); and "loss", the
         mean of the head's loss in `HEADS` over images and outputs.
     """
+    if HEADS[head].dense:
+        score = None
+        for outputs, truth in batches:
+            score = score or new_score(head, outputs.shape[-1], activation)
+            score.add(np.asarray(outputs), np.asarray(truth))
+        return {} if score is None else score.metrics()
     rows, kept = [], []
     for outputs, truth in batches:
         outputs = np.asarray(outputs, "float64")

@@ -6,20 +6,26 @@ import keras
 import numpy as np
 
 from ..config import ViTConfig
-from ..data import one_hot
+from ..data import Dataset, one_hot
 from ..heads import HEADS, log_probabilities
 from ..layers import EncoderBlock
 from ..model_file import open_model
+from .dense_losses import DepthLoss, SegmentationLoss
 from .devices import jit_compile
+from .head_checks import check_objective
 from .optimizers import make_optimizer
 from .recipe import Recipe
 
 HEAD_LAYERS = ("head", "head_dist")
-# The first layer behind the blocks is one of these.
-BEHIND_BLOCKS = ("encoder_norm", "pooling")
 # Standard deviations of a regression's values. AdamW moves a head's output by less than
 # 0.1 a step at the learning rates of the recipes.
 LEAST_SPREAD, MOST_SPREAD = 0.03, 30.0
+SOME_MAPS = 64
+
+
+def is_head(name: str) -> bool:
+    """Return whether the layer of a name belongs to the head, or to a decoder."""
+    return name in HEAD_LAYERS or name.startswith("decoder_")
 
 
 def freeze(model, what: int | str | None) -> None:
@@ -35,29 +41,31 @@ def freeze(model, what: int | str | None) -> None:
         return
     if isinstance(what, str):  # "backbone"
         for layer in model.layers:
-            layer.trainable = layer.name in HEAD_LAYERS
+            layer.trainable = is_head(layer.name)
         return
-    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    backbone = [layer for layer in model.layers if not is_head(layer.name)]
+    blocks = [layer for layer in backbone if isinstance(layer, EncoderBlock)]
     if what > len(blocks):
         raise ValueError(
             f"`freeze` must be at most {len(blocks)}, the number of blocks, or "
             f"'backbone'. Received: freeze={what}"
         )
-    kept = blocks[what:]
-    for layer in model.layers:
-        if layer in kept or layer.name in BEHIND_BLOCKS:
-            break
+    # A norm that several taps pass stands between the blocks.
+    in_front = backbone[: backbone.index(blocks[0])]
+    for layer in (*in_front, *blocks[:what]):
         layer.trainable = False
 
 
-def compiled(model, recipe: Recipe, total_steps: int):
+def compiled(model, recipe: Recipe, total_steps: int, pixel_weights=None):
     """Compile the model to fit; with a teacher, it has two outputs and two losses.
+
+    `pixel_weights` are those of the classes of a segmentation, or None.
 
     A distillation token's head learns the teacher, if there is one; otherwise the only
     head does (arXiv 2012.12877).
     """
     head = model.config.head
-    loss, metrics = loss_of(recipe, head), [_metric(head)]
+    loss, metrics = loss_of(recipe, head, pixel_weights), _metrics(head)
     optimizer = make_optimizer(recipe, total_steps, model)
     if recipe.teacher is None:
         model.compile(optimizer, loss, metrics=metrics, jit_compile=jit_compile())
@@ -84,8 +92,12 @@ def compiled(model, recipe: Recipe, total_steps: int):
     return fitted
 
 
-def loss_of(recipe: Recipe, head: str):
+def loss_of(recipe: Recipe, head: str, pixel_weights=None):
     """Return the Keras loss of a recipe, for logits or values of a head."""
+    if head == "segmentation":
+        return SegmentationLoss(recipe.loss, pixel_weights)
+    if head == "depth":
+        return DepthLoss()
     name = HEADS[head].loss
     if name == "mean_squared_error":
         return keras.losses.MeanSquaredError()
@@ -96,36 +108,16 @@ def loss_of(recipe: Recipe, head: str):
     return kind(from_logits=True, label_smoothing=recipe.label_smoothing)
 
 
-def _metric(head):
-    """A metric of single batches, to be seen during training."""
+def _metrics(head):
+    """Metrics of single batches, to be seen during training."""
+    if HEADS[head].dense:  # whose metrics are of a whole set
+        return []
     if head == "softmax":
-        return "accuracy"
+        return ["accuracy"]
     if head == "regression":
-        return keras.metrics.MeanAbsoluteError()
+        return [keras.metrics.MeanAbsoluteError()]
     name = "accuracy" if head == "sigmoid" else "binary_accuracy"
-    return keras.metrics.BinaryAccuracy(name, threshold=0.0)  # of logits
-
-
-def check_objective(recipe: Recipe, head: str) -> None:
-    """Check that a recipe's loss can be that of a head.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if recipe.teacher is not None and head != "softmax":
-        raise ValueError(
-            "`teacher` must be None unless the head is softmax: distillation compares "
-            f"classes of which one is right. Received: head={head!r}"
-        )
-    if head != "regression":
-        return
-    for name, valid in (("label_smoothing", 0.0), ("cutmix", 0.0), ("loss", "softmax")):
-        if getattr(recipe, name) != valid:
-            raise ValueError(
-                f"`{name}` must be {valid} for head='regression', because it is for "
-                f"classes (--set {name}={valid}). "
-                f"Received: {name}={getattr(recipe, name)!r}"
-            )
+    return [keras.metrics.BinaryAccuracy(name, threshold=0.0)]  # of logits
 
 
 def start_at_mean(model, values: np.ndarray) -> str:
@@ -156,6 +148,27 @@ def start_at_mean(model, values: np.ndarray) -> str:
             f"are made for; scale them. Received: {found}"
         )
     return ""
+
+
+def start_at_distance(model, dataset: Dataset) -> None:
+    """Let an untrained decoder of depths begin with the geometric mean as its output.
+
+    Arguments:
+        model: with the head "depth", and softplus behind its last layer.
+        dataset: with maps of distances, of which some are read.
+    """
+    layer = next((la for la in model.layers if la.name == "decoder_head"), None)
+    bias = getattr(layer, "bias", None)
+    if bias is None or keras.ops.convert_to_numpy(bias.value).any():
+        return
+    rows = np.linspace(0, len(dataset) - 1, min(len(dataset), SOME_MAPS)).astype(int)
+    maps = (dataset.labels[row] for row in rows)
+    logs = np.concatenate([np.log(depth[depth > 0]).ravel() for depth in maps])
+    if len(logs):
+        mean = np.exp(logs.mean(dtype="float64"))
+        # The inverse of softplus; of a large value it is the value.
+        value = mean + np.log(-np.expm1(-mean))
+        bias.assign(np.full(bias.shape, value, "float32"))
 
 
 def open_teacher(recipe: Recipe, config):

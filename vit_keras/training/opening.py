@@ -5,10 +5,15 @@ from typing import Any
 from rich.console import Console
 
 from ..data import Splits, open_splits
+from ..heads import HEADS
 
 
 def open_data(
-    data: Any, strict: bool, console: Console, held_out: bool = False
+    data: Any,
+    strict: bool,
+    console: Console,
+    held_out: bool = False,
+    task: str | None = None,
 ) -> Splits:
     """Open data as `open_splits` does, and print its notes and problems.
 
@@ -16,11 +21,19 @@ def open_data(
         data, held_out: as for `open_splits`.
         strict: raise for problems instead of printing them.
         console: for messages.
+        task: of the model, see `create_model`; None is that of the data.
 
     Raises:
-        ValueError: with `strict`, all problems; and those of `open_splits`.
+        ValueError: with `strict`, all problems; those of `open_splits`; or the labels
+            are of another task.
     """
-    splits = open_splits(data, held_out)
+    splits = open_splits(data, held_out, task or "classify")
+    own = HEADS[splits.part(held_out).head].task
+    if task is not None and own != task:
+        raise ValueError(
+            f"`data` must have labels for task={task!r}. Received: labels for the task "
+            f"{own!r}"
+        )
     if splits.problems and strict:
         raise ValueError(
             "`data` must have no problems when `strict` is set. Received: "

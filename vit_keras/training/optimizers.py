@@ -112,7 +112,7 @@ def make_optimizer(recipe, total_steps: int, model=None):
         optimizer = keras.optimizers.Muon(
             adam_beta_2=recipe.beta2,
             adam_weight_decay=recipe.weight_decay,
-            exclude_layers=["^head"],
+            exclude_layers=["^head", "^decoder_head"],
             **options,
         )
     elif recipe.layer_decay == 1.0 or model is None:

@@ -25,6 +25,7 @@ def make_page(
     history: list[dict],
     validation: Dataset | None,
     outputs: np.ndarray | None = None,
+    sections: list[str] | None = None,
 ) -> str:
     """Describe a finished run as one HTML page without other files.
 
@@ -33,14 +34,17 @@ def make_page(
         history: a row of metrics for each checkpoint interval, or rate of a probe.
         validation: held-out images, from `data.prepare`, or None.
         outputs: (N, C), of the model for these images.
+        sections: what is said of these images instead, as HTML.
 
     Returns:
         The page: curves; metrics on the held-out images; a table by class, label or
         value; for classes the confusion matrix; and the largest mistakes as pictures.
     """
     metric = HEADS[config.head].metric
-    parts = [_section("Curves", draw_curves(history, metric))]
-    if validation is None or outputs is None:
+    parts = [html_section("Curves", draw_curves(history, metric))]
+    if sections is not None:
+        parts += sections
+    elif validation is None or outputs is None:
         parts.append("<p>No images were held out, so nothing else was measured.</p>")
     else:
         parts += _held_out(config, validation, outputs)
@@ -55,16 +59,16 @@ def _held_out(config, dataset, outputs):
     words = ", ".join(f"{n.replace('_', ' ')} {v:.4f}" for n, v in found.items())
     yield f"<p>{len(dataset)} held-out images: {words}.</p>"
     if HEADS[head].probability is None:
-        yield _section("Values", _value_table(dataset.classes, outputs, truth))
+        yield html_section("Values", _value_table(dataset.classes, outputs, truth))
         wrong = np.abs(outputs - truth).max(-1)
         captions = [
             _pair(_numbers(t), _numbers(o)) for t, o in zip(truth, outputs, strict=True)
         ]
-        yield _section("Largest errors", _pictures(dataset, wrong, captions))
+        yield html_section("Largest errors", _pictures(dataset, wrong, captions))
         return
     shares = probabilities(outputs, head, activation)
     if head == "multi_label":
-        yield _section("Labels", _label_table(dataset.classes, shares, truth))
+        yield html_section("Labels", _label_table(dataset.classes, shares, truth))
         wrong = np.abs(shares - truth).max(-1) * ((shares >= 0.5) != truth).any(-1)
         captions = [
             _pair(_named(dataset.classes, t), _named(dataset.classes, s >= 0.5))
@@ -74,21 +78,23 @@ def _held_out(config, dataset, outputs):
         chosen, labels = shares.argmax(-1), np.asarray(dataset.labels)
         matrix = np.zeros((len(dataset.classes),) * 2, int)
         np.add.at(matrix, (labels, chosen), 1)
-        yield _section("Classes", _class_table(dataset.classes, matrix))
-        yield _section("Confusion matrix", _confusion(dataset.classes, matrix))
+        yield html_section("Classes", _class_table(dataset.classes, matrix))
+        yield html_section("Confusion matrix", _confusion(dataset.classes, matrix))
         wrong = shares.max(-1) * (chosen != labels)
         captions = [
             _pair(dataset.classes[t], f"{dataset.classes[c]} {s[c]:.0%}")
             for t, c, s in zip(labels, chosen, shares, strict=True)
         ]
-    yield _section("Surest mistakes", _pictures(dataset, wrong, captions))
+    yield html_section("Surest mistakes", _pictures(dataset, wrong, captions))
 
 
-def _section(title, content):
+def html_section(title: str, content: str) -> str:
+    """Return content under a title."""
     return f"<h2>{title}</h2>\n{content}"
 
 
-def _table(columns, rows, kind=""):
+def html_table(columns, rows, kind="") -> str:
+    """Return a table; cells are texts or numbers."""
     cells = ["".join(f"<th>{html.escape(str(name))}</th>" for name in columns)]
     cells += ["".join(f"<td>{html.escape(str(v))}</td>" for v in row) for row in rows]
     rows_of = "\n".join(f"<tr>{row}</tr>" for row in cells)
@@ -98,10 +104,10 @@ def _table(columns, rows, kind=""):
 def _class_table(names, matrix):
     right, true, said = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     rows = [
-        (name, n, _share(r, n), _share(r, s))
+        (name, n, share_of(r, n), share_of(r, s))
         for name, r, n, s in zip(names, right, true, said, strict=True)
     ]
-    return _table(("class", "images", "recall", "precision"), rows)
+    return html_table(("class", "images", "recall", "precision"), rows)
 
 
 def _label_table(names, shares, truth):
@@ -109,10 +115,10 @@ def _label_table(names, shares, truth):
     for name, p, t in zip(names, shares.T, truth.T, strict=True):
         right = ((p >= 0.5) & (t > 0)).sum()
         precision = f"{average_precision(p, t):.3f}" if t.any() else "-"
-        shown = _share(right, t.sum()), _share(right, (p >= 0.5).sum())
+        shown = share_of(right, t.sum()), share_of(right, (p >= 0.5).sum())
         rows.append((name, int(t.sum()), precision, *shown))
     columns = ("label", "images", "average precision", "recall", "precision")
-    return _table(columns, rows)
+    return html_table(columns, rows)
 
 
 def _value_table(names, outputs, truth):
@@ -121,7 +127,7 @@ def _value_table(names, outputs, truth):
         (name, f"{t.min():.4g} to {t.max():.4g}", f"{np.abs(e).mean():.4g}")
         for name, t, e in zip(names, truth.T, error.T, strict=True)
     ]
-    return _table(("value", "range", "mean absolute error"), rows)
+    return html_table(("value", "range", "mean absolute error"), rows)
 
 
 def _confusion(names, matrix):
@@ -155,17 +161,19 @@ def _pictures(dataset, wrong, captions):
     order = [i for i in np.argsort(-wrong, kind="stable")[:PICTURES] if wrong[i] > 0]
     if not order:
         return "<p>None.</p>"
+    sources = [embedded(read_pixels(dataset.images[i], 3), SIDE) for i in order]
     figures = [
-        f'<figure><img alt="" src="{_jpeg(dataset.images[i])}">'
-        f"<figcaption>{captions[i]}</figcaption></figure>"
-        for i in order
+        f'<figure><img alt="" src="{picture}"><figcaption>{captions[i]}</figcaption>'
+        "</figure>"
+        for i, picture in zip(order, sources, strict=True)
     ]
     return f'<div class="pictures">{"".join(figures)}</div>'
 
 
-def _jpeg(source):
-    image = Image.fromarray(read_pixels(source, 3))
-    image.thumbnail((SIDE, SIDE))
+def embedded(pixels: np.ndarray, side: int) -> str:
+    """Return pixels (H, W, 3) as the address of a JPEG of at most `side` pixels."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
     with io.BytesIO() as file:
         image.save(file, "JPEG", quality=85)
         text = base64.b64encode(file.getvalue()).decode()
@@ -185,5 +193,6 @@ def _numbers(values):
     return ", ".join(f"{v:.4g}" for v in values)
 
 
-def _share(part, whole):
+def share_of(part, whole) -> str:
+    """Return a part of a whole in percent; "-" of nothing."""
     return f"{part / whole:.1%}" if whole else "-"

@@ -10,7 +10,7 @@ operations for all images.
 import numpy as np
 
 
-def randaugment(images, number, magnitude, chances):
+def randaugment(images, number, magnitude, chances, operations=None):
     """Apply random operations to each image, one after the other (arXiv 1909.13719).
 
     Arguments:
@@ -18,8 +18,9 @@ def randaugment(images, number, magnitude, chances):
         number: R, operations per image.
         magnitude: their strength, in [0, 1]; its sign is drawn.
         chances: array (N, 2 R) of uniform numbers in [0, 1).
+        operations: {name: function} to choose from; default `OPERATIONS`.
     """
-    operations = list(OPERATIONS.values())
+    operations = list((operations or OPERATIONS).values())
     for chosen, sign in zip(chances[:, :number].T, chances[:, number:].T, strict=True):
         chosen = (chosen * len(operations)).astype(int)
         signed = np.where(sign < 0.5, -magnitude, magnitude)
@@ -192,6 +193,11 @@ OPERATIONS = {
     "shear_y": _affine(lambda m, h, w: ((1, 0, 0), (0.3 * m, 1, 0))),
     "translate_x": _affine(lambda m, h, w: ((1, 0, 0.45 * m * w), (0, 1, 0))),
     "translate_y": _affine(lambda m, h, w: ((1, 0, 0), (0, 1, 0.45 * m * h))),
+}
+COLOURS = {
+    name: operation
+    for name, operation in OPERATIONS.items()
+    if not name.startswith(("rotate", "shear", "translate"))
 }
 THREE = {
     "grey": lambda images: np.broadcast_to(grey(images), images.shape),

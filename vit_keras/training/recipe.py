@@ -4,17 +4,7 @@ import dataclasses
 import difflib
 from typing import Any
 
-OPTIMIZERS = ("adamw", "lamb", "muon", "sgd")
-LOSSES = ("softmax", "sigmoid")
-CLASS_WEIGHTS = (None, "balanced")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-DISTILLATIONS = ("hard", "soft")
-# Fields that a linear probe does not use, so that a value in them would be lost.
-UNPROBED = ("learning_rate", "steps", "accumulate", "layer_decay", "ema", "crop")
-UNPROBED += ("randaugment", "three_augment", "erase", "mixup", "cutmix", "repeats")
-UNPROBED += ("teacher", "patience")
-# Arguments of `create_model` that are the data's, or a recipe's own fields.
-NOT_OF_MODEL = ("classes", "labels", "activation", "include_top", "preset", "weights")
+from .recipe_checks import check_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +35,10 @@ class Recipe:
             architecture from `weights`.
         model: arguments of `create_model` that differ from the preset.
         weights: initial checkpoint, as in `create_model`, or None.
-        freeze: "backbone" trains the head only; n freezes the first n blocks and all
-            in front of them; None trains all.
+        freeze: "backbone" trains the head only, or the decoder, for which the tokens of
+            each image, and of its mirror image, are computed once if nothing else is
+            augmented; n freezes the first n blocks and all in front of them; None
+            trains all.
         probe_rates: learning rates of a linear probe: the features of the frozen
             backbone are computed once, without augmentation but with each image's
             mirror image if `flip` is set; a head is trained on them with each rate,
@@ -67,10 +59,15 @@ class Recipe:
         ema: decay of an exponential moving average of the weights, which the run then
             validates and saves; None for none.
         loss: of the head "softmax": "softmax" cross-entropy, or "sigmoid" (binary,
-            arXiv 2204.07118). Other heads have their own (`HEADS`).
-        label_smoothing: in [0, 1); must be 0 for a regression.
+            arXiv 2204.07118); of "segmentation": "softmax", "dice" (arXiv 1606.04797)
+            or "softmax_dice", their sum. Other heads have their own (`HEADS`).
+        label_smoothing: in [0, 1); must be 0 for a regression, and for maps.
         class_weights: "balanced" weights each image in the loss by N / (K n_c), for N
-            images, K classes and n_c images of its class; None for equal weights.
+            images, K classes and n_c images of its class, and each pixel of a
+            segmentation by median frequency (arXiv 1411.4734); None for equal weights.
+        scale: (smallest, largest) random size of a photograph and its mask, on that
+            which fits the input, of which the input shows a random part; for the head
+            "segmentation", or None.
         crop: smallest fraction of the area of a random resized crop, or None.
         shift: largest random translation, as a fraction of the image's sides.
         flip: whether to mirror half of the images.
@@ -118,6 +115,7 @@ class Recipe:
     loss: str = "softmax"
     label_smoothing: float = 0.1
     class_weights: str | None = None
+    scale: tuple[float, float] | Any = None
     crop: float | None = None
     shift: float = 0.125
     flip: bool = True
@@ -143,104 +141,10 @@ class Recipe:
         if isinstance(self.reference, dict):
             result = ReferenceResult(**self.reference)
             object.__setattr__(self, "reference", result)
-        for name, least in (
-            *(("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("repeats", 1)),
-            *(("checkpoint_steps", 1), ("randaugment", 0), ("seed", 0)),
-            *(("steps", 1), ("patience", 1)),
-        ):
-            self._check(name, int, lambda v, least=least: v >= least, f">= {least}")
-        for name in ("learning_rate", "clip_norm", "layer_decay", "temperature"):
-            self._check(name, (int, float), lambda v: v > 0, "above 0")
-        for name in ("warmup", "label_smoothing", "shift", "validation_split", "beta2"):
-            self._check(name, (int, float), lambda v: 0 <= v < 1, "in [0, 1)")
-        for name in ("magnitude", "erase", "distillation_weight"):
-            self._check(name, (int, float), lambda v: 0 <= v <= 1, "in [0, 1]")
-        for name in ("ema", "crop"):
-            self._check(name, (int, float), lambda v: 0 < v < 1, "in (0, 1)")
-        for name in ("weight_decay", "mixup", "cutmix"):
-            self._check(name, (int, float), lambda v: v >= 0, "not negative")
-        for name, valid in (
-            ("optimizer", OPTIMIZERS),
-            ("loss", LOSSES),
-            ("class_weights", CLASS_WEIGHTS),
-            ("precision", PRECISIONS),
-            ("distillation", DISTILLATIONS),
-        ):
-            if getattr(self, name) not in valid:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(map(str, valid))}. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-        if not isinstance(self.model, dict):
-            raise ValueError(
-                "`model` must be a dict of arguments of `create_model`. "
-                f"Received: model={self.model!r}"
-            )
-        for name in NOT_OF_MODEL:
-            if name in self.model:
-                raise ValueError(
-                    f"`model` must not hold {name!r}: the data, or the recipe itself, "
-                    f"gives it. Received: model={self.model!r}"
-                )
-        self._check_frozen()
-        if self.patience is not None and not self.validation_split:
-            raise ValueError(
-                "`validation_split` must be above 0 when `patience` is set, which "
-                "needs held-out images. Received: validation_split=0"
-            )
-        if self.layer_decay != 1 and self.optimizer != "adamw":
-            raise ValueError(
-                "`layer_decay` must be 1 unless the optimizer is adamw. Received: "
-                f"layer_decay={self.layer_decay}, optimizer={self.optimizer!r}"
-            )
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                "`batch_size` must be a multiple of `accumulate`. Received: "
-                f"batch_size={self.batch_size}, accumulate={self.accumulate}"
-            )
-
-    def _check_frozen(self):
-        if self.freeze != "backbone":
-            words = '>= 0, "backbone" or None'
-            self._check("freeze", int, lambda v: v >= 0, words)
-        if self.probe_rates is None:
-            return
-        if isinstance(self.probe_rates, list):  # from JSON
-            object.__setattr__(self, "probe_rates", tuple(self.probe_rates))
-        rates = self.probe_rates
-        if not isinstance(rates, tuple) or not rates or not all(map(_positive, rates)):
-            raise ValueError(
-                "`probe_rates` must be learning rates above 0, or None. Received: "
-                f"probe_rates={rates!r}"
-            )
-        if self.freeze != "backbone":
-            raise ValueError(
-                "`freeze` must be 'backbone' when `probe_rates` are given. "
-                f"Received: freeze={self.freeze!r}"
-            )
-        for name in UNPROBED:
-            if getattr(self, name) != getattr(Recipe, name):
-                raise ValueError(
-                    f"`{name}` must be {getattr(Recipe, name)} with `probe_rates`: "
-                    "heads see the features of whole images, with these rates. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-        if not self.validation_split and len(rates) > 1:
-            raise ValueError(
-                "`validation_split` must be above 0 to choose one of several "
-                "`probe_rates`. Received: validation_split=0"
-            )
-
-    def _check(self, name, kind, good, words):
-        value = getattr(self, name)
-        if value is None and name in OPTIONAL:
-            return
-        fits = isinstance(value, kind) and not isinstance(value, bool)
-        if not fits or not good(value):
-            number = "an integer" if kind is int else "a number"
-            raise ValueError(
-                f"`{name}` must be {number} {words}. Received: {name}={value!r}"
-            )
+        for name in ("probe_rates", "scale"):
+            if isinstance(getattr(self, name), list):  # from JSON
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_recipe(self)
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed; unknown names raise a ValueError."""
@@ -258,6 +162,8 @@ class Recipe:
     def model_arguments(self, outputs: int, head: str = "softmax") -> dict[str, Any]:
         """Return the arguments of `create_model` for a number of outputs."""
         given = {"classes": outputs, "head": head, "activation": "linear"}
+        if head == "depth":
+            given["activation"] = "softplus"  # distances are above 0
         return {
             "preset": self.preset,
             "weights": self.weights,
@@ -288,12 +194,4 @@ class Recipe:
         return cls().replace(**fields)
 
 
-def _positive(value):
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and value > 0
-
-
 RENAMED = {"promise": "reference"}  # fields of release 0.1
-OPTIONAL = {
-    field.name for field in dataclasses.fields(Recipe) if field.default is None
-} | {"clip_norm"}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .dense_recipes import DENSE_RECIPES
 from .recipe import Recipe, ReferenceResult
 
 _FOLDER = "vit-keras train --recipe {} --data FOLDER --out RUN"
@@ -149,6 +150,7 @@ RECIPES: dict[str, Recipe] = {
             command=_WEIGHTS.format("linear_probe") + " --image-size 168",
         ),
     ),
+    **DENSE_RECIPES,
     "augreg_finetune": Recipe(
         preset="vit_b16",
         model={"image_size": 384},
@@ -249,8 +251,10 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def default_recipe(data: Any, weights: Any) -> str:
+def default_recipe(data: Any, weights: Any, task: str = "classify") -> str:
     """Return the name of the recipe for data, trained from scratch or from weights."""
+    if task != "classify":
+        return task
     if weights is not None:
         return "finetune"
     return "digits" if isinstance(data, str) and data == "digits" else "folder"

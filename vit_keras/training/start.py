@@ -1,7 +1,10 @@
 """The model that a run starts with: of random weights, or of a checkpoint's."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ..config import ViTConfig
 from ..heads import HEADS
@@ -10,10 +13,15 @@ from ..model import as_trained, configure, create_model
 from ..network import VisionTransformer, build_network
 from ..presets import get_config
 from ..weights.describe import describe, tells_heads
+from ..weights.entries import Entry
 from ..weights.formats.keras_file import is_own
 from ..weights.loader import apply, find
 from ..weights.recognise import Match, recognise, take_classes
+from .head_checks import OF_DECODERS
 from .recipe import Recipe
+
+# Decoders whose last layer alone knows the classes.
+CLASSES_IN_ORDER = ("linear", "upconv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +33,7 @@ class Start:
         arguments: of `create_model`, for a model without a recognised checkpoint.
         match: the recognised checkpoint, with the classes of the data alone, or None.
         head: whether its head is kept.
+        decoder: arrays of its decoder that are kept, by path.
         said: what was taken from it, in words; "" without one.
     """
 
@@ -32,6 +41,7 @@ class Start:
     arguments: dict[str, Any]
     match: Match | None = None
     head: bool = False
+    decoder: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
     said: str = ""
 
     def build(self, name: str) -> VisionTransformer:
@@ -40,10 +50,14 @@ class Start:
         Raises:
             CheckpointError: they do not fit.
         """
+        task = HEADS[self.config.head].task
         if self.match is None:
-            return create_model(**self.arguments, name=name)
-        model = build_network(self.config, "classify", name)
+            return create_model(**self.arguments, task=task, name=name)
+        model = build_network(self.config, task, name)
         apply(self.match, model, self.config, head=self.head, chosen=True)
+        for weight in model.weights:
+            if weight.path in self.decoder:
+                weight.assign(self.decoder[weight.path].read())
         return model
 
 
@@ -54,7 +68,9 @@ def open_start(
 
     A checkpoint's head is kept if it is of the same kind, and its labels have all
     classes of the data, of which then each takes its own output; or if it has no
-    labels, but as many outputs. Otherwise the head is new.
+    labels, but as many outputs. Otherwise the head is new. A decoder is kept like a
+    head, if the recipe asks for no other. Images of a segmentation are stretched to the
+    input, so that all of each is seen.
 
     Arguments:
         recipe: gives `preset`, `model`, `weights`.
@@ -73,14 +89,19 @@ def open_start(
             f"be given. Received: weights={weights!r}, preset=None"
         )
     if weights is None or is_own(weights):
-        return Start(configure(**arguments), arguments)
-    match = recognise(find(weights))
+        config = _whole_images(configure(**arguments), recipe)
+        arguments["preprocessing"] = config.preprocessing
+        return Start(config, arguments)
+    match, decoder = _without_decoder(find(weights))
     given = {name: v for name, v in recipe.model.items() if name != "head"}
     if preset is not None and not tells_heads(match):
         given.setdefault("num_heads", get_config(preset).num_heads)
     stored = describe(match, **given)
     same, kept, said = _kept_classes(match, stored, classes, head)
-    if kept is not None:
+    if HEADS[head].dense:
+        same, kept, said = _kept_decoder(match, stored, same, kept, said)
+        decoder = _of_classes(decoder, kept)
+    elif kept is not None:
         match = take_classes(match, kept)
     told = ("classes", "head", "activation", "labels")
     given |= {"include_top": True, **{name: arguments[name] for name in told}}
@@ -92,8 +113,62 @@ def open_start(
         config = describe(match, **given)
     else:
         config = as_trained(match, get_config(preset).replace(**given), given)
+    config = _whole_images(config, recipe)
     said = f"weights of {weights} (layout {match.layout.name}), {said}"
-    return Start(config, arguments, match, same, said)
+    return Start(config, arguments, match, same, decoder if same else {}, said)
+
+
+def _whole_images(config, recipe):
+    """Return a configuration that sees all of an image, if it is for segmentation."""
+    if config.head != "segmentation" or "preprocessing" in recipe.model:
+        return config
+    whole = dataclasses.replace(config.preprocessing, crop=1.0, resize="stretch")
+    return config.replace(preprocessing=whole)
+
+
+def _without_decoder(checkpoint):
+    """Return the match of a checkpoint's ViT, and the arrays of its decoder."""
+    own = checkpoint.config is not None
+    decoder = {
+        name: entry
+        for name, entry in checkpoint.entries.items()
+        if own and name.startswith("decoder_")
+    }
+    entries = {n: e for n, e in checkpoint.entries.items() if n not in decoder}
+    return recognise(dataclasses.replace(checkpoint, entries=entries)), decoder
+
+
+def _kept_decoder(match, stored, same, kept, said):
+    """As `_kept_classes`, after a look at the decoder."""
+    if not same:
+        return same, kept, said.replace("a new head", "a new decoder")
+    own = match.checkpoint.config
+    differs = [f for f in OF_DECODERS if getattr(own, f) != getattr(stored, f)]
+    if differs:
+        field = differs[0]
+        why = f"its {field} is {getattr(own, field)}, not {getattr(stored, field)}"
+        return False, None, f"a new decoder: {why}"
+    order = kept is None or list(kept) == list(range(stored.classes))
+    if not order and stored.decoder not in CLASSES_IN_ORDER:
+        why = f"its classes are others, and {stored.decoder} has them in several layers"
+        return False, None, f"a new decoder: {why}"
+    return True, kept, said.replace("its head too", "its decoder too")
+
+
+def _of_classes(decoder, kept):
+    """Return the arrays of a decoder whose last layer has only some classes."""
+    if kept is None:
+        return decoder
+    found = dict(decoder)
+    for name, entry in decoder.items():
+        if name.startswith("decoder_head/"):
+            shape = (*entry.shape[:-1], len(kept))
+
+            def read(entry=entry):
+                return np.take(entry.read(), kept, -1)
+
+            found[name] = Entry(shape, entry.dtype, read)
+    return found
 
 
 def _kept_classes(match, stored, classes, head):

@@ -10,8 +10,10 @@ import numpy as np
 
 from .. import preprocessing as pp
 from ..data import Dataset, read_pixels, targets
+from ..heads import HEADS
 from .augment import CROP, augment, draws_for, mix, random_crop
 from .class_weights import class_weights, sample_weights
+from .dense_augment import map_views
 
 # Approximate memory limit of batches that are made ahead.
 AHEAD_BYTES = 2**31
@@ -34,8 +36,9 @@ class Stream:
 
     Item g is `(images float32 (B, H, W, C), targets float32 (B, K))`, with a teacher
     `(images, {"label": labels, "teacher": outputs})`; with `class_weights` in the
-    recipe, the images' weights in the loss follow, float32 (B,). The last images of a
-    pass that do not fill a batch are skipped.
+    recipe, the images' weights in the loss follow, float32 (B,). With maps as labels it
+    is `(images, maps (B, H, W))`. The last images of a pass that do not fill a batch
+    are skipped.
     """
 
     def __init__(
@@ -54,7 +57,11 @@ class Stream:
         size *= recipe.batch_size // recipe.accumulate
         self.makers = int(np.clip(AHEAD_BYTES // (2 * size), 1, self.workers))
         self.teacher, self.shard = teacher, shard
-        self.class_weights = class_weights(dataset, recipe)
+        by_class = class_weights(dataset, recipe)
+        self.maps = HEADS[dataset.head].dense
+        # Those of pixels are in the loss, see `compiled`.
+        self.class_weights = None if self.maps else by_class
+        self.pixel_weights = by_class if self.maps else None
         self.busy, self.made, self.lock = 0.0, 0, threading.Lock()
         self._order = (-1, np.array([], int))
 
@@ -104,21 +111,31 @@ class Stream:
         mixes = self.recipe.mixup or self.recipe.cutmix
         made = range(len(order)) if mixes else mine
         rows = order[made.start : made.stop]
-        images = augment(self._read(rows, step, made, each), self.recipe, step, made)
-        images = pp.normalize(images, self.config.preprocessing)
-        labels = targets(self.dataset, rows)
+        images, labels = self.pairs(rows, step, made, each)
         if mixes:
             images, labels = mix(images, labels, self.recipe, step)
             images, labels = (x[mine.start : mine.stop] for x in (images, labels))
         with self.lock:
             self.busy += time.perf_counter() - started
-            self.made += len(images) * of  # the other processes do the same
+            self.made += len(labels) * of  # the other processes do the same
         item = images, labels
         if self.teacher is not None:
             item = images, {"label": labels, "teacher": self.teacher(images)}
         if self.class_weights is not None:
             item = *item, sample_weights(labels, self.class_weights)
         return item
+
+    def pairs(self, rows, step, positions, each):
+        """Return inputs of the model and targets, for images of a batch."""
+        recipe, prep = self.recipe, self.config.preprocessing
+        if self.maps:
+            images, maps = map_views(
+                self.dataset, rows, step, positions, self.config, recipe, each
+            )
+            return pp.normalize(images, prep), maps
+        images = self._read(rows, step, positions, each)
+        images = augment(images, recipe, step, positions)
+        return pp.normalize(images, prep), targets(self.dataset, rows)
 
     def _read(self, rows, step, positions, each):
         """Return the pixels of some images, cropped at random or as in evaluation."""

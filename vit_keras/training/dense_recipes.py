@@ -1,0 +1,65 @@
+"""The rows of `RECIPES` for outputs at each pixel."""
+
+from .recipe import Recipe, ReferenceResult
+
+_DENSE = "vit-keras train --task {}{} --weights CHECKPOINT --data FOLDER --out RUN"
+
+DENSE_RECIPES: dict[str, Recipe] = {
+    "segment": Recipe(
+        preset=None,
+        model={"taps": 4},
+        epochs=30,
+        batch_size=16,
+        # Rates and decays of EoMT's table of settings; the range of scales is that of
+        # most: Segmenter (arXiv 2105.05633, section 4.1), SETR, mmsegmentation.
+        learning_rate=1e-4,
+        layer_decay=0.8,
+        warmup=0.1,
+        weight_decay=0.05,
+        label_smoothing=0.0,
+        scale=(0.5, 2.0),
+        shift=0.0,
+        reference=ReferenceResult(
+            paper="2503.19108",
+            data="photographs with masks, from weights",
+            accuracy="not yet measured",
+            command=_DENSE.format("segment", ""),
+        ),
+    ),
+    "segment_probe": Recipe(
+        preset=None,
+        model={"taps": 4},
+        freeze="backbone",
+        epochs=16,
+        batch_size=16,
+        learning_rate=2e-3,
+        warmup=0.0,
+        weight_decay=0.01,
+        label_smoothing=0.0,
+        shift=0.0,
+        reference=ReferenceResult(
+            paper="2304.07193",  # section 7.4: frozen, a linear layer on four blocks
+            data="photographs with masks, from weights",
+            accuracy="not yet measured",
+            command=_DENSE.format("segment", " --recipe segment_probe"),
+        ),
+    ),
+    "depth": Recipe(
+        preset=None,
+        model={"taps": 4},
+        freeze="backbone",
+        epochs=16,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup=0.0,
+        weight_decay=0.01,
+        label_smoothing=0.0,
+        shift=0.0,
+        reference=ReferenceResult(
+            paper="2304.07193",  # section 7.4
+            data="photographs with maps of distances, from weights",
+            accuracy="not yet measured",
+            command=_DENSE.format("depth", ""),
+        ),
+    ),
+}
