@@ -1,6 +1,10 @@
-"""What every run of the tests begins with."""
+"""What every run of the tests begins with, and a fixture for those that train."""
 
 import gc
+
+import pytest
+
+from tests.models import eagerly
 
 
 def pytest_collection_finish():
@@ -10,3 +14,10 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def eager():
+    """Training without graphs, for a test that takes a few steps."""
+    with eagerly():
+        yield
