@@ -6,6 +6,7 @@ import keras
 
 from . import layers
 from .config import ViTConfig
+from .decoder_sizes import decoder_sizes
 from .decoders import decode_tokens
 from .heads import DENSE
 
@@ -62,6 +63,9 @@ def build_network(config, task, name):
         x = _norm(config, "pre_norm")(x)
     taps = []
     for i in range(config.num_layers):
+        if task in DENSE and i == config.first_with_queries:
+            number = decoder_sizes(config).queries
+            x = layers.ClassToken(number, name="decoder_queries")(x)
         x = _block(config, i)(x)
         if i in config.tap_blocks:
             taps.append(x)

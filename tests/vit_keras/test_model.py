@@ -364,7 +364,7 @@ def test_a_folder_without_weights_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("preset", "arguments", "message"),
     [
-        (TINY, {"task": "segment"}, "`task`.*classify.*features.*task='segment'"),
+        (TINY, {"task": "detect"}, "`task`.*classify.*features.*task='detect'"),
         ("vit_b61", {}, "`preset`.*vit_b16.*Did you mean.*preset='vit_b61'"),
         ("resnet", {}, "`preset`.*vit_b16.*preset='resnet'"),
         (None, {}, "`preset`.*vit_b16.*preset=None"),

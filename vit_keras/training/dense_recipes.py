@@ -7,7 +7,6 @@ _DENSE = "vit-keras train --task {}{} --weights CHECKPOINT --data FOLDER --out R
 DENSE_RECIPES: dict[str, Recipe] = {
     "segment": Recipe(
         preset=None,
-        model={"taps": 4},
         epochs=30,
         batch_size=16,
         # Rates and decays of EoMT's table of settings; the range of scales is that of
@@ -28,7 +27,6 @@ DENSE_RECIPES: dict[str, Recipe] = {
     ),
     "segment_probe": Recipe(
         preset=None,
-        model={"taps": 4},
         freeze="backbone",
         epochs=16,
         batch_size=16,
@@ -46,7 +44,6 @@ DENSE_RECIPES: dict[str, Recipe] = {
     ),
     "depth": Recipe(
         preset=None,
-        model={"taps": 4},
         freeze="backbone",
         epochs=16,
         batch_size=16,
