@@ -13,8 +13,8 @@ import vit_keras
 from tests.vit_keras.training.runs import quiet, same
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
-from vit_keras.decoder_sizes import DECODERS, OPTIONS
 from vit_keras.data import Dataset
+from vit_keras.decoder_sizes import DECODERS, OPTIONS
 from vit_keras.training import Recipe, checkpoint, evaluate, frozen_tokens
 from vit_keras.training.devices import jit_compile, predictor
 from vit_keras.training.objective import freeze
