@@ -37,9 +37,11 @@ DENSE_RECIPES: dict[str, Recipe] = {
         shift=0.0,
         reference=ReferenceResult(
             paper="2304.07193",  # section 7.4: frozen, a linear layer on four blocks
-            data="photographs with masks, from weights",
-            accuracy="not yet measured",
-            command=_DENSE.format("segment", " --recipe segment_probe"),
+            data="CamVid, 11 classes, 233 test photographs, from a ViT-S/14",
+            accuracy="mean IoU 46.9, seed 0",
+            hardware="2 CPU cores, 7 CPU minutes",
+            command=_DENSE.format("segment", " --recipe segment_probe")
+            + " --image-size 252x336",
         ),
     ),
     "depth": Recipe(
