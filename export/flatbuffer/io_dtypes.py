@@ -1,16 +1,19 @@
 """Input and output dtypes of a quantised file."""
 
 import copy
+from collections.abc import Mapping
 
+from .graph_editor import GraphEditor
 from .objects import pack, unpack
 
 
-def set_io_dtypes(content, input_dtype, output_dtype) -> bytes:
-    """Replace the float input and output of a quantised file by integer ones.
+def set_io_dtypes(content, input_dtype, output_dtype: str | Mapping[str, str]) -> bytes:
+    """Replace the float input and outputs of a quantised file by integer ones.
 
     Arguments:
         content: bytes of the file.
-        input_dtype, output_dtype: "uint8", "int8" or "float32".
+        input_dtype, output_dtype: "uint8", "int8" or "float32"; of the outputs also
+            {name in the signature: dtype}.
     """
     import tensorflow as tf
     from tensorflow.lite.python.util import modify_model_io_type
@@ -18,11 +21,34 @@ def set_io_dtypes(content, input_dtype, output_dtype) -> bytes:
     if input_dtype != "float32":
         content, done = _dequantize_input(content, input_dtype)
         input_dtype = "float32" if done else input_dtype
-    return bytes(
-        modify_model_io_type(
-            content, tf.as_dtype(input_dtype), tf.as_dtype(output_dtype)
-        )
-    )
+    content = modify_model_io_type(content, tf.as_dtype(input_dtype), tf.float32)
+    return _convert_outputs(bytes(content), output_dtype)
+
+
+def _convert_outputs(content, dtypes) -> bytes:
+    """Give outputs that end in DEQUANTIZE their dtypes; conversions go to the end."""
+    graph = GraphEditor(content)
+    outputs, last = list(map(int, graph.graph.outputs)), []
+    for place, name in enumerate(graph.output_names):
+        op = graph.producer(outputs[place])
+        if graph.kind(op) != "DEQUANTIZE":
+            continue
+        dtype = dtypes if isinstance(dtypes, str) else dtypes[name]
+        (inner,), output = op.inputs, graph.graph.tensors[outputs[place]]
+        graph.graph.operators.remove(op)
+        if dtype == "int8":
+            graph.set_output(place, int(inner))
+            continue
+        last.append(op)
+        if dtype == "uint8":
+            scale = copy.deepcopy(graph.graph.tensors[inner].quantization)
+            scale.zeroPoint = [int(scale.zeroPoint[0]) + 128]
+            output.quantization = scale
+            output.type = graph.type_of("uint8")
+            graph.become(op, "QUANTIZE", [inner])
+    graph.graph.operators += last
+    graph.remove_unread()
+    return graph.content()
 
 
 def _dequantize_input(content, dtype):
