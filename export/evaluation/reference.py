@@ -61,8 +61,8 @@ def reference_outputs(
 
     from vit_keras.preprocessing import normalize
 
-    from ..graph.named_outputs import function_by_name, gives_dict
-    from ..graph.source_model import computes_in_float32
+    from ..graph.named_outputs import function_by_name
+    from ..graph.source_model import computes_in_float32, gives_dict
 
     images = check_images(images, model.input_shape)
     # A file of another maker runs as it is.

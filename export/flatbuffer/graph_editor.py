@@ -56,10 +56,6 @@ class GraphEditor:
         index = dict(zip(self.output_names, self.graph.outputs, strict=True))
         self.graph.outputs = [index[name] for name in names]
 
-    def type_of(self, dtype) -> int:
-        """The number in `schema.fbs` of a dtype by its name."""
-        return getattr(self._schema.TensorType, dtype.upper())
-
     def producer(self, index):
         """The operator that computes a tensor; None for inputs and constants."""
         found = (op for op in self.graph.operators if index in op.outputs)

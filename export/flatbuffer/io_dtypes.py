@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 from .graph_editor import GraphEditor
 from .objects import pack, unpack
@@ -27,28 +28,47 @@ def set_io_dtypes(content, input_dtype, output_dtype: str | Mapping[str, str]) -
 
 def _convert_outputs(content, dtypes) -> bytes:
     """Give outputs that end in DEQUANTIZE their dtypes; conversions go to the end."""
-    graph = GraphEditor(content)
-    outputs, last = list(map(int, graph.graph.outputs)), []
+    graph, last = GraphEditor(content), []
     for place, name in enumerate(graph.output_names):
-        op = graph.producer(outputs[place])
+        output = int(graph.graph.outputs[place])
+        op: Any = graph.producer(output)
         if graph.kind(op) != "DEQUANTIZE":
             continue
+        inner = int(op.inputs[0])
+        shared = not _read_integers(graph, output, inner)
         dtype = dtypes if isinstance(dtypes, str) else dtypes[name]
-        (inner,), output = op.inputs, graph.graph.tensors[outputs[place]]
-        graph.graph.operators.remove(op)
+        if not shared:
+            graph.graph.operators.remove(op)
         if dtype == "int8":
-            graph.set_output(place, int(inner))
-            continue
-        last.append(op)
-        if dtype == "uint8":
-            scale = copy.deepcopy(graph.graph.tensors[inner].quantization)
-            scale.zeroPoint = [int(scale.zeroPoint[0]) + 128]
-            output.quantization = scale
-            output.type = graph.type_of("uint8")
-            graph.become(op, "QUANTIZE", [inner])
-    graph.graph.operators += last
+            graph.set_output(place, inner)
+        elif dtype == "uint8":
+            graph.set_output(place, _uint8(graph, inner, output))
+            last.append(([inner], [graph.graph.outputs[place]], "QUANTIZE"))
+        elif not shared:
+            last.append(([inner], [output], "DEQUANTIZE"))
+    for inputs, outputs, kind in last:
+        graph.insert_before(None, kind, inputs, outputs)
     graph.remove_unread()
     return graph.content()
+
+
+def _read_integers(graph, output, inner) -> bool:
+    """Have integer operators that read an output read what it is dequantised from:
+    litert-quantizer leaves them with the float. Return whether no others are left."""
+    for op in graph.readers(output):
+        if not any(graph.is_float(index) for index in op.outputs):
+            op.inputs = [inner if index == output else index for index in op.inputs]
+    return not graph.readers(output)
+
+
+def _uint8(graph, inner, output) -> int:
+    """A new uint8 tensor with the values of an int8 one, in place of an output."""
+    old = graph.graph.tensors[output]
+    index = graph.new_tensor(graph.shape(output), "uint8", old.name.decode())
+    scale = copy.deepcopy(graph.graph.tensors[inner].quantization)
+    scale.zeroPoint = [int(scale.zeroPoint[0]) + 128]
+    graph.graph.tensors[index].quantization = scale
+    return index
 
 
 def _dequantize_input(content, dtype):

@@ -14,8 +14,9 @@ from ..targets import GraphOptions
 from .found_vit import Unrecognised, normalised, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
 from .named_layer import NamedViT, with_inside
-from .named_outputs import function_by_name, gives_dict
+from .named_outputs import function_by_name
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .source_model import in_float32
+from .source_model import gives_dict, in_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +148,7 @@ def _around(model, entry, output):
 
 def _ends(model):
     """The output of a model, or {name: output}."""
-    sequential = isinstance(model, keras.Sequential)
-    several = not sequential and isinstance(model.output, dict)
-    return model.output if several else model.outputs[0]
+    return model.output if gives_dict(model) else model.outputs[0]
 
 
 def _behind(model, *tensors) -> Any:

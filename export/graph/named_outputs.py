@@ -10,7 +10,7 @@ from vit_keras import VisionTransformer, attention_map
 
 from .find_vit import find_vit
 from .model_output import ModelOutput, read_model_output
-from .source_model import float32_policies, in_float32
+from .source_model import float32_policies, gives_dict, in_float32
 
 ALL = "all"  # in place of names
 ATTENTION, FEATURES, POOLED = "attention", "features", "pooled"
@@ -48,12 +48,6 @@ def names_of_outputs(model: Any, outputs: Any) -> tuple[str, ...] | None:
             f"this model. Received: outputs={outputs!r}"
         )
     return wanted
-
-
-def gives_dict(model: Any) -> bool:
-    """Whether a functional model gives {name: output}."""
-    sequential = isinstance(model, keras.Sequential)
-    return not sequential and isinstance(model.output, dict)
 
 
 def names_inside(model: Any) -> tuple[str, ...]:

@@ -93,6 +93,12 @@ def _called(model, input_shape):
     return keras.Model(images, outputs, name=model.name)
 
 
+def gives_dict(model: Any) -> bool:
+    """Whether a functional model gives {name: output}."""
+    sequential = isinstance(model, keras.Sequential)
+    return not sequential and isinstance(model.output, dict)
+
+
 def _named_outputs(model) -> dict[Any, Any]:
     """{name or index: output}, empty for a model whose output is one tensor."""
     found = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
