@@ -4,12 +4,12 @@
 
 MODEL is a run's folder, a .keras file or what `vit_keras.from_checkpoint` takes, DATA
 what training takes, such as a folder of class folders; its training part calibrates,
-its test part is measured. A row is a file with the outputs logits and attention:
+its test part is measured. A row is a file with the model's own output and attention:
 Pearson's correlation of its attention with
 `attention_map(model, images, "attention", layer=-1, per_patch=True)` over all values of
-all images, the mean of that of each image and the 5th percentile, the SQNR and the share
-of images with the same class. `ms` is the median of a run, `ms_without` that of a file
-without attention, both measured alternately.
+all images, the mean of that of each image and its 5th percentile, the SQNR and the
+share of images with the same class. `ms` is the median of a run, `ms_without` that of a
+file without attention, both measured alternately.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from .reference import predict as predict
 if TYPE_CHECKING:
     import keras
 
+Outputs = np.ndarray | Mapping[str, np.ndarray]  # of one, or by name
 LEAST_SHARE = 1e-6  # of the signal, in its power: what lies 1000 deviations from zero
 
 
@@ -154,7 +155,7 @@ def _powers(reference, error):
 
 
 def verify(
-    model: "keras.Model | np.ndarray | str | os.PathLike[str]",
+    model: "keras.Model | Outputs | str | os.PathLike[str]",
     path: str | os.PathLike[str],
     images: Any,
     *,
@@ -202,8 +203,7 @@ def verify(
 
 
 def verify_outputs(
-    model: "keras.Model | np.ndarray | Mapping[str, np.ndarray] | str | "
-    "os.PathLike[str]",
+    model: "keras.Model | Outputs | str | os.PathLike[str]",
     path: str | os.PathLike[str],
     images: Any,
     *,
@@ -232,7 +232,7 @@ def verify_outputs(
     inside = reading = None if inside is None else Preprocessing(**inside)
     if not isinstance(model, np.ndarray | Mapping):
         output = recorded.get("model_output") if output is None else output
-        chosen = {"output": output} if names is None else {"outputs": names}
+        chosen: Any = {"output": output} if names is None else {"outputs": names}
         size = runner.input_shape[1:]
         model, meaning = open_for_export(model, input_shape=size, **chosen)
         names_of_outputs(model, names)  # which it has

@@ -151,7 +151,7 @@ def _ends(model):
     return model.output if gives_dict(model) else model.outputs[0]
 
 
-def _behind(model, *tensors) -> Any:
+def _behind(model, *tensors: Any) -> Any:
     """The function from tensors inside a model to what it gives."""
     ends, inputs = _ends(model), list(tensors) if len(tensors) > 1 else tensors[0]
     if not isinstance(ends, dict):
@@ -159,7 +159,11 @@ def _behind(model, *tensors) -> Any:
     # Keras has no model whose output is a tensor inside another that it begins with.
     rest = {name: end for name, end in ends.items() if end is not tensors[0]}
     function = in_float32(keras.Model(inputs, rest)) if rest else lambda *_: {}
-    return lambda *given: dict.fromkeys(ends, given[0]) | function(*given)
+
+    def behind(first, *others):
+        return dict.fromkeys(ends, first) | function(first, *others)
+
+    return behind
 
 
 def _find_flat(model) -> Parts | None:

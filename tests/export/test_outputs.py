@@ -42,20 +42,26 @@ def attention_of(model, pixels):
     return vit_keras.attention_map(model, images, "attention", layer=-1, per_patch=True)
 
 
-@pytest.mark.parametrize("target", ["any", "ethos_u85", "cpu"])
-@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *((name, "any") for name in POOLINGS),
+        *((name, "ethos_u85") for name in ("token", "gap", "map")),
+        ("distillation", "cpu"),
+    ],
+)
 def test_the_graph_gives_what_keras_gives(name, target, pixels):
     """The softmax split or not, heads apart or not, for each pooling."""
     model = exported(**POOLINGS[name])
-    names = named_outputs.names_of_outputs(model, "all")
+    names = named_outputs.names_of_outputs(model, "all") or ()
     graph = inference_graph(
-        *(model, model.config.preprocessing, pixels[:4]),
+        *(model, model.config.preprocessing, pixels[:2]),
         graph_options("int8", target),
         names=names,
     )
-    found = graph.function(pixels[:4].astype("float32"))
+    found = graph.function(pixels[:2].astype("float32"))
     assert list(found) == list(names)
-    images = normalize(pixels[:4], model.config.preprocessing)
+    images = normalize(pixels[:2], model.config.preprocessing)
     layer = {"features": "encoder_norm", "pooled": "pooling"}
     layer["pooled"] = {"fc_norm": "fc_norm", "hidden layer": "pre_logits"}.get(
         name, "pooling"
@@ -65,7 +71,7 @@ def test_the_graph_gives_what_keras_gives(name, target, pixels):
     }
     expected = {
         names[0]: model(images),
-        "attention": attention_of(model, pixels[:4]),
+        "attention": attention_of(model, pixels[:2]),
         **keras.Model(model.input, ends)(images),
     }
     for end in names:
@@ -89,7 +95,7 @@ def made(model, pixels, tmp_path_factory):
 
 def test_a_float_file_names_its_outputs(made, model, pixels):
     path, report = made("float32", labels=list("abcdefghij"))
-    signature = Interpreter(model_path=str(path)).get_signature_list()["serve"]
+    (signature,) = Interpreter(model_path=str(path)).get_signature_list().values()
     assert sorted(signature["outputs"]) == sorted(BOTH)
     runner = export.load(path)
     found = runner.all(pixels)
@@ -105,7 +111,7 @@ def test_a_float_file_names_its_outputs(made, model, pixels):
     }
     assert report.parity == report.outputs[0].parity
     assert report.outputs[1].parity.sqnr_db > FLOAT_DB
-    assert read_report(path) == report
+    assert read_report(path).outputs == report.outputs
     ends = export.read_metadata(path)["subgraph_metadata"][0]["output_tensor_metadata"]
     assert [end["name"] for end in ends] == list(BOTH)
     assert ["associated_files" in end for end in ends] == [True, False]
@@ -194,9 +200,9 @@ def test_names_that_a_model_has_not(made, model, tmp_path):
             made("float32", outputs=names)
     for activation, own in (("softmax", "probabilities"), ("linear", "logits")):
         small = exported(activation=activation)
-        assert named_outputs.names_of_outputs(small, "all")[0] == own
+        assert named_outputs.own_name(small) == own
     small = exported(head="regression")
-    assert named_outputs.names_of_outputs(small, "all")[0] == "values"
+    assert named_outputs.own_name(small) == "values"
     plain = exported(task="features")
     with pytest.raises(ValueError, match="no classifier of `vit_keras.create_model`"):
         export.to_tflite(plain, tmp_path / "m.tflite", outputs=("features",))
@@ -233,8 +239,8 @@ def test_the_heads_of_a_user(pixels, tmp_path):
     expected = model.predict(normalize(pixels, vit_keras.Preprocessing()), verbose=0)
     for name, values in export.load(path).all(pixels).items():
         parity = verify.measure_parity(expected[name], values)
-        assert parity.sqnr_db > report.outputs[0].parity.threshold_db, name
-    assert export.compare(path, path, pixels[:4], runs=1).others["vector"].passed
+        assert parity.sqnr_db > 10, name  # the threshold of int8
+    assert export.compare(path, path, pixels[:2], runs=1).others["vector"].passed
 
 
 def test_a_list_of_outputs_goes_by_index(tmp_path):
