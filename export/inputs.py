@@ -175,8 +175,7 @@ class ExportInputs:
     Attributes:
         model: the Keras model.
         meaning: what its input means (`graph.model_input.ModelInput`).
-        outputs: what its outputs mean (`graph.model_output.ModelOutput`); of several
-            the first with classes.
+        outputs: what it gives (`graph.model_output.ModelOutput`), or `labelled` of it.
         labels: names of classes, labels or values, or None.
         images: for calibration and parity.
         evaluation: labelled images for measuring accuracy, not opened, or None.

@@ -67,7 +67,7 @@ def reference_outputs(
     images = check_images(images, model.input_shape)
     # A file of another maker runs as it is.
     outputs, run = [], getattr(model, "reference", None)
-    run = run or function_by_name(model, names and tuple(names))
+    run = run or function_by_name(model, names)
     # Compiling pays on other backends only.
     if keras.backend.backend() != "tensorflow" and computes_in_float32(model):
         if names is None or gives_dict(model):

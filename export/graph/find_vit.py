@@ -151,17 +151,17 @@ def _ends(model):
     return model.output if gives_dict(model) else model.outputs[0]
 
 
-def _behind(model, *tensors: Any) -> Any:
+def _behind(model, first, *others) -> Any:
     """The function from tensors inside a model to what it gives."""
-    ends, inputs = _ends(model), list(tensors) if len(tensors) > 1 else tensors[0]
+    ends, inputs = _ends(model), [first, *others] if others else first
     if not isinstance(ends, dict):
         return in_float32(keras.Model(inputs, ends))
     # Keras has no model whose output is a tensor inside another that it begins with.
-    rest = {name: end for name, end in ends.items() if end is not tensors[0]}
+    rest = {name: end for name, end in ends.items() if end is not first}
     function = in_float32(keras.Model(inputs, rest)) if rest else lambda *_: {}
 
-    def behind(first, *others):
-        return dict.fromkeys(ends, first) | function(first, *others)
+    def behind(values, *more):
+        return dict.fromkeys(ends, values) | function(values, *more)
 
     return behind
 

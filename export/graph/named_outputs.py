@@ -1,6 +1,6 @@
 """Several outputs of one file by name: the model's own, or those inside a ViT."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -73,7 +73,7 @@ def own_name(model: Any) -> str:
 
 
 def function_by_name(
-    model: Any, names: tuple[str, ...] | None
+    model: Any, names: Sequence[str] | None
 ) -> Callable[[Any], dict[str, Any]]:
     """What Keras computes for the outputs of a file, in float32.
 

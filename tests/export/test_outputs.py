@@ -70,7 +70,7 @@ def test_the_graph_gives_what_keras_gives(name, target, pixels):
         name: model.get_layer(layer[name]).output for name in names if name in layer
     }
     expected = {
-        names[0]: model(images),
+        named_outputs.own_name(model): model(images),
         "attention": attention_of(model, pixels[:2]),
         **keras.Model(model.input, ends)(images),
     }
