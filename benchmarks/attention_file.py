@@ -8,8 +8,8 @@ its test part is measured. A row is a file with the model's own output and atten
 Pearson's correlation of its attention with
 `attention_map(model, images, "attention", layer=-1, per_patch=True)` over all values of
 all images, the mean of that of each image and its 5th percentile, the SQNR and the
-share of images with the same class. `ms` is the median of a run, `ms_without` that of a
-file without attention, both measured alternately.
+share of images with the same class. `npu_ms` is Vela's estimate of a run, and
+`npu_ms_without` that of the file without attention.
 """
 
 import argparse
@@ -22,15 +22,14 @@ from machine import machine, versions, write_rows
 
 import export
 import vit_keras
-from export.evaluation.benchmark import benchmark
 from export.evaluation.verify import measure_parity
 from vit_keras import data
 from vit_keras import preprocessing as pp
 from vit_keras.data import open_source
 
 FIELDS = ("model", "data", "scheme", "target", "correlation", "mean_of_images")
-FIELDS += ("percentile_5", "sqnr_db", "agreement", "ms", "ms_without", "checked_by")
-FIELDS += ("images", "seed", "machine", "versions")
+FIELDS += ("percentile_5", "sqnr_db", "agreement", "npu_ms", "npu_ms_without")
+FIELDS += ("operators", "checked_by", "images", "seed", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer")
 TARGETS = ("any", "cpu", "npu", "ethos_u55", "ethos_u85", "openvino", "micro")
 FILES = (("float32", "any"), ("dynamic_int8", "any"), *(("int8", t) for t in TARGETS))
@@ -69,22 +68,25 @@ def main():
     logits, rows = model.predict(images, 64, verbose=0), []
     for scheme, target in FILES:
         with tempfile.TemporaryDirectory() as folder:
-            with_maps, without = (pathlib.Path(folder, f"{i}.tflite") for i in (0, 1))
+            path, times = pathlib.Path(folder, "m.tflite"), []
             made = {"scheme": scheme, "calibration": open_source(options.data)}
             made["target"] = None if target == "any" else target
+            if "ethos" in target:
+                times.append(export.to_tflite(model, path, **made).facts["estimate_ms"])
             report = export.to_tflite(
-                model, with_maps, outputs=("logits", "attention"), **made
+                model, path, outputs=("logits", "attention"), **made
             )
-            export.to_tflite(model, without, **made)
-            found = export.load(with_maps).all(pixels)
-            times = [f"{x.latency_ms:.3f}" for x in benchmark([with_maps, without])]
+            times.insert(0, report.facts.get("estimate_ms"))
+            found = export.load(path).all(pixels)
         whole, each = correlations(maps, found["attention"])
         names = (pathlib.Path(path).name for path in (options.model, options.data))
         values = (*names, scheme, target, f"{whole:.4f}")
         values += (f"{each.mean():.4f}", f"{np.percentile(each, 5):.4f}")
         values += (f"{measure_parity(maps, found['attention']).sqnr_db:.1f}",)
-        values += (f"{measure_parity(logits, found['logits']).agreement:.4f}", *times)
-        values += (report.checked_by, len(pixels), options.seed, machine())
+        values += (f"{measure_parity(logits, found['logits']).agreement:.4f}",)
+        values += (*(times if len(times) > 1 else ("", "")),)
+        values += (sum((report.operators or {}).values()), report.checked_by)
+        values += (len(pixels), options.seed, machine())
         rows.append(dict(zip(FIELDS, (*values, versions(PACKAGES)), strict=True)))
         print(rows[-1], flush=True)
         if options.out is not None:
