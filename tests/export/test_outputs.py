@@ -269,6 +269,7 @@ def test_outputs_between_blocks_are_converted_as_they_are(tmp_path):
     assert not float_islands(read_operators(path))
 
 
+@pytest.mark.slow  # quantises each part alone
 def test_mixed_precision_is_for_the_worst_output(made):
     _, plain = made("int8")
     worst = min(end.parity.sqnr_db for end in plain.outputs)
