@@ -1,6 +1,7 @@
 """Resolution of scheme, target and options into an `ExportPlan`."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from .plan import ExportPlan, OpOverride
 from .schemes import get_scheme
@@ -18,7 +19,7 @@ def resolve(
     has_evaluation: bool = False,
     batch: int = 1,
     input_dtype: str | None = None,
-    output_dtype: str | None = None,
+    output_dtype: str | Mapping[str, str] | None = None,
     calibration_method: str = "min_max",
     heads_apart: bool | None = None,
     min_sqnr: float | None = None,
@@ -44,9 +45,14 @@ def resolve(
     inputs, outputs = io_dtypes(scheme, target)
     # "mse" and "percentile" trade clipped outliers for smaller int8 steps.
     methods = CALIBRATION_METHODS if scheme == "int8" else ("min_max",)
+    each = dict(output_dtype) if isinstance(output_dtype, Mapping) else {}
+    common = output_dtype if isinstance(output_dtype, str) else None
     for name, value, valid in (
         ("input_dtype", input_dtype, (*inputs, None)),
-        ("output_dtype", output_dtype, (*outputs, None)),
+        *(
+            ("output_dtype", dtype, (*outputs, None))
+            for dtype in (common, *each.values())
+        ),
         ("calibration_method", calibration_method, methods),
     ):
         _check_choice(name, value, valid, f"scheme={scheme!r}")
@@ -71,8 +77,9 @@ def resolve(
         float_weights="float16" if scheme == "float16" else "float32",
         input_dtype=input_dtype,
         pixel_dtype=inputs[0],
-        output_dtype=output_dtype or outputs[0],
-        float_tail=output_dtype in (None, "float32")
+        output_dtype=common or outputs[0],
+        output_dtypes=each,
+        float_tail=common in (None, "float32")
         and "float32" in outputs
         and not (device.integer_only or trained or dynamic),
         recipe=row.recipe,

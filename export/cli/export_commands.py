@@ -16,9 +16,11 @@ from .arguments import (
     Model,
     Modules,
     OutputName,
+    OutputNames,
     PreprocessingName,
     read_labels,
     read_modules,
+    read_outputs,
     read_preprocessing,
     show_stages,
 )
@@ -59,6 +61,7 @@ def tflite_command(
     ] = None,
     preprocessing: PreprocessingName = None,
     output_name: OutputName = None,
+    output_names: OutputNames = None,
     modules: Modules = None,
     heads_apart: Annotated[
         bool | None,
@@ -113,6 +116,7 @@ def tflite_command(
             licence=licence,
             preprocessing=read_preprocessing(preprocessing),
             output=output_name,
+            outputs=read_outputs(output_names),
             custom_objects=read_modules(modules),
             heads_apart=heads_apart,
             min_sqnr=min_sqnr,

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .source_model import in_float32
+from .source_model import gives_dict, in_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Parts:
         vit: what `read_weights` reads: a `VisionTransformer`, or layers of one.
         front: function from the model's input to the ViT's, or None for nothing.
         tail: function from the ViT's output and the model's input to the model's
-            output, or None for nothing.
+            output, or {name: output}, or None for nothing.
     """
 
     vit: Any
@@ -113,7 +113,8 @@ def _divide(model, vit) -> Parts:
         if isinstance(layer, keras.Model) and find_vit(layer) is vit
     }.values()
     node, inner = _node(model, holder), _divide(holder, vit)
-    front, tail = _around(model, node.input_tensors[0], node.outputs[0])
+    (output,) = node.outputs
+    front, tail = _around(model, node.input_tensors[0], output)
 
     def whole_front(images):
         images = images if front is None else front(images)
@@ -136,14 +137,33 @@ def _around(model, entry, output):
     front = tail = None
     if entry is not model.inputs[0]:
         front = in_float32(keras.Model(model.inputs[0], entry))
-    if output is not model.outputs[0]:
+    if output is not _ends(model):
         try:
-            behind: Any = in_float32(keras.Model(output, model.outputs[0]))
+            behind = _behind(model, output)
             tail = lambda outputs, images: behind(outputs)  # noqa: E731
         except ValueError:  # it also reads the images
-            inputs = [output, model.inputs[0]]
-            tail = in_float32(keras.Model(inputs, model.outputs[0]))
+            tail = _behind(model, output, model.inputs[0])
     return front, tail
+
+
+def _ends(model):
+    """The output of a model, or {name: output}."""
+    return model.output if gives_dict(model) else model.outputs[0]
+
+
+def _behind(model, first, *others) -> Any:
+    """The function from tensors inside a model to what it gives."""
+    ends, inputs = _ends(model), [first, *others] if others else first
+    if not isinstance(ends, dict):
+        return in_float32(keras.Model(inputs, ends))
+    # Keras has no model whose output is a tensor inside another that it begins with.
+    rest = {name: end for name, end in ends.items() if end is not first}
+    function = in_float32(keras.Model(inputs, rest)) if rest else lambda *_: {}
+
+    def behind(values, *more):
+        return dict.fromkeys(ends, values) | function(values, *more)
+
+    return behind
 
 
 def _find_flat(model) -> Parts | None:
@@ -160,7 +180,7 @@ def _find_flat(model) -> Parts | None:
         return None
     (entry,), (tokens,) = _node(model, first).input_tensors, _node(model, last).outputs
     front, _ = _around(model, entry, model.outputs[0])
-    behind: Any = in_float32(keras.Model(tokens, model.outputs[0]))
+    behind = _behind(model, tokens)
     config = _config(layers, blocks[0], len(blocks), entry.shape)
     return Parts(Flat(config, model.layers), front, lambda out, images: behind(out))
 

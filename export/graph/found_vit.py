@@ -10,10 +10,10 @@ from ..errors import UnsupportedOperators
 from .find_vit import divide_at_vit
 from .float_file import float_file
 from .model_input import own_normalisation
-from .recognition.function import function_of
+from .recognition.function import ends_of, function_of, joined
 from .recognition.recognise import recognise
 from .recognition.traced_graph import TracedGraph, Unrecognised
-from .source_model import in_float32
+from .source_model import gives_dict, in_float32
 from .vit_weights import Weights, read_weights
 
 
@@ -76,8 +76,11 @@ def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
     """
     try:
         shape = (1, *model.input_shape[1:])
-        graph = TracedGraph(float_file(as_it_is(model, preprocessing), shape))
+        traced, several = as_it_is(model, preprocessing), gives_dict(model)
+        content = float_file(joined(traced) if several else traced, shape)
+        graph = TracedGraph(content)
         found = recognise(graph)
+        ends = ends_of(graph, model.output) if several else None
     except UnsupportedOperators as error:  # whoever converts the model will say so
         raise Unrecognised(str(error)) from error
     config = found.weights.config
@@ -88,7 +91,7 @@ def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
     )
     return FoundViT(
         found.weights,
-        lambda layer: function_of(graph, found, layer),
+        lambda layer: function_of(graph, found, layer, ends),
         model.name,
         (said,),
     )

@@ -86,6 +86,9 @@ class InferenceViT(keras.layers.Layer):
         """Return `1 / sqrt(x)`, x > 0."""
         return ops.rsqrt(x)
 
+    def note(self, name, *tensors):
+        """Do nothing with tensors inside; hook for subclasses with more outputs."""
+
     def graph_weights(self) -> Weights:
         """Return the weights to compute with, as variables or tensors."""
         return self._variables
@@ -200,11 +203,15 @@ class InferenceViT(keras.layers.Layer):
         else:
             scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
         if not self.options.split_softmax:
-            return a(ops.matmul(a(ops.softmax(scores, -1), PROBABILITIES), v))
+            shares = a(ops.softmax(scores, -1), PROBABILITIES)
+            self.note("shares", shares)
+            return a(ops.matmul(shares, v))
         top = ops.max(scores, axis=-1, keepdims=True)
         shares = a(ops.exp(a(scores - top)))
         root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
-        return a(a(ops.matmul(a(shares * root), v)) * root)
+        shares = a(shares * root)
+        self.note("shares", shares, root)
+        return a(a(ops.matmul(shares, v)) * root)
 
     def _mlp(self, x, dense1, dense2, activation):
         x = self.linear(x, dense1)
@@ -251,6 +258,7 @@ class InferenceViT(keras.layers.Layer):
         pooled = w.task == "classify" and config.pooling is not None
         if w.norm is not None and not (config.fc_norm and pooled):
             x = self.norm(x, w.norm)
+            self.note("features", x)
         if not pooled:
             return x if w.unrotate is None else self.linear(x, w.unrotate)
         tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
@@ -271,6 +279,7 @@ class InferenceViT(keras.layers.Layer):
             x = self.linear(x, w.unrotate)
         if w.pre_logits is not None:
             x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
+        self.note("pooled", x)
         if not w.heads:
             return x
         x = self.linear(x, w.heads[0])

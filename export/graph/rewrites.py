@@ -201,6 +201,11 @@ def norms(weights: Weights) -> list[Norm]:
 
 def readers(weights: Weights) -> list[Linear]:
     """Return the linear readers of the last norm; adds an identity if there is none."""
+    beside = [] if weights.inside is None else [weights.inside]
+    return [*_head_readers(weights), *beside]
+
+
+def _head_readers(weights):
     if weights.pool is not None:
         return [weights.pool[1].key, weights.pool[1].value]
     if weights.unrotate is not None:

@@ -148,6 +148,8 @@ class Weights:
             stream where no linear layer follows; or None.
         pre_logits: hidden layer of the head, or None.
         heads: `head`, with a distillation token also `head_dist`.
+        inside: (D, D) and (D,), what `unrotate` is for tokens after the last norm that
+            are an output beside others; or None.
     """
 
     config: Any
@@ -165,6 +167,7 @@ class Weights:
     unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
+    inside: Linear | None = None
 
     @property
     def centred(self) -> bool:

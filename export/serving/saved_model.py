@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import measure_parity, reference_outputs
+from ..evaluation.reference import UNNAMED, reference_outputs
+from ..evaluation.verify import measure_parity
 from ..graph import memory
 from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
 from ..progress import quietly, stage
-from ..report import ExportReport, publish, read_report, workspace
+from ..report import ExportReport, output_reports, publish, read_report, workspace
 from ..schemes import get_scheme
 from .decode import Decoder
 from .signatures import SIGNATURES, Server, check_names
@@ -161,16 +162,15 @@ def write_saved_model(
         del server  # and with it the weights, before they are read again
         gc.collect()
         memory.trim()
-        parity, input_output = _prove(work, path, inputs)
+        proven = _prove(work, path, inputs)
         report = ExportReport(
             path=str(path),
             format="saved_model",
             scheme="float32",
             target=None,
             size_bytes=0,
-            **input_output,
+            **proven,
             operators=None,
-            parity=parity,
             rewrites=rewrites,
             **inputs.report_fields(dtype, notes),
         )
@@ -181,7 +181,7 @@ def _prove(work, path, inputs):
     """Run the directory in TensorFlow and compare it with the Keras model.
 
     Returns:
-        The parity, and dtype and shape of the signature's input and output.
+        The report's fields on the signature's input and output.
     """
     stage("comparing with the model")
     pixels, preprocessing = inputs.images.pixels, inputs.preprocessing
@@ -191,9 +191,12 @@ def _prove(work, path, inputs):
     parity = measure_parity(expected, outputs, get_scheme("float32").min_sqnr_db)
     if not parity.passed:
         raise ParityError(f"{path} was not written: {parity}", parity)
-    return parity, {
+    (output,) = output_reports(runner, {UNNAMED: parity})
+    return {
         "input": f"{runner.input_dtype} {runner.input_shape}",
-        "output": f"{runner.output_dtype} {runner.output_shape}",
+        "output": str(output),
+        "parity": parity,
+        "outputs": (output,),
     }
 
 

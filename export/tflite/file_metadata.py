@@ -9,6 +9,7 @@ import pathlib
 import zipfile
 from typing import Any
 
+from ..evaluation.reference import UNNAMED
 from ..flatbuffer.metadata import ENTRY, RECORD
 from ..flatbuffer.objects import pack, unpack
 from ..inputs import ExportInputs
@@ -55,17 +56,21 @@ def record(path, report: ExportReport):
         for name, value in report.parity.to_dict().items()
     }
     made["versions"] = versions()
+    if len(report.outputs) > 1:
+        made["outputs"] = {x.name: f"{x}, {x.parity}" for x in report.outputs}
     _append(path, RECORD, json.dumps(made, indent=2, allow_nan=False) + "\n")
 
 
 def _metadata(inputs) -> dict[str, Any]:
     """Return the metadata of a model, in the form of `pack_metadata`."""
     entry: dict[str, Any] = {"name": "images"}
-    output: dict[str, Any] = {"name": "output"}
+    names = inputs.names or (UNNAMED,)
+    outputs: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
     if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
     if _classes(inputs) is not None:
         binary = inputs.outputs.head == "sigmoid"  # no axis has both classes
+        output = outputs[inputs.labelled or UNNAMED]
         output["content"] = {"content_properties": {"FeatureProperties": {}}}
         output["associated_files"] = [
             {
@@ -82,7 +87,10 @@ def _metadata(inputs) -> dict[str, Any]:
         "description": inputs.description,
         "license": inputs.licence,
         "subgraph_metadata": [
-            {"input_tensor_metadata": [entry], "output_tensor_metadata": [output]}
+            {
+                "input_tensor_metadata": [entry],
+                "output_tensor_metadata": list(outputs.values()),
+            }
         ],
         "associated_files": [
             {

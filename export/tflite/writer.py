@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import backend
@@ -11,9 +11,10 @@ from ..errors import MissingDependency, ParityError, UnsupportedOperators
 from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
+from ..evaluation.reference import references
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
-from ..evaluation.verify import Parity, measure_parity, reference_outputs
+from ..evaluation.verify import measure_outputs
 from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
@@ -21,7 +22,7 @@ from ..progress import stage
 from ..quantization.accuracy_budget import Budget
 from ..quantization.quantize import quantize
 from ..quantization.strategies import choose_strategy, register_layers
-from ..report import ExportReport, publish, read_report, workspace
+from ..report import ExportReport, output_reports, publish, read_report, workspace
 from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
@@ -44,7 +45,7 @@ def to_tflite(
     calibration_method: str = "min_max",
     batch: int = 1,
     input_dtype: str | None = None,
-    output_dtype: str | None = None,
+    output_dtype: str | Mapping[str, str] | None = None,
     preprocessing: "Preprocessing | str | None" = None,
     labels: Any = None,
     head: str | None = None,
@@ -57,6 +58,7 @@ def to_tflite(
     enforce_parity: bool = True,
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
+    outputs: str | Sequence[str | int] | None = None,
     custom_objects: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
@@ -86,7 +88,8 @@ def to_tflite(
             float32 input takes pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
             with scale and zero point in the file. MediaPipe Tasks takes int8 neither
-            here nor as input.
+            here nor as input. Of several outputs also {name: dtype}; those that are
+            not named have the default.
         preprocessing: what turns pixels 0..255 into what the model was trained on, for
             a model that does not carry it: a `vit_keras.Preprocessing` or a name in
             `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
@@ -112,6 +115,14 @@ def to_tflite(
         enforce_parity: refuse a file below its scheme's parity threshold.
         input_shape: (H, W, C) of a subclassed model that was never called.
         output: name or index of the output to export, of a model with several.
+        outputs: several outputs of one file, by name in its signature, in this order;
+            or "all". Of a model that gives a dict or a list: names or indices, which
+            are called "output_0". Of a classifier of this package, beside its own
+            output ("logits", "probabilities" or "values"): "attention", (N, rows,
+            columns) over the patches, of the last block, as `vit_keras.attention_map`
+            with method="attention", layer=-1 and per_patch=True gives it; "features",
+            the tokens (N, T, D) after the last norm; "pooled", the head's input
+            (N, D). Labels and `head` belong to the first output with classes.
         custom_objects: {name: class} of the model's own layers, to open its file.
 
     Returns:
@@ -121,8 +132,8 @@ def to_tflite(
         ValueError: an argument is unknown, missing or does not fit the model.
         UnsupportedOperators: the model needs operators that are not builtin, or the
             target does not support the file.
-        ParityError: the file's outputs are too far from the model's, or no file meets
-            `min_sqnr` or `accuracy_drop`.
+        ParityError: one of the file's outputs is too far from the model's, or no file
+            meets `min_sqnr` or `accuracy_drop`.
         FileNotFoundError: the model, images or folder of `path` do not exist.
         OSError: the file cannot be written.
         MissingDependency: the extra "export" is not installed.
@@ -130,7 +141,7 @@ def to_tflite(
     user = UserInputs(
         *(model, calibration, evaluation),
         *(preprocessing, labels, description, licence),
-        *(input_shape, output, custom_objects, head),
+        *(input_shape, output, custom_objects, head, outputs),
     )
     plan = resolve(
         scheme,
@@ -167,20 +178,21 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
     check_size(inputs.model, plan)
     plan = plan.for_input(inputs.takes_pixels)
+    plan.check_outputs(inputs.names)
     strategy = choose_strategy(plan, inputs)
     budget = Budget.open(plan, inputs) if plan.mixed else None
     with workspace(path) as work:
         stage("rewriting the graph")
         graph = strategy.graph()
         stage("converting")
-        convert(graph.function, inputs.model, work, plan)
+        convert(graph.function, inputs.model, work, plan, inputs.names)
         if plan.calibrated:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed, range_notes = quantize(work, plan, strategy, budget)
         file_metadata.embed(work, inputs)
         checked, check_notes = _check(work, plan)
-        parity, input_output = _prove(work, float_file, path, plan, inputs)
+        proven = _prove(work, float_file, path, plan, inputs)
         notes = (
             *graph.notes,
             *range_notes,
@@ -193,9 +205,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             scheme=plan.scheme,
             target=None if plan.target == ANY else plan.target,
             size_bytes=0,
-            **input_output,
+            **proven,
             operators=checked.operators,
-            parity=parity,
             calibration=_calibration(plan, inputs),
             rewrites=graph.rewrites,
             plan=plan.to_dict(),
@@ -230,36 +241,41 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     return report, notes
 
 
-def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]]:
+def _prove(work, float_file, path, plan, inputs) -> dict[str, Any]:
     """Run the file in LiteRT and compare it with the Keras model.
 
     Returns:
-        The parity, and dtype and shape of the file's input and output.
+        The report's fields on input and outputs, with the parity of each.
     """
     stage("comparing with the model")
     runner = runners.load(work, threads())
     pixels = inputs.images.pixels[:PARITY_LIMIT]
-    parity = measure_parity(
-        reference_outputs(inputs.model, pixels, inputs.preprocessing),
-        runner(pixels),
-        plan.threshold_db,
+    expected = references(
+        inputs.model, pixels, inputs.preprocessing, names=inputs.names
     )
-    if plan.enforce_parity and not parity.passed:
+    parities = measure_outputs(expected, runner.all(pixels), plan.threshold_db)
+    refused = [name for name, parity in parities.items() if not parity.passed]
+    if plan.enforce_parity and refused:
+        parity = parities[refused[0]]
         errors = tensor_errors(float_file, work, inputs.images.pixels)
         wrong = first_wrong(errors, plan.threshold_db)
         where = ""
         if wrong is not None:
             name, sqnr = wrong.name, wrong.sqnr_db
             where = f"; the first tensor below is {name} ({sqnr:.1f} dB)"
+        which = "" if inputs.names is None else f"output {refused[0]!r}: "
         raise ParityError(
-            f"{path} was not written: scheme {plan.scheme!r} needs an SQNR of "
+            f"{path} was not written: {which}scheme {plan.scheme!r} needs an SQNR of "
             f"{plan.threshold_db:g} dB ({plan.threshold_reason}). Measured: {parity}, "
             f"on {inputs.images.source}{where}",
             parity,
         )
-    return parity, {
+    outputs = output_reports(runner, parities)
+    return {
         "input": f"{runner.input_dtype} {runner.input_shape}",
-        "output": f"{runner.output_dtype} {runner.output_shape}",
+        "output": str(outputs[0]),
+        "parity": outputs[0].parity,
+        "outputs": outputs,
     }
 
 
