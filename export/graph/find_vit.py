@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from .source_model import in_float32
+from .find_taps import find_taps
+from .source_model import in_float32, nodes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Parts:
         front: function from the model's input to the ViT's, or None for nothing.
         tail: function from the ViT's output and the model's input to the model's
             output, or None for nothing.
+        readers: of the tokens of several blocks, as `read_weights` takes them, whose
+            results are then the ViT's output; or None.
     """
 
     vit: Any
     front: Callable[[Any], Any] | None
     tail: Callable[[Any, Any], Any] | None
+    readers: Any = None
 
     def around(self, layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The model with another layer in the ViT's place."""
@@ -83,19 +87,6 @@ def divide_at_vit(model: Any) -> Parts | None:
         return None
 
 
-def nodes_of(model: Any) -> list[Any]:
-    """The calls of layers in a functional or sequential model.
-
-    Raises:
-        ValueError: it is a subclassed model.
-    """
-    graph = getattr(model, "_functional", None) or model
-    levels = getattr(graph, "_nodes_by_depth", None)
-    if levels is None:
-        raise ValueError(f"'{model.name}' is a subclassed model without a graph")
-    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
-
-
 def _node(model, layer):
     """The one call of a layer that a model holds; ValueError if there are more."""
     (node,) = (node for node in nodes_of(model) if node.operation is layer)
@@ -105,7 +96,9 @@ def _node(model, layer):
 def _divide(model, vit) -> Parts:
     """The parts of a model that holds the ViT, perhaps in a model in the model."""
     if model is vit:
-        return Parts(vit, None, None)
+        parts, taps = Parts(vit, None, None), len(vit.config.tap_blocks)
+        plain = vit.task == "classify" or (vit.task == "features" and taps == 1)
+        return parts if plain else _with_taps(parts, vit)
     layers = (node.operation for node in nodes_of(model))
     (holder,) = {
         id(layer): layer
@@ -128,6 +121,7 @@ def _divide(model, vit) -> Parts:
         vit,
         None if front is None and inner.front is None else whole_front,
         None if tail is None and inner.tail is None else whole_tail,
+        inner.readers,
     )
 
 
@@ -158,11 +152,22 @@ def _find_flat(model) -> Parts | None:
         return None
     if [block.name for block in blocks] != names:
         return None
-    (entry,), (tokens,) = _node(model, first).input_tensors, _node(model, last).outputs
+    (entry,) = _node(model, first).input_tensors
     front, _ = _around(model, entry, model.outputs[0])
-    behind: Any = in_float32(keras.Model(tokens, model.outputs[0]))
     config = _config(layers, blocks[0], len(blocks), entry.shape)
-    return Parts(Flat(config, model.layers), front, lambda out, images: behind(out))
+    parts = Parts(Flat(config, model.layers), front, None)
+    calls = [node for node in nodes_of(model) if node.operation is last]
+    if len(calls) > 1:
+        return _with_taps(parts, model)
+    behind: Any = in_float32(keras.Model(calls[0].outputs[0], model.outputs[0]))
+    return dataclasses.replace(parts, tail=lambda out, images: behind(out))
+
+
+def _with_taps(parts: Parts, model) -> Parts:
+    """The parts of a flat model, divided behind the first layers of its decoder."""
+    taps = find_taps(model)
+    readers = taps.norm, taps.readers
+    return dataclasses.replace(parts, tail=taps.tail, readers=readers)
 
 
 def _config(layers, block, number, shape):

@@ -59,7 +59,7 @@ def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
         if preprocessing is not None or not own.is_identity:
             normalisation, preprocessing = (scale, offset), None
     try:
-        weights = read_weights(parts.vit, normalisation)
+        weights = read_weights(parts.vit, normalisation, parts.readers)
     except ValueError as error:
         raise Unrecognised(str(error)) from error
 

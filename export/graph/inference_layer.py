@@ -24,7 +24,8 @@ class InferenceViT(keras.layers.Layer):
         images: float32 (N, H, W, C).
 
     Returns:
-        The output of the model that the weights come from.
+        The output of the model that the weights come from; with `readers` a list of
+        theirs, (N, T, O) each.
 
     Subclasses override `activation` (every tensor with its own scale in an integer
     file), `operand` and `result` (inputs and outputs of linear layers), and
@@ -97,12 +98,16 @@ class InferenceViT(keras.layers.Layer):
             x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
-        read = tokens_read(w)
+        read, streams = tokens_read(w), []
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
             # Scopes become tensor names of the file, which error reports show.
             with keras.name_scope(f"encoderblock_{index}"):
                 x = self._block(x, block, read if last else None)
+            streams.append(x)
+        if w.readers:
+            with keras.name_scope("taps"):
+                return self._taps(streams, w)
         with keras.name_scope("top"):
             return self._top(x, w)
 
@@ -245,6 +250,19 @@ class InferenceViT(keras.layers.Layer):
                 data_format="channels_last",
             )
         return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))
+
+    def _taps(self, streams, w):
+        """Return what the readers make of the tokens after each block."""
+        parts = dict.fromkeys((i, r.skipped) for r in w.readers for i in r.blocks)
+        for index, skipped in parts:
+            x = streams[index][:, skipped:] if skipped else streams[index]
+            parts[index, skipped] = x if w.norm is None else self.norm(x, w.norm)
+        outputs = []
+        for reader in w.readers:
+            read = [parts[index, reader.skipped] for index in reader.blocks]
+            x = self.activation(ops.concatenate(read, -1)) if read[1:] else read[0]
+            outputs.append(self.linear(x, reader.linear))
+        return outputs
 
     def _top(self, x, w):
         config, a = w.config, self.activation

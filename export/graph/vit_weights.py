@@ -127,12 +127,27 @@ class Block:
 
 
 @dataclasses.dataclass
+class Reader:
+    """A linear layer that reads the tokens of some blocks.
+
+    Attributes:
+        blocks: n indices of blocks, whose tokens lie side by side.
+        skipped: tokens at the front that it does not read.
+        linear: kernel (n * D, O).
+    """
+
+    blocks: tuple[int, ...]
+    skipped: int
+    linear: Linear
+
+
+@dataclasses.dataclass
 class Weights:
     """All weights of a model.
 
     Attributes:
         config: its `ViTConfig`.
-        task: "classify" or "features".
+        task: "classify" or "features"; "taps" for what the readers give.
         scale, offset: (C,), normalisation of the input, or None once they are folded.
         embedding: projection of a flattened patch (p*q*C, D).
         patch_norms: norms before and after it, or None.
@@ -141,13 +156,14 @@ class Weights:
         pre_norm: norm before the first block, or None.
         blocks: the encoder blocks.
         norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector; None for
-            features without.
+            features without. The readers' tokens of each block pass it, too.
         pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
             activation), or None.
         unrotate: (D, D) and (D,) after the last norm, which undo the rotation of the
             stream where no linear layer follows; or None.
         pre_logits: hidden layer of the head, or None.
         heads: `head`, with a distillation token also `head_dist`.
+        readers: the first layers of a decoder.
     """
 
     config: Any
@@ -165,6 +181,7 @@ class Weights:
     unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
+    readers: list[Reader] = dataclasses.field(default_factory=list)
 
     @property
     def centred(self) -> bool:
@@ -173,13 +190,15 @@ class Weights:
         return any(n is not None and n.centred for n in (*inner, self.norm))
 
 
-def read_weights(model, normalisation=None) -> Weights:
+def read_weights(model, normalisation=None, readers=None) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
         model: of `vit_keras.create_model`.
         normalisation: (scale, offset), float64 (C,) each, put before the first layer;
             None for none.
+        readers: the last norm as a layer, or None for none, and a list of `Reader`,
+            instead of what follows the last block.
     """
     config = model.config
     scale, offset = normalisation or (None, None)
@@ -205,11 +224,13 @@ def read_weights(model, normalisation=None) -> Weights:
     pools = model.task == "classify" and config.pooling is not None
     has_head = pools and config.include_top
     names = [name for name in ("head", "head_dist") if has_head and name in layers]
-    last = "fc_norm" if config.fc_norm and pools else "encoder_norm"
-    if last not in layers:  # features of a model with `fc_norm`
+    last = layers.get("fc_norm" if config.fc_norm and pools else "encoder_norm")
+    if readers is not None:
+        last = readers[0]
+    elif last is None:  # features of a model with `fc_norm`
         raise ValueError("`model` has no last norm; its graph stays as it is")
     return Weights(
-        *(config, model.task, scale, offset),
+        *(config, model.task if readers is None else "taps", scale, offset),
         embedding=Linear(kernel, _array(first.bias)),
         patch_norms=norms,
         prefix=prefix,
@@ -218,13 +239,14 @@ def read_weights(model, normalisation=None) -> Weights:
         blocks=[
             Block.of(layers[f"encoderblock_{i}"]) for i in range(config.num_layers)
         ],
-        norm=Norm.of(layers[last]),
+        norm=None if last is None else Norm.of(last),
         pool=_read_pool(layers["pooling"])
         if pools and config.pooling == "map"
         else None,
         unrotate=None,
         pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
         heads=[Linear.of(layers[name]) for name in names],
+        readers=[] if readers is None else readers[1],
     )
 
 
