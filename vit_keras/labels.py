@@ -15,9 +15,9 @@ def find_labels(model_path: str | os.PathLike[str]) -> list[str] | None:
 
 
 def config_labels(model: Any) -> list[str] | None:
-    """Return the class names in a classifier's configuration, or None."""
+    """Return the class names in the configuration of a model with a head, or None."""
     config = getattr(model, "config", None)
-    if config is None or not config.include_top or model.task != "classify":
+    if config is None or not config.include_top or model.task == "features":
         return None
     return list(config.labels) if config.labels is not None else None
 

@@ -14,6 +14,7 @@ from ..targets import GraphOptions
 from .found_vit import Unrecognised, as_it_is, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from .resizes import resizes_for
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
 
 
@@ -64,6 +65,18 @@ def inference_graph(
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
     """
+    allowed = "any" if options is None else options.resizes
+    with resizes_for(model, allowed):
+        graph = _graph(model, preprocessing, images, options, integers)
+
+    def function(pixels):
+        with resizes_for(model, allowed):
+            return graph.function(pixels)
+
+    return dataclasses.replace(graph, function=function)
+
+
+def _graph(model, preprocessing, images, options, integers) -> Graph:
     as_trained, notes = as_it_is(model, preprocessing), []
     sources = (vit_by_layers, vit_by_graph) if integers else (vit_by_layers,)
     chosen = np.asarray(images[:MEASURED_ON], "float32")

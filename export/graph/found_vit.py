@@ -17,6 +17,12 @@ from .source_model import in_float32
 from .vit_weights import Weights, read_weights
 
 
+RAW = (
+    "the decoder reads tokens that pass no norm (`tap_norm`), so the residual stream "
+    "keeps its mean and its outliers, which cost int8 most of its accuracy"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class FoundViT:
     """A ViT and the model around it.
@@ -66,7 +72,8 @@ def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
     def around(layer):
         return normalised(parts.around(layer), preprocessing)
 
-    return FoundViT(weights, around, parts.vit.name)
+    raw = parts.readers is not None and weights.norm is None
+    return FoundViT(weights, around, parts.vit.name, (RAW,) if raw else ())
 
 
 def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:

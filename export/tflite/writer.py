@@ -26,6 +26,7 @@ from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
+from .dense_outputs import classes_agree, end_in_classes, parity_pixels, size_note, sized
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def to_tflite(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     custom_objects: dict[str, Any] | None = None,
+    output_size: str | None = None,
+    decode: str | None = None,
 ) -> ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
 
@@ -85,8 +88,8 @@ def to_tflite(
             uint8, or float32 for a model whose input is not known to be pixels. A
             float32 input takes pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
-            with scale and zero point in the file. MediaPipe Tasks takes int8 neither
-            here nor as input.
+            with scale and zero point in the file. MediaPipe's classifier takes int8
+            neither here nor as input. With `decode` "int32" (default) or "uint8".
         preprocessing: what turns pixels 0..255 into what the model was trained on, for
             a model that does not carry it: a `vit_keras.Preprocessing` or a name in
             `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
@@ -113,6 +116,13 @@ def to_tflite(
         input_shape: (H, W, C) of a subclassed model that was never called.
         output: name or index of the output to export, of a model with several.
         custom_objects: {name: class} of the model's own layers, to open its file.
+        output_size: of the outputs of a model for "segment" or "depth": "image", or
+            "decoder" for the smaller maps before its last resize. None is the image's,
+            but for target "ethos_u55" the decoder's: maps of the image's size seldom
+            fit into its memory.
+        decode: "classes" lets the file of a segmentation end in the class of each pixel,
+            (N, H, W), instead of logits; only for targets with ARG_MAX. MediaPipe reads
+            logits. Parity is that of the logits.
 
     Returns:
         An `ExportReport`.
@@ -146,6 +156,8 @@ def to_tflite(
         min_sqnr=min_sqnr,
         accuracy_drop=accuracy_drop,
         enforce_parity=enforce_parity,
+        output_size=output_size,
+        decode=decode,
     )
     if backend.is_tensorflow():
         return write_tflite(user, path, plan)
@@ -164,7 +176,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     """Export by a plan: convert, quantise, check, compare with the model, publish."""
     stage("reading the model and the images")
     register_layers(plan)
-    inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
+    inputs, plan = sized(ExportInputs.open(user, CALIBRATION_LIMIT), plan)
     check_size(inputs.model, plan)
     plan = plan.for_input(inputs.takes_pixels)
     strategy = choose_strategy(plan, inputs)
@@ -178,10 +190,15 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed, range_notes = quantize(work, plan, strategy, budget)
-        file_metadata.embed(work, inputs)
+        scores = work
+        if plan.class_map is not None:
+            scores = end_in_classes(work, plan.class_map)
+        file_metadata.embed(work, inputs, class_map=plan.class_map is not None)
         checked, check_notes = _check(work, plan)
-        parity, input_output = _prove(work, float_file, path, plan, inputs)
+        parity = _prove(scores, float_file, path, plan, inputs)
+        input_output = _ends(work, scores, inputs)
         notes = (
+            *size_note(inputs, plan),
             *graph.notes,
             *range_notes,
             *check_notes,
@@ -230,19 +247,16 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     return report, notes
 
 
-def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]]:
-    """Run the file in LiteRT and compare it with the Keras model.
-
-    Returns:
-        The parity, and dtype and shape of the file's input and output.
-    """
+def _prove(work, float_file, path, plan, inputs) -> Parity:
+    """Run the file in LiteRT and compare it with the Keras model."""
     stage("comparing with the model")
     runner = runners.load(work, threads())
-    pixels = inputs.images.pixels[:PARITY_LIMIT]
+    pixels = parity_pixels(inputs, PARITY_LIMIT)
     parity = measure_parity(
         reference_outputs(inputs.model, pixels, inputs.preprocessing),
         runner(pixels),
         plan.threshold_db,
+        inputs.outputs.segments,
     )
     if plan.enforce_parity and not parity.passed:
         errors = tensor_errors(float_file, work, inputs.images.pixels)
@@ -257,7 +271,19 @@ def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]
             f"on {inputs.images.source}{where}",
             parity,
         )
-    return parity, {
+    return parity
+
+
+def _ends(work, scores, inputs) -> dict[str, str]:
+    """Return dtype and shape of the file's input and output.
+
+    Raises:
+        UnsupportedOperators: it ends in other classes than those of its scores.
+    """
+    if scores != work and not classes_agree(work, scores, inputs.images.pixels):
+        raise UnsupportedOperators("LiteRT computes ARG_MAX of the file wrongly")
+    runner = runners.load(work)
+    return {
         "input": f"{runner.input_dtype} {runner.input_shape}",
         "output": f"{runner.output_dtype} {runner.output_shape}",
     }
