@@ -13,8 +13,8 @@ import numpy as np
 from ..targets import GraphOptions
 from .found_vit import Unrecognised, as_it_is, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
+from .resizes import resizes, resizes_for
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
-from .resizes import resizes_for
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
 
 
@@ -65,7 +65,9 @@ def inference_graph(
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
     """
-    allowed = "any" if options is None else options.resizes
+    if options is None or not resizes(model):
+        return _graph(model, preprocessing, images, options, integers)
+    allowed = options.resizes
     with resizes_for(model, allowed):
         graph = _graph(model, preprocessing, images, options, integers)
 

@@ -73,6 +73,28 @@ def find_vit(model: Any) -> Any:
     return None
 
 
+def check_no_decoder(function: str, model: Any) -> None:
+    """Refuse a ViT whose outputs come from several blocks, or through a decoder.
+
+    Arguments:
+        function: name of the one that does not take it.
+
+    Raises:
+        ValueError: `model` is such a `VisionTransformer`.
+    """
+    if _has_decoder(model):
+        raise ValueError(
+            f"`{function}` takes a model of task='classify', or 'features' of the last "
+            f"block. Received: task={model.task!r}, taps={model.config.taps}"
+        )
+
+
+def _has_decoder(vit):
+    if vit.task == "features":
+        return len(vit.config.tap_blocks) > 1
+    return vit.task != "classify"
+
+
 def divide_at_vit(model: Any) -> Parts | None:
     """Divide a functional model around the ViT of this package in it.
 
@@ -96,9 +118,8 @@ def _node(model, layer):
 def _divide(model, vit) -> Parts:
     """The parts of a model that holds the ViT, perhaps in a model in the model."""
     if model is vit:
-        parts, taps = Parts(vit, None, None), len(vit.config.tap_blocks)
-        plain = vit.task == "classify" or (vit.task == "features" and taps == 1)
-        return parts if plain else _with_taps(parts, vit)
+        parts = Parts(vit, None, None)
+        return _with_taps(parts, vit) if _has_decoder(vit) else parts
     layers = (node.operation for node in nodes_of(model))
     (holder,) = {
         id(layer): layer

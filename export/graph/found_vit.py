@@ -16,7 +16,6 @@ from .recognition.traced_graph import TracedGraph, Unrecognised
 from .source_model import in_float32
 from .vit_weights import Weights, read_weights
 
-
 RAW = (
     "the decoder reads tokens that pass no norm (`tap_norm`), so the residual stream "
     "keeps its mean and its outliers, which cost int8 most of its accuracy"

@@ -24,8 +24,7 @@ class InferenceViT(keras.layers.Layer):
         images: float32 (N, H, W, C).
 
     Returns:
-        The output of the model that the weights come from; with `readers` a list of
-        theirs, (N, T, O) each.
+        The output of the model that the weights come from, or a list of the readers'.
 
     Subclasses override `activation` (every tensor with its own scale in an integer
     file), `operand` and `result` (inputs and outputs of linear layers), and
@@ -98,12 +97,12 @@ class InferenceViT(keras.layers.Layer):
             x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
-        read, streams = tokens_read(w), []
+        streams = []
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
             # Scopes become tensor names of the file, which error reports show.
             with keras.name_scope(f"encoderblock_{index}"):
-                x = self._block(x, block, read if last else None)
+                x = self._block(x, block, w.tokens_read if last else None)
             streams.append(x)
         if w.readers:
             with keras.name_scope("taps"):
@@ -253,13 +252,12 @@ class InferenceViT(keras.layers.Layer):
 
     def _taps(self, streams, w):
         """Return what the readers make of the tokens after each block."""
-        parts = dict.fromkeys((i, r.skipped) for r in w.readers for i in r.blocks)
-        for index, skipped in parts:
+        tokens, outputs = {}, []
+        for index, skipped in w.tapped:
             x = streams[index][:, skipped:] if skipped else streams[index]
-            parts[index, skipped] = x if w.norm is None else self.norm(x, w.norm)
-        outputs = []
+            tokens[index, skipped] = x if w.norm is None else self.norm(x, w.norm)
         for reader in w.readers:
-            read = [parts[index, reader.skipped] for index in reader.blocks]
+            read = [tokens[index, reader.skipped] for index in reader.blocks]
             x = self.activation(ops.concatenate(read, -1)) if read[1:] else read[0]
             outputs.append(self.linear(x, reader.linear))
         return outputs
@@ -295,13 +293,6 @@ class InferenceViT(keras.layers.Layer):
         if len(w.heads) > 1:
             x = a(a(x + self.linear(take(tokens, 1), w.heads[1])) * 0.5)
         return keras.activations.get(config.activation)(x)
-
-
-def tokens_read(w: Weights) -> int | None:
-    """Return how many first tokens of the last block the head reads; None for all."""
-    if w.task != "classify" or w.config.pooling != "token":
-        return None
-    return 1 + (len(w.heads) > 1)
 
 
 def take(x, index):

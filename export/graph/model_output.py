@@ -115,7 +115,11 @@ def _describes(head, shape):
     kind, last = HEADS[head], shape[-1]
     if len(shape) != (2 if kind.task == "classify" else 4):
         return False
-    return last == 1 if kind.task == "depth" else (kind.probability, last) != ("softmax", 1)
+    return (
+        last == 1
+        if kind.task == "depth"
+        else (kind.probability, last) != ("softmax", 1)
+    )
 
 
 def _config(model):

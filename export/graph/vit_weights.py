@@ -184,6 +184,19 @@ class Weights:
     readers: list[Reader] = dataclasses.field(default_factory=list)
 
     @property
+    def tapped(self) -> list[tuple[int, int]]:
+        """Each (block, skipped) that a reader reads, in order, once."""
+        pairs = ((i, r.skipped) for r in self.readers for i in r.blocks)
+        return list(dict.fromkeys(pairs))
+
+    @property
+    def tokens_read(self) -> int | None:
+        """How many first tokens of the last block the head reads; None for all."""
+        if self.task != "classify" or self.config.pooling != "token":
+            return None
+        return 1 + (len(self.heads) > 1)
+
+    @property
     def centred(self) -> bool:
         """Whether any norm that reads the residual stream subtracts its mean."""
         inner = [norm for b in self.blocks for norm in (b.norm1, b.norm2)]

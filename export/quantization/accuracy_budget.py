@@ -93,6 +93,11 @@ def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the images or labels do not fit the model.
     """
     outputs, given = inputs.outputs, inputs.evaluation
+    if outputs.segments:
+        raise ValueError(
+            "`accuracy_drop` must be None for a model of classes at each pixel: the "
+            "mean IoU of its files is not measured here; `min_sqnr` fits it"
+        )
     if not outputs.classifies:
         raise ValueError(
             "`accuracy_drop` must be None for a model without classes; `min_sqnr` "

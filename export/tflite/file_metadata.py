@@ -33,7 +33,9 @@ def embed(path, inputs: ExportInputs, class_map: bool = False):
 
     path = pathlib.Path(path)
     model = unpack(path.read_bytes())
-    model.buffers.append(schema.BufferT(data=pack_metadata(_metadata(inputs, class_map))))
+    model.buffers.append(
+        schema.BufferT(data=pack_metadata(_metadata(inputs, class_map)))
+    )
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
     path.write_bytes(pack(model))

@@ -26,7 +26,13 @@ from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
-from .dense_outputs import classes_agree, end_in_classes, parity_pixels, size_note, sized
+from .dense_outputs import (
+    classes_agree,
+    end_in_classes,
+    parity_pixels,
+    size_note,
+    sized,
+)
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -120,9 +126,9 @@ def to_tflite(
             "decoder" for the smaller maps before its last resize. None is the image's,
             but for target "ethos_u55" the decoder's: maps of the image's size seldom
             fit into its memory.
-        decode: "classes" lets the file of a segmentation end in the class of each pixel,
-            (N, H, W), instead of logits; only for targets with ARG_MAX. MediaPipe reads
-            logits. Parity is that of the logits.
+        decode: "classes" lets the file of a segmentation end in the class of each
+            pixel, (N, H, W), instead of logits; only for targets with ARG_MAX.
+            MediaPipe needs logits. Parity is that of the logits.
 
     Returns:
         An `ExportReport`.
