@@ -115,11 +115,9 @@ def _describes(head, shape):
     kind, last = HEADS[head], shape[-1]
     if len(shape) != (2 if kind.task == "classify" else 4):
         return False
-    return (
-        last == 1
-        if kind.task == "depth"
-        else (kind.probability, last) != ("softmax", 1)
-    )
+    if kind.task == "depth":
+        return last == 1
+    return kind.probability != "softmax" or last != 1
 
 
 def _config(model):

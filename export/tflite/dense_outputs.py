@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 
+from ..errors import UnsupportedOperators
 from ..evaluation import runners
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.quantizer_fixes import set_operator_versions
@@ -63,16 +64,20 @@ def parity_pixels(inputs: ExportInputs, limit: int) -> np.ndarray:
     return inputs.images.pixels[: max(1, min(limit, VALUES // each))]
 
 
-def end_in_classes(path: pathlib.Path, dtype: str) -> pathlib.Path:
+def end_in_classes(path: pathlib.Path, dtype: str, pixels) -> pathlib.Path:
     """Let a file end in the class of each pixel, by ARG_MAX over the last axis.
 
     Arguments:
         path: of a `.tflite` file with outputs (N, h, w, C), which is changed to
             (N, h, w).
         dtype: of the classes, "int32" or "uint8".
+        pixels: (N, H, W, C), of which the first are tried.
 
     Returns:
         The path of a copy of the file as it was, beside it.
+
+    Raises:
+        UnsupportedOperators: LiteRT finds other classes than the greatest outputs.
     """
     whole = shutil.copyfile(path, path.with_name(f"{path.name}.scores"))
     editor = GraphEditor(path.read_bytes())
@@ -93,10 +98,7 @@ def end_in_classes(path: pathlib.Path, dtype: str) -> pathlib.Path:
         for end in signature.outputs:
             end.tensorIndex = classes
     path.write_bytes(set_operator_versions(editor.content()))
+    found, expected = (runners.load(file)(pixels[:1]) for file in (path, whole))
+    if not np.array_equal(found, expected.argmax(-1)):
+        raise UnsupportedOperators("LiteRT finds other classes than the greatest")
     return whole
-
-
-def classes_agree(path, whole, pixels) -> bool:
-    """Whether a file's classes of an image are those of the scores they come from."""
-    classes, scores = (runners.load(file)(pixels[:1]) for file in (path, whole))
-    return bool(np.array_equal(classes, scores.argmax(-1)))

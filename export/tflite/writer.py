@@ -27,7 +27,6 @@ from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
 from .dense_outputs import (
-    classes_agree,
     end_in_classes,
     parity_pixels,
     size_note,
@@ -198,11 +197,11 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         mixed, range_notes = quantize(work, plan, strategy, budget)
         scores = work
         if plan.class_map is not None:
-            scores = end_in_classes(work, plan.class_map)
+            scores = end_in_classes(work, plan.class_map, inputs.images.pixels)
         file_metadata.embed(work, inputs, class_map=plan.class_map is not None)
         checked, check_notes = _check(work, plan)
         parity = _prove(scores, float_file, path, plan, inputs)
-        input_output = _ends(work, scores, inputs)
+        runner = runners.load(work)
         notes = (
             *size_note(inputs, plan),
             *graph.notes,
@@ -216,7 +215,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             scheme=plan.scheme,
             target=None if plan.target == ANY else plan.target,
             size_bytes=0,
-            **input_output,
+            input=f"{runner.input_dtype} {runner.input_shape}",
+            output=f"{runner.output_dtype} {runner.output_shape}",
             operators=checked.operators,
             parity=parity,
             calibration=_calibration(plan, inputs),
@@ -278,21 +278,6 @@ def _prove(work, float_file, path, plan, inputs) -> Parity:
             parity,
         )
     return parity
-
-
-def _ends(work, scores, inputs) -> dict[str, str]:
-    """Return dtype and shape of the file's input and output.
-
-    Raises:
-        UnsupportedOperators: it ends in other classes than those of its scores.
-    """
-    if scores != work and not classes_agree(work, scores, inputs.images.pixels):
-        raise UnsupportedOperators("LiteRT computes ARG_MAX of the file wrongly")
-    runner = runners.load(work)
-    return {
-        "input": f"{runner.input_dtype} {runner.input_shape}",
-        "output": f"{runner.output_dtype} {runner.output_shape}",
-    }
 
 
 def _calibration(plan, inputs):
