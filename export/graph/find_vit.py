@@ -176,12 +176,7 @@ def _find_flat(model) -> Parts | None:
     (entry,) = _node(model, first).input_tensors
     front, _ = _around(model, entry, model.outputs[0])
     config = _config(layers, blocks[0], len(blocks), entry.shape)
-    parts = Parts(Flat(config, model.layers), front, None)
-    calls = [node for node in nodes_of(model) if node.operation is last]
-    if len(calls) > 1:
-        return _with_taps(parts, model)
-    behind: Any = in_float32(keras.Model(calls[0].outputs[0], model.outputs[0]))
-    return dataclasses.replace(parts, tail=lambda out, images: behind(out))
+    return _with_taps(Parts(Flat(config, model.layers), front, None), model)
 
 
 def _with_taps(parts: Parts, model) -> Parts:
