@@ -41,16 +41,15 @@ def pictures(number=8):
 def outlier(model, times=40.0):
     """Plant what pre-trained ViTs have: one channel that is far larger than the rest,
     and shrunk again by the gamma of every norm that reads it."""
-    channel, last = 3, model.config.hidden_size
-    model.get_layer("embedding").bias.assign(
-        np.where(np.arange(last) == channel, times, model.get_layer("embedding").bias)
-    )
+    channel, width = 3, model.config.hidden_size
+    positions = model.get_layer("posembed_input").embedding
+    positions.assign(positions + times * np.eye(width)[channel])
     norms = [model.get_layer("encoder_norm")]
     for index in range(model.config.num_layers):
         block = model.get_layer(f"encoderblock_{index}")
         norms += [block.norm1, block.norm2]
     for norm in norms:  # others were divided by a standard deviation of times / sqrt(D)
-        gamma = np.asarray(norm.gamma) * times / np.sqrt(last)
+        gamma = np.asarray(norm.gamma) * times / np.sqrt(width)
         gamma[channel] = 0.01
         norm.gamma.assign(gamma)
     return model
