@@ -30,6 +30,7 @@ RANKS = {
         "atomic": 0,
         "missing": 0,
         "gradients": 0,
+        "decoder_sizes": 0,
         "heads": 0,
         "labels": 0,
         "preprocessing": 0,
@@ -178,11 +179,14 @@ def test_layers_stand_alone_and_configuration_needs_no_keras():
         inside = {m for m in imports_of(name) if m.startswith("vit_keras")}
         if part_of(name) == "layers":
             assert all(m.startswith("vit_keras.layers") for m in inside), name
-        if part_of(name) in ("config", "config_checks", "heads", "preprocessing"):
+        if part_of(name) in (
+            *("config", "config_checks", "decoder_sizes", "heads", "preprocessing"),
+        ):
             known = (
                 "vit_keras.preprocessing",
                 "vit_keras.heads",
                 "vit_keras.config_checks",
+                "vit_keras.decoder_sizes",
             )
             assert all(m.startswith(known) for m in inside), name
             assert not any(m.startswith("keras") for m in imports_of(name)), name

@@ -76,6 +76,13 @@ class ViTConfig:
         tap_norm: whether these tokens pass the last layer norm, as in DINOv2.
         decoder_width: channels inside the decoder; None for its default.
         decoder_depth: steps or blocks of the decoder; None for its default.
+        decoder_channels: of the maps of the four taps of "dpt", before their fusion;
+            None for (D/8, D/4, D/2, D).
+        decoder_queries: of "eomt", Q; None for 100.
+        readout: what "dpt" does with the class token: "ignore" (also None) or "project"
+            (with each patch through a layer).
+        max_depth: by which a depth is multiplied behind `activation`, as that of
+            "sigmoid" is a share of the largest one; None for no factor.
         preprocessing: conversion of photographs to the input.
 
     Raises:
@@ -120,6 +127,10 @@ class ViTConfig:
     tap_norm: bool = True
     decoder_width: int | None = None
     decoder_depth: int | None = None
+    decoder_channels: tuple[int, ...] | Any = None
+    decoder_queries: int | None = None
+    readout: str | None = None
+    max_depth: float | None = None
     preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self):
@@ -132,8 +143,9 @@ class ViTConfig:
             put("preprocessing", Preprocessing(**self.preprocessing))
         if self.labels is not None:
             put("labels", tuple(self.labels))
-        if isinstance(self.taps, list):  # from JSON
-            put("taps", tuple(self.taps))
+        for name in ("taps", "decoder_channels"):
+            if isinstance(getattr(self, name), list):  # from JSON
+                put(name, tuple(getattr(self, name)))
         if self.class_token is None:
             put("class_token", self.pooling == "token" or self.distillation_token)
         check_config(self)

@@ -1,11 +1,12 @@
 """Checks of a `ViTConfig`: numbers, choices, and values that do not fit together."""
 
+from .decoder_sizes import DECODERS as DECODERS
+from .decoder_sizes import check_decoder
 from .heads import DENSE, HEADS, check_head
 from .preprocessing import Preprocessing
 
 POOLINGS = ("token", "gap", "map", None)
 POSITIONS = ("learned", "sincos2d")
-DECODERS = ("linear", "upconv")
 MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
 
 
@@ -35,6 +36,7 @@ def _check_numbers(config):
     positive = ["channels", "num_layers", "hidden_size", "num_heads", "mlp_dim"]
     positive += ["classes"]
     optional = ("head_dim", "representation_size", "decoder_width", "decoder_depth")
+    optional += ("decoder_queries",)
     positive += [n for n in optional if getattr(config, n) is not None]
     for name in positive:
         _require_int(name, getattr(config, name), 1)
@@ -45,6 +47,11 @@ def _check_numbers(config):
                 f"`{name}` must be in [0, 1). "
                 f"Received: {name}={getattr(config, name)!r}"
             )
+    value = config.max_depth
+    if value is not None and not (_is_number(value) and value > 0):
+        raise ValueError(
+            f"`max_depth` must be above 0, or None. Received: max_depth={value!r}"
+        )
     value = config.layer_scale_init_value
     if value is not None and not _is_number(value):
         raise ValueError(
@@ -113,6 +120,12 @@ def _check_combinations(config):
         )
     dense = HEADS[config.head].task in DENSE
     _check_taps(config)
+    check_decoder(config)
+    if config.max_depth is not None and config.head != "depth":
+        raise ValueError(
+            "`max_depth` must be None for another head than 'depth'. "
+            f"Received: max_depth={config.max_depth!r}, head={config.head!r}"
+        )
     if config.pooling is None and config.include_top and not dense:
         raise ValueError(
             "`pooling` must be 'token', 'gap' or 'map' when include_top=True: "

@@ -9,6 +9,7 @@ from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
 from .weights.describe import describe, tells_heads
 from .weights.entries import CheckpointError
+from .weights.folding import joined
 from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
 from .weights.recognise import recognise
@@ -90,7 +91,8 @@ def _of_task(task, overrides, own):
             )
     elif task != "features" and HEADS[own.head].task != task:
         # The labels and the activation are those of the other head.
-        more = {"head": wanted or "softmax", "labels": None, "activation": "linear"}
+        more: dict[str, Any] = {"head": wanted or "softmax", "labels": None}
+        more |= {"activation": "linear", "max_depth": None}
         if task == "depth":
             more["classes"] = 1
         overrides = {**more, **overrides}
@@ -126,7 +128,8 @@ def _configure(preset, weights, overrides):
 def from_checkpoint(
     path: str | os.PathLike[str],
     *,
-    task: str = "classify",
+    task: str | None = None,
+    decoder_weights: str | os.PathLike[str] | None = None,
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
@@ -137,7 +140,10 @@ def from_checkpoint(
 
     Arguments:
         path: as in `load_weights`, or a name in `PUBLISHED`.
-        task: as for `create_model`; a file without its decoder gets a new one.
+        task: as for `create_model`; None for that of the file's head or decoder. For
+            another one there is a new head or decoder, and `classes` must be given.
+        decoder_weights: a file with the decoder alone, as those of DINOv2 are
+            published; None if `path` has it.
         name: name of the model.
         **overrides: arguments of `ViTConfig` that differ from the file's, such as
             `image_size=384` (positions are resized) or `classes=10` (a new head), and
@@ -156,15 +162,20 @@ def from_checkpoint(
             f"`path` must tell the architecture, and '{path}' holds weights only: "
             "create_model(preset, weights=...) loads it, and a .keras file tells both"
         )
-    if task not in TASKS:
+    if task not in (None, *TASKS):
         raise ValueError(f"`task` must be one of {TASKS}. Received: task={task!r}")
-    match = recognise(find(path))
+    checkpoint = find(path)
+    if decoder_weights is not None:
+        checkpoint = joined(checkpoint, find(decoder_weights))
+    match = recognise(checkpoint)
     own = describe(match, **overrides)
+    task = task or HEADS[own.head].task
     changed = _of_task(task, overrides, own)
-    if task == "segment" and changed is not overrides and "classes" not in overrides:
+    needed = task == "segment" or (task == "classify" and own.include_top)
+    if needed and changed is not overrides and "classes" not in overrides:
         raise ValueError(
-            f"`classes` must be given for task='segment': '{path}' has no decoder that "
-            "tells them"
+            f"`classes` must be given for task={task!r}: '{path}' has no head for it "
+            f"that tells them, but one for {HEADS[own.head].task!r}"
         )
     config = own if changed is overrides else describe(match, **changed)
     model = build_network(config, task, name or "vit")

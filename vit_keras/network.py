@@ -6,6 +6,7 @@ import keras
 
 from . import layers
 from .config import ViTConfig
+from .decoder_sizes import decoder_sizes, first_with_queries
 from .heads import DENSE
 
 TASKS = ("classify", "features", *DENSE)
@@ -61,6 +62,9 @@ def build_network(config, task, name):
         x = _norm(config, "pre_norm")(x)
     taps = []
     for i in range(config.num_layers):
+        if task in DENSE and i == first_with_queries(config):
+            number = decoder_sizes(config).queries
+            x = layers.ClassToken(number, name="decoder_queries")(x)
         x = _block(config, i)(x)
         if i in config.tap_blocks:
             taps.append(x)

@@ -11,10 +11,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_keras.layers import EncoderBlock, LayerNormalization, PatchTokens
+from vit_keras.layers import (
+    ClassToken,
+    EncoderBlock,
+    FirstTokens,
+    LayerNormalization,
+    PatchTokens,
+)
 
 from .source_model import in_float32, nodes_of
-from .vit_weights import Linear, Reader
+from .vit_weights import Linear, Queries, Reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +30,14 @@ class Taps:
     Attributes:
         norm: the layer norm that these tokens pass; None for none.
         readers: the linear layers that read them.
+        queries: tokens that join before one of the blocks, or None.
         tail: function from the results of the readers, a list, and the model's input
             to the model's output.
     """
 
     norm: Any
     readers: list[Reader]
+    queries: Queries | None
     tail: Callable[[Any, Any], Any]
 
 
@@ -39,17 +47,18 @@ class _Tokens:
 
     blocks: tuple[int, ...]
     norm: Any = None
-    skipped: int = 0
+    start: int = 0
+    stop: int | None = None
 
 
 def find_taps(model: Any) -> Taps:
     """Find the taps of a functional model that holds the layers of a ViT.
 
     Raises:
-        ValueError: its blocks do not follow each other, as where queries join the
-            tokens between two; or the taps pass different norms.
+        ValueError: its blocks do not follow each other; or the taps pass different
+            norms.
     """
-    found = _tokens(model)
+    found, queries = _tokens(model)
     if len({tokens.norm for tokens in found.values()} - {None}) > 1:
         raise ValueError("`model` has several norms of the tokens of blocks")
     norm = next((t.norm for t in found.values() if t.norm is not None), None)
@@ -63,37 +72,51 @@ def find_taps(model: Any) -> Taps:
     try:
         if not dense:
             raise ValueError("no linear layer reads the tokens")
-        return _behind_dense(model, norm, taps, dense)
+        readers, tail = _behind_dense(model, taps, dense)
     except ValueError:  # something else reads the tokens, too
-        return _behind_tokens(model, norm, found)
+        readers, tail = _behind_tokens(model, norm, found)
+    return Taps(norm, readers, queries, tail)
 
 
-def _tokens(model) -> dict[int, _Tokens]:
-    """{id of a tensor: the tokens it holds}, of all tensors with nothing else."""
+def _tokens(model) -> tuple[dict[int, _Tokens], Queries | None]:
+    """{id of a tensor: the tokens it holds}, of all tensors with nothing else; and the
+    queries."""
     found: dict[int, _Tokens] = {}
-    last, number = None, 0
+    last, number, queries = None, 0, None
     for node in nodes_of(model):
         layer, inputs = node.operation, node.input_tensors
-        if isinstance(layer, EncoderBlock):
+        if _is_block(layer):
             if number and inputs[0] is not last:
                 raise ValueError("`model` has blocks that do not follow each other")
             last, now = node.outputs[0], _Tokens((number,))
             number += 1
+        elif isinstance(layer, ClassToken) and number and inputs[0] is last:
+            if queries is not None:
+                raise ValueError("`model` has queries that join more than once")
+            last, now = node.outputs[0], None
+            queries = Queries(number, np.asarray(layer.token, "float64")[0])
         elif not inputs or any(id(x) not in found for x in inputs):
             continue
         else:
             now = _moved(layer, [found[id(x)] for x in inputs])
         if now is not None:
             found[id(node.outputs[0])] = now
-    return found
+    return found, queries
+
+
+def _is_block(layer):
+    """Whether a layer is a block of the ViT, and none of a decoder."""
+    return isinstance(layer, EncoderBlock) and layer.name.startswith("encoderblock_")
 
 
 def _moved(layer, inputs: list[_Tokens]) -> _Tokens | None:
     """The tokens in the output of a layer; None if it computes something else."""
     first = inputs[0]
-    if isinstance(layer, PatchTokens):
-        skipped = first.skipped + layer.num_prefix_tokens
-        return dataclasses.replace(first, skipped=skipped)
+    if isinstance(layer, PatchTokens) and first.stop is None:
+        start = first.start + layer.num_prefix_tokens
+        return dataclasses.replace(first, start=start)
+    if isinstance(layer, FirstTokens) and first.stop is None:
+        return dataclasses.replace(first, stop=first.start + layer.number)
     if isinstance(layer, LayerNormalization) and first == _Tokens(first.blocks[:1]):
         return dataclasses.replace(first, norm=layer)
     if isinstance(layer, keras.layers.Concatenate) and layer.axis in (-1, 2):
@@ -106,8 +129,12 @@ def _moved(layer, inputs: list[_Tokens]) -> _Tokens | None:
     return None
 
 
-def _behind_dense(model, norm, taps, dense) -> Taps:
-    """Divide a model behind linear layers; ValueError if its end needs more."""
+def _behind_dense(model, taps, dense):
+    """Divide a model behind linear layers; ValueError if its end needs more.
+
+    Returns:
+        The readers and the tail.
+    """
     behind: Any = in_float32(
         keras.Model([node.outputs[0] for node in dense], model.outputs[0])
     )
@@ -115,20 +142,25 @@ def _behind_dense(model, norm, taps, dense) -> Taps:
     for node in dense:
         tokens = taps[id(node.input_tensors[0])]
         linear = Linear.of(node.operation)
-        readers.append(Reader(tokens.blocks, tokens.skipped, linear))
+        part = tokens.start, tokens.stop
+        readers.append(Reader(tokens.blocks, *part, linear))
 
     def tail(outputs, images):
         pairs = zip(dense, outputs, strict=True)
         return behind(*(node.operation.activation(x) for node, x in pairs))
 
-    return Taps(norm, readers, tail)
+    return readers, tail
 
 
-def _behind_tokens(model, norm, found) -> Taps:
-    """Divide a model behind the norm of each tap, or behind the blocks."""
+def _behind_tokens(model, norm, found):
+    """Divide a model behind the norm of each tap, or behind the blocks.
+
+    Returns:
+        The readers, which leave the tokens as they are, and the tail.
+    """
     width = model.get_layer("embedding").hidden_size
     nodes = nodes_of(model)
-    others = [n for n in nodes if not isinstance(n.operation, EncoderBlock)]
+    others = [node for node in nodes if not _is_block(node.operation)]
     read = {id(x) for node in others for x in node.input_tensors}
     read.add(id(model.outputs[0]))
     tensors, readers = [], []
@@ -139,6 +171,6 @@ def _behind_tokens(model, norm, found) -> Taps:
         if tokens == _Tokens(tokens.blocks[:1], norm):
             tensors.append(tensor)
             same = Linear(np.eye(width), np.zeros(width))
-            readers.append(Reader(tokens.blocks, 0, same))
+            readers.append(Reader(tokens.blocks, 0, None, same))
     behind: Any = in_float32(keras.Model(tensors, model.outputs[0]))
-    return Taps(norm, readers, lambda outputs, images: behind(*outputs))
+    return readers, lambda outputs, images: behind(*outputs)

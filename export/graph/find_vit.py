@@ -19,14 +19,14 @@ class Parts:
         front: function from the model's input to the ViT's, or None for nothing.
         tail: function from the ViT's output and the model's input to the model's
             output, or None for nothing.
-        readers: of the tokens of several blocks, as `read_weights` takes them, whose
-            results are then the ViT's output; or None.
+        taps: what `read_weights` reads instead of what follows the last block; the
+            ViT's output is then what the readers give. Or None.
     """
 
     vit: Any
     front: Callable[[Any], Any] | None
     tail: Callable[[Any, Any], Any] | None
-    readers: Any = None
+    taps: Any = None
 
     def around(self, layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The model with another layer in the ViT's place."""
@@ -142,7 +142,7 @@ def _divide(model, vit) -> Parts:
         vit,
         None if front is None and inner.front is None else whole_front,
         None if tail is None and inner.tail is None else whole_tail,
-        inner.readers,
+        inner.taps,
     )
 
 
@@ -182,8 +182,7 @@ def _find_flat(model) -> Parts | None:
 def _with_taps(parts: Parts, model) -> Parts:
     """The parts of a flat model, divided behind the first layers of its decoder."""
     taps = find_taps(model)
-    readers = taps.norm, taps.readers
-    return dataclasses.replace(parts, tail=taps.tail, readers=readers)
+    return dataclasses.replace(parts, tail=taps.tail, taps=taps)
 
 
 def _config(layers, block, number, shape):

@@ -64,14 +64,14 @@ def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
         if preprocessing is not None or not own.is_identity:
             normalisation, preprocessing = (scale, offset), None
     try:
-        weights = read_weights(parts.vit, normalisation, parts.readers)
+        weights = read_weights(parts.vit, normalisation, parts.taps)
     except ValueError as error:
         raise Unrecognised(str(error)) from error
 
     def around(layer):
         return normalised(parts.around(layer), preprocessing)
 
-    raw = parts.readers is not None and weights.norm is None
+    raw = parts.taps is not None and weights.norm is None
     return FoundViT(weights, around, parts.vit.name, (RAW,) if raw else ())
 
 

@@ -100,15 +100,14 @@ class InferenceViT(keras.layers.Layer):
         streams = []
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
+            if w.queries is not None and w.queries.before == index:
+                x = self._prepended(w.queries.tokens, x)
             # Scopes become tensor names of the file, which error reports show.
             with keras.name_scope(f"encoderblock_{index}"):
                 x = self._block(x, block, w.tokens_read if last else None)
             streams.append(x)
-        if w.readers:
-            with keras.name_scope("taps"):
-                return self._taps(streams, w)
-        with keras.name_scope("top"):
-            return self._top(x, w)
+        with keras.name_scope("taps" if w.readers else "top"):
+            return self._taps(streams, w) if w.readers else self._top(x, w)
 
     def _embed(self, images, w):
         config, a = w.config, self.activation
@@ -135,12 +134,11 @@ class InferenceViT(keras.layers.Layer):
             # Before the reshape, so that it is fused as the convolution's bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
         x = a(x + w.positions)
-        if w.prefix.shape[0]:
-            prefix = ops.broadcast_to(
-                w.prefix[None], (ops.shape(images)[0], *w.prefix.shape)
-            )
-            x = a(ops.concatenate([prefix, x], axis=1))
-        return x
+        return self._prepended(w.prefix, x) if w.prefix.shape[0] else x
+
+    def _prepended(self, tokens, x):
+        tokens = ops.broadcast_to(tokens[None], (ops.shape(x)[0], *tokens.shape))
+        return self.activation(ops.concatenate([tokens, x], axis=1))
 
     def _block(self, x, block, tokens=None):
         """Compute one block, with `tokens` only for this many first tokens."""
@@ -253,11 +251,12 @@ class InferenceViT(keras.layers.Layer):
     def _taps(self, streams, w):
         """Return what the readers make of the tokens after each block."""
         tokens, outputs = {}, []
-        for index, skipped in w.tapped:
-            x = streams[index][:, skipped:] if skipped else streams[index]
-            tokens[index, skipped] = x if w.norm is None else self.norm(x, w.norm)
+        for index, start, stop in w.tapped:
+            x = streams[index][:, start:stop]
+            x = x if w.norm is None else self.norm(x, w.norm)
+            tokens[index, start, stop] = x
         for reader in w.readers:
-            read = [tokens[index, reader.skipped] for index in reader.blocks]
+            read = [tokens[i, reader.start, reader.stop] for i in reader.blocks]
             x = self.activation(ops.concatenate(read, -1)) if read[1:] else read[0]
             outputs.append(self.linear(x, reader.linear))
         return outputs

@@ -273,6 +273,8 @@ def _write(weights, change):
         linear.kernel, linear.bias = change(linear.kernel), change(linear.bias)
     weights.prefix = change(weights.prefix)
     weights.positions = change(weights.positions)
+    if weights.queries is not None:
+        weights.queries.tokens = change(weights.queries.tokens)
 
 
 def _block_readers(block):

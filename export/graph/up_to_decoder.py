@@ -6,6 +6,7 @@ from vit_keras import VisionTransformer
 from vit_keras.layers import Resize
 
 from .find_vit import find_vit
+from .source_model import nodes_of
 
 
 def up_to_decoder(model: Any) -> Any:
@@ -16,15 +17,17 @@ def up_to_decoder(model: Any) -> Any:
 
     Returns:
         A `VisionTransformer` to (N, h, w, C) at the decoder's own stride, of the same
-        layers; None if `model` is none for the task "segment" or "depth".
+        layers, those behind `upsample` included; None if `model` is none for the task
+        "segment" or "depth".
     """
     if find_vit(model) is not model or model.task in ("classify", "features"):
         return None
     layers = {layer.name: layer for layer in model.layers}
     if not isinstance(layers.get("upsample"), Resize):
         return None
-    x = layers["upsample"].input
-    if "predictions" in layers:
-        x = layers["predictions"](x)
+    x, behind = layers["upsample"].input, False
+    for node in nodes_of(model):
+        x = node.operation(x) if behind else x
+        behind |= node.operation is layers["upsample"]
     settings = {"config": model.config, "task": model.task}
     return VisionTransformer(model.inputs[0], x, model.name, **settings)

@@ -132,13 +132,22 @@ class Reader:
 
     Attributes:
         blocks: n indices of blocks, whose tokens lie side by side.
-        skipped: tokens at the front that it does not read.
+        start, stop: the tokens that it reads, as of a slice.
         linear: kernel (n * D, O).
     """
 
     blocks: tuple[int, ...]
-    skipped: int
+    start: int
+    stop: int | None
     linear: Linear
+
+
+@dataclasses.dataclass
+class Queries:
+    """Tokens (Q, D) that are put in front of the others before a block."""
+
+    before: int
+    tokens: np.ndarray
 
 
 @dataclasses.dataclass
@@ -164,6 +173,7 @@ class Weights:
         pre_logits: hidden layer of the head, or None.
         heads: `head`, with a distillation token also `head_dist`.
         readers: the first layers of a decoder.
+        queries: those of a decoder, or None.
     """
 
     config: Any
@@ -182,12 +192,13 @@ class Weights:
     pre_logits: Linear | None
     heads: list[Linear]
     readers: list[Reader] = dataclasses.field(default_factory=list)
+    queries: Queries | None = None
 
     @property
-    def tapped(self) -> list[tuple[int, int]]:
-        """Each (block, skipped) that a reader reads, in order, once."""
-        pairs = ((i, r.skipped) for r in self.readers for i in r.blocks)
-        return list(dict.fromkeys(pairs))
+    def tapped(self) -> list[tuple[int, int, int | None]]:
+        """Each (block, start, stop) that a reader reads, in order, once."""
+        found = ((i, r.start, r.stop) for r in self.readers for i in r.blocks)
+        return list(dict.fromkeys(found))
 
     @property
     def tokens_read(self) -> int | None:
@@ -203,15 +214,14 @@ class Weights:
         return any(n is not None and n.centred for n in (*inner, self.norm))
 
 
-def read_weights(model, normalisation=None, readers=None) -> Weights:
+def read_weights(model, normalisation=None, taps=None) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
         model: of `vit_keras.create_model`.
         normalisation: (scale, offset), float64 (C,) each, put before the first layer;
             None for none.
-        readers: the last norm as a layer, or None for none, and a list of `Reader`,
-            instead of what follows the last block.
+        taps: what `find_taps` found, instead of what follows the last block.
     """
     config = model.config
     scale, offset = normalisation or (None, None)
@@ -238,12 +248,12 @@ def read_weights(model, normalisation=None, readers=None) -> Weights:
     has_head = pools and config.include_top
     names = [name for name in ("head", "head_dist") if has_head and name in layers]
     last = layers.get("fc_norm" if config.fc_norm and pools else "encoder_norm")
-    if readers is not None:
-        last = readers[0]
+    if taps is not None:
+        last = taps.norm
     elif last is None:  # features of a model with `fc_norm`
         raise ValueError("`model` has no last norm; its graph stays as it is")
     return Weights(
-        *(config, model.task if readers is None else "taps", scale, offset),
+        *(config, model.task if taps is None else "taps", scale, offset),
         embedding=Linear(kernel, _array(first.bias)),
         patch_norms=norms,
         prefix=prefix,
@@ -259,7 +269,8 @@ def read_weights(model, normalisation=None, readers=None) -> Weights:
         unrotate=None,
         pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
         heads=[Linear.of(layers[name]) for name in names],
-        readers=[] if readers is None else readers[1],
+        readers=[] if taps is None else taps.readers,
+        queries=None if taps is None else taps.queries,
     )
 
 

@@ -49,7 +49,8 @@ def sized(inputs: ExportInputs, plan: ExportPlan) -> tuple[ExportInputs, ExportP
 
 def size_note(inputs: ExportInputs, plan: ExportPlan) -> tuple[str, ...]:
     """What the user should know of outputs that are smaller than the image."""
-    if plan.output_size != "decoder":
+    shape = inputs.outputs.shape
+    if plan.output_size != "decoder" or shape[1:3] == inputs.model.input_shape[1:3]:
         return ()
     height, width = inputs.outputs.shape[1:3]
     return (

@@ -68,7 +68,10 @@ def test_readers_are_found_by_their_place(name):
         assert [reader.blocks for reader in taps.readers] == [(0,), (1,), (3,)]
         return
     (reader,) = taps.readers
-    assert reader.blocks == model.config.tap_blocks and reader.skipped == 2
+    assert reader.blocks == model.config.tap_blocks and (reader.start, reader.stop) == (
+        2,
+        None,
+    )
     np.testing.assert_array_equal(
         reader.linear.kernel, model.get_layer("decoder_head").kernel
     )

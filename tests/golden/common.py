@@ -8,6 +8,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 CASES = HERE / "cases.json"
+DENSE = HERE / "dense.json"  # models with outputs at each pixel
 
 # As small as shows a swapped axis: no two widths are the same.
 SIZES = {

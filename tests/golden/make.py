@@ -3,7 +3,7 @@
 Each case is a folder with the checkpoint as its package writes it and
 `expected.npz`: `outputs`, what that package computes in inference mode, and
 `images_shape`. The images are not stored: both sides draw them as `images` does.
-`cases.json` lists the cases, and of each
+`cases.json` lists the cases, `dense.json` those with outputs at each pixel, and of each
 
     case, file    the folder, and the checkpoint in it ("." is the folder itself)
     layout        whose naming of the weights it has
@@ -18,6 +18,7 @@ from. Name the groups to make; the others stay as they are:
     python tests/golden/make.py timm huggingface vit-pytorch \\
         google --vision-transformer DIR --big-vision DIR
     python tests/golden/make.py keras-hub
+    python tests/golden/make.py decoders --segmenter DIR
     python tests/golden/make.py vit-keras --vit-keras DIR
     python tests/golden/make.py vit-keras-2 --vit-keras DIR     # see below
 
@@ -29,6 +30,8 @@ What they need, and the versions the files were made with:
         (vit_jax/models_vit.py as of 06862cdaf01e68e19de60c1853b3437a107d9c2c)
     git clone https://github.com/google-research/big_vision
         (big_vision/models/vit.py as of 5f95305cdb93f8da81fb21178a5024cff5ad4f96)
+    git clone https://github.com/rstrudel/segmenter
+        (segm/model as of 20d1bfad354165ee45c3f65972a4d9c131f58d53)
     pip install keras==3.15.1 tensorflow==2.21 keras-hub==0.32.0
     pip install --no-deps --target DIR vit-keras==0.2.0 \\
         && pip install keras==3.15.1 tensorflow==2.21 scipy validators
@@ -46,7 +49,7 @@ import importlib
 import json
 from pathlib import Path
 
-from common import CASES
+from common import CASES, DENSE
 
 # The module that makes a group, and its function there. Imported when asked for: no
 # environment has all the packages.
@@ -54,6 +57,7 @@ GROUPS = {
     "google": ("by_google", "make_google"),
     "timm": ("by_timm", "make_timm"),
     "huggingface": ("by_huggingface", "make_huggingface"),
+    "decoders": ("by_decoders", "make_decoders"),
     "vit-pytorch": ("by_vit_pytorch", "make_vit_pytorch"),
     "keras-hub": ("by_keras", "make_keras_hub"),
     "vit-keras": ("by_keras", "make_vit_keras"),
@@ -64,19 +68,27 @@ GROUPS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("groups", nargs="+", choices=GROUPS, metavar="GROUP")
-    for option in ("--vision-transformer", "--big-vision", "--vit-keras"):
+    for option in (
+        "--vision-transformer",
+        "--big-vision",
+        "--vit-keras",
+        "--segmenter",
+    ):
         parser.add_argument(option, type=Path, metavar="DIR")
     args = parser.parse_args()
-    known = (
-        {c["case"]: c for c in json.loads(CASES.read_text())} if CASES.exists() else {}
-    )
     for group in args.groups:
         module, function = GROUPS[group]
         rows = getattr(importlib.import_module(module), function)(args)
-        known |= {row["case"]: row for row in rows}
+        write_rows(DENSE if group == "decoders" else CASES, rows)
         print(group, *(row["case"] for row in rows))
+
+
+def write_rows(table, rows):
+    """Write rows into a table, in place of those of the same cases."""
+    known = json.loads(table.read_text()) if table.exists() else []
+    known = {row["case"]: row for row in [*known, *rows]}
     lines = ",\n".join(json.dumps(known[name]) for name in sorted(known))
-    CASES.write_text(f"[\n{lines}\n]\n")
+    table.write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":

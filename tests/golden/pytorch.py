@@ -10,6 +10,8 @@ def fill(module):
     rng = np.random.default_rng(1)
     with torch.no_grad():
         for name, tensor in sorted(module.state_dict().items()):
+            if tensor.ndim == 0:  # a count of batches
+                continue
             if name.endswith(("gamma", "lambda1")):
                 kind = "layer_scale"
             elif name.endswith("weight") and tensor.ndim == 1:

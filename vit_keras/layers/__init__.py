@@ -18,6 +18,9 @@ from .pooling import AttentionPooling as AttentionPooling
 from .pooling import AveragePooling as AveragePooling
 from .pooling import TokenPooling as TokenPooling
 from .positions import AddPositionEmbs as AddPositionEmbs
+from .queries import FirstTokens as FirstTokens
+from .queries import QueryScores as QueryScores
+from .queries import Readout as Readout
 from .regularization import DropPath as DropPath
 from .regularization import LayerScale as LayerScale
 
@@ -28,12 +31,15 @@ __all__ = [
     "ClassToken",
     "DropPath",
     "EncoderBlock",
+    "FirstTokens",
     "LayerNormalization",
     "LayerScale",
     "MlpBlock",
     "MultiHeadAttention",
     "PatchTokens",
     "Patches",
+    "QueryScores",
+    "Readout",
     "Resize",
     "TokenPooling",
     "Unpatchify",

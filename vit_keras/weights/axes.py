@@ -13,70 +13,86 @@ import einops
 import numpy as np
 
 from ..config import ViTConfig
-
-
-def _norm(path, axis="D"):
-    return ((f"{path}/gamma", axis), (f"{path}/beta", axis))
-
-
-def _dense(path, axes):
-    return ((f"{path}/kernel", axes), (f"{path}/bias", axes.split()[-1]))
-
+from .decoder_axes import (
+    DECODER_WEIGHTS,
+    FIXED,
+    decoder_letters,
+    dense_weights,
+    is_dense,
+    norm_weights,
+)
 
 # Every weight of a model of this package: condition, path and axes.
 # `{i}` counts the encoder blocks.
 BLOCK = "encoderblock_{i}"
 WEIGHTS: tuple[tuple[Callable[[ViTConfig], Any], tuple], ...] = (
-    (lambda c: True, _dense("embedding", "p q C D")),
-    (lambda c: c.patch_norm, _norm("embedding/norm_before", "(p q C)")),
-    (lambda c: c.patch_norm, _norm("embedding/norm_after")),
+    (lambda c: True, dense_weights("embedding", "p q C D")),
+    (lambda c: c.patch_norm, norm_weights("embedding/norm_before", "(p q C)")),
+    (lambda c: c.patch_norm, norm_weights("embedding/norm_after")),
     (lambda c: c.num_register_tokens, (("register_tokens/token", "1 R D"),)),
     (lambda c: c.distillation_token, (("distillation_token/token", "1 1 D"),)),
     (lambda c: c.class_token, (("class_token/token", "1 1 D"),)),
     (lambda c: c.positions == "learned", (("posembed_input/embedding", "1 T D"),)),
-    (lambda c: c.pre_norm, _norm("pre_norm")),
-    (lambda c: True, _norm(f"{BLOCK}/norm1")),
+    (lambda c: c.pre_norm, norm_weights("pre_norm")),
+    (lambda c: True, norm_weights(f"{BLOCK}/norm1")),
     *(
         (condition, (row,))
         for name in ("query", "key", "value")
         for condition, row in zip(
             (lambda c: True, lambda c: c.qkv_bias),
-            _dense(f"{BLOCK}/attention/{name}", "D E"),
+            dense_weights(f"{BLOCK}/attention/{name}", "D E"),
             strict=True,
         )
     ),
-    (lambda c: c.qk_norm, _norm(f"{BLOCK}/attention/query_norm", "d")),
-    (lambda c: c.qk_norm, _norm(f"{BLOCK}/attention/key_norm", "d")),
-    (lambda c: True, _dense(f"{BLOCK}/attention/out", "E D")),
+    (lambda c: c.qk_norm, norm_weights(f"{BLOCK}/attention/query_norm", "d")),
+    (lambda c: c.qk_norm, norm_weights(f"{BLOCK}/attention/key_norm", "d")),
+    (lambda c: True, dense_weights(f"{BLOCK}/attention/out", "E D")),
     (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale1/gamma", "D"),)),
-    (lambda c: True, _norm(f"{BLOCK}/norm2")),
-    (lambda c: True, _dense(f"{BLOCK}/mlp/dense1", "D M")),
-    (lambda c: True, _dense(f"{BLOCK}/mlp/dense2", "M D")),
+    (lambda c: True, norm_weights(f"{BLOCK}/norm2")),
+    (lambda c: True, dense_weights(f"{BLOCK}/mlp/dense1", "D M")),
+    (lambda c: True, dense_weights(f"{BLOCK}/mlp/dense2", "M D")),
     (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale2/gamma", "D"),)),
-    (lambda c: not c.fc_norm, _norm("encoder_norm")),
-    (lambda c: c.pooling == "map", (("pooling/probe", "1 1 D"),)),
+    (
+        lambda c: not c.fc_norm and (c.tap_norm or not is_dense(c)),
+        norm_weights("encoder_norm"),
+    ),
+    (lambda c: _pools(c, "map"), (("pooling/probe", "1 1 D"),)),
     *(
-        (lambda c: c.pooling == "map", rows)
+        (lambda c: _pools(c, "map"), rows)
         for rows in (
-            _dense("pooling/attention/query", "D E"),
-            _dense("pooling/attention/key", "D E"),
-            _dense("pooling/attention/value", "D E"),
-            _dense("pooling/attention/out", "E D"),
-            _norm("pooling/norm"),
-            _dense("pooling/mlp/dense1", "D M"),
-            _dense("pooling/mlp/dense2", "M D"),
+            dense_weights("pooling/attention/query", "D E"),
+            dense_weights("pooling/attention/key", "D E"),
+            dense_weights("pooling/attention/value", "D E"),
+            dense_weights("pooling/attention/out", "E D"),
+            norm_weights("pooling/norm"),
+            dense_weights("pooling/mlp/dense1", "D M"),
+            dense_weights("pooling/mlp/dense2", "M D"),
         )
     ),
-    (lambda c: c.fc_norm, _norm("fc_norm")),
-    (lambda c: c.representation_size and c.pooling, _dense("pre_logits", "D F")),
-    (lambda c: c.include_top, _dense("head", "F K")),
-    (lambda c: c.include_top and c.distillation_token, _dense("head_dist", "D K")),
+    (lambda c: c.fc_norm and not is_dense(c), norm_weights("fc_norm")),
+    (
+        lambda c: c.representation_size and _pools(c),
+        dense_weights("pre_logits", "D F"),
+    ),
+    (lambda c: c.include_top and not is_dense(c), dense_weights("head", "F K")),
+    (
+        lambda c: c.include_top and c.distillation_token and not is_dense(c),
+        dense_weights("head_dist", "D K"),
+    ),
+    *DECODER_WEIGHTS,
 )
 AXES = {path: axes for _, rows in WEIGHTS for path, axes in rows}
 
 
 def _scaled(config):
     return config.layer_scale_init_value is not None
+
+
+def _pools(config, pooling=None):
+    """Return whether the tokens become one vector, in this way or in any."""
+    return not is_dense(config) and (
+        config.pooling == pooling if pooling else config.pooling
+    )
 
 
 def config_of(model) -> ViTConfig:
@@ -115,6 +131,7 @@ def sizes_of(config: ViTConfig) -> dict[str, int]:
         "R": config.num_register_tokens,
         "F": config.representation_size or config.hidden_size,
         "T": positions,
+        **decoder_letters(config),
     }
 
 
@@ -126,14 +143,15 @@ def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
             continue
         for path, axes in rows:
             shape = shape_of(axes, sizes)
-            numbers = range(config.num_layers) if "{i}" in path else (0,)
-            shapes.update({path.format(i=i): shape for i in numbers})
+            count = config.num_layers if path.startswith(BLOCK) else sizes["S"]
+            for i in range(count) if "{i}" in path else (0,):
+                shapes.setdefault(path.format(i=i), shape)
     return shapes
 
 
 def axes_of(path: str) -> str:
     """Return the axes of a model's weight, by its path."""
-    return AXES[re.sub(r"^encoderblock_\d+/", BLOCK + "/", path)]
+    return AXES[path if path in AXES else re.sub(r"_\d+/", "_{i}/", path)]
 
 
 def tokens_of(axes: str) -> list[str]:
@@ -184,10 +202,16 @@ def bind(axes: str, shape, known: Mapping[str, int]) -> dict[str, int]:
 
 
 def _convert(array, source, target, sizes):
-    """Rearrange by einops, given the sizes of letters that share a source axis."""
+    """Rearrange by einops, given the sizes of letters that share a source axis.
+
+    What the target alone has is repeated: the bias of a transposed convolution is that
+    of each of its pixels.
+    """
     grouped = " ".join(t.strip("()") for t in tokens_of(source) if t[0] == "(").split()
     given = {letter: sizes[letter] for letter in grouped if letter in sizes}
-    return einops.rearrange(array, f"{source} -> {target}", **given)
+    more = set(re.findall(r"\w+", target)) - set(re.findall(r"\w+", source))
+    given |= {letter: FIXED[letter] for letter in more & FIXED.keys()}
+    return einops.repeat(array, f"{source} -> {target}", **given)
 
 
 def _patterns(axes, path):

@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 from ..config import ViTConfig, as_pair
+from ..decoder_sizes import FIELDS, OPTIONS
+from ..heads import DENSE, HEADS
 from ..preprocessing import Preprocessing
 from ..presets import PRESETS
+from .decoder_settings import READERS
 from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
-from .settings import READERS
 
 # Arrays whose shapes determine the configuration; the first three are required.
 SHAPED = (
@@ -100,6 +102,9 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     prep = fields.pop("preprocessing", {})
     told = _read_settings(match)
     fields |= _sizes(match, sizes, {**told, **given})
+    dense = HEADS[fields.get("head", "softmax")].task in DENSE
+    if dense:
+        fields |= _decoder(match, fields)
     fields |= {
         "class_token": "class_token/token" in weights,
         "distillation_token": "distillation_token/token" in weights,
@@ -108,7 +113,8 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         "fc_norm": "fc_norm/gamma" in weights,
         "qk_norm": "encoderblock_0/attention/query_norm/gamma" in weights,
         "qkv_bias": "encoderblock_0/attention/query/bias" in weights,
-        "include_top": "head/kernel" in weights and "head/kernel" not in match.misfits,
+        "include_top": dense
+        or ("head/kernel" in weights and "head/kernel" not in match.misfits),
     }
     if "register_tokens/token" in weights and "R" not in sizes:
         fields["num_register_tokens"] = count_tokens(match, "register_tokens/token")
@@ -137,6 +143,9 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     if other or not fields["include_top"]:
         fields.pop("labels", None)
     fields |= _positions(match, {**fields, **given})
+    if given.get("decoder", fields.get("decoder")) != fields.get("decoder"):
+        for name in ("taps", *FIELDS):  # of the file's decoder
+            fields.pop(name, None)
     try:
         return ViTConfig().replace(**{**fields, **given})
     except ValueError as error:
@@ -208,6 +217,25 @@ def _sizes(match, sizes, hints):
         "mlp_dim": sizes["M"],
         "classes": sizes.get("K", 1000),
     }
+
+
+def _decoder(match, fields):
+    """Return fields of the decoder in a file, from the letters."""
+    sizes, options = match.sizes, OPTIONS[fields.get("decoder", "linear")]
+    maps = [sizes[f"c{n}"] for n in range(4) if f"c{n}" in sizes]
+    found = {
+        "decoder_width": sizes.get("W"),
+        "decoder_depth": sizes.get("S"),
+        "decoder_queries": sizes.get("Q"),
+        "decoder_channels": tuple(maps) or None,
+    }
+    found = {name: found[name] for name in options if name in found}
+    taps = sizes.get("Z" if options == {} else "G", 0) // sizes["D"]
+    if taps > 1:  # "linear" and "mask" read the last ones, if nothing says otherwise
+        found["taps"] = tuple(range(sizes["L"] - taps, sizes["L"]))
+    if "J" in sizes:
+        found |= {"classes": sizes["J"] - 1, "decoder_depth": None}
+    return found
 
 
 def _heads(match, inner, sizes):

@@ -52,6 +52,8 @@ class Row:
 class Layout:
     """A published way to name and shape the weights of a ViT.
 
+    Its file may take the rows of other ones, `rows_from`.
+
     Arguments:
         name: as in `save_checkpoint(layout=...)` and in reports.
         title: libraries that write such files.
@@ -60,6 +62,9 @@ class Layout:
         renamed: replacements in names without prefix: regular expression, replacement
             and, optionally, a name that must be in the file.
         ignored: regular expressions of names that are no weights of the network.
+        zeros: those of names that must hold nothing but 0, where others would compute
+            something that our models do not.
+        folded: {batch norm: the layer behind it}, which are loaded as one layer.
         resize: how its authors resize positions and patches, see `resize.METHODS`.
         resize_with: {one of our weights: `resize` of files that have it}.
         settings: name of its JSON settings, see `settings.READERS`.
@@ -83,6 +88,8 @@ class Layout:
     prefixes: tuple[str, ...] = ()
     renamed: tuple[list[str], ...] = ()
     ignored: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
+    folded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     resize: str = "bicubic"
     resize_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: str | None = None
@@ -119,7 +126,7 @@ def _parse_rows(text, their_prefix="", our_prefix=""):
     Braces on both sides make a row for each pair; braces on our side only make one row
     for an array with all of them.
     """
-    for line in text.strip().splitlines():
+    for line in filter(None, text.splitlines()):
         theirs, axes, ours = (part.strip() for part in line.split("|"))
         theirs, ours = their_prefix + theirs, our_prefix + ours
         axes = tuple(pattern.strip() for pattern in axes.split(";"))
@@ -131,34 +138,50 @@ def _parse_rows(text, their_prefix="", our_prefix=""):
 
 
 def _expand(text):
-    """Expand braces: `a/{x,y}/b` -> `a/x/b`, `a/y/b`."""
+    """Expand braces: `a/{x,y}/b` -> `a/x/b`, `a/y/b`; the last ones first."""
     braces = re.search(r"\{([^{}]*,[^{}]*)\}", text)
     if not braces:
         return [text]
-    return [text.replace(braces.group(0), x) for x in braces.group(1).split(",")]
+    start, end = text[: braces.start()], text[braces.end() :]
+    return [
+        start + choice + rest
+        for choice in braces.group(1).split(",")
+        for rest in _expand(end)
+    ]
 
 
 def _read(path):
+    data = _load(path)
+    rows, ignored = list(_rows_of(data)), list(data.get("ignored", ()))
+    for name in data.pop("rows_from", ()):
+        more = _load(FOLDER / f"{name}.toml")
+        rows += _rows_of(more)
+        ignored += more.get("ignored", ()) if name.startswith("parts/") else ()
+    data |= {"rows": rows, "ignored": ignored}
+    data.pop("weights", None)
+    for key, value in data.items():
+        if isinstance(value, list):
+            data[key] = tuple(value)
+    return Layout(name=path.stem, **data)
+
+
+def _load(path):
     with path.open("rb") as file:
-        data = tomllib.load(file)
-    table = data.pop("weights")
-    rows = [
-        *_parse_rows(table["model"]),
-        *(
-            row
-            for block in table["block"]
-            for row in _parse_rows(block["rows"], block["prefix"], BLOCK + "/")
-        ),
-    ]
-    for key in ("prefixes", "renamed", "ignored", "position_tokens"):
-        if key in data:
-            data[key] = tuple(data[key])
-    return Layout(name=path.stem, rows=tuple(rows), **data)
+        return tomllib.load(file)
 
 
+def _rows_of(data):
+    """Return the rows of a file: its own table, then that of each block."""
+    table = data.get("weights", {"model": ""})
+    yield from _parse_rows(table["model"])
+    for block in table.get("block", ()):
+        ours = block.get("ours", BLOCK + "/")
+        yield from _parse_rows(block["rows"], block["prefix"], ours)
+
+
+FOLDER = pathlib.Path(__file__).parent / "layouts"
 LAYOUTS: dict[str, Layout] = {
-    path.stem: _read(path)
-    for path in sorted((pathlib.Path(__file__).parent / "layouts").glob("*.toml"))
+    path.stem: _read(path) for path in sorted(FOLDER.glob("*.toml"))
 }
 
 # The layout of this package's own models, whose names are those of `axes.WEIGHTS`.

@@ -9,7 +9,7 @@ from .describe import (
     find_positions,
     tells_preprocessing,
 )
-from .recognise import HEAD
+from .recognise import in_head
 
 TOKENS = ("class_token", "distillation_token", "register_tokens")  # sequence order
 POSITIONS = "posembed_input/embedding"
@@ -61,6 +61,12 @@ class LoadReport:
         return "\n".join(lines)
 
 
+def shortened(names: list[str]) -> str:
+    """Return names in one line, the first ones and how many more."""
+    more = len(names) - MOST_LINES
+    return ", ".join(names[:MOST_LINES]) + (f" and {more} more" if more > 0 else "")
+
+
 def cut_patch(match, config):
     """Split a flattened patch by the model's patch size."""
     (p, q), channels = config.patch_size, config.channels
@@ -91,13 +97,14 @@ def make_plan(match, variables, config, report, head, task):
             f"num_heads: {heads} in the file, {config.num_heads} in the model"
         )
     # Without pooling, weights after the tokens are not needed.
-    tokens_only = task == "features" or config.pooling is None
-    optional = (*HEAD, "pooling", "fc_norm") if tokens_only else HEAD
-    fresh = () if _head_fits(match, variables) else HEAD
-    fresh = fresh if head else ("head", "head_dist")
+    tokens_only = task != "classify" or config.pooling is None
+    optional = ("pooling", "fc_norm") if tokens_only else ()
+    if task != "classify" and not config.tap_norm:
+        optional += ("encoder_norm",)
+    fits = _head_fits(match, variables)
     for path, variable in variables.items():
         part = path.split("/")[0]
-        if part in fresh:
+        if in_head(path) and not (fits if head else part == "pre_logits"):
             report.fresh.append(path)
         elif path in match.misfits:
             report.misfits.append(f"{match.misfits[path]}, for {path}")
@@ -114,8 +121,8 @@ def make_plan(match, variables, config, report, head, task):
     used = set(variables)
     for name, (_, paths) in match.arrays.items():
         if used.isdisjoint(paths):
-            in_head = all(path.split("/")[0] in optional for path in paths)
-            (report.dropped if in_head else report.unused).append(name)
+            known = all(in_head(p) or p.split("/")[0] in optional for p in paths)
+            (report.dropped if known else report.unused).append(name)
         elif any(p in report.fresh for p in paths) and name not in report.dropped:
             report.dropped.append(name)
     report.unused += match.unused
@@ -139,13 +146,17 @@ def _fits(match, path, variable, report):
 
 def _head_fits(match, variables):
     """Return whether the file has the whole head, for the model's classes."""
-    ours = {p for p in variables if p.split("/")[0] in HEAD}
-    theirs = {p for p in match.weights if p.split("/")[0] in HEAD}
+    ours = {p for p in variables if in_head(p)}
+    theirs = {p for p in match.weights if in_head(p)}
     if ours != theirs:
-        return ours <= theirs and not any(p.startswith("head") for p in ours)
+        return ours <= theirs and not any(_has_outputs(p) for p in ours)
     return not any(p in match.misfits for p in ours) and all(
         shape_of(axes_of(p), match.sizes) == tuple(variables[p].shape) for p in ours
     )
+
+
+def _has_outputs(path):
+    return path.startswith(("head", "decoder_"))
 
 
 def _plan_tokens(match, path, variable, config, report):

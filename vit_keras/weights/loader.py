@@ -23,10 +23,11 @@ from .load_plan import (
     cut_patch,
     is_known,
     make_plan,
+    shortened,
     silent_differences,
 )
 from .published import PUBLISHED
-from .recognise import HEAD, Match, recognise
+from .recognise import Match, in_head, recognise
 from .resize import resize_patches, resize_positions
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def apply(
             f"changed. strict=False loads what fits.\n{report}"
         )
     _read_all(match, report)
+    _check_zeros(match)
     _assign(match, variables, config, set(report.loaded))
-    fresh = [p for p in report.fresh if p.split("/")[0] in HEAD] if head else []
-    said = [f"left fresh: {', '.join(fresh)}"] if fresh else []
+    fresh = [p for p in report.fresh if in_head(p)] if head else []
+    said = [f"left fresh: {shortened(fresh)}"] if fresh else []
     said += [text for text in report.resized if text.startswith("patches")]
     for text in said + report.notes:
         warnings.warn(f"{report.path}: {text}", stacklevel=3)
@@ -139,6 +141,17 @@ def _read_all(match, report):
         if not finite:
             raise CheckpointError(
                 f"'{match.checkpoint.path}': {name} holds values that are not finite"
+            )
+
+
+def _check_zeros(match):
+    """Check that there is no part that our models do not compute."""
+    for name, entry in match.checkpoint.entries.items():
+        if name in match.zeros and np.any(entry.read()):
+            raise CheckpointError(
+                f"'{match.checkpoint.path}': {name} must be 0: with other values the "
+                f"network of {match.layout.title} computes something that the models "
+                "of this package do not"
             )
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .axes import bind, tokens_of
+from .axes import BLOCK, bind, tokens_of
+from .decoder_axes import FIXED
+from .decoder_settings import refuse_others
 from .entries import CheckpointError, Entry
+from .folding import fold_batch_norms
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
 
@@ -15,6 +18,12 @@ from .layout import LAYOUTS, OWN, Layout, Row
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
 # Weights that are skipped if the classes differ.
 HEAD = ("pre_logits", "head", "head_dist")
+
+
+def in_head(path) -> bool:
+    """Return whether one of our weights is of the head, or of the decoder."""
+    part = path.split("/")[0]
+    return part in HEAD or part.startswith("decoder_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Match:
         sizes: size of each letter of `axes`, and L, the number of blocks.
         misfits: our path -> error of the shape in the file.
         unused: names that the layout does not have.
+        zeros: names of arrays that must hold nothing but 0.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +48,7 @@ class Match:
     sizes: dict[str, int]
     misfits: dict[str, str]
     unused: tuple[str, ...]
+    zeros: tuple[str, ...] = ()
 
     def shape(self, path) -> tuple[int, ...]:
         """Return the shape of the file's array with one of our weights."""
@@ -53,9 +64,12 @@ def recognise(checkpoint: Checkpoint) -> Match:
     """
     if checkpoint.config is not None:
         return _match(checkpoint, OWN)
+    refuse_others(checkpoint.settings)
     matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
-    # Among equal matches, the layout with fewer names.
-    best = max(matches, key=lambda m: (len(m.arrays), -len(m.layout.rows)))
+    # Among equal matches, that with fewer names unknown, or in its layout.
+    best = max(
+        matches, key=lambda m: (len(m.arrays), -len(m.unused), -len(m.layout.rows))
+    )
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)
@@ -107,12 +121,17 @@ def _some(names, most=6):
 
 
 def _match(checkpoint, layout):
-    found, taken, unused, numbers, blocks = {}, set(), [], set(), 0
+    found, taken, unused, zeros = {}, set(), [], []
+    numbers, steps, blocks = set(), set(), 0
+    checkpoint = fold_batch_norms(checkpoint, layout.folded)
     plain = layout.plain_names(checkpoint.entries)
     for name, entry in checkpoint.entries.items():
         if 0 in entry.shape:  # vit-pytorch stores an empty class token
             continue
         if any(re.fullmatch(p, plain[name]) for p in layout.ignored):
+            continue
+        if any(re.fullmatch(p, plain[name]) for p in layout.zeros):
+            zeros.append(name)
             continue
         for row in layout.rows:
             hit = row.pattern.fullmatch(plain[name])
@@ -130,11 +149,14 @@ def _match(checkpoint, layout):
         if row.stacked and entry.shape:
             blocks = max(blocks, entry.shape[0])
         elif number is not None:
-            numbers.add(number)
+            (numbers if row.ours[0].startswith(BLOCK) else steps).add(number)
     # A malicious name must not create millions of paths.
     blocks = min(blocks, 1000) if not _unstacked(found) else 0
     blocks = max(blocks, min(max(numbers, default=-1) + 1, len(numbers)))
-    arrays, weights, sizes, misfits = {}, {}, {"L": blocks}, {}
+    arrays, weights, misfits = {}, {}, {}
+    sizes = {"L": blocks, **FIXED}
+    if steps:
+        sizes["S"] = min(max(steps) + 1, len(steps))
     order = {row.theirs: rank for rank, row in enumerate(layout.rows)}
     for name in sorted(found, key=lambda n: order[found[n][0].theirs]):
         row, number = found[name]
@@ -153,7 +175,8 @@ def _match(checkpoint, layout):
     for path, method in layout.resize_with.items():
         if path in weights:
             layout = dataclasses.replace(layout, resize=method)
-    return Match(checkpoint, layout, arrays, weights, sizes, misfits, tuple(unused))
+    rest = tuple(unused), tuple(zeros)
+    return Match(checkpoint, layout, arrays, weights, sizes, misfits, *rest)
 
 
 def _number(text):

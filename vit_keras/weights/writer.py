@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from ..atomic import workspace
+from ..heads import DENSE
 from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entries import CheckpointError
 from .layout import LAYOUTS, Layout
@@ -45,6 +46,12 @@ def save_checkpoint(
         OSError: the path cannot be written.
     """
     config = config_of(model)
+    if model.task in DENSE:
+        raise CheckpointError(
+            f"the layout {layout} has no decoders, and '{model.name}' is of task "
+            f"{model.task!r}: `model.save` keeps it whole, and the encoder can be "
+            "written from a model of task='features' with its weights"
+        )
     if model.task == "features":  # the model has no head, whatever its configuration
         config = config.replace(include_top=False, representation_size=None)
     chosen = _choose(layout, config)

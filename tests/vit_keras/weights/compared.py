@@ -38,7 +38,9 @@ def fill(module, seed=3):
 
     rng = np.random.default_rng(seed)
     with torch.no_grad():
-        for _, tensor in sorted(module.state_dict().items()):
+        for name, tensor in sorted(module.state_dict().items()):
+            if name.endswith("num_batches_tracked"):
+                continue
             value = 0.2 * rng.standard_normal(tuple(tensor.shape))
             scale = tensor.ndim == 1 and bool((tensor == 1).all())  # fresh norms
             tensor.copy_(torch.from_numpy(value + scale))

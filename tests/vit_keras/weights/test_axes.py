@@ -1,5 +1,7 @@
 """Our weights and their axes: the table, its conversions, and the layouts' rows."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.models import tiny, without_memory
 from vit_keras import PRESETS, ViTConfig, create_model
+from vit_keras.heads import HEADS
 from vit_keras.weights.axes import (
     AXES,
     WEIGHTS,
@@ -20,6 +23,7 @@ from vit_keras.weights.axes import (
     to_theirs,
     tokens_of,
 )
+from vit_keras.weights.decoder_axes import FIXED
 from vit_keras.weights.layout import LAYOUTS, OWN
 
 
@@ -182,7 +186,7 @@ def test_rows_are_of_our_weights(name):
         assert row.ours
         assert all(path in AXES for path in row.ours), row
         assert len({AXES[path] for path in row.ours}) == 1  # one array, one shape
-        in_block = row.ours[0].startswith("encoderblock_{i}/")
+        in_block = "{i}/" in row.ours[0]
         assert in_block == ("{i}" in row.theirs or row.stacked), row
         for axes in row.axes:
             used = axes.replace("(", " ").replace(")", " ").split()
@@ -195,21 +199,28 @@ def test_rows_turn_both_ways(name):
     """Every row, with sizes that all differ, so that a swap cannot hide."""
     sizes = {"D": 30, "H": 5, "d": 6, "E": 30, "M": 7, "C": 3, "p": 2, "q": 4}
     sizes |= {"K": 11, "R": 9, "F": 13, "T": 17, "n": 3, "L": 2}
+    sizes |= {"G": 8, "W": 10, "V": 12, "X": 14, "Q": 15, "J": 16, "B": 18, "Z": 19}
+    sizes |= {"h": 20, **{f"{axis}{n}": 21 + n for axis in "co" for n in range(4)}}
+    sizes |= FIXED
     rng = np.random.default_rng(0)
     for row in LAYOUTS[name].rows:
-        if (name, row.ours) == ("huggingface_dinov2", ("head/kernel",)):
+        if row.axes == ("K D",) and row.ours == ("head/kernel",):
             continue  # twice as wide as ours: there to be known, never to be read
-        paths = row.weights(0, sizes["L"])
+        paths = row.weights(1, sizes["L"])
         sizes["n"] = len(paths)
         for axes in row.axes:
             array = rng.standard_normal(shape_of(axes, sizes))
             ours = to_ours(array, axes, paths, sizes)
             for path, value in zip(paths, ours, strict=True):
                 assert value.shape == shape_of(axes_of(path), sizes), path
+            if sum(value.size for value in ours) > array.size:
+                assert "expand" in paths[0] and paths[0].endswith("bias")  # repeated
+                continue
             again = to_theirs(ours, axes, paths[0], sizes)
             np.testing.assert_array_equal(again, array)
 
 
+DPT = {"decoder": "dpt", "taps": 4, "num_layers": 4}
 # The plainest model that each library has.
 NATURAL = {
     "augreg": tiny(),
@@ -217,6 +228,19 @@ NATURAL = {
     "huggingface_deit": tiny(distillation_token=True),
     "huggingface_dinov2": tiny(layer_scale_init_value=1.0, include_top=False),
     "huggingface_vit": tiny(),
+    "dinov2_heads": tiny(head="segmentation"),
+    "huggingface_depth_anything": tiny(
+        head="depth", classes=1, layer_scale_init_value=1.0, **DPT
+    ),
+    "huggingface_dpt": tiny(head="segmentation", tap_norm=False, **DPT),
+    "huggingface_eomt": tiny(
+        head="segmentation",
+        decoder="eomt",
+        decoder_depth=1,
+        num_register_tokens=1,
+        layer_scale_init_value=1.0,
+    ),
+    "segmenter": tiny(head="segmentation", decoder="mask"),
     "keras_hub": tiny(),
     "timm": tiny(),
     "vit_keras_0_2": tiny(),
@@ -228,9 +252,30 @@ NATURAL = {
 def test_a_whole_vit_has_a_place(name):
     named = {path for row in LAYOUTS[name].rows for path in row.ours}
     shapes = shapes_of(NATURAL[name])
-    needed = {path.replace("encoderblock_1/", "encoderblock_{i}/") for path in shapes}
-    needed = {path.replace("encoderblock_0/", "encoderblock_{i}/") for path in needed}
+    # Of a layer that is counted, or of one of several others.
+    needed = {p if p in named else re.sub(r"_\d+/", "_{i}/", p) for p in shapes}
     assert needed <= named
+
+
+WIDE = {"head": "segmentation", "num_layers": 4, "image_size": 32}
+DENSE = [
+    {"decoder": "linear", "taps": 3},
+    {"decoder": "upconv", "decoder_depth": 3, "taps": 2},
+    {"decoder": "mask", "decoder_width": 8, "decoder_depth": 1, "taps": 2},
+    {"decoder": "dpt", "taps": 4, "readout": "project"},
+    {"decoder": "dpt", "taps": 4, "tap_norm": False, "head": "depth", "classes": 1},
+    {"decoder": "eomt", "decoder_queries": 7, "patch_size": 16},
+]
+
+
+@pytest.mark.parametrize("options", DENSE, ids=lambda options: options["decoder"])
+def test_every_weight_of_a_decoder_is_in_the_table(options):
+    config = tiny(**{**WIDE, **options})
+    keras.backend.clear_session(free_memory=False)
+    with without_memory():
+        model = create_model(config, task=HEADS[config.head].task)
+    made = {w.path: tuple(w.shape) for w in model.weights}
+    assert made == shapes_of(config)
 
 
 def test_our_own_layout_names_every_weight_once():
