@@ -17,6 +17,7 @@ from vit_keras.layers import (
     FirstTokens,
     LayerNormalization,
     PatchTokens,
+    Readout,
 )
 
 from .source_model import in_float32, nodes_of
@@ -24,7 +25,7 @@ from .vit_weights import Linear, Queries, Reader
 
 
 @dataclasses.dataclass(frozen=True)
-class Taps:
+class FoundTaps:
     """What a model reads of the blocks of its ViT, and what it computes from that.
 
     Attributes:
@@ -43,15 +44,22 @@ class Taps:
 
 @dataclasses.dataclass(frozen=True)
 class _Tokens:
-    """A tensor that holds tokens of blocks side by side, normed by a layer or not."""
+    """A tensor that holds tokens of blocks side by side, normed by a layer or not, and
+    beside each of them perhaps the token `beside`."""
 
     blocks: tuple[int, ...]
     norm: Any = None
     start: int = 0
     stop: int | None = None
+    beside: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether no token behind `start` is left out or beside others."""
+        return self.stop is None and self.beside is None
 
 
-def find_taps(model: Any) -> Taps:
+def find_taps(model: Any) -> FoundTaps:
     """Find the taps of a functional model that holds the layers of a ViT.
 
     Raises:
@@ -75,7 +83,7 @@ def find_taps(model: Any) -> Taps:
         readers, tail = _behind_dense(model, taps, dense)
     except ValueError:  # something else reads the tokens, too
         readers, tail = _behind_tokens(model, norm, found)
-    return Taps(norm, readers, queries, tail)
+    return FoundTaps(norm, readers, queries, tail)
 
 
 def _tokens(model) -> tuple[dict[int, _Tokens], Queries | None]:
@@ -112,20 +120,21 @@ def _is_block(layer):
 def _moved(layer, inputs: list[_Tokens]) -> _Tokens | None:
     """The tokens in the output of a layer; None if it computes something else."""
     first = inputs[0]
-    if isinstance(layer, PatchTokens) and first.stop is None:
+    if isinstance(layer, Readout) and first.whole:
+        start = first.start + layer.num_prefix_tokens
+        return dataclasses.replace(first, start=start, beside=first.start)
+    if isinstance(layer, PatchTokens) and first.whole:
         start = first.start + layer.num_prefix_tokens
         return dataclasses.replace(first, start=start)
-    if isinstance(layer, FirstTokens) and first.stop is None:
+    if isinstance(layer, FirstTokens) and first.whole:
         return dataclasses.replace(first, stop=first.start + layer.number)
     if isinstance(layer, LayerNormalization) and first == _Tokens(first.blocks[:1]):
         return dataclasses.replace(first, norm=layer)
     if isinstance(layer, keras.layers.Concatenate) and layer.axis in (-1, 2):
         blocks = tuple(b for tokens in inputs for b in tokens.blocks)
         joined = dataclasses.replace(first, blocks=blocks)
-        same = all(
-            dataclasses.replace(tokens, blocks=blocks) == joined for tokens in inputs
-        )
-        return joined if same else None
+        alike = {dataclasses.replace(tokens, blocks=blocks) for tokens in inputs}
+        return joined if alike == {joined} and joined.beside is None else None
     return None
 
 
@@ -138,18 +147,35 @@ def _behind_dense(model, taps, dense):
     behind: Any = in_float32(
         keras.Model([node.outputs[0] for node in dense], model.outputs[0])
     )
-    readers = []
-    for node in dense:
-        tokens = taps[id(node.input_tensors[0])]
-        linear = Linear.of(node.operation)
-        part = tokens.start, tokens.stop
-        readers.append(Reader(tokens.blocks, *part, linear))
+    each = [
+        _readers(taps[id(node.input_tensors[0])], Linear.of(node.operation))
+        for node in dense
+    ]
 
     def tail(outputs, images):
-        pairs = zip(dense, outputs, strict=True)
-        return behind(*(node.operation.activation(x) for node, x in pairs))
+        left, results = iter(outputs), []
+        for node, own in zip(dense, each, strict=True):
+            x, *more = (next(left) for _ in own)
+            for part in more:
+                x = x + part
+            results.append(node.operation.activation(x))
+        return behind(*results)
+
+    readers = [reader for own in each for reader in own]
 
     return readers, tail
+
+
+def _readers(tokens: _Tokens, linear: Linear) -> list[Reader]:
+    """The readers whose results add up to that of a linear layer."""
+    blocks, start, stop = tokens.blocks, tokens.start, tokens.stop
+    if tokens.beside is None:
+        return [Reader(blocks, start, stop, linear)]
+    # The one token is the same for all, which take its part as they take a bias.
+    own, beside = np.split(np.asarray(linear.kernel), 2)
+    rest = Linear(beside, np.zeros(beside.shape[1]))
+    one = Reader(blocks, tokens.beside, tokens.beside + 1, rest)
+    return [Reader(blocks, start, stop, Linear(own, linear.bias)), one]
 
 
 def _behind_tokens(model, norm, found):

@@ -1,4 +1,4 @@
-"""Models with outputs at each pixel in the hands of others: MediaPipe, a server, JAX."""
+"""Models with outputs at each pixel in the hands of others: MediaPipe, servers, JAX."""
 
 import os
 import subprocess

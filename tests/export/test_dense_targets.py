@@ -1,4 +1,4 @@
-"""Models with outputs at each pixel on devices: what their compilers and runtimes say."""
+"""Models with outputs at each pixel on devices, by compilers and runtimes of those."""
 
 import keras
 import numpy as np
