@@ -15,6 +15,7 @@ from .evaluation.parity_images import ParityImages, open_images
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
 PARITY_LIMIT = 32  # images for measuring parity
+PARITY_VALUES = 2**25  # of their outputs, which are compared in float64
 AWARE = "QuantizedModel"  # class of the models that `quantize_aware` returns
 
 
@@ -240,6 +241,12 @@ class ExportInputs:
     def takes_pixels(self) -> bool:
         """Whether the artefact takes pixels 0..255."""
         return self.meaning.takes_pixels
+
+    @property
+    def parity_pixels(self) -> np.ndarray:
+        """The images that parity is measured on: fewer where outputs are large."""
+        each = int(np.prod([n or 1 for n in self.outputs.shape[1:]]))
+        return self.images.pixels[: max(1, min(PARITY_LIMIT, PARITY_VALUES // each))]
 
     def notes(self) -> tuple[str, ...]:
         """Return what the user should know of this export, one line each."""

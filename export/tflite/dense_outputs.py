@@ -14,8 +14,6 @@ from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..targets import get_target
 
-VALUES = 2**25  # outputs that are compared at once, float64
-
 
 def sized(inputs: ExportInputs, plan: ExportPlan) -> tuple[ExportInputs, ExportPlan]:
     """Return the inputs with the model of the outputs' size, and the decided plan.
@@ -57,12 +55,6 @@ def size_note(inputs: ExportInputs, plan: ExportPlan) -> tuple[str, ...]:
         f"the outputs have the decoder's size, {height}x{width}: enlarge them by "
         "bilinear interpolation before the argmax, or give output_size='image'",
     )
-
-
-def parity_pixels(inputs: ExportInputs, limit: int) -> np.ndarray:
-    """Return the images that parity is measured on: fewer where outputs are large."""
-    each = int(np.prod([n or 1 for n in inputs.outputs.shape[1:]]))
-    return inputs.images.pixels[: max(1, min(limit, VALUES // each))]
 
 
 def end_in_classes(path: pathlib.Path, dtype: str, pixels) -> pathlib.Path:

@@ -15,7 +15,7 @@ from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.verify import Parity, measure_parity, reference_outputs
 from ..flatbuffer.operators import read_operators
-from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
+from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from ..quantization.accuracy_budget import Budget
@@ -28,7 +28,6 @@ from . import file_metadata
 from .converter import check_size, convert
 from .dense_outputs import (
     end_in_classes,
-    parity_pixels,
     size_note,
     sized,
 )
@@ -102,10 +101,11 @@ def to_tflite(
         labels: class names, kept in the file and in the JSON; two of a binary model;
             those of a regression's values in the JSON alone. None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
-        head: what the outputs mean, "softmax", "sigmoid", "multi_label" or
-            "regression" (`vit_keras.heads.HEADS`); None asks the model: a ViT of this
-            package, or one that ends in a softmax or sigmoid. Without, several outputs
-            are logits of classes, and one is a number without a name.
+        head: what the outputs mean, "softmax", "sigmoid", "multi_label", "regression",
+            "segmentation" or "depth" (`vit_keras.heads.HEADS`); None asks the model: a
+            ViT of this package, or one that ends in a softmax or sigmoid. Without,
+            several outputs are logits of classes, one is a number without a name, and
+            maps mean nothing.
         description, licence: of the model, stored in the file with the model's name.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
@@ -257,7 +257,7 @@ def _prove(work, float_file, path, plan, inputs) -> Parity:
     """Run the file in LiteRT and compare it with the Keras model."""
     stage("comparing with the model")
     runner = runners.load(work, threads())
-    pixels = parity_pixels(inputs, PARITY_LIMIT)
+    pixels = inputs.parity_pixels
     parity = measure_parity(
         reference_outputs(inputs.model, pixels, inputs.preprocessing),
         runner(pixels),

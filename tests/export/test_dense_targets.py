@@ -45,7 +45,7 @@ def test_ethos_u55_gets_small_maps_if_nothing_is_said(models, tmp_path):
     options = {"scheme": "int8", "calibration": PICTURES, "target": "ethos_u55"}
     report = export.to_tflite(models["linear"], tmp_path / "m.tflite", **options)
     assert report.output == "int8 (1, 4, 6, 5)" and "decoder" in report.notes[0]
-    assert report.plan["output_size"] == "decoder"
+    assert (report.plan or {})["output_size"] == "decoder"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_other_targets(target, scheme, models, tmp_path):
     except export.MissingDependency as error:
         pytest.skip(str(error))
     assert str(SIZE)[1:-1] in report.output
-    assert report.parity.agreement > 0.9
+    assert (report.parity.agreement or 0) > 0.9
 
 
 def test_argmax_on_ethos_u55_has_a_cure(models, tmp_path):
