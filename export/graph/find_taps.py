@@ -71,16 +71,8 @@ def find_taps(model: Any) -> FoundTaps:
         raise ValueError("`model` has several norms of the tokens of blocks")
     norm = next((t.norm for t in found.values() if t.norm is not None), None)
     taps = {key: t for key, t in found.items() if t.norm is norm}
-    dense = [
-        node
-        for node in nodes_of(model)
-        if type(node.operation) is keras.layers.Dense
-        and id(node.input_tensors[0]) in taps
-    ]
     try:
-        if not dense:
-            raise ValueError("no linear layer reads the tokens")
-        readers, tail = _behind_dense(model, taps, dense)
+        readers, tail = _behind_dense(model, taps)
     except ValueError:  # something else reads the tokens, too
         readers, tail = _behind_tokens(model, norm, found)
     return FoundTaps(norm, readers, queries, tail)
@@ -138,19 +130,23 @@ def _moved(layer, inputs: list[_Tokens]) -> _Tokens | None:
     return None
 
 
-def _behind_dense(model, taps, dense):
-    """Divide a model behind linear layers; ValueError if its end needs more.
+def _behind_dense(model, taps):
+    """Divide a model behind the linear layers that read its taps.
 
     Returns:
         The readers and the tail.
+
+    Raises:
+        ValueError: there are none, or the end of the model needs more than theirs.
     """
-    behind: Any = in_float32(
-        keras.Model([node.outputs[0] for node in dense], model.outputs[0])
-    )
-    each = [
-        _readers(taps[id(node.input_tensors[0])], Linear.of(node.operation))
-        for node in dense
-    ]
+    dense, each = [], []
+    for node in nodes_of(model):
+        tokens = taps.get(id(_tokens_of_map(node.input_tensors)))
+        if type(node.operation) is keras.layers.Dense and tokens is not None:
+            dense.append(node)
+            each.append(_readers(tokens, Linear.of(node.operation)))
+    ends = [node.outputs[0] for node in dense]
+    behind: Any = in_float32(keras.Model(ends, model.outputs[0]))
 
     def tail(outputs, images):
         left, results = iter(outputs), []
@@ -158,12 +154,23 @@ def _behind_dense(model, taps, dense):
             x, *more = (next(left) for _ in own)
             for part in more:
                 x = x + part
+            x = keras.ops.reshape(x, (-1, *node.outputs[0].shape[1:]))
             results.append(node.operation.activation(x))
         return behind(*results)
 
-    readers = [reader for own in each for reader in own]
+    return [reader for own in each for reader in own], tail
 
-    return readers, tail
+
+def _tokens_of_map(tensors):
+    """The tensor that a layer reads, before it was made a map of rows and columns."""
+    if len(tensors) != 1:
+        return None
+    (tensor,) = tensors
+    layer, index, _ = tensor._keras_history
+    if not isinstance(layer, keras.layers.Reshape):
+        return tensor
+    (before,) = layer._inbound_nodes[index].input_tensors
+    return before if before.shape[-1] == tensor.shape[-1] else tensor
 
 
 def _readers(tokens: _Tokens, linear: Linear) -> list[Reader]:

@@ -70,8 +70,8 @@ def test_queries_and_a_readout_are_readers_too():
     queries = taps.queries
     assert queries and queries.before == 2 and queries.tokens.shape == (7, 32)
     # Of the queries, for classes and masks, and of the patches.
-    parts = sorted((reader.start, reader.stop) for reader in taps.readers[:2])
-    assert parts == [(0, 7), (0, 7)] and taps.readers[2].start == 9
+    parts = [(reader.start, reader.stop) for reader in taps.readers]
+    assert sorted(parts, key=str) == [(0, 7), (0, 7), (9, None)]
     taps = find_taps(dense(**MODELS["dpt, readout"]))
     parts = [(reader.start, reader.stop) for reader in taps.readers]
     assert parts == 4 * [(2, None), (0, 1)]
