@@ -4,7 +4,7 @@
 
 FOLDER has photographs and masks as `vit-keras train --task segment` takes them, such as
 CamVid's `train`, `trainannot`, `val`, ... and a `classes.json`. CHECKPOINT is a
-pre-trained ViT in any layout; it is frozen unless `--finetune` is given. Writes the run,
+pre-trained ViT in any layout, frozen unless `--finetune` is given. Writes the run,
 a `.tflite` file of each scheme, `masks.csv` with their figures on the test part, and
 `masks.png`: photograph, truth, the float model, the int8 file.
 """

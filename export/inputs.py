@@ -14,7 +14,6 @@ import numpy as np
 from .evaluation.parity_images import ParityImages, open_images
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
-PARITY_LIMIT = 32  # images for measuring parity
 AWARE = "QuantizedModel"  # class of the models that `quantize_aware` returns
 
 

@@ -67,6 +67,10 @@ class ExportPlan:
         threshold_db: parity threshold; a file below it is refused.
         threshold_reason: why the threshold has this value.
         enforce_parity: whether the threshold is enforced.
+        output_size: of the outputs at each pixel, "image" or "decoder"; None for a
+            model without.
+        class_map: dtype of the classes that the file ends in, or None for its own
+            outputs.
     """
 
     scheme: str
@@ -95,6 +99,8 @@ class ExportPlan:
     threshold_db: float
     threshold_reason: str
     enforce_parity: bool
+    output_size: str | None = None
+    class_map: str | None = None
 
     @property
     def mixed(self) -> bool:

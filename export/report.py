@@ -66,6 +66,17 @@ def output_reports(
     )
 
 
+def ends(runner: Any, parities: Mapping[str, Parity]) -> dict[str, Any]:
+    """Return the report's fields on input and outputs of an opened artefact."""
+    outputs = output_reports(runner, parities)
+    return {
+        "input": f"{runner.input_dtype} {runner.input_shape}",
+        "output": str(outputs[0]),
+        "parity": outputs[0].parity,
+        "outputs": outputs,
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
     """Report of `to_tflite` and `to_saved_model`, also written as JSON.

@@ -95,6 +95,19 @@ def tflite_command(
     enforce_parity: Annotated[
         bool, typer.Option(help="Fail below the scheme's SQNR threshold.")
     ] = True,
+    output_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of outputs at each pixel: image, or decoder for smaller maps. "
+            "Default: the image's, but the decoder's for ethos_u55."
+        ),
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="classes: a segmentation's file ends in the class of each pixel."
+        ),
+    ] = None,
 ):
     """Write a .tflite file, run it in LiteRT and compare it with the model."""
     from ..tflite.writer import to_tflite
@@ -123,6 +136,8 @@ def tflite_command(
             accuracy_drop=accuracy_drop,
             evaluation=evaluation,
             enforce_parity=enforce_parity,
+            output_size=output_size,
+            decode=decode,
         )
     output.print_report(report)
     output.print_next(

@@ -35,8 +35,8 @@ class Parity:
             `10 log10(sum (ref - mean)^2 / sum (ref - out)^2)`; infinite when equal. The
             mean over all values is no signal: a regression around 295 is wrong if it
             gives 295 for everything. Class scores have hardly any.
-        agreement: fraction of images with the same top-1 class; None if the output is
-            not one vector of classes per image.
+        agreement: fraction of images, or of all pixels, with the same top-1 class; None
+            if the output is no vector of classes per image or pixel.
         threshold_db: minimum `sqnr_db`, or None.
     """
 
@@ -81,8 +81,11 @@ class Parity:
         return f"{', '.join(parts)} on {self.images} images{needed}"
 
 
-def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
-    """Measure the parity of two arrays (N, ...) of equal shape.
+def measure_parity(
+    reference, outputs, threshold_db: float | None = None, segments: bool = False
+) -> Parity:
+    """Measure the parity of two arrays (N, ...) of equal shape; `segments` says that
+    (N, H, W, C) are classes of each pixel.
 
     The mean that the signal loses is one number for all images and outputs: that of
     each class, over few images, may be most of what a classifier says.
@@ -110,8 +113,8 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
     with np.errstate(invalid="ignore"):  # infinite values give NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
-    if reference.ndim == 2 and reference.shape[1] > 1:
-        agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
+    if segments or (reference.ndim == 2 and reference.shape[1] > 1):
+        agreement = float(np.mean(reference.argmax(-1) == outputs.argmax(-1)))
     return Parity(
         images=len(reference),
         max_abs=float(np.max(np.abs(error))),
@@ -126,10 +129,14 @@ def measure_outputs(
     reference: Mapping[str, Any],
     outputs: Mapping[str, Any],
     threshold_db: float | None = None,
+    segments: bool = False,
 ) -> dict[str, Parity]:
-    """Measure the parity of each of several outputs, by name."""
+    """Measure the parity of each of several outputs, by name; `segments` says that
+    maps (N, H, W, C) are classes of each pixel."""
     return {
-        name: measure_parity(reference[name], values, threshold_db)
+        name: measure_parity(
+            reference[name], values, threshold_db, segments and np.ndim(values) == 4
+        )
         for name, values in outputs.items()
     }
 
@@ -183,7 +190,9 @@ def verify(
         num_threads: threads of the interpreter.
 
     Returns:
-        A `Parity`; its `passed` says whether the threshold is met.
+        A `Parity`; its `passed` says whether the threshold is met. A file that ends in
+        classes has no threshold: 1 for the class of a pixel and 0 for each other are
+        compared.
 
     Raises:
         ValueError: images or outputs do not fit the artefact.
@@ -224,9 +233,11 @@ def verify_outputs(
 
     from ..graph.named_outputs import names_of_outputs
     from ..graph.open_source import open_for_export
+    from ..graph.up_to_decoder import up_to_decoder
 
     runner = runners.load(path, num_threads)
     recorded = read_sidecar(path)
+    plan = recorded.get("plan") or {}
     names = named(recorded, tuple(runner.output_shapes))
     inside = recorded.get("preprocessing")
     inside = reading = None if inside is None else Preprocessing(**inside)
@@ -236,6 +247,8 @@ def verify_outputs(
         size = runner.input_shape[1:]
         model, meaning = open_for_export(model, input_shape=size, **chosen)
         names_of_outputs(model, names)  # which it has
+        if plan.get("output_size") == "decoder":
+            model = up_to_decoder(model) or model
         if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
             inside, reading = meaning.inside, meaning.reading
     if not hasattr(images, "__array__"):
@@ -253,7 +266,13 @@ def verify_outputs(
         threshold = recorded.get("parity", {}).get("threshold_db")
     else:
         threshold = get_scheme(scheme).min_sqnr_db
-    return measure_outputs(model, found, threshold)
+    if plan.get("class_map"):
+        model, found = ({UNNAMED: next(iter(x.values()))} for x in (model, found))
+        codes, threshold = np.eye(model[UNNAMED].shape[-1], dtype="float32"), None
+        model = {UNNAMED: codes[model[UNNAMED].argmax(-1)]}
+        found = {UNNAMED: codes[found[UNNAMED].astype(int)]}
+    segments = recorded.get("head") == "segmentation"
+    return measure_outputs(model, found, threshold, segments)
 
 
 def named(recorded: Mapping[str, Any], names: Sequence[str]) -> Sequence[str] | None:

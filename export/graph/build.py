@@ -15,6 +15,7 @@ from .found_vit import Unrecognised, normalised, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
 from .named_layer import NamedViT, with_inside
 from .named_outputs import function_by_name
+from .resizes import resizes, resizes_for
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
 from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
@@ -76,6 +77,20 @@ def inference_graph(
     Raises:
         ValueError: outputs inside the ViT are wanted of one that cannot be read.
     """
+    if options is None or not resizes(model):
+        return _graph(model, preprocessing, images, options, integers, names)
+    allowed = options.resizes
+    with resizes_for(model, allowed):
+        graph = _graph(model, preprocessing, images, options, integers, names)
+
+    def function(pixels):
+        with resizes_for(model, allowed):
+            return graph.function(pixels)
+
+    return dataclasses.replace(graph, function=function)
+
+
+def _graph(model, preprocessing, images, options, integers, names) -> Graph:
     inner = names is not None and not gives_dict(model)
     as_trained = normalised(function_by_name(model, names), preprocessing)
     notes, sources = [], (vit_by_layers, vit_by_graph)

@@ -16,6 +16,11 @@ from .recognition.traced_graph import TracedGraph, Unrecognised
 from .source_model import gives_dict, in_float32
 from .vit_weights import Weights, read_weights
 
+RAW = (
+    "the decoder reads tokens that pass no norm (`tap_norm`), so the residual stream "
+    "keeps its mean and its outliers, which cost int8 most of its accuracy"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class FoundViT:
@@ -59,14 +64,15 @@ def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
         if preprocessing is not None or not own.is_identity:
             normalisation, preprocessing = (scale, offset), None
     try:
-        weights = read_weights(parts.vit, normalisation)
+        weights = read_weights(parts.vit, normalisation, parts.taps)
     except ValueError as error:
         raise Unrecognised(str(error)) from error
 
     def around(layer):
         return normalised(parts.around(layer), preprocessing)
 
-    return FoundViT(weights, around, parts.vit.name)
+    raw = parts.taps is not None and weights.norm is None
+    return FoundViT(weights, around, parts.vit.name, (RAW,) if raw else ())
 
 
 def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:

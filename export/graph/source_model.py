@@ -159,6 +159,19 @@ def _key(named, output) -> Any:
     return words.get(str(output))
 
 
+def nodes_of(model: Any) -> list[Any]:
+    """The calls of layers in a functional or sequential model.
+
+    Raises:
+        ValueError: it is a subclassed model.
+    """
+    graph = getattr(model, "_functional", None) or model
+    levels = getattr(graph, "_nodes_by_depth", None)
+    if levels is None:
+        raise ValueError(f"'{model.name}' is a subclassed model without a graph")
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
+
+
 def _check_not_quantized(model):
     """Refuse integer kernels: they are no float weights to export."""
     for layer in model._flatten_layers():

@@ -12,9 +12,10 @@ from vit_keras.training.metrics import measure
 
 from ..errors import ParityError
 from ..evaluation import runners
+from ..evaluation.parity_images import PARITY_LIMIT
 from ..evaluation.reference import references
 from ..evaluation.verify import least_sqnr
-from ..inputs import PARITY_LIMIT, ExportInputs
+from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from . import mixed_precision
@@ -97,6 +98,11 @@ def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the images or labels do not fit the model.
     """
     outputs, given = inputs.outputs, inputs.evaluation
+    if outputs.segments:
+        raise ValueError(
+            "`accuracy_drop` must be None for a model of classes at each pixel: the "
+            "mean IoU of its files is not measured here; `min_sqnr` fits it"
+        )
     if not outputs.classifies:
         raise ValueError(
             "`accuracy_drop` must be None for a model without classes; `min_sqnr` "

@@ -14,6 +14,7 @@ from ..plan import ExportPlan
 from ..quantization.strategies import choose_strategy, register_layers
 from ..report import read_report
 from .converter import convert
+from .dense_outputs import sized
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _layer_errors(user, path):
         outputs=names,
         head=report.head,
     )
-    inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
+    inputs, plan = sized(ExportInputs.open(user, CALIBRATION_LIMIT), plan)
     _check_images(inputs.images, report)
     # Compare with the weights before rounding.
     graph = choose_strategy(
