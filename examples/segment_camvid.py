@@ -5,9 +5,9 @@
 FOLDER has photographs and masks as `vit-keras train --task segment` takes them, such as
 CamVid's `train`, `trainannot`, `val`, ... and a `classes.json`. CHECKPOINT is a
 pre-trained ViT in any layout, frozen unless `--finetune` is given; a run that is in
-`--out` already is not trained again. Writes a `.tflite` file of each scheme, `masks.csv`
-with their figures on the test part, and `masks.png`: photograph, truth, the float model,
-the int8 file.
+`--out` already is not trained again. Writes a `.tflite` file of each scheme,
+`masks.csv` with their figures on the test part, and `masks.png`: photograph, truth, the
+float model, the int8 file.
 """
 
 import argparse
