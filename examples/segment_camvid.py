@@ -22,12 +22,9 @@ from PIL import Image
 
 import export
 import vit_keras
-from vit_keras import data
 from vit_keras import preprocessing as pp
 from vit_keras.cli.program import own_lines_only
 from vit_keras.cli.tables import new_table, print_table
-from vit_keras.model_file import open_model
-from vit_keras.visualize import overlay_mask
 
 SCHEMES = ("float32", "dynamic_int8", "int8_attention16", "int8")
 DRAWN = 4  # photographs in the picture
@@ -35,6 +32,8 @@ DRAWN = 4  # photographs in the picture
 
 def predicted(run, dataset, config):
     """The classes of each photograph's pixels, uint8 (h, w), one after another."""
+    from vit_keras import data
+
     for index in range(len(dataset)):
         pixels = data.read_pixels(dataset.images[index], config.channels)
         inputs = pp.fit(pixels, config.image_size, config.preprocessing)
@@ -64,6 +63,9 @@ def score(masks, dataset, reference):
 
 def picture(dataset, config, rows):
     """Photographs and masks side by side, in rows."""
+    from vit_keras import data
+    from vit_keras.visualize import overlay_mask
+
     chosen = np.linspace(0, len(dataset) - 1, DRAWN).astype(int)
     lines = []
     for index in chosen:
@@ -90,6 +92,10 @@ def trained(arguments):
 
 
 def main():
+    # Here, as they load TensorFlow, which has much to say.
+    from vit_keras import data
+    from vit_keras.model_file import open_model
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument("--weights")
