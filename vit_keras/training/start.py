@@ -1,10 +1,7 @@
 """The model that a run starts with: of random weights, or of a checkpoint's."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from ..config import ViTConfig
 from ..heads import HEADS
@@ -13,15 +10,15 @@ from ..model import as_trained, configure, create_model
 from ..network import VisionTransformer, build_network
 from ..presets import get_config
 from ..weights.describe import describe, tells_heads
-from ..weights.entries import Entry
 from ..weights.formats.keras_file import is_own
 from ..weights.loader import apply, find
 from ..weights.recognise import Match, recognise, take_classes
 from .head_checks import OF_DECODERS
 from .recipe import Recipe
 
-# Decoders whose last layer alone knows the classes.
-CLASSES_IN_ORDER = ("linear", "upconv")
+# Blocks that a new decoder reads: tokens of four, each through the last norm, are worth
+# more than a larger decoder (DINOv2, arXiv 2304.07193, section 7.4, and measured here).
+TAPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +30,6 @@ class Start:
         arguments: of `create_model`, for a model without a recognised checkpoint.
         match: the recognised checkpoint, with the classes of the data alone, or None.
         head: whether its head is kept.
-        decoder: arrays of its decoder that are kept, by path.
         said: what was taken from it, in words; "" without one.
     """
 
@@ -41,7 +37,6 @@ class Start:
     arguments: dict[str, Any]
     match: Match | None = None
     head: bool = False
-    decoder: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
     said: str = ""
 
     def build(self, name: str) -> VisionTransformer:
@@ -55,9 +50,6 @@ class Start:
             return create_model(**self.arguments, task=task, name=name)
         model = build_network(self.config, task, name)
         apply(self.match, model, self.config, head=self.head, chosen=True)
-        for weight in model.weights:
-            if weight.path in self.decoder:
-                weight.assign(self.decoder[weight.path].read())
         return model
 
 
@@ -70,7 +62,8 @@ def open_start(
     classes of the data, of which then each takes its own output; or if it has no
     labels, but as many outputs. Otherwise the head is new. A decoder is kept like a
     head, if the recipe asks for no other. Images of a segmentation are stretched to the
-    input, so that all of each is seen.
+    input, so that all of each is seen; a new decoder reads `TAPS` blocks of a
+    checkpoint if the recipe does not say which.
 
     Arguments:
         recipe: gives `preset`, `model`, `weights`.
@@ -92,18 +85,25 @@ def open_start(
         config = _whole_images(configure(**arguments), recipe)
         arguments["preprocessing"] = config.preprocessing
         return Start(config, arguments)
-    match, decoder = _without_decoder(find(weights))
+    match = recognise(find(weights))
     given = {name: v for name, v in recipe.model.items() if name != "head"}
     if preset is not None and not tells_heads(match):
         given.setdefault("num_heads", get_config(preset).num_heads)
     stored = describe(match, **given)
     same, kept, said = _kept_classes(match, stored, classes, head)
+    told = ["classes", "head", "activation", "labels"]
     if HEADS[head].dense:
-        same, kept, said = _kept_decoder(match, stored, same, kept, said)
-        decoder = _of_classes(decoder, kept)
-    elif kept is not None:
+        plain = {name: v for name, v in given.items() if name not in OF_DECODERS}
+        own = describe(match, **plain)
+        same, kept, said = _kept_decoder(own, stored, same, kept, said)
+        if not same and not HEADS[own.head].dense:
+            given.setdefault("taps", min(TAPS, stored.num_layers))
+        if not same:
+            given.setdefault("max_depth", None)
+        elif head == "depth" and own.activation != "linear":
+            told.remove("activation")
+    if kept is not None:
         match = take_classes(match, kept)
-    told = ("classes", "head", "activation", "labels")
     given |= {"include_top": True, **{name: arguments[name] for name in told}}
     if stored.pooling is None:
         given.setdefault("pooling", "token" if stored.class_token else "gap")
@@ -115,7 +115,7 @@ def open_start(
         config = as_trained(match, get_config(preset).replace(**given), given)
     config = _whole_images(config, recipe)
     said = f"weights of {weights} (layout {match.layout.name}), {said}"
-    return Start(config, arguments, match, same, decoder if same else {}, said)
+    return Start(config, arguments, match, same, said)
 
 
 def _whole_images(config, recipe):
@@ -126,49 +126,28 @@ def _whole_images(config, recipe):
     return config.replace(preprocessing=whole)
 
 
-def _without_decoder(checkpoint):
-    """Return the match of a checkpoint's ViT, and the arrays of its decoder."""
-    own = checkpoint.config is not None
-    decoder = {
-        name: entry
-        for name, entry in checkpoint.entries.items()
-        if own and name.startswith("decoder_")
-    }
-    entries = {n: e for n, e in checkpoint.entries.items() if n not in decoder}
-    return recognise(dataclasses.replace(checkpoint, entries=entries)), decoder
+def _kept_decoder(own, stored, same, kept, said):
+    """As `_kept_classes`, after a look at the decoder.
 
-
-def _kept_decoder(match, stored, same, kept, said):
-    """As `_kept_classes`, after a look at the decoder."""
+    `own` is the configuration of the file, `stored` has what the recipe asks for.
+    """
     if not same:
         return same, kept, said.replace("a new head", "a new decoder")
-    own = match.checkpoint.config
-    differs = [f for f in OF_DECODERS if getattr(own, f) != getattr(stored, f)]
-    if differs:
-        field = differs[0]
-        why = f"its {field} is {getattr(own, field)}, not {getattr(stored, field)}"
-        return False, None, f"a new decoder: {why}"
+    for name in OF_DECODERS:
+        before, after = getattr(own, name), getattr(stored, name)
+        if name == "taps":
+            before, after = own.tap_blocks, stored.tap_blocks
+        if before != after:
+            why = f"its {name} is {before}, not {after}"
+            return False, None, f"a new decoder: {why}"
     order = kept is None or list(kept) == list(range(stored.classes))
-    if not order and stored.decoder not in CLASSES_IN_ORDER:
-        why = f"its classes are others, and {stored.decoder} has them in several layers"
-        return False, None, f"a new decoder: {why}"
-    return True, kept, said.replace("its head too", "its decoder too")
-
-
-def _of_classes(decoder, kept):
-    """Return the arrays of a decoder whose last layer has only some classes."""
-    if kept is None:
-        return decoder
-    found = dict(decoder)
-    for name, entry in decoder.items():
-        if name.startswith("decoder_head/"):
-            shape = (*entry.shape[:-1], len(kept))
-
-            def read(entry=entry):
-                return np.take(entry.read(), kept, -1)
-
-            found[name] = Entry(shape, entry.dtype, read)
-    return found
+    if not order and stored.decoder == "eomt":  # which has one class more, of nothing
+        return False, None, "a new decoder: its classes are others"
+    return (
+        True,
+        None if order else kept,
+        said.replace("its head too", "its decoder too"),
+    )
 
 
 def _kept_classes(match, stored, classes, head):

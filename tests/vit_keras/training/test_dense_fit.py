@@ -15,8 +15,9 @@ from tests.vit_keras.training.runs import quiet, same
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
 from vit_keras.data import Dataset
+from vit_keras.decoder_sizes import DECODERS, OPTIONS
 from vit_keras.training import Recipe, checkpoint, evaluate, frozen_tokens
-from vit_keras.training.devices import predictor
+from vit_keras.training.devices import jit_compile, predictor
 from vit_keras.training.objective import freeze
 
 
@@ -191,12 +192,13 @@ def test_a_classifier_gets_a_decoder(tmp_path):
     classifier.save(path)
     console = quiet()
     still = vit_keras.RECIPES["segment"].replace(
-        model={"taps": 2}, epochs=1, learning_rate=1e-12, weight_decay=0.0
+        epochs=1, learning_rate=1e-12, weight_decay=0.0
     )
     model = train(
         shapes(16), still, out=tmp_path / "run", weights=path, console=console
     )
     assert "a new decoder for 3 classes" in console.file.getvalue()
+    assert model.config.taps == 2  # four, or as many blocks as there are
     pairs = (m.get_layer("encoderblock_1").get_weights() for m in (classifier, model))
     for before, after in zip(*pairs, strict=True):
         np.testing.assert_allclose(before, after, atol=1e-9)
@@ -315,26 +317,26 @@ def test_evaluate_at_the_size_of_each_mask(tmp_path):
         evaluate(tmp_path / "run", dataclasses.replace(data, classes=names))
 
 
-def test_a_decoder_may_read_several_tensors():
-    """As one with a layer of its own for each tap does."""
-    model = create_model("vit_ti16", task="segment", classes=3, **SIZES, pooling="gap")
-    maps = [
-        keras.layers.Dense(3, name=f"decoder_{i}")(
-            keras.layers.Reshape((6, 6, 32))(model.get_layer(name).output)
-        )
-        for i, name in enumerate(("encoderblock_0", "encoderblock_1"))
-    ]
-    model = vit_keras.VisionTransformer(
-        model.input, maps[0] + maps[1], config=model.config, task="segment"
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_two_parts_are_the_model(decoder):
+    options = {"taps": {"eomt": 1}.get(decoder, 4), "num_layers": 4}
+    options |= {"decoder_depth": 2} if "decoder_depth" in OPTIONS[decoder] else {}
+    model = create_model(
+        "vit_ti16", task="segment", classes=3, decoder=decoder, **{**SIZES, **options}
     )
-    backbone, decoder = frozen_tokens.split_at_decoder(model)
-    assert len(backbone.outputs) == 2
+    freeze(model, "backbone")
+    backbone, decoder_part = frozen_tokens.split_at_decoder(model)
+    assert not backbone.trainable_weights
+    trained = [weight.path for weight in decoder_part.trainable_weights]
+    assert trained == [weight.path for weight in model.trainable_weights] != []
     images = np.random.default_rng(0).normal(size=(5, 48, 48, 3)).astype("float32")
-    between = tuple(map(np.asarray, backbone.predict_on_batch(images)))
-    found = predictor(decoder)(between)
-    # Two sums of float32 values of order 1.
-    np.testing.assert_allclose(found, model.predict_on_batch(images), atol=1e-5)
-    decoder.compile("sgd", "mse")
+    between = backbone.predict_on_batch(images)
+    between = keras.tree.map_structure(np.asarray, between)
+    found = predictor(decoder_part)(between)
+    expected = np.asarray(model.predict_on_batch(images))
+    # Sums of float32 values of order 1, compiled apart.
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    decoder_part.compile("sgd", "mse", jit_compile=jit_compile())
     batches = (batch for batch in [(between, found + 1)])
-    decoder.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    assert np.abs(model.predict_on_batch(images) - found).max() > 1e-3
+    decoder_part.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+    assert np.abs(model.predict_on_batch(images) - expected).max() > 1e-4
