@@ -15,6 +15,7 @@ from export.graph.find_taps import find_taps
 from export.graph.found_vit import as_it_is
 from export.graph.rewrites import FOR_INTEGERS, REWRITES, SHIFTS
 from tests.export.dense_models import CLASSES, SIZE, dense, outlier, pictures
+from tests.models import slow_but
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("runs on TensorFlow alone", allow_module_level=True)
@@ -41,6 +42,8 @@ MODELS = {
     "raw features": {"task": "features", "taps": 3, "tap_norm": False},
 }
 
+PARTS = {"linear", "upconv", "probabilities", "dpt", "raw features"}  # of others
+
 
 def sqnr(reference, found):
     reference, found = np.asarray(reference, "float64"), np.asarray(found, "float64")
@@ -52,7 +55,7 @@ def names_of(path):
     return [operator.name for operator in read_operators(path)]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_but(set(MODELS) - PARTS, MODELS))
 def test_all_rewrites_are_exact(name):
     model, pixels = dense(**MODELS[name]), PICTURES[:2].astype("float32")
     inside = model.config.preprocessing
@@ -164,7 +167,7 @@ def test_rewrites_keep_an_outlier_from_costing_accuracy(tmp_path, monkeypatch):
     assert with_them.sqnr_db > 26 > without.sqnr_db + 2
 
 
-@pytest.mark.parametrize("name", ["linear, taps", "upconv"])
+@pytest.mark.parametrize("name", slow_but(("upconv",), ("linear, taps", "upconv")))
 def test_float_files(name, tmp_path):
     path = tmp_path / "m.tflite"
     report = export.to_tflite(dense(**MODELS[name]), path, calibration=PICTURES)
@@ -173,7 +176,9 @@ def test_float_files(name, tmp_path):
     assert (report.head, report.labels) == ("segmentation", list(CLASSES))
 
 
-@pytest.mark.parametrize("name", ["linear, taps", "upconv, taps"])
+@pytest.mark.parametrize(
+    "name", slow_but(("linear, taps",), ("linear, taps", "upconv, taps"))
+)
 def test_int8_files_are_integers_throughout(name, tmp_path):
     path = tmp_path / "m.tflite"
     model = dense(**MODELS[name])

@@ -11,6 +11,7 @@ import pytest
 import export
 from export.evaluation.verify import predict
 from tests.export.dense_models import CLASSES, SIZE, dense, pictures
+from tests.vit_keras.backends import FAST
 from vit_keras import heads
 
 PICTURES = pictures()
@@ -21,7 +22,7 @@ tensorflow = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def model():
-    return dense(taps=2)
+    return dense(taps=2, num_layers=2)
 
 
 @tensorflow
@@ -58,7 +59,8 @@ def test_mediapipe_opens_files_untouched(model, in_mediapipe, tmp_path):
 )
 def test_metadata_says_what_makes_masks(activation, named, tmp_path):
     path = tmp_path / "m.tflite"
-    export.to_tflite(dense(activation=activation), path, calibration=PICTURES)
+    model = dense(activation=activation, num_layers=1)
+    export.to_tflite(model, path, calibration=PICTURES)
     metadata = export.read_metadata(path)
     (graph,) = metadata["subgraph_metadata"]
     (custom,) = graph["custom_metadata"]
@@ -108,7 +110,7 @@ print(report.output, report.head, report.parity.sqnr_db > 20)
 def test_jax_exports_through_a_child(tmp_path):
     pytest.importorskip("jax")
     here = os.getcwd()
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": here}
+    environment = {**os.environ, **FAST, "KERAS_BACKEND": "jax", "PYTHONPATH": here}
     done = subprocess.run(
         [sys.executable, "-c", ON_JAX],
         capture_output=True,

@@ -1,5 +1,7 @@
 """Models with outputs at each pixel on devices, by compilers and runtimes of those."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from export.flatbuffer.operators import read_operators
 from export.graph.resizes import resizes_for
 from export.targets import TARGETS, GraphOptions
 from tests.export.dense_models import SIZE, dense, pictures
+from tests.models import slow_but
 from vit_keras.layers import Resize
 
 if keras.backend.backend() != "tensorflow":
@@ -20,12 +23,17 @@ ETHOS = ("ethos_u55", "ethos_u65", "ethos_u85")
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: dense(decoder=name, taps=2) for name in ("linear", "upconv")}
+    sizes = {"taps": 2, "num_layers": 2}
+    return {name: dense(decoder=name, **sizes) for name in ("linear", "upconv")}
 
 
-@pytest.mark.parametrize("decoder", ["linear", "upconv"])
-@pytest.mark.parametrize("size", ["decoder", "image"])
-@pytest.mark.parametrize("target", ETHOS)
+@pytest.mark.parametrize(
+    ("target", "size", "decoder"),
+    slow_but(
+        [("ethos_u55", "image", "upconv"), ("ethos_u85", "image", "linear")],
+        itertools.product(ETHOS, ["decoder", "image"], ["linear", "upconv"]),
+    ),
+)
 def test_vela_leaves_nothing_to_the_cpu(target, size, decoder, models, tmp_path):
     """`to_tflite` raises if Vela, the target's compiler, refuses an operator."""
     path = tmp_path / "m.tflite"
@@ -54,8 +62,8 @@ def test_ethos_u55_gets_small_maps_if_nothing_is_said(models, tmp_path):
         ("openvino", "int8"),
         ("micro", "int8"),
         ("cpu", "int8"),
-        ("npu", "int8"),
-        ("mediatek", "int8_attention16"),
+        pytest.param("npu", "int8", marks=pytest.mark.slow),
+        pytest.param("mediatek", "int8_attention16", marks=pytest.mark.slow),
         ("web", "float32"),
     ],
 )

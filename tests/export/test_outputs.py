@@ -20,7 +20,7 @@ from export.graph.build import inference_graph
 from export.report import read_report
 from export.resolve import graph_options
 from tests.export import stock
-from tests.models import exported
+from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize
 
 FLOAT_DB = 80  # float32 in another order of sums, through a division by a root
@@ -44,11 +44,17 @@ def attention_of(model, pixels):
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [
-        *((name, "any") for name in POOLINGS),
-        *((name, "ethos_u85") for name in ("token", "gap", "map")),
-        ("distillation", "cpu"),
-    ],
+    slow_but(
+        [
+            *((name, "any") for name in ("token", "fc_norm", "map", "hidden layer")),
+            *(("gap", "ethos_u85"), ("distillation", "cpu")),
+        ],
+        [
+            *((name, "any") for name in POOLINGS),
+            *((name, "ethos_u85") for name in ("token", "gap", "map")),
+            ("distillation", "cpu"),
+        ],
+    ),
 )
 def test_the_graph_gives_what_keras_gives(name, target, pixels):
     """The softmax split or not, heads apart or not, for each pooling."""
@@ -127,7 +133,8 @@ def test_a_float_file_names_its_outputs(made, model, pixels):
     assert any("attention_map" in error.name for error in errors)
 
 
-@pytest.mark.parametrize("target", ["npu", "micro"])  # a softmax split, and whole
+# A softmax split, and whole.
+@pytest.mark.parametrize("target", slow_but(("npu",), ("npu", "micro")))
 def test_an_int8_file_stays_integer(target, made, model, pixels):
     path, report = made("int8", target=target)
     assert [end.dtype for end in report.outputs] == ["int8", "int8"]

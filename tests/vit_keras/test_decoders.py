@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models import randomise
+from tests.models import randomise, run
 from vit_keras import ViTConfig, create_model
 from vit_keras.decoder_sizes import OPTIONS, decoder_sizes
 from vit_keras.layers import FirstTokens, QueryScores, Readout
@@ -124,8 +124,8 @@ def test_depth_is_a_share_of_the_largest():
     share = built("dpt", "depth", **options)
     depth = built("dpt", "depth", **options, max_depth=80.0)
     depth.set_weights(share.get_weights())
-    expected = 80 * share.predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(depth.predict(IMAGES, verbose=0), expected, rtol=1e-6)
+    expected = 80 * run(share, IMAGES)
+    np.testing.assert_allclose(run(depth, IMAGES), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="`max_depth` must be above 0"):
         built("dpt", "depth", **options, max_depth=-1)
     with pytest.raises(ValueError, match="for another head than 'depth'"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import run, slow_but
 from vit_keras import ViTConfig, create_model
 from vit_keras.config import DECODERS
 from vit_keras.decoders import DECODERS as FUNCTIONS
@@ -35,46 +36,49 @@ def test_the_names_are_those_of_the_functions():
 
 @pytest.mark.parametrize(
     "decoder, taps",
-    [
-        *((name, taps) for name in DECODERS[:3] for taps in (1, 2, (0, 3))),
-        *(("dpt", 4), ("dpt", (0, 1, 2, 3)), ("eomt", 1)),
-    ],
+    slow_but(
+        [("linear", 1), ("upconv", (0, 3)), ("mask", 2), ("dpt", 4), ("eomt", 1)],
+        [
+            *((name, taps) for name in DECODERS[:3] for taps in (1, 2, (0, 3))),
+            *(("dpt", 4), ("dpt", (0, 1, 2, 3)), ("eomt", 1)),
+        ],
+    ),
 )
 def test_logits_have_the_size_of_the_image(decoder, taps, tmp_path):
     model = small(decoder, taps=taps, num_register_tokens=2)
-    outputs = model.predict(IMAGES, verbose=0)
+    outputs = run(model, IMAGES)
     assert outputs.shape == (2, 32, 48, 5) and outputs.dtype == "float32"
     assert model.config.head == "segmentation"
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    assert np.array_equal(again.predict(IMAGES, verbose=0), outputs)
+    assert np.array_equal(run(again, IMAGES), outputs)
     assert again.config == model.config
 
 
 def test_prefix_tokens_take_part_but_are_not_decoded():
     """Logits depend on a class token through attention; there are none of its own."""
     model = small()
-    before = model.predict(IMAGES, verbose=0)
+    before = run(model, IMAGES)
     token = np.random.default_rng(0).normal(size=(1, 1, 32))
     model.get_layer("class_token").token.assign(token)
-    assert np.abs(model.predict(IMAGES, verbose=0) - before).max() > 1e-3
+    assert np.abs(run(model, IMAGES) - before).max() > 1e-3
     assert model.get_layer("decoder_patches").output.shape == (None, 24, 32)
 
 
 def test_depth_is_one_channel():
     model = small(task="depth", classes=1, activation="softplus")
-    outputs = model.predict(IMAGES, verbose=0)
+    outputs = run(model, IMAGES)
     assert outputs.shape == (2, 32, 48, 1) and (outputs > 0).all()
     assert create_model("vit_ti16", task="depth", **SIZES).config.classes == 1
 
 
 def test_features_of_several_blocks_are_side_by_side():
     model = small(task="features", taps=2)
-    both = model.predict(IMAGES, verbose=0)
+    both = run(model, IMAGES)
     assert both.shape == (2, 25, 64)
     last = small(task="features")
     last.set_weights(model.get_weights())
-    assert np.array_equal(last.predict(IMAGES, verbose=0), both[..., 32:])
+    assert np.array_equal(run(last, IMAGES), both[..., 32:])
 
 
 @pytest.mark.parametrize(
