@@ -227,3 +227,11 @@ def test_tasks(tmp_path):
         data.open_splits(__file__, task="segment")
     with pytest.raises(ValueError, match="Received: <class 'list'>"):
         data.open_splits([1], task="segment")
+
+
+def test_pairs_are_no_folder_of_classes(tmp_path):
+    """Their folders would be the classes "images" and "masks"."""
+    pairs(tmp_path, "train/images/{}.png", "train/masks/{}.png")
+    pairs(tmp_path, "val/images/{}.png", "val/masks/{}.png", 2, seed=10)
+    with pytest.raises(ValueError, match=r"`task` must be segment .* Received: "):
+        data.open_source(tmp_path)
