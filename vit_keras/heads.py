@@ -109,6 +109,8 @@ HEADS = {
 }
 
 
+# Numbers of outputs, smallest and largest: masks are uint8, of which 255 is ignored.
+OUTPUTS = {"segmentation": (2, 255), "depth": (1, 1)}
 # Heads whose images have one class each.
 ONE_CLASS = ("softmax", "sigmoid")
 # Heads with outputs at each pixel, by task.
@@ -144,6 +146,12 @@ def check_head(head: str, outputs: int, activation: str) -> None:
         raise ValueError(
             f"`classes` must be 1 for head={head!r}: one output tells two classes "
             f"apart. Received: classes={outputs}"
+        )
+    least, most = OUTPUTS.get(head, (outputs, outputs))
+    if not least <= outputs <= most:
+        number = f"{least} to {most}" if most > least else least
+        raise ValueError(
+            f"`classes` must be {number} for head={head!r}. Received: classes={outputs}"
         )
     if kind.activations is not None and activation not in kind.activations:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.vit_keras.mask_files import NAMES, classes, pair, pairs, save
 from vit_keras import data
@@ -235,3 +236,19 @@ def test_pairs_are_no_folder_of_classes(tmp_path):
     pairs(tmp_path, "val/images/{}.png", "val/masks/{}.png", 2, seed=10)
     with pytest.raises(ValueError, match=r"`task` must be segment .* Received: "):
         data.open_source(tmp_path)
+
+
+def test_photographs_that_exif_turns_are_named(tmp_path):
+    """A square one, or one mirrored, would hide a mask of the stored pixels."""
+    pairs(tmp_path, number=3)
+    classes(tmp_path, NAMES)
+    for i, orientation in enumerate((1, 3)):
+        path = tmp_path / f"images/{i}.png"
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = orientation
+            image.save(path, exif=exif)
+    splits = data.open_splits(tmp_path, task="segment")
+    assert splits.problems == ()
+    words = "photographs turned by EXIF, whose masks must lie on them as they are seen"
+    assert splits.notes[-1] == f"{words}: 1 (images/1.png)"

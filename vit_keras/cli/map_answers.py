@@ -8,6 +8,7 @@ from PIL import Image
 from .. import preprocessing as pp
 from ..atomic import publishing
 from ..mask_pictures import depth_picture, overlay_mask, palette_image
+from ..training.checkpoint import check_writable
 from ..training.dense_evaluation import chosen_map
 
 
@@ -21,6 +22,7 @@ def write_maps(model, labels, files, out):
 
     Raises:
         ValueError: two images have the same name.
+        OSError: `out` cannot be written to.
     """
     names = collections.Counter(file.stem for file in files)
     twice = [str(file) for file in files if names[file.stem] > 1]
@@ -30,7 +32,7 @@ def write_maps(model, labels, files, out):
             f"Received: {', '.join(twice)}"
         )
     config = model.config
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     for file in files:
         photo = pp.read_image(file, channels=config.channels)
         pixels = pp.fit(photo, config.image_size, config.preprocessing)

@@ -1,4 +1,4 @@
-"""Checks of image files before they are decoded: duplicates, several frames."""
+"""Checks of image files before they are decoded: duplicates, frames, orientation."""
 
 import collections
 import hashlib
@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..heads import get_head
 from .dataset import Dataset
@@ -16,6 +16,7 @@ from .splits import summaries
 
 # Formats that may hold several images, of which the first is read.
 FRAMED = (".gif", ".tif", ".tiff", ".webp")
+ORIENTATION = ExifTags.Base.Orientation
 # Bytes at the end of files that are compared before whole contents are.
 TAIL = 4096
 
@@ -115,6 +116,33 @@ def _has_frames(path):
         with Image.open(path) as image:
             return getattr(image, "is_animated", False)
     except Exception:  # Pillow raises many kinds; reading reports the file
+        return False
+
+
+def turned_files(parts: Mapping[str, Dataset], root: pathlib.Path) -> tuple[str, ...]:
+    """Find photographs that are turned or mirrored by their EXIF orientation.
+
+    Masks drawn on the stored pixels, as some tools read them, do not lie on these; only
+    another height and width show it.
+
+    Arguments:
+        parts, root: as for `file_problems`.
+
+    Returns:
+        A line, if there are any.
+    """
+    files: list[Any] = [path for part in parts.values() for path in part.images]
+    yes = in_threads(lambda at: _is_turned(files[at]), len(files))
+    turned = [_shown(file, root) for file, is_ in zip(files, yes, strict=True) if is_]
+    words = "photographs turned by EXIF, whose masks must lie on them as they are seen"
+    return summaries({words: turned})
+
+
+def _is_turned(path):
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # as above
         return False
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..heads import DENSE
 from .dataset import Dataset, LazyImages
-from .file_checks import file_problems
+from .file_checks import file_problems, turned_files
 from .mask_classes import MOST_CLASSES, MaskClasses, ade20k, read_classes
 from .mask_folders import ASIDE, PairFolders, find_parts, match_files
 from .mask_reading import (
@@ -89,6 +89,7 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
             name for i, name in enumerate(classes.names) if i not in seen
         ]
     problems = summaries(lost) + file_problems(parts, root)
+    notes += turned_files(parts, root)
     return Splits(**parts, notes=tuple(notes), problems=problems)
 
 
