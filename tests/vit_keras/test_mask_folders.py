@@ -104,11 +104,11 @@ def test_lists_of_others_than_voc_have_no_names(tmp_path):
 @pytest.mark.parametrize("named", [False, True])
 def test_ade20k(tmp_path, named):
     """0 is "other", which is ignored; so class 0 is number 1."""
-    for part, number in (("training", 3), ("validation", 1)):
+    for part, short, number in (("training", "train", 3), ("validation", "val", 1)):
         written = pairs(
             tmp_path,
-            f"images/{part}/ADE_{{}}.jpg",
-            f"annotations/{part}/ADE_{{}}.png",
+            f"images/{part}/ADE_{short}_0000000{{}}.jpg",
+            f"annotations/{part}/ADE_{short}_0000000{{}}.png",
             number=number,
         )
     if named:
@@ -119,10 +119,15 @@ def test_ade20k(tmp_path, named):
     assert splits.counts() == {"train": 3, "validation": 1}
     assert len(splits.train.classes) == 150
     assert splits.train.classes[0] == ("wall" if named else "1")
-    told = "by objectInfo150.txt" if named else "laid out as ADE20K: 1 to 150"
+    told = "by objectInfo150.txt" if named else "is ADE20K by its file names: 1 to 150"
     assert told in splits.notes[0]
     wanted = np.where(written[0] == 0, 255, written[0].astype(int) - 1)
     np.testing.assert_array_equal(splits.validation.labels[0], wanted)
+
+
+def test_others_than_ade20k_in_its_folders_keep_class_0(tmp_path):
+    pairs(tmp_path, "images/training/{}.jpg", "annotations/training/{}.png")
+    assert data.open_source(tmp_path, task="segment").classes[0] == "0"
 
 
 def test_a_file_of_classes_decides_before_the_layout(tmp_path):
@@ -158,9 +163,23 @@ def test_parts_without_masks_are_named(tmp_path):
     for name, folder in (("beside", "test"), ("inside", "images/test")):
         splits = data.open_splits(tmp_path / name, task="segment")
         assert splits.test is None
-        assert f"parts that lack images or masks, left out: 1 ({folder})" in (
-            splits.problems
-        )
+        words = "folders that are no part, or lack images or masks, left out"
+        assert f"{words}: 1 ({folder})" in splits.problems
+
+
+def test_no_part_disappears(tmp_path):
+    """Else another part would be evaluated in place of that for tests."""
+    pairs(tmp_path, "train/images/{}.png", "train/masks/{}.png")
+    pairs(tmp_path, "testing/images/{}.png", "testing/masks/{}.png", seed=10)
+    pairs(tmp_path, "more/images/{}.png", "more/masks/{}.png", seed=20)
+    classes(tmp_path, NAMES)
+    splits = data.open_splits(tmp_path, task="segment")
+    assert splits.counts() == {"train": 4, "test": 4}
+    assert splits.problems[0].endswith("left out: 1 (more)")
+    for path in (tmp_path / "testing/masks").iterdir():
+        save(path, np.full((16, 24), 9, "uint8"))
+    with pytest.raises(ValueError, match="has none for test: .*numbers of no class"):
+        data.open_splits(tmp_path, task="segment")
 
 
 def test_one_image_in_two_parts_is_a_problem(tmp_path):

@@ -28,17 +28,19 @@ VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
     "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
-PARTS_WITHOUT = "parts that lack images or masks, left out"
+PARTS_WITHOUT = "folders that are no part, or lack images or masks, left out"
 VOC_FILE = re.compile(r"\d{4}_\d{6}")
+ADE_FILE = re.compile(r"ADE_(train|val)_\d{8}")
 
 
 def open_pairs(root: pathlib.Path, task: str) -> Splits:
     """Open a folder of pairs of files, in a layout of `mask_folders`.
 
     The classes are, in this order of preference: those of a file of `CLASS_FILES` in
-    the folder, or beside the masks; for `annotations/training` ADE20K's, 1 to 150, of
-    which 0 is ignored; for lists of names like 2007_000032 Pascal VOC's; the numbers
-    that are in the masks, but for 255. Notes say which.
+    the folder, or beside the masks; for names like ADE_train_00000001 in
+    `annotations/training` ADE20K's, 1 to 150, of which 0 is ignored; for lists of names
+    like 2007_000032 Pascal VOC's; the numbers that are in the masks, but for 255. Notes
+    say which.
 
     Arguments:
         task: "segment" or "depth".
@@ -65,9 +67,11 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     usable, numbers = {}, {}
     for name, files in pairs.items():
         usable[name], numbers[name] = _look(files, task, classes, lost, root)
-    if not usable.get("train", next(iter(usable.values()))):
+    useless = [name for name, files in usable.items() if not files]
+    if useless:  # without its part for tests, another one would be evaluated
         raise ValueError(
-            f"`data` must hold pairs of images and masks that can be used. '{root}': "
+            f"`data` must hold pairs of images and masks that can be used. '{root}' "
+            f"has none for {', '.join(useless)}: "
             f"{'; '.join(summaries(lost)) or 'no pair'}"
         )
     if task == "segment" and classes is None:
@@ -76,15 +80,13 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
         notes.append(f"'{root}' names no classes: they are the masks' {numbered}")
     names = ("depth",) if classes is None else classes.names
     parts = {
-        name: _dataset(files, task, classes, names)
-        for name, files in usable.items()
-        if files
+        name: _dataset(files, task, classes, names) for name, files in usable.items()
     }
     if len(folders) > 1:
         counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
         notes.append(f"'{root}' has parts: {counts} images")
-    if classes is not None and classes.given:
-        seen = numbers.get("train", set())
+    if classes is not None and classes.given and "train" in parts:
+        seen = numbers["train"]
         lost["classes without a pixel in the images for training"] = [
             name for i, name in enumerate(classes.names) if i not in seen
         ]
@@ -103,9 +105,11 @@ def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
     if known is not None:
         classes, path = known
         return classes, f"'{root}' has {len(classes.names)} classes, by {path.name}"
-    if first.masks.name == "training" and first.masks.parent.name == "annotations":
+    if (first.masks.parent.name, first.masks.name) == ("annotations", "training") and (
+        all(map(ADE_FILE.fullmatch, names))
+    ):
         content = ade20k([str(number) for number in range(1, 151)])
-        note = "is laid out as ADE20K: 1 to 150 are classes, 0 is ignored"
+        note = "is ADE20K by its file names: 1 to 150 are classes, 0 is ignored"
     elif first.listed is not None and all(map(VOC_FILE.fullmatch, names)):
         content, note = (
             VOC,
