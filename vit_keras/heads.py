@@ -147,16 +147,24 @@ def check_head(head: str, outputs: int, activation: str) -> None:
             f"`classes` must be 1 for head={head!r}: one output tells two classes "
             f"apart. Received: classes={outputs}"
         )
-    least, most = OUTPUTS.get(head, (outputs, outputs))
-    if not least <= outputs <= most:
-        number = f"{least} to {most}" if most > least else least
-        raise ValueError(
-            f"`classes` must be {number} for head={head!r}. Received: classes={outputs}"
-        )
     if kind.activations is not None and activation not in kind.activations:
         raise ValueError(
             f"`activation` must be one of {', '.join(kind.activations)} for "
             f"head={head!r}. Received: activation={activation!r}"
+        )
+
+
+def check_map_outputs(head: str, outputs: int) -> None:
+    """Check the number of outputs at each pixel.
+
+    Raises:
+        ValueError: a depth is not one, or a mask cannot hold the classes.
+    """
+    least, most = OUTPUTS[head]
+    if not least <= outputs <= most:
+        number = f"{least} to {most}" if most > least else least
+        raise ValueError(
+            f"`classes` must be {number} for head={head!r}. Received: classes={outputs}"
         )
 
 

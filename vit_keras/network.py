@@ -8,7 +8,7 @@ from . import layers
 from .config import ViTConfig
 from .decoder_sizes import decoder_sizes
 from .decoders import decode_tokens
-from .heads import DENSE
+from .heads import DENSE, check_map_outputs
 
 TASKS = ("classify", "features", *DENSE)
 
@@ -56,6 +56,8 @@ def build_network(config, task, name):
             "`activation` must be the name of a Keras activation. "
             f"Received: activation={config.activation!r}"
         ) from error
+    if task in DENSE:
+        check_map_outputs(config.head, config.classes)
 
     inputs = keras.Input((*config.image_size, config.channels), name="images")
     x = _embed(inputs, config)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.vit_keras.mask_files import COLORS, NAMES, classes, grey_tiff, pairs, png, save
+from tests.vit_keras.mask_files import (
+    COLORS,
+    NAMES,
+    classes,
+    grey_tiff,
+    pairs,
+    png,
+    save,
+)
 from vit_keras import data
 from vit_keras.data.mask_classes import MaskClasses
 from vit_keras.data.mask_reading import PROBLEMS, MaskError, read_depth, read_mask

@@ -59,10 +59,12 @@ def file_problems(parts: Mapping[str, Dataset], root: pathlib.Path) -> tuple[str
             kind = contrary
         if other is None:
             other, kind = group[1], repeated
-        kind.append(f"{_shown(files[first], root)} = {_shown(files[other], root)}")
+        kind.append(
+            f"{shown_path(files[first], root)} = {shown_path(files[other], root)}"
+        )
     may = [file for file in files if file.suffix.lower() in FRAMED]
     several = in_threads(lambda at: _has_frames(may[at]), len(may))
-    framed += [_shown(f, root) for f, yes in zip(may, several, strict=True) if yes]
+    framed += [shown_path(f, root) for f, yes in zip(may, several, strict=True) if yes]
     return summaries(found)
 
 
@@ -133,7 +135,9 @@ def turned_files(parts: Mapping[str, Dataset], root: pathlib.Path) -> tuple[str,
     """
     files: list[Any] = [path for part in parts.values() for path in part.images]
     yes = in_threads(lambda at: _is_turned(files[at]), len(files))
-    turned = [_shown(file, root) for file, is_ in zip(files, yes, strict=True) if is_]
+    turned = [
+        shown_path(file, root) for file, is_ in zip(files, yes, strict=True) if is_
+    ]
     words = "photographs turned by EXIF, whose masks must lie on them as they are seen"
     return summaries({words: turned})
 
@@ -146,5 +150,7 @@ def _is_turned(path):
         return False
 
 
-def _shown(path, root):
+def shown_path(path: str | pathlib.Path, root: pathlib.Path) -> pathlib.Path:
+    """Return a path for a message, relative to a folder that it is in."""
+    path = pathlib.Path(path)
     return path.relative_to(root) if path.is_relative_to(root) else path

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..heads import DENSE
 from .dataset import Dataset, LazyImages
-from .file_checks import file_problems, turned_files
+from .file_checks import file_problems, shown_path, turned_files
 from .mask_classes import MOST_CLASSES, MaskClasses, ade20k, read_classes
 from .mask_folders import ASIDE, PairFolders, find_parts, match_files
 from .mask_reading import (
@@ -29,6 +29,7 @@ VOC = (
     "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
 PARTS_WITHOUT = "folders that are no part, or lack images or masks, left out"
+NUMPY = {".npy", ".npz"}
 VOC_FILE = re.compile(r"\d{4}_\d{6}")
 ADE_FILE = re.compile(r"ADE_(train|val)_\d{8}")
 
@@ -52,18 +53,20 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     suffixes = MASK_SUFFIXES if task == "segment" else DEPTH_SUFFIXES
     notes, pairs = [], {}
     lost: dict[str, list] = {
-        PARTS_WITHOUT: [_shown(folder, root) for folder in without]
+        PARTS_WITHOUT: [shown_path(folder, root) for folder in without]
     }
     for name, part in folders.items():
         pairs[name], wrong = match_files(part, task, suffixes)
         aside = [f.name for f in wrong.pop(ASIDE, [])]
         notes += [summary(ASIDE, aside)] if aside else []
         for words, files in wrong.items():
-            lost.setdefault(words, []).extend(_shown(f, root) for f in files)
+            lost.setdefault(words, []).extend(shown_path(f, root) for f in files)
     classes = None
     if task == "segment":
         classes, note = _known_classes(root, folders, pairs)
         notes += [note] if note else []
+    elif {d.suffix.lower() for files in pairs.values() for _, d in files} - NUMPY:
+        notes.append("depths of 16-bit images are millimetres, and read as metres")
     usable, numbers = {}, {}
     for name, files in pairs.items():
         usable[name], numbers[name] = _look(files, task, classes, lost, root)
@@ -143,12 +146,12 @@ def _look(files, task, classes, lost, root):
     usable, numbers = [], set()
     for pair, found in zip(files, in_threads(read, len(files)), strict=True):
         if isinstance(found, MaskError):
-            shown = f"{_shown(pair[1], root)}: {found.detail}"
+            shown = f"{shown_path(pair[1], root)}: {found.detail}"
             words = f"{PROBLEMS[found.problem]}, left out"
             lost.setdefault(words, []).append(shown)
         elif found is None:
             words = "masks without a known pixel, left out"
-            lost.setdefault(words, []).append(_shown(pair[1], root))
+            lost.setdefault(words, []).append(shown_path(pair[1], root))
         else:
             usable.append(pair)
             numbers |= found
@@ -182,8 +185,3 @@ def _dataset(files, task, classes, names):
 
     labels = LazyImages(read, np.arange(len(files)))
     return Dataset([image for image, _ in files], labels, names, DENSE[task])
-
-
-def _shown(path, root):
-    path = pathlib.Path(path)
-    return path.relative_to(root) if path.is_relative_to(root) else path

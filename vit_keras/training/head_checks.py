@@ -48,7 +48,9 @@ def check_objective(recipe: Recipe, head: str) -> None:
     if wrong:
         names = ", ".join(f"`{name}`" for name in wrong)
         valid = ", ".join(map(str, wrong.values()))
-        sets = " ".join(f"--set {n}={'null' if v is None else v}" for n, v in wrong.items())
+        sets = " ".join(
+            f"--set {n}={'null' if v is None else v}" for n, v in wrong.items()
+        )
         given = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in wrong)
         reason = REASONS.get(head, "this head has no use for it")
         raise ValueError(
