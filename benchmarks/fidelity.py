@@ -21,7 +21,7 @@ from machine import machine, versions, write_rows
 import export
 import vit_keras
 from export.evaluation.verify import measure_parity, predict
-from export.graph.build import as_it_is
+from export.graph.found_vit import as_it_is
 from vit_keras import preprocessing as pp
 
 FIELDS = ("scheme", "cls_sqnr_db", "patch_sqnr_db", "least_cosine", "megabytes")

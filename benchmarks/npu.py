@@ -74,9 +74,12 @@ def main():
                 for row, path in found.items():
                     report = export.check(path, target)
                     refused = sum(refusal.count for refusal in report.unsupported)
-                    values = (name, row, target, report.facts["accelerator"])
+                    accelerator = report.facts.get("accelerator", "")
+                    values = (name, row, target, accelerator)
                     values += (len(read_operators(path)), refused)
-                    values += tuple(report.facts[field] for field in FIELDS[6:9])
+                    values += tuple(
+                        report.facts.get(field, "") for field in FIELDS[6:9]
+                    )
                     rows.append(dict(zip(FIELDS, (*values, installed), strict=True)))
                     print(*values, flush=True)
     if options.out is not None:

@@ -4,9 +4,10 @@
 
 FOLDER has photographs and masks as `vit-keras train --task segment` takes them, such as
 CamVid's `train`, `trainannot`, `val`, ... and a `classes.json`. CHECKPOINT is a
-pre-trained ViT in any layout; it is frozen unless `--finetune` is given. Writes the run,
-a `.tflite` file of each scheme, `masks.csv` with their figures on the test part, and
-`masks.png`: photograph, truth, the float model, the int8 file.
+pre-trained ViT in any layout, frozen unless `--finetune` is given; a run that is in
+`--out` already is not trained again. Writes a `.tflite` file of each scheme,
+`masks.csv` with their figures on the test part, and `masks.png`: photograph, truth, the
+float model, the int8 file.
 """
 
 import argparse
@@ -21,11 +22,9 @@ from PIL import Image
 
 import export
 import vit_keras
-from vit_keras import data
 from vit_keras import preprocessing as pp
 from vit_keras.cli.program import own_lines_only
 from vit_keras.cli.tables import new_table, print_table
-from vit_keras.visualize import overlay_mask
 
 SCHEMES = ("float32", "dynamic_int8", "int8_attention16", "int8")
 DRAWN = 4  # photographs in the picture
@@ -33,6 +32,8 @@ DRAWN = 4  # photographs in the picture
 
 def predicted(run, dataset, config):
     """The classes of each photograph's pixels, uint8 (h, w), one after another."""
+    from vit_keras import data
+
     for index in range(len(dataset)):
         pixels = data.read_pixels(dataset.images[index], config.channels)
         inputs = pp.fit(pixels, config.image_size, config.preprocessing)
@@ -62,6 +63,9 @@ def score(masks, dataset, reference):
 
 def picture(dataset, config, rows):
     """Photographs and masks side by side, in rows."""
+    from vit_keras import data
+    from vit_keras.visualize import overlay_mask
+
     chosen = np.linspace(0, len(dataset) - 1, DRAWN).astype(int)
     lines = []
     for index in chosen:
@@ -74,10 +78,27 @@ def picture(dataset, config, rows):
     return Image.fromarray(np.concatenate(lines))
 
 
+def trained(arguments):
+    """Train as the command line says."""
+    recipe = vit_keras.RECIPES["segment" if arguments.finetune else "segment_probe"]
+    settings = {"image_size": tuple(arguments.image_size), "decoder": arguments.decoder}
+    recipe = recipe.replace(
+        model={**recipe.model, **settings},
+        weights=arguments.weights,
+        seed=arguments.seed,
+        epochs=arguments.epochs or recipe.epochs,
+    )
+    return vit_keras.train(arguments.folder, recipe, out=arguments.out, task="segment")
+
+
 def main():
+    # Here, as they load TensorFlow, which has much to say.
+    from vit_keras import data
+    from vit_keras.model_file import open_model
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--weights")
     parser.add_argument("--out", type=pathlib.Path, default="artifacts/camvid")
     parser.add_argument("--image-size", type=int, nargs=2, default=(252, 336))
     parser.add_argument("--decoder", default="linear")
@@ -87,17 +108,11 @@ def main():
     arguments = parser.parse_args()
     out = arguments.out
 
-    recipe = vit_keras.RECIPES["segment" if arguments.finetune else "segment_probe"]
-    settings = {"image_size": tuple(arguments.image_size), "decoder": arguments.decoder}
-    recipe = recipe.replace(
-        model={**recipe.model, **settings},
-        weights=arguments.weights,
-        seed=arguments.seed,
-        epochs=arguments.epochs or recipe.epochs,
-    )
-    model = vit_keras.train(
-        arguments.folder, recipe, out=out, task="segment", overwrite=True
-    )
+    if (out / "model.keras").is_file():
+        rich.print(f"the run in {out}")
+        model = open_model(out / "model.keras")
+    else:
+        model = trained(arguments)
     config = model.config
     training = data.open_source(arguments.folder, task="segment")
     test = data.open_source(arguments.folder, held_out=True, task="segment")

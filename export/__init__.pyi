@@ -12,6 +12,7 @@ from .evaluation.check import check as check
 from .evaluation.comparison import compare as compare
 from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
+from .evaluation.verify import verify_outputs as verify_outputs
 from .flatbuffer.metadata import read_metadata as read_metadata
 from .graph.to_vit import to_vit as to_vit
 from .quantization.aware import open_quantized as open_quantized

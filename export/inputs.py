@@ -14,7 +14,6 @@ import numpy as np
 from .evaluation.parity_images import ParityImages, open_images
 
 CALIBRATION_LIMIT = 128  # more images hardly widen a minimum and maximum
-PARITY_LIMIT = 32  # images for measuring parity
 AWARE = "QuantizedModel"  # class of the models that `quantize_aware` returns
 
 
@@ -33,6 +32,7 @@ class UserInputs:
     output: Any = None
     custom_objects: dict[str, Any] | None = None
     head: str | None = None
+    outputs: Any = None
 
     @property
     def is_trained(self) -> bool:
@@ -69,6 +69,7 @@ class UserInputs:
                 "custom_objects": objects,
                 "input_shape": self.input_shape and list(self.input_shape),
                 "output": self.output,
+                "outputs": self.outputs,
                 "head": self.head,
                 "calibration": self._save_images(folder),
                 "evaluation": self._save_evaluation(folder),
@@ -140,6 +141,7 @@ class UserInputs:
             preprocessing=self.preprocessing,
             input_shape=self.input_shape,
             output=self.output,
+            outputs=self.outputs,
             custom_objects=self.custom_objects,
         )
 
@@ -172,12 +174,14 @@ class ExportInputs:
     Attributes:
         model: the Keras model.
         meaning: what its input means (`graph.model_input.ModelInput`).
-        outputs: what its outputs mean (`graph.model_output.ModelOutput`).
+        outputs: what it gives (`graph.model_output.ModelOutput`), or `labelled` of it.
         labels: names of classes, labels or values, or None.
         images: for calibration and parity.
         evaluation: labelled images for measuring accuracy, not opened, or None.
         description, licence: of the model, in the user's words, or None.
         output: name or index of the output, of a model with several, or None.
+        names: of the artefact's outputs (`graph.named_outputs`); None for one.
+        labelled: name of the output that labels and head belong to.
     """
 
     model: Any
@@ -189,6 +193,8 @@ class ExportInputs:
     description: str | None = None
     licence: str | None = None
     output: str | int | None = None
+    names: tuple[str, ...] | None = None
+    labelled: str | None = None
 
     @classmethod
     def open(cls, user: UserInputs, limit: int) -> "ExportInputs":
@@ -204,15 +210,17 @@ class ExportInputs:
         """
         from vit_keras.labels import config_labels, find_labels
 
-        from .graph.model_output import check_labels, read_model_output
+        from .graph.model_output import check_labels
+        from .graph.named_outputs import names_of_outputs, read_named_outputs
 
         model, meaning = user.open_model()
-        outputs = read_model_output(model, user.head)
+        names = names_of_outputs(model, user.outputs)
         labels = user.labels
         if labels is None and isinstance(user.model, str | os.PathLike):
             labels = find_labels(user.model)
         if labels is None:
             labels = config_labels(model)
+        outputs, labelled = read_named_outputs(model, names, user.head, labels)
         _check_finite(model)
         return cls(
             model=model,
@@ -224,6 +232,8 @@ class ExportInputs:
             description=user.description,
             licence=user.licence,
             output=user.output,
+            names=names,
+            labelled=labelled,
         )
 
     @property

@@ -6,6 +6,7 @@ export steps read it instead of the scheme and target.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from .targets import GraphOptions
@@ -46,7 +47,8 @@ class ExportPlan:
         float_weights: dtype of the weights in the converted file, before quantisation.
         input_dtype: of the file; None: `pixel_dtype` or float32, see `for_input`.
         pixel_dtype: default input dtype of a file that takes raw pixels.
-        output_dtype: of the file.
+        output_dtype: of the file's outputs.
+        output_dtypes: {name: another dtype} of some outputs.
         float_tail: whether a calibrated file may end in a float addition instead, where
             its outputs are far from zero (`quantization/output_offset.py`).
         recipe: of litert-quantizer, for quantised weights with float activations.
@@ -65,6 +67,10 @@ class ExportPlan:
         threshold_db: parity threshold; a file below it is refused.
         threshold_reason: why the threshold has this value.
         enforce_parity: whether the threshold is enforced.
+        output_size: of the outputs at each pixel, "image" or "decoder"; None for a
+            model without.
+        class_map: dtype of the classes that the file ends in, or None for its own
+            outputs.
     """
 
     scheme: str
@@ -76,6 +82,7 @@ class ExportPlan:
     input_dtype: str | None
     pixel_dtype: str
     output_dtype: str
+    output_dtypes: dict[str, str]
     float_tail: bool
     recipe: str | None
     calibrated: bool
@@ -92,6 +99,8 @@ class ExportPlan:
     threshold_db: float
     threshold_reason: str
     enforce_parity: bool
+    output_size: str | None = None
+    class_map: str | None = None
 
     @property
     def mixed(self) -> bool:
@@ -114,6 +123,31 @@ class ExportPlan:
         """
         dtype = self.pixel_dtype if pixels else "float32"
         return dataclasses.replace(self, input_dtype=self.input_dtype or dtype)
+
+    def dtype_of(self, output: str) -> str:
+        """Return the dtype of an output by its name."""
+        return self.output_dtypes.get(output, self.output_dtype)
+
+    def may_end_in_float(self, output: str) -> bool:
+        """Whether an output may end in a float addition; see `float_tail`."""
+        wanted = self.output_dtypes.get(output, "float32")
+        return self.float_tail and wanted == "float32"
+
+    def check_outputs(self, names: Sequence[str] | None):
+        """Refuse dtypes of outputs that the file has not.
+
+        Arguments:
+            names: of the file's outputs; None for one without a name.
+
+        Raises:
+            ValueError: an output is unknown.
+        """
+        unknown = set(self.output_dtypes) - set(names or ())
+        if unknown:
+            valid = "be one for all" if names is None else f"name {', '.join(names)}"
+            raise ValueError(
+                f"`output_dtype` must {valid}. Received: {sorted(unknown)[0]!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; `from_dict` is the inverse."""

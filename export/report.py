@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from vit_keras.atomic import workspace as workspace
@@ -23,6 +24,60 @@ PACKAGES = (
 
 
 @dataclasses.dataclass(frozen=True)
+class OutputReport:
+    """One output of an artefact.
+
+    Attributes:
+        name: in the artefact's signature.
+        dtype: name of a NumPy dtype.
+        shape: of the tensor; None for any number of images.
+        parity: agreement with the Keras model.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    parity: Parity
+
+    def __str__(self):
+        return f"{self.dtype} {self.shape}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {**dataclasses.asdict(self), "parity": self.parity.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "OutputReport":
+        """Build what `to_dict` described."""
+        changes = {
+            "shape": tuple(data["shape"]),
+            "parity": Parity.from_dict(data["parity"]),
+        }
+        return cls(**{**data, **changes})
+
+
+def output_reports(
+    runner: Any, parities: Mapping[str, Parity]
+) -> tuple[OutputReport, ...]:
+    """Describe the outputs of an opened artefact, with their parities by name."""
+    return tuple(
+        OutputReport(name, runner.output_dtypes[name], shape, parities[name])
+        for name, shape in runner.output_shapes.items()
+    )
+
+
+def ends(runner: Any, parities: Mapping[str, Parity]) -> dict[str, Any]:
+    """Return the report's fields on input and outputs of an opened artefact."""
+    outputs = output_reports(runner, parities)
+    return {
+        "input": f"{runner.input_dtype} {runner.input_shape}",
+        "output": str(outputs[0]),
+        "parity": outputs[0].parity,
+        "outputs": outputs,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
 class ExportReport:
     """Report of `to_tflite` and `to_saved_model`, also written as JSON.
 
@@ -32,16 +87,18 @@ class ExportReport:
         scheme: name of the scheme.
         target: name of the target, or None.
         size_bytes: on disk.
-        input, output: "dtype (shape)" of the artefact.
+        input: "dtype (shape)" of the artefact.
+        output: the same, of the first output.
         preprocessing: what was put inside the artefact, or None for nothing.
         input_meaning: what the artefact takes, and what happens to it, in words.
         operators: how many of each operator (`.tflite` only).
-        parity: agreement with the Keras model.
+        parity: agreement with the Keras model, of the first output.
         parity_images: the images that parity was measured on.
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: names of classes, labels or values, or None.
         head: what the outputs mean, a name in `vit_keras.heads.HEADS`, or None.
         model_output: name or index of the output, of a model with several.
+        outputs: all of the artefact's, as `OutputReport`; the first is above, too.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
         plan: all decisions about the file (`ExportPlan`; `.tflite` only).
         mixed: parts that fell back to higher precision (`MixedPrecision`), or None.
@@ -68,6 +125,7 @@ class ExportReport:
     head: str | None = None
     input_meaning: str = ""
     model_output: str | int | None = None
+    outputs: tuple[OutputReport, ...] = ()
     rewrites: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
     mixed: dict[str, Any] | None = None
@@ -79,7 +137,11 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**dataclasses.asdict(self), "parity": self.parity.to_dict()}
+        return {
+            **dataclasses.asdict(self),
+            "parity": self.parity.to_dict(),
+            "outputs": [output.to_dict() for output in self.outputs],
+        }
 
     def __str__(self):
         lines = [
@@ -88,6 +150,7 @@ class ExportReport:
             f"  takes {self.input_meaning}",
             f"  parity: {self.parity} ({self.parity_images})",
         ]
+        lines += [f"  {x.name}: {x}, parity: {x.parity}" for x in self.outputs[1:]]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -111,7 +174,9 @@ def read_report(path: str | os.PathLike[str]) -> ExportReport:
     try:
         parity = Parity.from_dict(data["parity"])
         notes, rewrites = tuple(data["notes"]), tuple(data["rewrites"])
+        outputs = tuple(OutputReport.from_dict(output) for output in data["outputs"])
         changes = {"parity": parity, "notes": notes, "rewrites": rewrites}
+        changes["outputs"] = outputs
         return ExportReport(**{**data, **changes})
     except (KeyError, TypeError) as error:
         raise ValueError(

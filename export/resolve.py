@@ -1,12 +1,16 @@
 """Resolution of scheme, target and options into an `ExportPlan`."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from .plan import ExportPlan, OpOverride
 from .schemes import get_scheme
-from .targets import ANY, GraphOptions, get_target
+from .targets import ANY, TARGETS, GraphOptions, get_target
 
 CALIBRATION_METHODS = ("min_max", "mse", "percentile")
+OUTPUT_SIZES = ("image", "decoder")
+DECODES = ("classes",)
+CLASS_DTYPES = ("int32", "uint8")
 
 
 def resolve(
@@ -18,12 +22,14 @@ def resolve(
     has_evaluation: bool = False,
     batch: int = 1,
     input_dtype: str | None = None,
-    output_dtype: str | None = None,
+    output_dtype: str | Mapping[str, str] | None = None,
     calibration_method: str = "min_max",
     heads_apart: bool | None = None,
     min_sqnr: float | None = None,
     accuracy_drop: float | None = None,
     enforce_parity: bool = True,
+    output_size: str | None = None,
+    decode: str | None = None,
 ) -> ExportPlan:
     """Resolve the options of `to_tflite` into a plan.
 
@@ -42,12 +48,20 @@ def resolve(
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise ValueError(f"`batch` must be an integer >= 1. Received: batch={batch!r}")
     inputs, outputs = io_dtypes(scheme, target)
+    class_map = _class_map(decode, output_dtype, target)
+    output_dtype = output_dtype if class_map is None else None
     # "mse" and "percentile" trade clipped outliers for smaller int8 steps.
     methods = CALIBRATION_METHODS if scheme == "int8" else ("min_max",)
+    each = dict(output_dtype) if isinstance(output_dtype, Mapping) else {}
+    common = output_dtype if isinstance(output_dtype, str) else None
     for name, value, valid in (
         ("input_dtype", input_dtype, (*inputs, None)),
-        ("output_dtype", output_dtype, (*outputs, None)),
+        *(
+            ("output_dtype", dtype, (*outputs, None))
+            for dtype in (common, *each.values())
+        ),
         ("calibration_method", calibration_method, methods),
+        ("output_size", output_size, (*OUTPUT_SIZES, None)),
     ):
         _check_choice(name, value, valid, f"scheme={scheme!r}")
     mixed = _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target)
@@ -71,8 +85,9 @@ def resolve(
         float_weights="float16" if scheme == "float16" else "float32",
         input_dtype=input_dtype,
         pixel_dtype=inputs[0],
-        output_dtype=output_dtype or outputs[0],
-        float_tail=output_dtype in (None, "float32")
+        output_dtype=common or outputs[0],
+        output_dtypes=each,
+        float_tail=common in (None, "float32")
         and "float32" in outputs
         and not (device.integer_only or trained or dynamic),
         recipe=row.recipe,
@@ -92,6 +107,8 @@ def resolve(
         threshold_db=min(row.min_sqnr_db, graph.reachable_db),
         threshold_reason=row.reason,
         enforce_parity=enforce_parity,
+        output_size=output_size,
+        class_map=class_map,
     )
 
 
@@ -156,6 +173,27 @@ def _check_choice(name, value, valid, given):
         raise ValueError(
             f"`{name}` must be one of {names} for {given}. Received: {name}={value!r}"
         )
+
+
+def _class_map(decode, dtype, target):
+    """Return the dtype of the classes that a file ends in, or None for no classes."""
+    if decode is None:
+        return None
+    device, given = get_target(target), f"target={target!r}"
+    _check_choice("decode", decode, (*DECODES, None), given)
+    integers = device.io_dtypes is None or "int32" in device.io_dtypes
+    if not (device.class_maps and integers):
+        able = [
+            name
+            for name, row in TARGETS.items()
+            if row.class_maps and row.io_dtypes is None
+        ]
+        raise ValueError(
+            "`decode` must be None for a target that does not take ARG_MAX, or no "
+            f"integers as output: {', '.join(able)} do. Received: {given}"
+        )
+    _check_choice("output_dtype", dtype, (*CLASS_DTYPES, None), f"decode={decode!r}")
+    return dtype or CLASS_DTYPES[0]
 
 
 def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+# By which factors RESIZE_BILINEAR enlarges; others are products of matrices.
+RESIZES = ("any", "powers_of_two", "none")
 # Forms of GELU -> highest SQNR in dB that a file with it can be required to reach.
 GELUS = {"builtin": 120.0, "tanh": 60.0}
 
@@ -28,6 +30,9 @@ class GraphOptions:
             support no integer products of another rank.
         flat_tokens: linear layers as products of two matrices (N * T, D): with an
             unknown batch, shapes are then not computed at each layer.
+        resizes: factors, along both axes, by which `vit_keras.layers.Resize` is one
+            RESIZE_BILINEAR: "any", "powers_of_two" or "none". By others it is two
+            FULLY_CONNECTED with constant matrices, which every compiler takes.
     """
 
     split_softmax: bool = False
@@ -37,8 +42,14 @@ class GraphOptions:
     columns_as_channels: bool = False
     convolutions: bool = False
     flat_tokens: bool = False
+    resizes: str = "any"
 
     def __post_init__(self):
+        if self.resizes not in RESIZES:
+            raise ValueError(
+                f"`resizes` must be one of {', '.join(RESIZES)}. "
+                f"Received: {self.resizes!r}"
+            )
         if self.gelu not in GELUS:
             raise ValueError(
                 f"`gelu` must be one of {', '.join(GELUS)}. Received: {self.gelu!r}"
@@ -75,6 +86,9 @@ class Target:
             LiteRT's own kernel takes several times as long.
         casts: whether it supports CAST from uint8 to float, for float graphs.
         io_dtypes: valid dtypes of input and output; None for all of the scheme.
+        output_size: of a decoder's outputs, if none is asked for: "image", or
+            "decoder" where maps of the image's size are too large for the memory.
+        class_maps: whether it supports ARG_MAX, for files that end in classes.
     """
 
     summary: str
@@ -91,6 +105,8 @@ class Target:
     symmetric_products: bool = False
     casts: bool = True
     io_dtypes: tuple[str, ...] | None = None
+    output_size: str = "image"
+    class_maps: bool = True
 
 
 INTEGER = ("int8", "int8_attention16")
@@ -144,6 +160,9 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
+        graph=GraphOptions(resizes="none"),
+        output_size="decoder",
+        class_maps=False,
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
@@ -156,6 +175,8 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
+        graph=GraphOptions(resizes="none"),
+        class_maps=False,
     ),
     "ethos_u85": Target(
         summary="Arm Ethos-U85, 512 MACs",
@@ -169,7 +190,7 @@ TARGETS: dict[str, Target] = {
         integer_only=True,
         fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),
         # Its vector units are fast: saving data movement pays.
-        graph=GraphOptions(heads_apart=True),
+        graph=GraphOptions(heads_apart=True, resizes="powers_of_two"),
     ),
     "openvino": Target(
         summary="OpenVINO on an Intel CPU, GPU or NPU",

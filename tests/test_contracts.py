@@ -221,6 +221,7 @@ RETURNED = (
     "export.evaluation.verify.Parity",
     "export.quantization.aware.aware_model.QuantizedModel",
     "export.report.ExportReport",
+    "export.report.OutputReport",
 )
 
 

@@ -112,6 +112,8 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(errors, list[TensorError])
     runner = export.load("m.tflite", num_threads=2)
     assert_type(runner, TFLiteRunner | SavedModelRunner)
+    assert_type(runner.all(pixels), dict[str, np.ndarray])
+    assert_type(export.verify_outputs(model, "m.tflite", pixels), dict[str, Parity])
     assert_type(runner(pixels), np.ndarray)
     assert_type(runner.input_dtype, str)
     assert_type(export.benchmark(["m.tflite", FOLDER]), list[Timing])

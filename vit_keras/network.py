@@ -7,7 +7,6 @@ import keras
 from . import layers
 from .config import ViTConfig
 from .decoder_sizes import decoder_sizes
-from .decoders import decode_tokens
 from .heads import DENSE, check_map_outputs
 
 TASKS = ("classify", "features", *DENSE)
@@ -75,6 +74,9 @@ def build_network(config, task, name):
     if task == "classify":
         outputs = _top(x if norm is None else norm(x), config)
     else:
+        # Not above: Keras may be loading because of `layers`, which decoders import.
+        from .decoders import decode_tokens
+
         if norm is not None and config.tap_norm:
             taps = [norm(x) for x in taps]
         outputs = (

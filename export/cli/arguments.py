@@ -61,6 +61,14 @@ OutputName = Annotated[
     str | None,
     typer.Option("--output", help="Output to take, of a model with several."),
 ]
+OutputNames = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs",
+        help="Several outputs of one file, as logits,attention; or all. Of a "
+        "classifier attention, features, pooled; else those of a model with several.",
+    ),
+]
 
 
 def read_modules(names):
@@ -70,6 +78,13 @@ def read_modules(names):
     from ..graph.custom_objects import classes_of_modules
 
     return classes_of_modules(names)
+
+
+def read_outputs(names):
+    """The names of several outputs, or "all", or None."""
+    if names is None or names == "all":
+        return names
+    return tuple(name.strip() for name in names.split(","))
 
 
 def read_labels(labels):

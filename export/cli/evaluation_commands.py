@@ -45,13 +45,13 @@ def verify_command(
 ):
     """Compare an artefact with its Keras model on images."""
     from ..evaluation.tensor_errors import plot_errors
-    from ..evaluation.verify import verify
+    from ..evaluation.verify import verify_outputs
     from ..graph.open_source import open_source
     from ..tflite.layer_errors import verify_layers
 
     with show_stages("comparing"):
         loaded = open_source(model, read_modules(modules))
-        parity = verify(loaded, artefact, data, output=output_name, limit=limit)
+        found = verify_outputs(loaded, artefact, data, output=output_name, limit=limit)
         errors = []
         if layers or plot:
             errors = verify_layers(loaded, artefact, data)
@@ -59,8 +59,9 @@ def verify_command(
         output.print_layer_errors(errors)
         if plot is not None:
             plot_errors(errors, plot)
-    print(f"{artefact}: {parity}")
-    if not parity.passed:
+    for name, parity in found.items():
+        print(f"{artefact}: {parity}" if len(found) == 1 else f"{name}: {parity}")
+    if not all(parity.passed for parity in found.values()):
         sys.exit(1)
 
 

@@ -16,9 +16,11 @@ from .arguments import (
     Model,
     Modules,
     OutputName,
+    OutputNames,
     PreprocessingName,
     read_labels,
     read_modules,
+    read_outputs,
     read_preprocessing,
     show_stages,
 )
@@ -59,6 +61,7 @@ def tflite_command(
     ] = None,
     preprocessing: PreprocessingName = None,
     output_name: OutputName = None,
+    output_names: OutputNames = None,
     modules: Modules = None,
     heads_apart: Annotated[
         bool | None,
@@ -92,6 +95,19 @@ def tflite_command(
     enforce_parity: Annotated[
         bool, typer.Option(help="Fail below the scheme's SQNR threshold.")
     ] = True,
+    output_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of outputs at each pixel: image, or decoder for smaller maps. "
+            "Default: the image's, but the decoder's for ethos_u55."
+        ),
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="classes: a segmentation's file ends in the class of each pixel."
+        ),
+    ] = None,
 ):
     """Write a .tflite file, run it in LiteRT and compare it with the model."""
     from ..tflite.writer import to_tflite
@@ -113,12 +129,15 @@ def tflite_command(
             licence=licence,
             preprocessing=read_preprocessing(preprocessing),
             output=output_name,
+            outputs=read_outputs(output_names),
             custom_objects=read_modules(modules),
             heads_apart=heads_apart,
             min_sqnr=min_sqnr,
             accuracy_drop=accuracy_drop,
             evaluation=evaluation,
             enforce_parity=enforce_parity,
+            output_size=output_size,
+            decode=decode,
         )
     output.print_report(report)
     output.print_next(

@@ -24,6 +24,8 @@ def print_report(report):
         "opens in": report.runtime and f"TensorFlow Lite {report.runtime} and later",
         "note": "\n".join(report.notes),
     }
+    for end in report.outputs[1:]:
+        rows[f"output {end.name}"] = f"{end}; {end.parity}"
     if report.mixed is not None:
         unit = report.mixed["unit"]
         curve = (f"{n}: {value:.2f} {unit}" for n, value in report.mixed["curve"])

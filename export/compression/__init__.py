@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .clustering import Clustering
     from .pruning import Pruning
 
-EXCLUDED = ("embedding", "head", "head_dist")
+EXCLUDED = ("embedding", "head", "head_dist", "decoder_head")
 
 
 def prune(

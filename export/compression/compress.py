@@ -115,6 +115,7 @@ def compress(
     from vit_keras.training.metrics import measure
     from vit_keras.training.opening import open_data
 
+    from ..graph.find_vit import check_no_decoder
     from .fine_tuning import RECIPE, fine_tune
 
     path, out = pathlib.Path(model), pathlib.Path(out)
@@ -124,6 +125,7 @@ def compress(
     config = getattr(loaded, "config", None)
     if config is None:
         raise ValueError(f"`model` must be a ViT of vit_keras; '{path}' holds another")
+    check_no_decoder("compress", loaded)
     console = console or Console(stderr=True)
     head, metric = config.head, HEADS[config.head].metric
     if distil and method != "qat" and head != "softmax":

@@ -2,10 +2,14 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 from typing import Any
 
 import numpy as np
+
+PARITY_LIMIT = 32  # images for measuring parity
+PARITY_VALUES = 2**25  # of their outputs, which are compared in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +25,15 @@ class ParityImages:
     pixels: np.ndarray
     source: str
     synthetic: bool = False
+
+    def compared(self, shape) -> np.ndarray:
+        """Return the images that parity is measured on: fewer if outputs are large.
+
+        Arguments:
+            shape: of a model's output, (None, ...).
+        """
+        each = math.prod(n or 1 for n in shape[1:])
+        return self.pixels[: max(1, min(PARITY_LIMIT, PARITY_VALUES // each))]
 
     def summary(self) -> dict[str, Any]:
         """Plain data for the JSON beside an artefact."""

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,25 +41,43 @@ class TFLiteRunner:
     """A `.tflite` file in the LiteRT interpreter, with its default XNNPACK delegate.
 
     Attributes:
-        input_shape, output_shape: including the file's fixed batch.
-        input_dtype, output_dtype: names of NumPy dtypes.
+        input_shape: including the file's fixed batch.
+        input_dtype: name of a NumPy dtype.
+        output_shapes, output_dtypes: the same of each output, by its name in the
+            file's signature, in the file's order.
+        output_shape, output_dtype: of the first output.
     """
 
     input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    output_shapes: dict[str, tuple[int, ...]]
     input_dtype: str
-    output_dtype: str
+    output_dtypes: dict[str, str]
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
         self.interpreter = new_interpreter(path, num_threads=num_threads)
         inputs = self.interpreter.get_input_details()
-        outputs = self.interpreter.get_output_details()
-        _check_single(path, inputs, outputs)
-        self._input, self._output = inputs[0], outputs[0]
+        _check_ends(path, inputs, self.interpreter.get_output_details())
+        (self._input,) = inputs
+        self._outputs = outputs_by_name(self.interpreter)
         self.input_shape = tuple(int(n) for n in self._input["shape"])
-        self.output_shape = tuple(int(n) for n in self._output["shape"])
         self.input_dtype = np.dtype(self._input["dtype"]).name
-        self.output_dtype = np.dtype(self._output["dtype"]).name
+        self.output_shapes = {
+            name: tuple(int(n) for n in end["shape"])
+            for name, end in self._outputs.items()
+        }
+        self.output_dtypes = {
+            name: np.dtype(end["dtype"]).name for name, end in self._outputs.items()
+        }
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the first output."""
+        return next(iter(self.output_shapes.values()))
+
+    @property
+    def output_dtype(self) -> str:
+        """Dtype of the first output."""
+        return next(iter(self.output_dtypes.values()))
 
     def __call__(self, images: ArrayLike) -> np.ndarray:
         """Run any number of images; the last batch is padded.
@@ -68,17 +87,27 @@ class TFLiteRunner:
                 pixels 0..255. They are quantised by the file's own scale if needed.
 
         Returns:
-            float32 array (N, ...), dequantised by the file's own scale.
+            float32 array (N, ...), dequantised by the file's own scale: of a file with
+            several outputs the first one.
         """
+        first = next(iter(self._outputs))
+        return self._run(images, [first])[first]
+
+    def all(self, images: ArrayLike) -> dict[str, np.ndarray]:
+        """Run any number of images; return {name: what a call gives} of all outputs."""
+        return self._run(images, list(self._outputs))
+
+    def _run(self, images, names):
         images = check_images(images, self.input_shape)
-        batch, outputs = self.input_shape[0], []
+        batch, outputs = self.input_shape[0], {name: [] for name in names}
         for start in range(0, len(images), batch):
             chunk = images[start : start + batch]
             filled = np.resize(chunk, (batch, *chunk.shape[1:]))
             self.set_input(filled)
             self.interpreter.invoke()
-            outputs.append(self.get_output()[: len(chunk)])
-        return np.concatenate(outputs)
+            for name, found in outputs.items():
+                found.append(self.get_output(name)[: len(chunk)])
+        return {name: np.concatenate(found) for name, found in outputs.items()}
 
     def set_input(self, images: np.ndarray) -> None:
         """Write one full batch of images to the input tensor."""
@@ -90,10 +119,11 @@ class TFLiteRunner:
             images = np.clip(np.round(values), limits.min, limits.max)
         self.interpreter.set_tensor(self._input["index"], images.astype(dtype))
 
-    def get_output(self) -> np.ndarray:
-        """Read the output tensor as float32."""
-        values = self.interpreter.get_tensor(self._output["index"])
-        scale, zero = self._output["quantization"]
+    def get_output(self, name: str | None = None) -> np.ndarray:
+        """Read an output tensor as float32, by its name; None is the first."""
+        name = next(iter(self._outputs)) if name is None else name
+        values = self.interpreter.get_tensor(self._outputs[name]["index"])
+        scale, zero = self._outputs[name]["quantization"]
         if scale:
             return (values.astype("float32") - zero) * np.float32(scale)
         return values.astype("float32")
@@ -105,6 +135,7 @@ class SavedModelRunner:
     Attributes:
         input_shape, output_shape: None stands for any number of images.
         input_dtype, output_dtype: names of NumPy dtypes.
+        output_shapes, output_dtypes: the same by the output's name.
     """
 
     input_shape: tuple[int | None, ...]
@@ -123,7 +154,7 @@ class SavedModelRunner:
         inputs, outputs = signature.inputs, signature.outputs
         if "output" in outputs:  # of this package, perhaps beside other outputs
             outputs = {"output": outputs["output"]}
-        _check_single(path, inputs, outputs)
+        _check_ends(path, inputs, outputs, most=1)
         ((self._name, spec),) = inputs.items()
         ((self._output, result),) = outputs.items()
         dtype = self._session.tf.as_dtype
@@ -131,6 +162,8 @@ class SavedModelRunner:
         self.input_dtype, self.output_dtype = (
             dtype(info.dtype).name for info in (spec, result)
         )
+        self.output_shapes = {self._output: self.output_shape}
+        self.output_dtypes = {self._output: self.output_dtype}
 
     def __call__(self, images: ArrayLike, batch_size: int = 32) -> np.ndarray:
         """Run images (N, H, W, C); return float32 outputs (N, ...)."""
@@ -142,15 +175,32 @@ class SavedModelRunner:
             outputs.append(found[self._output].astype("float32"))
         return np.concatenate(outputs)
 
+    def all(self, images: ArrayLike, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """Run images; return {"output": what a call gives}."""
+        return {self._output: self(images, batch_size)}
+
 
 def _shape(info):
     """Return the shape of a TensorInfo, with None for any size."""
     return tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
 
 
-def _check_single(path, inputs, outputs):
-    if len(inputs) != 1 or len(outputs) != 1:
+def outputs_by_name(interpreter) -> dict[str, dict[str, Any]]:
+    """{name in the signature: details} of an open file's outputs, in its order; a file
+    without a signature has its tensors' names."""
+    details = interpreter.get_output_details()
+    names = {end["index"]: end["name"] for end in details}
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) == 1:
+        found = interpreter.get_signature_runner(signatures[0]).get_output_details()
+        names |= {end["index"]: name for name, end in found.items()}
+    return {names[end["index"]]: end for end in details}
+
+
+def _check_ends(path, inputs, outputs, most=None):
+    if len(inputs) != 1 or not 1 <= len(outputs) <= (most or len(outputs)):
+        ends = "one output" if most == 1 else "outputs"
         raise ValueError(
-            f"`path` must be a model with one input and one output. '{path}' has "
+            f"`path` must be a model with one input and {ends}. '{path}' has "
             f"{len(inputs)} and {len(outputs)}"
         )

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import numpy as np
 from ..schemes import get_scheme
 from . import runners
 from .interpreter import check_images
+from .reference import UNNAMED, references
+from .reference import predict as predict
 
 if TYPE_CHECKING:
     import keras
 
+Outputs = np.ndarray | Mapping[str, np.ndarray]  # of one, or by name
 LEAST_SHARE = 1e-6  # of the signal, in its power: what lies 1000 deviations from zero
 
 
@@ -31,8 +35,8 @@ class Parity:
             `10 log10(sum (ref - mean)^2 / sum (ref - out)^2)`; infinite when equal. The
             mean over all values is no signal: a regression around 295 is wrong if it
             gives 295 for everything. Class scores have hardly any.
-        agreement: fraction of images with the same top-1 class; None if the output is
-            not one vector of classes per image.
+        agreement: fraction of images, or of all pixels, with the same top-1 class; None
+            if the output is no vector of classes per image or pixel.
         threshold_db: minimum `sqnr_db`, or None.
     """
 
@@ -77,8 +81,11 @@ class Parity:
         return f"{', '.join(parts)} on {self.images} images{needed}"
 
 
-def measure_parity(reference, outputs, threshold_db: float | None = None) -> Parity:
-    """Measure the parity of two arrays (N, ...) of equal shape.
+def measure_parity(
+    reference, outputs, threshold_db: float | None = None, segments: bool = False
+) -> Parity:
+    """Measure the parity of two arrays (N, ...) of equal shape; `segments` says that
+    (N, H, W, C) are classes of each pixel.
 
     The mean that the signal loses is one number for all images and outputs: that of
     each class, over few images, may be most of what a classifier says.
@@ -106,8 +113,8 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
     with np.errstate(invalid="ignore"):  # infinite values give NaN
         cosine = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo("float64").tiny)
     agreement = None
-    if reference.ndim == 2 and reference.shape[1] > 1:
-        agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
+    if segments or (reference.ndim == 2 and reference.shape[1] > 1):
+        agreement = float(np.mean(reference.argmax(-1) == outputs.argmax(-1)))
     return Parity(
         images=len(reference),
         max_abs=float(np.max(np.abs(error))),
@@ -116,6 +123,28 @@ def measure_parity(reference, outputs, threshold_db: float | None = None) -> Par
         agreement=agreement,
         threshold_db=threshold_db,
     )
+
+
+def measure_outputs(
+    reference: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    threshold_db: float | None = None,
+    segments: bool = False,
+) -> dict[str, Parity]:
+    """Measure the parity of each of several outputs, by name; `segments` says that
+    maps (N, H, W, C) are classes of each pixel."""
+    return {
+        name: measure_parity(
+            reference[name], values, threshold_db, segments and np.ndim(values) == 4
+        )
+        for name, values in outputs.items()
+    }
+
+
+def least_sqnr(reference: Mapping[str, Any], outputs: Mapping[str, Any]) -> float:
+    """Return the least SQNR in dB of several outputs; NaN if there is one."""
+    found = measure_outputs(reference, outputs).values()
+    return float(np.min([parity.sqnr_db for parity in found]))
 
 
 def _powers(reference, error):
@@ -132,59 +161,8 @@ def _powers(reference, error):
     return signal, np.sum(np.maximum(np.abs(error) - spacing, 0) ** 2)
 
 
-def predict(model, images, *, preprocessing=None, batch_size: int = 32) -> np.ndarray:
-    """Return the Keras model's outputs on what its user feeds it, in float32.
-
-    Half precision would be an error of the reference, not of the artefact: the layers
-    of a model trained under mixed precision compute in float32 for this.
-
-    Arguments:
-        model: a functional Keras model.
-        images: (N, H, W, C), pixels 0..255, or what else the model takes.
-        preprocessing: the `vit_keras.Preprocessing` of what the user feeds; None means
-            that of a ViT that reads the model's input, and without one, the images are
-            passed as they are.
-
-    Returns:
-        float32 array (N, ...).
-    """
-    from ..graph.model_input import read_model_input
-
-    if preprocessing is None:
-        preprocessing = read_model_input(model).inside
-    return reference_outputs(model, images, preprocessing, batch_size)
-
-
-def reference_outputs(
-    model: Any, images: Any, preprocessing: Any, batch_size: int = 32
-) -> np.ndarray:
-    """Return the outputs that an artefact is compared with; arguments as `predict`'s,
-    but for `preprocessing`: None means that the model gets the images as they are."""
-    import keras
-
-    from vit_keras.preprocessing import normalize
-
-    from ..graph.source_model import computes_in_float32, in_float32
-
-    images = check_images(images, model.input_shape)
-    # A file of another maker runs as it is.
-    outputs, run = [], getattr(model, "reference", None) or in_float32(model)
-    # Compiling pays on other backends only.
-    if keras.backend.backend() != "tensorflow" and computes_in_float32(model):
-        run = model.predict_on_batch
-    for start in range(0, len(images), batch_size):  # never all images as float32
-        chunk = images[start : start + batch_size]
-        # Padded, so that the model is traced for one shape only.
-        filled = np.resize(chunk, (batch_size, *chunk.shape[1:])).astype("float32")
-        if preprocessing is not None:
-            filled = normalize(filled, preprocessing)
-        values = keras.ops.convert_to_numpy(run(filled))
-        outputs.append(np.asarray(values, "float32")[: len(chunk)])
-    return np.concatenate(outputs)
-
-
 def verify(
-    model: "keras.Model | np.ndarray | str | os.PathLike[str]",
+    model: "keras.Model | Outputs | str | os.PathLike[str]",
     path: str | os.PathLike[str],
     images: Any,
     *,
@@ -199,49 +177,113 @@ def verify(
 
     Arguments:
         model: the Keras model, the path of its `.keras` file or of a float `.tflite`
-            file, or its outputs (N, ...).
+            file, or its outputs (N, ...), of a file with several {name: (N, ...)}.
         path: a `.tflite` file or a SavedModel directory.
         images: (N, H, W, C), pixels 0..255; or whatever else calibration takes: a
             folder, a `.npy` file, a data set, of which the test part is used.
         scheme: whose threshold must be met; None means the threshold in the JSON
             beside the artefact, if there is one.
         output: name or index of the output, of a model with several; None means what
-            the JSON beside the artefact says.
+            the JSON beside the artefact says. Of an artefact with several, the name of
+            that which is compared; None means the first.
         limit: use at most this many images, where `images` is no array.
         num_threads: threads of the interpreter.
 
     Returns:
-        A `Parity`; its `passed` says whether the threshold is met.
+        A `Parity`; its `passed` says whether the threshold is met. A file that ends in
+        classes has no threshold: 1 for the class of a pixel and 0 for each other are
+        compared.
 
     Raises:
         ValueError: images or outputs do not fit the artefact.
         FileNotFoundError: the artefact or the images do not exist.
     """
+    options = {"scheme": scheme, "limit": limit, "num_threads": num_threads}
+    found = verify_outputs(model, path, images, output=output, **options)
+    first = next(iter(found))
+    if output is None or len(found) == 1:
+        return found[first]
+    if output not in found:
+        raise ValueError(
+            f"`output` must be one of the artefact's, {', '.join(found)}. "
+            f"Received: output={output!r}"
+        )
+    return found[str(output)]
+
+
+def verify_outputs(
+    model: "keras.Model | Outputs | str | os.PathLike[str]",
+    path: str | os.PathLike[str],
+    images: Any,
+    *,
+    scheme: str | None = None,
+    output: str | int | None = None,
+    limit: int | None = None,
+    num_threads: int = 1,
+) -> dict[str, Parity]:
+    """Compare all outputs of an artefact with the Keras model's.
+
+    Arguments and errors are those of `verify`; `output` is of a model with several and
+    an artefact with one.
+
+    Returns:
+        {name of the output: `Parity`}, in the artefact's order.
+    """
     from vit_keras import Preprocessing, data
 
+    from ..graph.named_outputs import names_of_outputs
     from ..graph.open_source import open_for_export
+    from ..graph.up_to_decoder import up_to_decoder
 
     runner = runners.load(path, num_threads)
     recorded = read_sidecar(path)
+    plan = recorded.get("plan") or {}
+    names = named(recorded, tuple(runner.output_shapes))
     inside = recorded.get("preprocessing")
     inside = reading = None if inside is None else Preprocessing(**inside)
-    if not isinstance(model, np.ndarray):
+    if not isinstance(model, np.ndarray | Mapping):
         output = recorded.get("model_output") if output is None else output
+        chosen: Any = {"output": output} if names is None else {"outputs": names}
         size = runner.input_shape[1:]
-        model, meaning = open_for_export(model, input_shape=size, output=output)
+        model, meaning = open_for_export(model, input_shape=size, **chosen)
+        names_of_outputs(model, names)  # which it has
+        if plan.get("output_size") == "decoder":
+            model = up_to_decoder(model) or model
         if meaning.takes_pixels:  # else the user gave `preprocessing`, or nothing did
             inside, reading = meaning.inside, meaning.reading
     if not hasattr(images, "__array__"):
         size: Any = runner.input_shape[1:3]
         images = data.load_images(images, size, reading, limit, held_out=True)
     images = check_images(images, runner.input_shape)
-    if not isinstance(model, np.ndarray):
-        model = reference_outputs(model, images, inside)
+    found = runner.all(images)
+    if isinstance(model, np.ndarray):
+        model = {next(iter(found)): model}
+    elif not isinstance(model, Mapping):
+        model = references(model, images, inside, names=names)
+    if names is None:
+        model, found = ({UNNAMED: next(iter(x.values()))} for x in (model, found))
     if scheme is None:
         threshold = recorded.get("parity", {}).get("threshold_db")
     else:
         threshold = get_scheme(scheme).min_sqnr_db
-    return measure_parity(model, runner(images), threshold)
+    if plan.get("class_map"):
+        model, found = ({UNNAMED: next(iter(x.values()))} for x in (model, found))
+        codes, threshold = np.eye(model[UNNAMED].shape[-1], dtype="float32"), None
+        model = {UNNAMED: codes[model[UNNAMED].argmax(-1)]}
+        found = {UNNAMED: codes[found[UNNAMED].astype(int)]}
+    segments = recorded.get("head") == "segmentation"
+    return measure_outputs(model, found, threshold, segments)
+
+
+def named(recorded: Mapping[str, Any], names: Sequence[str]) -> Sequence[str] | None:
+    """Return the names of an artefact's outputs; None for one without a name.
+
+    Arguments:
+        recorded: the report beside it.
+        names: as its signature has them.
+    """
+    said = [end["name"] for end in recorded.get("outputs", ())]
+    return None if len(names) == 1 and said in ([], [UNNAMED]) else names
 
 
 def sidecar(path) -> pathlib.Path:

@@ -34,6 +34,28 @@ class GraphEditor:
             return ""
         return self._names[self.model.operatorCodes[op.opcodeIndex].builtinCode]
 
+    @property
+    def output_names(self) -> list[str]:
+        """Of the outputs in order, by the signature, else by their tensors."""
+        names = {i: self.graph.tensors[i].name for i in self.graph.outputs}
+        for signature in self.model.signatureDefs or ():
+            names |= {end.tensorIndex: end.name for end in signature.outputs}
+        return [names[index].decode() for index in self.graph.outputs]
+
+    def set_output(self, place, index):
+        """Make a tensor the output at a place, of the signature, too."""
+        old, outputs = self.graph.outputs[place], list(self.graph.outputs)
+        outputs[place] = index
+        for signature in self.model.signatureDefs or ():
+            for end in signature.outputs:
+                end.tensorIndex = index if end.tensorIndex == old else end.tensorIndex
+        self.graph.outputs = outputs
+
+    def order_outputs(self, names):
+        """Put the outputs into the order of names."""
+        index = dict(zip(self.output_names, self.graph.outputs, strict=True))
+        self.graph.outputs = [index[name] for name in names]
+
     def producer(self, index):
         """The operator that computes a tensor; None for inputs and constants."""
         found = (op for op in self.graph.operators if index in op.outputs)

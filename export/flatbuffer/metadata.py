@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import missing
 
 ENTRY = "TFLITE_METADATA"
+SEGMENTER = "SEGMENTER_METADATA"  # how MediaPipe makes masks of the outputs
 RECORD = "export.json"  # of this package, in the archive: how the file was made
 
 
@@ -46,6 +47,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         if ENTRY not in entries:
             return {}
         found = unpack_table(model["buffers"][entries[ENTRY]]["data"], "ModelMetadata")
+        for custom in _custom(found):
+            data, known = custom["data"], custom["name"] == SEGMENTER
+            table = "ImageSegmenterOptions"
+            custom["data"] = unpack_table(data, table) if known else bytes(data)
         files = _archived(path)
         if (name := _labels_file(found)) is not None:
             found["labels"] = files[name].decode().removesuffix("\n").split("\n")
@@ -67,6 +72,12 @@ def _labels_file(metadata):
                 if file.get("type") in LABELLED:
                     return file["name"]
     return None
+
+
+def _custom(metadata):
+    """The first subgraph's entries that are flatbuffers of another schema."""
+    for graph in metadata.get("subgraph_metadata", ())[:1]:
+        yield from graph.get("custom_metadata", ())
 
 
 def _archived(path):

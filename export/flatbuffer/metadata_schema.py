@@ -13,7 +13,7 @@ import numpy as np
 from flatbuffers import number_types as numbers
 from flatbuffers.table import Table
 
-IDENTIFIER = b"M001"
+IDENTIFIERS = {"ModelMetadata": b"M001", "ImageSegmenterOptions": b"V001"}
 
 
 class AssociatedFileType(enum.IntEnum):
@@ -30,6 +30,12 @@ class ColorSpaceType(enum.IntEnum):
     UNKNOWN = 0
     RGB = 1
     GRAYSCALE = 2
+
+
+class Activation(enum.IntEnum):
+    NONE = 0
+    SIGMOID = 1
+    SOFTMAX = 2
 
 
 # Fields in the order of the schema, which numbers them in the file; unused last fields
@@ -53,6 +59,17 @@ SCHEMA = {
         "input_tensor_metadata": ["TensorMetadata"],
         "output_tensor_metadata": ["TensorMetadata"],
         "associated_files": ["AssociatedFile"],
+        "input_process_units": None,
+        "output_process_units": None,
+        "input_tensor_groups": None,
+        "output_tensor_groups": None,
+        "custom_metadata": ["CustomMetadata"],
+    },
+    "CustomMetadata": {"name": str, "data": bytes},
+    # `image_segmenter_metadata_schema.fbs` beside it
+    "ImageSegmenterOptions": {
+        "activation": Activation,
+        "min_parser_version": str,
     },
     "TensorMetadata": {
         "name": str,
@@ -92,20 +109,22 @@ SCHEMA = {
 }
 
 
-def pack_metadata(value: dict) -> bytes:
-    """Write ModelMetadata as a flatbuffer.
+def pack_metadata(value: dict, table: str = "ModelMetadata") -> bytes:
+    """Write a root table as a flatbuffer.
 
     Arguments:
+        table: one of `IDENTIFIERS`.
         value: fields by their names in `SCHEMA`; a vector is a list, an enumeration
             the name of its member, a union `{table: fields}`.
     """
     builder = flatbuffers.Builder(1024)
-    builder.Finish(_write(builder, "ModelMetadata", value), IDENTIFIER)
+    builder.Finish(_write(builder, table, value), IDENTIFIERS[table])
     return bytes(builder.Output())
 
 
 def unpack_table(content, table: str) -> dict:
-    """Read the root table of a flatbuffer, in the form of `pack_metadata`.
+    """Read the root table of a flatbuffer, in the form of `pack_metadata`; bytes are
+    views of `content`.
 
     Arguments:
         content: bytes or a view of them.
@@ -144,6 +163,11 @@ def _field(builder, kind, value):
         return numbers.Uint32Flags, value
     if kind is str:
         return None, builder.CreateString(value)
+    if kind is bytes:
+        builder.StartVector(1, len(value), 16)  # as a flatbuffer of its own needs it
+        for byte in reversed(value):
+            builder.PrependByte(byte)
+        return None, builder.EndVector()
     if isinstance(kind, str):
         return None, _write(builder, kind, value)
     if not isinstance(kind, list):  # an enumeration

@@ -9,8 +9,9 @@ newest operator refuses the file.
 
 VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
     "ADD": {"FLOAT32": (1, "1.5"), "INT8": (2, "1.14"), "INT16": (3, "2.4")},
+    "ARG_MAX": {"FLOAT32": (1, "1.9"), "UINT8": (1, "1.9"), "INT8": (2, "1.14")},
     "BATCH_MATMUL": {"FLOAT32": (1, "2.3"), "INT8": (2, "2.3"), "INT16": (3, "2.4")},
-    "CAST": {"UINT8": (1, "1.5"), "FLOAT32": (1, "1.5")},
+    "CAST": {"UINT8": (1, "1.5"), "FLOAT32": (1, "1.5"), "INT32": (1, "1.5")},
     "CONCATENATION": {"FLOAT32": (1, "1.5"), "INT8": (2, "1.14"), "INT16": (3, "2.3")},
     "CONV_2D": {
         "FLOAT32": (1, "1.5"),
@@ -23,6 +24,12 @@ VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
         "INT8": (2, "1.14"),
         "INT16": (3, "1.15"),
         "FLOAT16": (3, "1.15"),
+    },
+    "DEPTHWISE_CONV_2D": {
+        "FLOAT32": (1, "1.5"),
+        "FLOAT32 INT8": (6, "2.3"),
+        "INT8": (3, "1.14"),
+        "INT16": (5, "2.3"),
     },
     "EXP": {"FLOAT32": (1, "1.7"), "INT8": (2, "2.12"), "INT16": (2, "2.12")},
     "FULLY_CONNECTED": {
@@ -46,6 +53,11 @@ VERSIONS: dict[str, dict[str, tuple[int, str]]] = {
     },
     "REDUCE_MAX": {"FLOAT32": (1, "1.11"), "INT8": (2, "1.14"), "INT16": (3, "2.5")},
     "RESHAPE": {"FLOAT32": (1, "1.5"), "INT8": (1, "1.5"), "INT16": (1, "1.5")},
+    "RESIZE_BILINEAR": {  # with half-pixel centres
+        "FLOAT32": (3, "2.2"),
+        "INT8": (3, "2.2"),
+        "INT16": (4, "2.5"),
+    },
     "RSQRT": {"FLOAT32": (1, "1.10"), "INT8": (2, "2.5"), "INT16": (3, "2.15")},
     "SLICE": {"FLOAT32": (1, "1.14"), "INT8": (2, "1.14"), "INT16": (4, "2.4")},
     "SOFTMAX": {"FLOAT32": (1, "1.5"), "INT8": (2, "1.14"), "INT16": (3, "2.3")},

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..targets import GraphOptions
-from .found_vit import Unrecognised, as_it_is, vit_by_graph, vit_by_layers
+from .found_vit import Unrecognised, normalised, vit_by_graph, vit_by_layers
 from .inference_layer import InferenceViT
+from .named_layer import NamedViT, with_inside
+from .named_outputs import function_by_name
+from .resizes import resizes, resizes_for
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
 
 
@@ -22,8 +26,8 @@ class Graph:
     """The computation of an artefact.
 
     Attributes:
-        function: from float32 pixels (N, H, W, C) to the model's output. It has its own
-            variables: the model is not changed.
+        function: from float32 pixels (N, H, W, C) to the model's output, or to {name:
+            output}. It has its own variables: the model is not changed.
         rewrites: names of the applied rewrites, in order.
         notes: what could not be applied, and why, one line each.
         layer: the `InferenceViT` inside, whose weights may be rounded further; None if
@@ -48,7 +52,12 @@ MEASURED_ON = 32  # images for the means of keys and values
 
 
 def inference_graph(
-    model, preprocessing, images, options: GraphOptions | None = None, integers=True
+    model,
+    preprocessing,
+    images,
+    options: GraphOptions | None = None,
+    integers=True,
+    names: tuple[str, ...] | None = None,
 ) -> Graph:
     """Build the inference graph of a model.
 
@@ -63,32 +72,61 @@ def inference_graph(
         options: how the ViT is written; None for the common way.
         integers: whether it may be quantised; else what only helps integers is left
             out, and the weights are in memory once beside the model's.
+        names: of the outputs, of `names_of_outputs`; None for one.
+
+    Raises:
+        ValueError: outputs inside the ViT are wanted of one that cannot be read.
     """
-    as_trained, notes = as_it_is(model, preprocessing), []
-    sources = (vit_by_layers, vit_by_graph) if integers else (vit_by_layers,)
+    if options is None or not resizes(model):
+        return _graph(model, preprocessing, images, options, integers, names)
+    allowed = options.resizes
+    with resizes_for(model, allowed):
+        graph = _graph(model, preprocessing, images, options, integers, names)
+
+    def function(pixels):
+        with resizes_for(model, allowed):
+            return graph.function(pixels)
+
+    return dataclasses.replace(graph, function=function)
+
+
+def _graph(model, preprocessing, images, options, integers, names) -> Graph:
+    inner = names is not None and not gives_dict(model)
+    as_trained = normalised(function_by_name(model, names), preprocessing)
+    notes, sources = [], (vit_by_layers, vit_by_graph)
+    if inner or not integers:
+        sources = (vit_by_layers,)
     chosen = np.asarray(images[:MEASURED_ON], "float32")
     for find in sources:
         try:
             found = find(model, preprocessing)
-            graph = _rewritten(found, chosen, options, integers)
+            graph = _rewritten(found, chosen, options, integers, inner and names)
             _check_equal(as_trained, graph, chosen, options)
             return graph
         except Unrecognised as error:
             notes.append(str(error))
+    if inner:
+        raise ValueError(f"`outputs` must be None for this model: {notes[-1]}")
     said = "no plain ViT, converted as it is" if integers else "written as it is"
     return Graph(as_trained, notes=(f"{said}: {notes[-1]}",))
 
 
-def _rewritten(found, images, options, integers) -> Graph:
-    """The graph with an `InferenceViT` of rewritten weights in the ViT's place."""
-    weights = found.weights
+def _rewritten(found, images, options, integers, names) -> Graph:
+    """The graph with an `InferenceViT` of rewritten weights in the ViT's place, with
+    outputs from inside it if there are names of them."""
+    weights = with_inside(found.weights, names) if names else found.weights
     undo, compressed = rewrites_that_break_sparsity(weights)
     if "fold_norms" in undo:
         keep_gammas(weights)
     undo += () if integers else FOR_INTEGERS
     allowed = {name: r for name, r in REWRITES.items() if name not in undo}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
-    layer = InferenceViT(weights, options, keep=integers, name=found.name)
+    made = {"keep": integers, "name": found.name}
+    layer = (
+        NamedViT(weights, options, names=names, **made)
+        if names
+        else InferenceViT(weights, options, **made)
+    )
     function = found.around(layer)
     if integers:
         done += _shift(layer, function, images)
@@ -100,19 +138,25 @@ def _rewritten(found, images, options, integers) -> Graph:
 
 def _check_equal(as_trained, graph, images, options):
     """Refuse a rewritten graph that does not compute what the model computes."""
-    reference, rewritten = (
-        np.concatenate([np.asarray(f(image[None])) for image in images[:4]])
-        for f in (as_trained, graph.function)
+    references, rewritten = (
+        [f(image[None]) for image in images[:4]] for f in (as_trained, graph.function)
     )
-    if not np.isfinite(reference).all():
-        return  # whoever measures ranges names the tensor that overflows
     exact = options is None or options.gelu == "builtin"
-    error = np.abs(reference - rewritten).max() / max(np.ptp(reference), 1e-6)
-    if not error <= (EQUAL if exact else NEAR):
-        raise Unrecognised(
-            "the ViT computes something else than its configuration says: "
-            f"{error:.1e} of the output's range"
+    several = isinstance(references[0], dict)
+    for name in references[0] if several else [None]:
+        reference, values = (
+            np.concatenate([np.asarray(x[name] if several else x) for x in outputs])
+            for outputs in (references, rewritten)
         )
+        if not np.isfinite(reference).all():
+            return  # whoever measures ranges names the tensor that overflows
+        error = np.abs(reference - values).max() / max(np.ptp(reference), 1e-6)
+        if not error <= (EQUAL if exact else NEAR):
+            raise Unrecognised(
+                "the ViT computes something else than its configuration says: "
+                f"{error:.1e} of the output's range"
+                + (f", {name!r}" if several else "")
+            )
 
 
 def _shift(layer, function, images):

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from .source_model import in_float32
+from .find_taps import find_taps
+from .source_model import gives_dict, in_float32, nodes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,15 @@ class Parts:
         vit: what `read_weights` reads: a `VisionTransformer`, or layers of one.
         front: function from the model's input to the ViT's, or None for nothing.
         tail: function from the ViT's output and the model's input to the model's
-            output, or None for nothing.
+            output, or {name: output}, or None for nothing.
+        taps: what `read_weights` reads instead of what follows the last block; the
+            ViT's output is then what the readers give. Or None.
     """
 
     vit: Any
     front: Callable[[Any], Any] | None
     tail: Callable[[Any, Any], Any] | None
+    taps: Any = None
 
     def around(self, layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The model with another layer in the ViT's place."""
@@ -69,6 +73,28 @@ def find_vit(model: Any) -> Any:
     return None
 
 
+def check_no_decoder(function: str, model: Any) -> None:
+    """Refuse a ViT whose outputs come from several blocks, or through a decoder.
+
+    Arguments:
+        function: name of the one that does not take it.
+
+    Raises:
+        ValueError: `model` is such a `VisionTransformer`.
+    """
+    if _has_decoder(model):
+        raise ValueError(
+            f"`{function}` takes a model of task='classify', or 'features' of the last "
+            f"block. Received: task={model.task!r}, taps={model.config.taps}"
+        )
+
+
+def _has_decoder(vit):
+    if vit.task == "features":
+        return len(vit.config.tap_blocks) > 1
+    return vit.task != "classify"
+
+
 def divide_at_vit(model: Any) -> Parts | None:
     """Divide a functional model around the ViT of this package in it.
 
@@ -83,19 +109,6 @@ def divide_at_vit(model: Any) -> Parts | None:
         return None
 
 
-def nodes_of(model: Any) -> list[Any]:
-    """The calls of layers in a functional or sequential model.
-
-    Raises:
-        ValueError: it is a subclassed model.
-    """
-    graph = getattr(model, "_functional", None) or model
-    levels = getattr(graph, "_nodes_by_depth", None)
-    if levels is None:
-        raise ValueError(f"'{model.name}' is a subclassed model without a graph")
-    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
-
-
 def _node(model, layer):
     """The one call of a layer that a model holds; ValueError if there are more."""
     (node,) = (node for node in nodes_of(model) if node.operation is layer)
@@ -105,7 +118,8 @@ def _node(model, layer):
 def _divide(model, vit) -> Parts:
     """The parts of a model that holds the ViT, perhaps in a model in the model."""
     if model is vit:
-        return Parts(vit, None, None)
+        parts = Parts(vit, None, None)
+        return _with_taps(parts, vit) if _has_decoder(vit) else parts
     layers = (node.operation for node in nodes_of(model))
     (holder,) = {
         id(layer): layer
@@ -113,7 +127,8 @@ def _divide(model, vit) -> Parts:
         if isinstance(layer, keras.Model) and find_vit(layer) is vit
     }.values()
     node, inner = _node(model, holder), _divide(holder, vit)
-    front, tail = _around(model, node.input_tensors[0], node.outputs[0])
+    (output,) = node.outputs
+    front, tail = _around(model, node.input_tensors[0], output)
 
     def whole_front(images):
         images = images if front is None else front(images)
@@ -128,6 +143,7 @@ def _divide(model, vit) -> Parts:
         vit,
         None if front is None and inner.front is None else whole_front,
         None if tail is None and inner.tail is None else whole_tail,
+        inner.taps,
     )
 
 
@@ -136,14 +152,33 @@ def _around(model, entry, output):
     front = tail = None
     if entry is not model.inputs[0]:
         front = in_float32(keras.Model(model.inputs[0], entry))
-    if output is not model.outputs[0]:
+    if output is not _ends(model):
         try:
-            behind: Any = in_float32(keras.Model(output, model.outputs[0]))
+            behind = _behind(model, output)
             tail = lambda outputs, images: behind(outputs)  # noqa: E731
         except ValueError:  # it also reads the images
-            inputs = [output, model.inputs[0]]
-            tail = in_float32(keras.Model(inputs, model.outputs[0]))
+            tail = _behind(model, output, model.inputs[0])
     return front, tail
+
+
+def _ends(model):
+    """The output of a model, or {name: output}."""
+    return model.output if gives_dict(model) else model.outputs[0]
+
+
+def _behind(model, first, *others) -> Any:
+    """The function from tensors inside a model to what it gives."""
+    ends, inputs = _ends(model), [first, *others] if others else first
+    if not isinstance(ends, dict):
+        return in_float32(keras.Model(inputs, ends))
+    # Keras has no model whose output is a tensor inside another that it begins with.
+    rest = {name: end for name, end in ends.items() if end is not first}
+    function = in_float32(keras.Model(inputs, rest)) if rest else lambda *_: {}
+
+    def behind(values, *more):
+        return dict.fromkeys(ends, values) | function(values, *more)
+
+    return behind
 
 
 def _find_flat(model) -> Parts | None:
@@ -158,11 +193,19 @@ def _find_flat(model) -> Parts | None:
         return None
     if [block.name for block in blocks] != names:
         return None
-    (entry,), (tokens,) = _node(model, first).input_tensors, _node(model, last).outputs
+    (entry,) = _node(model, first).input_tensors
     front, _ = _around(model, entry, model.outputs[0])
-    behind: Any = in_float32(keras.Model(tokens, model.outputs[0]))
-    config = _config(layers, blocks[0], len(blocks), entry.shape)
-    return Parts(Flat(config, model.layers), front, lambda out, images: behind(out))
+    flat = Flat(_config(layers, blocks[0], len(blocks), entry.shape), model.layers)
+    if gives_dict(model):
+        behind = _behind(model, _node(model, last).outputs[0])
+        return Parts(flat, front, lambda out, images: behind(out))
+    return _with_taps(Parts(flat, front, None), model)
+
+
+def _with_taps(parts: Parts, model) -> Parts:
+    """The parts of a flat model, divided behind the first layers of its decoder."""
+    taps = find_taps(model)
+    return dataclasses.replace(parts, tail=taps.tail, taps=taps)
 
 
 def _config(layers, block, number, shape):

@@ -18,7 +18,7 @@ def float_file(
     """Trace a function with a fixed batch and convert it.
 
     Arguments:
-        function: from float32 images to the output.
+        function: from float32 images to the output, or to {name: output}.
         shape: (N, H, W, C) of the input.
         dtype: of the input.
         float16: store the weights in half precision.
@@ -33,7 +33,8 @@ def float_file(
     import tensorflow as tf
 
     def serve(images):
-        return {"output": function(tf.cast(images, "float32"))}
+        found = function(tf.cast(images, "float32"))
+        return found if isinstance(found, dict) else {"output": found}
 
     # An unknown batch would leave shape arithmetic in the file that delegates refuse.
     spec = tf.TensorSpec(tuple(shape), tf.as_dtype(dtype), name="images")

@@ -10,11 +10,16 @@ from ..errors import UnsupportedOperators
 from .find_vit import divide_at_vit
 from .float_file import float_file
 from .model_input import own_normalisation
-from .recognition.function import function_of
+from .recognition.function import ends_of, function_of, joined
 from .recognition.recognise import recognise
 from .recognition.traced_graph import TracedGraph, Unrecognised
-from .source_model import in_float32
+from .source_model import gives_dict, in_float32
 from .vit_weights import Weights, read_weights
+
+RAW = (
+    "the decoder reads tokens that pass no norm (`tap_norm`), so the residual stream "
+    "keeps its mean and its outliers, which cost int8 most of its accuracy"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +64,15 @@ def vit_by_layers(model: Any, preprocessing: Any) -> FoundViT:
         if preprocessing is not None or not own.is_identity:
             normalisation, preprocessing = (scale, offset), None
     try:
-        weights = read_weights(parts.vit, normalisation)
+        weights = read_weights(parts.vit, normalisation, parts.taps)
     except ValueError as error:
         raise Unrecognised(str(error)) from error
 
     def around(layer):
         return normalised(parts.around(layer), preprocessing)
 
-    return FoundViT(weights, around, parts.vit.name)
+    raw = parts.taps is not None and weights.norm is None
+    return FoundViT(weights, around, parts.vit.name, (RAW,) if raw else ())
 
 
 def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
@@ -76,8 +82,11 @@ def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
     """
     try:
         shape = (1, *model.input_shape[1:])
-        graph = TracedGraph(float_file(as_it_is(model, preprocessing), shape))
+        traced, several = as_it_is(model, preprocessing), gives_dict(model)
+        content = float_file(joined(traced) if several else traced, shape)
+        graph = TracedGraph(content)
         found = recognise(graph)
+        ends = ends_of(graph, model.output) if several else None
     except UnsupportedOperators as error:  # whoever converts the model will say so
         raise Unrecognised(str(error)) from error
     config = found.weights.config
@@ -88,7 +97,7 @@ def vit_by_graph(model: Any, preprocessing: Any) -> FoundViT:
     )
     return FoundViT(
         found.weights,
-        lambda layer: function_of(graph, found, layer),
+        lambda layer: function_of(graph, found, layer, ends),
         model.name,
         (said,),
     )

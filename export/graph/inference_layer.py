@@ -4,13 +4,14 @@ import keras
 from keras import ops
 
 from ..targets import GraphOptions
-from .activations import PROBABILITIES, SIGNED, activate
-from .vit_weights import Attention, Linear, Norm, Weights
+from .activations import SIGNED
+from .inference_blocks import InferenceBlocks
+from .vit_weights import Weights
 from .weight_tree import map_arrays
 
 
 @keras.saving.register_keras_serializable(package="vit_keras_export")
-class InferenceViT(keras.layers.Layer):
+class InferenceViT(InferenceBlocks):
     """A layer that computes the model of a `Weights`, written for a target.
 
     Arguments:
@@ -24,11 +25,9 @@ class InferenceViT(keras.layers.Layer):
         images: float32 (N, H, W, C).
 
     Returns:
-        The output of the model that the weights come from.
+        The output of the model that the weights come from, or a list of the readers'.
 
-    Subclasses override `activation` (every tensor with its own scale in an integer
-    file), `operand` and `result` (inputs and outputs of linear layers), and
-    `graph_weights` (all weights).
+    Subclasses override `graph_weights` (all weights), and hooks of `InferenceBlocks`.
     """
 
     def __init__(
@@ -40,11 +39,8 @@ class InferenceViT(keras.layers.Layer):
         keep=True,
         **kwargs,
     ):
-        super().__init__(trainable=trainable, dtype="float32", **kwargs)
+        super().__init__(options, trainable=trainable, **kwargs)
         self.frozen = frozen
-        self.options = options or GraphOptions()
-        self.seen = None  # a list: attention appends queries, keys and values to it
-        self.visit = None  # a function, called with each linear layer and its input
         self.source_weights = weights if keep else None
         self._variables = map_arrays(weights, self._variable_of, consume=not keep)
 
@@ -64,28 +60,6 @@ class InferenceViT(keras.layers.Layer):
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array.astype("float32"))
 
-    def activation(self, x, fixed=None):
-        """Return a tensor of the graph unchanged; hook for subclasses.
-
-        Arguments:
-            x: the tensor.
-            fixed: the (min, max) of int8 kernels that do not take the range from the
-                values.
-        """
-        return x
-
-    def operand(self, x):
-        """Return the input of a linear layer unchanged; hook for subclasses."""
-        return x
-
-    def result(self, x):
-        """Return the output of a linear layer, as an activation."""
-        return self.activation(x)
-
-    def rsqrt(self, x):
-        """Return `1 / sqrt(x)`, x > 0."""
-        return ops.rsqrt(x)
-
     def graph_weights(self) -> Weights:
         """Return the weights to compute with, as variables or tensors."""
         return self._variables
@@ -97,14 +71,17 @@ class InferenceViT(keras.layers.Layer):
             x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
-        read = tokens_read(w)
+        streams = []
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
+            if w.queries is not None and w.queries.before == index:
+                x = self._prepended(w.queries.tokens, x)
             # Scopes become tensor names of the file, which error reports show.
             with keras.name_scope(f"encoderblock_{index}"):
-                x = self._block(x, block, read if last else None)
-        with keras.name_scope("top"):
-            return self._top(x, w)
+                x = self._block(x, block, w.tokens_read if last else None)
+            streams.append(x)
+        with keras.name_scope("taps" if w.readers else "top"):
+            return self._taps(streams, w) if w.readers else self._top(x, w)
 
     def _embed(self, images, w):
         config, a = w.config, self.activation
@@ -131,126 +108,31 @@ class InferenceViT(keras.layers.Layer):
             # Before the reshape, so that it is fused as the convolution's bias.
             x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
         x = a(x + w.positions)
-        if w.prefix.shape[0]:
-            prefix = ops.broadcast_to(
-                w.prefix[None], (ops.shape(images)[0], *w.prefix.shape)
-            )
-            x = a(ops.concatenate([prefix, x], axis=1))
-        return x
+        return self._prepended(w.prefix, x) if w.prefix.shape[0] else x
 
-    def _block(self, x, block, tokens=None):
-        """Compute one block, with `tokens` only for this many first tokens."""
-        a, normed = self.activation, self.norm(x, block.norm1)
-        query = normed
-        if tokens is not None and tokens < x.shape[1]:
-            query, x = normed[:, :tokens], x[:, :tokens]
-        with keras.name_scope("attention"):
-            y = self._attention(query, normed, block.attention)
-        x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
-        normed = self.norm(x, block.norm2)
-        with keras.name_scope("mlp"):
-            y = self._mlp(normed, block.dense1, block.dense2, block.activation)
-            if block.out_activation is not None:
-                y = activate(block.out_activation, y, a, self.options.gelu)
-        return a(x + (y if block.scale2 is None else a(y * block.scale2)))
+    def _prepended(self, tokens, x):
+        tokens = ops.broadcast_to(tokens[None], (ops.shape(x)[0], *tokens.shape))
+        return self.activation(ops.concatenate([tokens, x], axis=1))
 
-    def _attention(self, query, source, attention: Attention):
-        projections = (
-            (query, attention.query, attention.query_norm),
-            (source, attention.key, attention.key_norm),
-            (source, attention.value, None),
-        )
-        if self.options.heads_apart and self.seen is None:
-            parts = []
-            for columns in attention.columns():
-                q, k, v = (self._head(*row, columns) for row in projections)
-                parts.append(self._products(q, k, v, attention.scale))
-            y = self.activation(ops.concatenate(parts, axis=-1))
-            return self.linear(y, attention.out)
-
-        q, k, v = (self._heads(*row, attention) for row in projections)
-        y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
-        inner = attention.heads * attention.head_dim
-        y = ops.reshape(y, (-1, query.shape[1], inner))
-        return self.linear(y, attention.out)
-
-    def _heads(self, x, linear, own_norm, attention):
-        """Return all heads' queries, keys or values (N, H, T, d)."""
-        x = self.linear(x, linear)
-        x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
-        x = x if own_norm is None else self.norm(x, own_norm)
-        if self.seen is not None:
-            self.seen.append(x)
-        return ops.transpose(x, (0, 2, 1, 3))
-
-    def _head(self, x, linear, own_norm, columns):
-        """Return one head's queries, keys or values (N, T, d)."""
-        x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
-        return x if own_norm is None else self.norm(x, own_norm)
-
-    def _products(self, q, k, v, scale):
-        """Compute attention of q (..., Q, d) over k and v (..., T, d)."""
-        a = self.activation
-        if scale != 1.0:
-            q = a(q * scale)
-        if self.options.keys_as_rows:
-            import tensorflow as tf  # `keras.ops.matmul` has no transpose argument
-
-            scores = a(tf.matmul(q, k, transpose_b=True))
-        else:
-            scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
-        if not self.options.split_softmax:
-            return a(ops.matmul(a(ops.softmax(scores, -1), PROBABILITIES), v))
-        top = ops.max(scores, axis=-1, keepdims=True)
-        shares = a(ops.exp(a(scores - top)))
-        root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
-        return a(a(ops.matmul(a(shares * root), v)) * root)
-
-    def _mlp(self, x, dense1, dense2, activation):
-        x = self.linear(x, dense1)
-        x = activate(activation, x, self.activation, self.options.gelu)
-        return self.linear(x, dense2)
-
-    def norm(self, x, n: Norm):
-        """Apply a layer norm or RMS norm over the last axis."""
-        with keras.name_scope("norm"):
-            return self._norm(x, n)
-
-    def _norm(self, x, n):
-        a = self.activation
-        if n.centred:
-            x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
-        square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
-        root = a(self.rsqrt(a(square + n.epsilon)))
-        if n.gamma_first:
-            return a(a(a(x * n.gamma) * root) + n.beta)
-        y = a(x * root)
-        y = y if n.gamma is None else a(y * n.gamma)
-        return y if n.beta is None else a(y + n.beta)
-
-    def linear(self, x, dense: Linear):
-        """Apply a linear layer: (..., I) to (..., O)."""
-        x, kernel = self.operand(x), dense.kernel
-        if self.visit is not None:
-            self.visit(dense, x)
-        (inner, outer), options = kernel.shape, self.options
-        if len(x.shape) != 3 or not (options.convolutions or options.flat_tokens):
-            return self.result(ops.matmul(x, kernel) + dense.bias)
-        if options.flat_tokens:
-            y = ops.matmul(ops.reshape(x, (-1, inner)), kernel)
-        else:
-            y = ops.conv(
-                ops.reshape(x, (-1, x.shape[1], 1, inner)),
-                ops.reshape(kernel, (1, 1, inner, outer)),
-                data_format="channels_last",
-            )
-        return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))
+    def _taps(self, streams, w):
+        """Return what the readers make of the tokens after each block."""
+        tokens, outputs = {}, []
+        for index, start, stop in w.tapped:
+            x = streams[index][:, start:stop]
+            x = x if w.norm is None else self.norm(x, w.norm)
+            tokens[index, start, stop] = x
+        for reader in w.readers:
+            read = [tokens[i, reader.start, reader.stop] for i in reader.blocks]
+            x = self.activation(ops.concatenate(read, -1)) if read[1:] else read[0]
+            outputs.append(self.linear(x, reader.linear))
+        return outputs
 
     def _top(self, x, w):
         config, a = w.config, self.activation
         pooled = w.task == "classify" and config.pooling is not None
         if w.norm is not None and not (config.fc_norm and pooled):
             x = self.norm(x, w.norm)
+            self.note("features", x)
         if not pooled:
             return x if w.unrotate is None else self.linear(x, w.unrotate)
         tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
@@ -271,19 +153,13 @@ class InferenceViT(keras.layers.Layer):
             x = self.linear(x, w.unrotate)
         if w.pre_logits is not None:
             x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
+        self.note("pooled", x)
         if not w.heads:
             return x
         x = self.linear(x, w.heads[0])
         if len(w.heads) > 1:
             x = a(a(x + self.linear(take(tokens, 1), w.heads[1])) * 0.5)
         return keras.activations.get(config.activation)(x)
-
-
-def tokens_read(w: Weights) -> int | None:
-    """Return how many first tokens of the last block the head reads; None for all."""
-    if w.task != "classify" or w.config.pooling != "token":
-        return None
-    return 1 + (len(w.heads) > 1)
 
 
 def take(x, index):

@@ -12,8 +12,9 @@ import numpy as np
 from vit_keras.layers import Patches
 from vit_keras.preprocessing import Preprocessing, formula, get_preprocessing
 
-from .find_vit import find_vit, nodes_of
+from .find_vit import find_vit
 from .inference_layer import InferenceViT
+from .source_model import nodes_of
 
 # What `255 * scale` is where layers bring pixels to the range of a network: x / 255
 # gives 1, the statistics of dark images 30; those of images in 0..1 more than 500.

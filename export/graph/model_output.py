@@ -22,8 +22,8 @@ class ModelOutput:
 
     Attributes:
         shape: (None, ...).
-        head: a name in `vit_keras.heads.HEADS`; None for features, tokens, classes per
-            pixel, and one output that nothing describes.
+        head: a name in `vit_keras.heads.HEADS`; None for features, tokens, maps of
+            models of other layers, and one output that nothing describes.
         activation: what the last layer has applied, such as "softmax"; "linear" for
             logits and values.
         described: whether nothing about them is left open.
@@ -41,8 +41,14 @@ class ModelOutput:
 
     @property
     def classifies(self) -> bool:
-        """Whether the outputs are classes or labels with probabilities."""
-        return self.kind is not None and self.kind.probability is not None
+        """Whether the outputs are classes or labels of an image, with probabilities."""
+        kind = self.kind
+        return bool(kind and kind.probability and kind.task == "classify")
+
+    @property
+    def segments(self) -> bool:
+        """Whether the outputs are classes of each pixel."""
+        return self.kind is not None and self.kind.task == "segment"
 
     @property
     def is_probability(self) -> bool:
@@ -78,10 +84,11 @@ def read_model_output(model: Any, head: str | None = None) -> ModelOutput:
     """
     shape, activation = tuple(model.output_shape), _last_activation(model)
     if head is not None:
-        if head in HEADS and (len(shape) != 2 or (head, shape[1]) == ("softmax", 1)):
+        if head in HEADS and not _describes(head, shape):
+            what = "vector" if HEADS[head].task == "classify" else "map (N, H, W, C)"
             raise ValueError(
                 f"`head` must be None for a model with the output {shape}, which is no "
-                f"vector that it describes. Received: head={head!r}"
+                f"{what} that it describes. Received: head={head!r}"
             )
         check_head(head, shape[-1], activation)
         if head == "softmax" and activation == "sigmoid":
@@ -90,15 +97,27 @@ def read_model_output(model: Any, head: str | None = None) -> ModelOutput:
                 "outputs do not sum to 1. Received: head='softmax'"
             )
         return ModelOutput(shape, head, activation)
+    stated = getattr(_config(model), "head", "softmax")
+    if HEADS[stated].task != "classify" and _describes(stated, shape):
+        return ModelOutput(shape, stated, activation)
     if len(shape) != 2 or _is_vector_of_features(model):
         return ModelOutput(shape, None, activation)
-    stated = getattr(_config(model), "head", "softmax")
     if stated != "softmax":
         return ModelOutput(shape, stated, activation)
     several = (shape[1] or 0) > 1
     if activation == "sigmoid":
         return ModelOutput(shape, "multi_label" if several else "sigmoid", activation)
     return ModelOutput(shape, "softmax" if several else None, activation, several)
+
+
+def _describes(head, shape):
+    """Whether a head can have outputs of a shape."""
+    kind, last = HEADS[head], shape[-1]
+    if len(shape) != (2 if kind.task == "classify" else 4):
+        return False
+    if kind.task == "depth":
+        return last == 1
+    return kind.probability != "softmax" or last != 1
 
 
 def _config(model):

@@ -53,13 +53,14 @@ def open_for_export(
     preprocessing: Any = None,
     input_shape: Any = None,
     output: Any = None,
+    outputs: Any = None,
     custom_objects: dict[str, Any] | None = None,
 ) -> tuple[Any, ModelInput]:
     """Return the functional model of what a user names, and what its input means.
 
     Arguments:
         source: a Keras model, or the path of a file that `open_source` opens.
-        preprocessing, input_shape, output, custom_objects: see `to_tflite`.
+        preprocessing, input_shape, output, outputs, custom_objects: see `to_tflite`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -67,7 +68,7 @@ def open_for_export(
     """
     if isinstance(source, str | os.PathLike):
         source = open_source(source, custom_objects)
-    model = as_functional(source, input_shape, output)
+    model = as_functional(source, input_shape, output, outputs)
     return model, read_model_input(model, preprocessing, source)
 
 

@@ -119,7 +119,8 @@ def rotate_stream(weights: Weights) -> bool:
     _write(weights, lambda array: array @ rotation)
     inner = [r for b in weights.blocks for r in _block_readers(b)]
     for reader in (*inner, *readers(weights)):
-        reader.kernel = rotation.T @ reader.kernel
+        parts = reader.kernel.reshape(-1, len(rotation), reader.kernel.shape[1])
+        reader.kernel = (rotation.T @ parts).reshape(reader.kernel.shape)
     return True
 
 
@@ -200,7 +201,15 @@ def norms(weights: Weights) -> list[Norm]:
 
 
 def readers(weights: Weights) -> list[Linear]:
-    """Return the linear readers of the last norm; adds an identity if there is none."""
+    """Return the linear readers of the last norm; adds an identity if there is none.
+    Those of several blocks' tokens have a part of D inputs for each."""
+    beside = [] if weights.inside is None else [weights.inside]
+    return [*_head_readers(weights), *beside]
+
+
+def _head_readers(weights):
+    if weights.readers:
+        return [reader.linear for reader in weights.readers]
     if weights.pool is not None:
         return [weights.pool[1].key, weights.pool[1].value]
     if weights.unrotate is not None:
@@ -246,8 +255,10 @@ def hadamard(size: int) -> np.ndarray | None:
 
 def _fold(norm: Norm, linears):
     for linear in linears:
-        linear.bias = linear.bias + norm.beta @ linear.kernel
-        linear.kernel = norm.gamma[:, None] * linear.kernel
+        parts = len(linear.kernel) // len(norm.gamma)
+        gamma, beta = (np.tile(v, parts) for v in (norm.gamma, norm.beta))
+        linear.bias = linear.bias + beta @ linear.kernel
+        linear.kernel = gamma[:, None] * linear.kernel
     norm.gamma = norm.beta = None
 
 
@@ -267,6 +278,8 @@ def _write(weights, change):
         linear.kernel, linear.bias = change(linear.kernel), change(linear.bias)
     weights.prefix = change(weights.prefix)
     weights.positions = change(weights.positions)
+    if weights.queries is not None:
+        weights.queries.tokens = change(weights.queries.tokens)
 
 
 def _block_readers(block):

@@ -13,7 +13,10 @@ import keras
 
 
 def as_functional(
-    model: Any, input_shape: Sequence[int] | None = None, output: Any = None
+    model: Any,
+    input_shape: Sequence[int] | None = None,
+    output: Any = None,
+    outputs: Any = None,
 ) -> Any:
     """Return a functional model of the same layers, from one input to one output.
 
@@ -21,9 +24,11 @@ def as_functional(
         model: a Keras model: functional, sequential or subclassed.
         input_shape: (H, W, C), for a subclassed model that was never called.
         output: name or index of the output to take, of a model with several.
+        outputs: names or indices of those to take, or "all", instead.
 
     Returns:
-        `model` itself where it is one already.
+        `model` itself where it is one already. With `outputs`, of a model with several,
+        it gives a dict of them.
 
     Raises:
         ValueError: it is no Keras model, is quantised by `model.quantize`, or takes
@@ -50,7 +55,15 @@ def as_functional(
             "`model` must take images of a fixed size (None, height, width, channels). "
             f"Received: input shape {shape}"
         )
-    return _with_one_output(model, output)
+    if output is not None and outputs is not None:
+        raise ValueError(
+            "Give `output` for one output without a name, or `outputs`, not both. "
+            f"Received: output={output!r}, outputs={outputs!r}"
+        )
+    named = _named_outputs(model)
+    if outputs is None or not named:
+        return _with_one_output(model, named, output)
+    return keras.Model(model.inputs[0], _several(named, outputs), name=model.name)
 
 
 def _is_functional(model):
@@ -80,33 +93,83 @@ def _called(model, input_shape):
     return keras.Model(images, outputs, name=model.name)
 
 
-def _with_one_output(model, output):
-    """The model, or its layers up to the one output that is wanted."""
+def gives_dict(model: Any) -> bool:
+    """Whether a functional model gives {name: output}."""
+    sequential = isinstance(model, keras.Sequential)
+    return not sequential and isinstance(model.output, dict)
+
+
+def _named_outputs(model) -> dict[Any, Any]:
+    """{name or index: output}, empty for a model whose output is one tensor."""
     found = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    named: dict[Any, Any] = {}
     if isinstance(found, dict):
-        named = dict(found)
-    elif isinstance(found, list | tuple):
-        named = dict(enumerate(found))
-    elif output is None:
-        return model
-    else:
+        return dict(found)
+    return dict(enumerate(found)) if isinstance(found, list | tuple) else {}
+
+
+def _with_one_output(model, named, output):
+    """The model, or its layers up to the one output that is wanted."""
+    if not named:
+        if output is None:
+            return model
         raise ValueError(
             "`output` is for a model of several outputs; this has one. "
             f"Received: output={output!r}"
         )
     if output is None and len(named) == 1:
         (output,) = named
-    key: Any = output
-    if str(output).isdigit() and int(str(output)) in named:  # of a command line
-        key = int(str(output))
-    if key not in named:
-        valid = ", ".join(map(repr, named))
+    key = _key(named, output)
+    if key is None:
         raise ValueError(
-            f"`output` must name one of the model's {len(named)} outputs: {valid}. "
+            f"`output` must name one of the model's {len(named)} outputs: "
+            f"{', '.join(map(repr, named))}; or give `outputs` for several. "
             f"Received: output={output!r}"
         )
     return keras.Model(model.inputs[0], named[key], name=model.name)
+
+
+def _several(named, outputs) -> dict[str, Any]:
+    """{name in the file: output} of those that are wanted, in their order."""
+    wanted = [outputs] if isinstance(outputs, str | int) else list(outputs)
+    keys = list(named) if outputs == "all" else [_key(named, name) for name in wanted]
+    if not keys or None in keys or len(set(keys)) < len(keys):
+        raise ValueError(
+            f"`outputs` must be different ones of the model's {len(named)} outputs: "
+            f'{", ".join(map(repr, named))}; or "all". Received: outputs={outputs!r}'
+        )
+    found = {name_of_output(key): named[key] for key in keys}
+    nested = [name for name, end in found.items() if not hasattr(end, "shape")]
+    if nested:
+        raise ValueError(
+            "`outputs` must be tensors, each with a name of its own. Received: "
+            f"{nested[0]!r}, a {type(found[nested[0]]).__name__}"
+        )
+    return found
+
+
+def name_of_output(key: str | int) -> str:
+    """The name in a file of the output of a model that gives a dict or a list."""
+    return key if isinstance(key, str) else f"output_{key}"
+
+
+def _key(named, output) -> Any:
+    """The key of an output by its name or index, also as a command line gives it, or
+    by its name in a file; None if there is none."""
+    words = {name: key for key in named for name in (str(key), name_of_output(key))}
+    return words.get(str(output))
+
+
+def nodes_of(model: Any) -> list[Any]:
+    """The calls of layers in a functional or sequential model.
+
+    Raises:
+        ValueError: it is a subclassed model.
+    """
+    graph = getattr(model, "_functional", None) or model
+    levels = getattr(graph, "_nodes_by_depth", None)
+    if levels is None:
+        raise ValueError(f"'{model.name}' is a subclassed model without a graph")
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
 
 
 def _check_not_quantized(model):

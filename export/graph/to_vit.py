@@ -8,7 +8,7 @@ import numpy as np
 
 from vit_keras.preprocessing import Preprocessing, normalize
 
-from .find_vit import find_vit, nodes_of
+from .find_vit import find_vit
 from .float_file import float_file
 from .found_vit import as_it_is
 from .model_input import ModelInput, read_model_input
@@ -16,7 +16,7 @@ from .open_source import open_for_export
 from .recognition.recognise import RecognisedViT, recognise
 from .recognition.traced_graph import TracedGraph, Unrecognised
 from .rewrites import fold_input
-from .source_model import in_float32
+from .source_model import in_float32, nodes_of
 from .vit_weights import Weights
 from .write_weights import build_vit
 

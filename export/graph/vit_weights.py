@@ -127,12 +127,36 @@ class Block:
 
 
 @dataclasses.dataclass
+class Reader:
+    """A linear layer that reads the tokens of some blocks.
+
+    Attributes:
+        blocks: n indices of blocks, whose tokens lie side by side.
+        start, stop: the tokens that it reads, as of a slice.
+        linear: kernel (n * D, O).
+    """
+
+    blocks: tuple[int, ...]
+    start: int
+    stop: int | None
+    linear: Linear
+
+
+@dataclasses.dataclass
+class Queries:
+    """Tokens (Q, D) that are put in front of the others before a block."""
+
+    before: int
+    tokens: np.ndarray
+
+
+@dataclasses.dataclass
 class Weights:
     """All weights of a model.
 
     Attributes:
         config: its `ViTConfig`.
-        task: "classify" or "features".
+        task: "classify" or "features"; "taps" for what the readers give.
         scale, offset: (C,), normalisation of the input, or None once they are folded.
         embedding: projection of a flattened patch (p*q*C, D).
         patch_norms: norms before and after it, or None.
@@ -141,13 +165,17 @@ class Weights:
         pre_norm: norm before the first block, or None.
         blocks: the encoder blocks.
         norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector; None for
-            features without.
+            features without. The readers' tokens of each block pass it, too.
         pool: the AttentionPooling as (probe (1, D), attention, norm, dense1, dense2,
             activation), or None.
         unrotate: (D, D) and (D,) after the last norm, which undo the rotation of the
             stream where no linear layer follows; or None.
         pre_logits: hidden layer of the head, or None.
         heads: `head`, with a distillation token also `head_dist`.
+        inside: (D, D) and (D,), what `unrotate` is for tokens after the last norm that
+            are an output beside others; or None.
+        readers: the first layers of a decoder.
+        queries: those of a decoder, or None.
     """
 
     config: Any
@@ -165,6 +193,22 @@ class Weights:
     unrotate: Linear | None
     pre_logits: Linear | None
     heads: list[Linear]
+    inside: Linear | None = None
+    readers: list[Reader] = dataclasses.field(default_factory=list)
+    queries: Queries | None = None
+
+    @property
+    def tapped(self) -> list[tuple[int, int, int | None]]:
+        """Each (block, start, stop) that a reader reads, in order, once."""
+        found = ((i, r.start, r.stop) for r in self.readers for i in r.blocks)
+        return list(dict.fromkeys(found))
+
+    @property
+    def tokens_read(self) -> int | None:
+        """How many first tokens of the last block the head reads; None for all."""
+        if self.task != "classify" or self.config.pooling != "token":
+            return None
+        return 1 + (len(self.heads) > 1)
 
     @property
     def centred(self) -> bool:
@@ -173,13 +217,14 @@ class Weights:
         return any(n is not None and n.centred for n in (*inner, self.norm))
 
 
-def read_weights(model, normalisation=None) -> Weights:
+def read_weights(model, normalisation=None, taps=None) -> Weights:
     """The weights of a `VisionTransformer`.
 
     Arguments:
         model: of `vit_keras.create_model`.
         normalisation: (scale, offset), float64 (C,) each, put before the first layer;
             None for none.
+        taps: what `find_taps` found, instead of what follows the last block.
     """
     config = model.config
     scale, offset = normalisation or (None, None)
@@ -205,11 +250,13 @@ def read_weights(model, normalisation=None) -> Weights:
     pools = model.task == "classify" and config.pooling is not None
     has_head = pools and config.include_top
     names = [name for name in ("head", "head_dist") if has_head and name in layers]
-    last = "fc_norm" if config.fc_norm and pools else "encoder_norm"
-    if last not in layers:  # features of a model with `fc_norm`
+    last = layers.get("fc_norm" if config.fc_norm and pools else "encoder_norm")
+    if taps is not None:
+        last = taps.norm
+    elif last is None:  # features of a model with `fc_norm`
         raise ValueError("`model` has no last norm; its graph stays as it is")
     return Weights(
-        *(config, model.task, scale, offset),
+        *(config, model.task if taps is None else "taps", scale, offset),
         embedding=Linear(kernel, _array(first.bias)),
         patch_norms=norms,
         prefix=prefix,
@@ -218,13 +265,15 @@ def read_weights(model, normalisation=None) -> Weights:
         blocks=[
             Block.of(layers[f"encoderblock_{i}"]) for i in range(config.num_layers)
         ],
-        norm=Norm.of(layers[last]),
+        norm=None if last is None else Norm.of(last),
         pool=_read_pool(layers["pooling"])
         if pools and config.pooling == "map"
         else None,
         unrotate=None,
         pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
         heads=[Linear.of(layers[name]) for name in names],
+        readers=[] if taps is None else taps.readers,
+        queries=None if taps is None else taps.queries,
     )
 
 

@@ -79,7 +79,7 @@ def filled(data) -> Any:
     return known[kind](**{name: filled(value) for name, value in content.items()})
 
 
-KINDS = ("Linear", "Norm", "Attention", "Block", "Weights")
+KINDS = ("Linear", "Norm", "Attention", "Block", "Reader", "Queries", "Weights")
 
 
 def _join(path, name):

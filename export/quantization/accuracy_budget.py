@@ -12,8 +12,10 @@ from vit_keras.training.metrics import measure
 
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import measure_parity, reference_outputs
-from ..inputs import PARITY_LIMIT, ExportInputs
+from ..evaluation.parity_images import PARITY_LIMIT
+from ..evaluation.reference import references
+from ..evaluation.verify import least_sqnr
+from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from . import mixed_precision
@@ -30,17 +32,19 @@ class Budget:
         accuracy_drop: maximum loss of the head's metric in `HEADS`, in percentage
             points, or None.
         images: pixels (N, H, W, C) to measure on.
-        reference: the Keras model's outputs for these, (N, ...).
+        reference: the Keras model's outputs for these, {name: (N, ...)}.
         targets: (N, K) as `vit_keras.data.targets` gives them, for that metric.
-        outputs: what the model's outputs mean (`ModelOutput`).
+        outputs: what the output with classes means (`ModelOutput`).
+        labelled: name of that output; None for a file of one output.
     """
 
     min_sqnr: float | None
     accuracy_drop: float | None
     images: np.ndarray
-    reference: np.ndarray
+    reference: dict[str, np.ndarray]
     targets: Any = None
     outputs: Any = None
+    labelled: str | None = None
 
     @classmethod
     def open(cls, plan: ExportPlan, inputs: ExportInputs) -> "Budget":
@@ -50,22 +54,23 @@ class Budget:
             images, targets = inputs.images.pixels[:PARITY_LIMIT], None
         else:
             images, targets = open_evaluation(inputs)
-        reference = reference_outputs(model, images, preprocessing)
+        reference = references(model, images, preprocessing, names=inputs.names)
         return cls(
             *(plan.min_sqnr, plan.accuracy_drop, images, reference),
-            *(targets, inputs.outputs),
+            *(targets, inputs.outputs, inputs.labelled),
         )
 
     def measure(self, path) -> float:
-        """Measure the SQNR of a file, or its drop of accuracy."""
-        found = runners.load(path)(self.images)
+        """Measure the least SQNR of a file's outputs, or its drop of accuracy."""
+        found = runners.load(path).all(self.images)
         if self.accuracy_drop is None:
-            return measure_parity(self.reference, found).sqnr_db
+            return least_sqnr(self.reference, found)
         return 100 * (self._metric(self.reference) - self._metric(found))
 
     def _metric(self, found) -> float:
         head, activation = self.outputs.head, self.outputs.activation
         name = HEADS[head].metric
+        found = found[self.labelled or next(iter(found))]
         return measure([(found, self.targets)], head, activation)[name]
 
     def is_met(self, value) -> bool:
@@ -93,6 +98,11 @@ def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the images or labels do not fit the model.
     """
     outputs, given = inputs.outputs, inputs.evaluation
+    if outputs.segments:
+        raise ValueError(
+            "`accuracy_drop` must be None for a model of classes at each pixel: the "
+            "mean IoU of its files is not measured here; `min_sqnr` fits it"
+        )
     if not outputs.classifies:
         raise ValueError(
             "`accuracy_drop` must be None for a model without classes; `min_sqnr` "
@@ -171,7 +181,7 @@ def fit_budget(
     def tried_with(parts) -> float:
         more = [row for part in parts for row in part.overrides(precision)]
         contents[len(parts)] = quantize_static(
-            path, ranges, plan.input_dtype, plan.output_dtype, [*overrides, *more]
+            path, ranges, plan.input_dtype, plan.output_dtypes, [*overrides, *more]
         )
         trial.write_bytes(contents[len(parts)])
         return budget.measure(trial)

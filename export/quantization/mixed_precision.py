@@ -14,7 +14,7 @@ import numpy as np
 
 from ..evaluation.interpreter import open_preserving, operators_of, short_name
 from ..evaluation.runners import load
-from ..evaluation.verify import measure_parity
+from ..evaluation.verify import least_sqnr
 from ..flatbuffer.op_versions import VERSIONS
 from ..flatbuffer.quantizer_fixes import OP_ALIASES
 from ..plan import OpOverride
@@ -101,8 +101,8 @@ def find_parts(path, precision: str, operators=None) -> list[Part]:
     shapes = {t["index"]: t["shape"] for t in interpreter.get_tensor_details()}
     work = np.array([_work(op, shapes) for op in rows])
     work = work / np.maximum(work.sum(0), 1)
-    last = {interpreter.get_output_details()[0]["index"]}
-    for op in reversed(rows):  # operators that only move the output share its dtype
+    last = {end["index"] for end in interpreter.get_output_details()}
+    for op in reversed(rows):  # operators that only move an output share its dtype
         if last & set(op["outputs"]) and op["op_name"] in SAME_SCALE:
             last.add(op["inputs"][0])
     for op, shares in zip(rows, work, strict=True):
@@ -142,7 +142,8 @@ def _work(op, shapes):
 
 
 def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]:
-    """Measure the SQNR in dB of the output with one part in int8 and the rest in float.
+    """Measure the SQNR in dB with one part in int8 and the rest in float, of several
+    outputs the least.
 
     Arguments:
         path: the float32 `.tflite` file.
@@ -151,14 +152,14 @@ def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]
         parts: of `find_parts`.
     """
     images, found = images[:IMAGES], {}
-    reference = load(path)(images)
+    reference = load(path).all(images)
     alone = pathlib.Path(f"{path}.alone")
     for number, part in enumerate(parts, 1):
         stage(f"sensitivity of part {number} of {len(parts)}")
         overrides = [*only(()), *part.overrides("int8")]
         content = quantize_static(path, ranges, "float32", "float32", overrides)
         alone.write_bytes(content)
-        found[part.name] = measure_parity(reference, load(alone)(images)).sqnr_db
+        found[part.name] = least_sqnr(reference, load(alone).all(images))
     alone.unlink(missing_ok=True)
     return found
 

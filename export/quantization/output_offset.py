@@ -24,14 +24,14 @@ BIASES = {"FULLY_CONNECTED": (2,), "CONV_2D": (2,), "ADD": (1, 0)}
 class OffsetSplit:
     """Attributes:
     ranges: of the tensors of the file as it is now.
-    overrides: that keep the addition in float; none if there is none.
-    output_dtype: that the file must have, or None.
+    output_dtypes: {name of an output: dtype} that the file must have.
+    overrides: that keep the additions in float; none if there are none.
     notes: for the report.
     """
 
     ranges: dict[str, tuple[float, float]]
+    output_dtypes: dict[str, str]
     overrides: tuple[OpOverride, ...] = ()
-    output_dtype: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -44,36 +44,55 @@ def keep_offset(path, ranges, plan: ExportPlan) -> OffsetSplit:
         plan: of the file.
     """
     graph = GraphEditor(path.read_bytes())
-    name = graph.graph.tensors[graph.graph.outputs[0]].name.decode()
-    low, high = ranges.get(name, (0.0, 0.0))
+    names = graph.output_names
+    split = OffsetSplit(ranges, {name: plan.dtype_of(name) for name in names})
+    if not plan.int8_scores:  # where matrix products give floats, so does the last
+        for place, name in enumerate(names):
+            split = _keep_one(graph, split, place, name, plan)
+    if split.overrides:
+        path.write_bytes(graph.content())
+    return split
+
+
+def _keep_one(graph, split, place, name, plan) -> OffsetSplit:
+    """Keep the offset of one output outside, if it is far from zero."""
+    tensor = graph.graph.tensors[graph.graph.outputs[place]].name.decode()
+    low, high = split.ranges.get(tensor, (0.0, 0.0))
     offset, half = (low + high) / 2, (high - low) / 2
-    # Where matrix products give floats, so does the last.
-    if plan.int8_scores or not 0 < FAR * half < abs(offset):
-        return OffsetSplit(ranges)
-    values = f"the outputs lie between {low:.4g} and {high:.4g}"
-    if plan.float_tail:
-        split = _split(graph, ranges, offset)
-        if split is not None:
-            path.write_bytes(graph.content())
+    if not 0 < FAR * half < abs(offset):
+        return split
+    which = (
+        "the outputs" if len(split.output_dtypes) == 1 else f"the values of {name!r}"
+    )
+    values = f"{which} lie between {low:.4g} and {high:.4g}"
+    if plan.may_end_in_float(name):
+        found = _split(graph, split.ranges, offset, graph.graph.outputs[place])
+        if found is not None:
             note = f"{values}: their offset is added in float, so the output is float32"
-            return OffsetSplit(*split, "float32", (note,))
+            return OffsetSplit(
+                found[0],
+                split.output_dtypes | {name: "float32"},
+                (*split.overrides, *found[1]),
+                (*split.notes, note),
+            )
     note = (
         f"{values}, for which int8 has {255 * 2 * half / max(abs(low), abs(high)):.0f} "
         "steps: with output_dtype='float32', but for targets of integers only, their "
         "offset is added in float; or let the model give the difference from it"
     )
-    return OffsetSplit(ranges, notes=(note,))
+    return dataclasses.replace(split, notes=(*split.notes, note))
 
 
-def _split(graph, ranges, offset):
+def _split(graph, ranges, offset, output):
     """Take the offset out of the last bias, and add it at the end.
 
     Returns:
         The ranges of the new file, and what keeps the addition in float; None if the
-        file does not end in an operator with a bias.
+        file does not end in an operator with a bias, or reads the output, too.
     """
-    tensors, (output,) = graph.graph.tensors, graph.graph.outputs
-    moved, op = [], graph.producer(output)
+    tensors, moved, op = graph.graph.tensors, [], graph.producer(output)
+    if graph.readers(output):
+        return None
     while graph.kind(op) in MOVES and len(graph.readers(op.inputs[0])) == 1:
         moved.append(op.inputs[0])
         op = graph.producer(op.inputs[0])

@@ -133,7 +133,8 @@ def quantize_static(
     Arguments:
         path: a float32 `.tflite` file with a float32 input.
         ranges: tensor name -> (min, max), from `calibration.measure_ranges`.
-        input_dtype, output_dtype: "uint8", "int8" or "float32".
+        input_dtype, output_dtype: "uint8", "int8" or "float32"; of several outputs
+            {name: dtype}.
         overrides: for operators that differ; the last match wins.
 
     Returns:

@@ -38,11 +38,10 @@ def quantize(
     split = keep_offset(path, ranges, plan)
     notes = (*strategy.notes, *split.notes)
     ranges, overrides = split.ranges, [*overrides, *split.overrides]
-    output_dtype = split.output_dtype or plan.output_dtype
-    plan = dataclasses.replace(plan, output_dtype=output_dtype)
+    plan = dataclasses.replace(plan, output_dtypes=split.output_dtypes)
     if budget is not None:
         return fit_budget(path, ranges, overrides, plan, budget), notes
     stage("quantising")
-    dtypes = plan.input_dtype, plan.output_dtype
+    dtypes = plan.input_dtype, plan.output_dtypes
     path.write_bytes(quantize_static(path, ranges, *dtypes, overrides))
     return None, notes

@@ -55,7 +55,9 @@ class PostTraining:
         """Return the rewritten graph, its weights rounded if the scheme needs it."""
         inputs = self.inputs
         graph = inference_graph(
-            inputs.model, inputs.preprocessing, inputs.images.pixels, self.plan.graph
+            *(inputs.model, inputs.preprocessing, inputs.images.pixels),
+            self.plan.graph,
+            names=inputs.names,
         )
         return graph.with_notes(*self._round(graph))
 

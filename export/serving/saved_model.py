@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.verify import measure_parity, reference_outputs
+from ..evaluation.parity_images import PARITY_LIMIT
+from ..evaluation.reference import UNNAMED, reference_outputs
+from ..evaluation.verify import measure_parity
 from ..graph import memory
-from ..inputs import PARITY_LIMIT, ExportInputs, UserInputs
+from ..inputs import ExportInputs, UserInputs
 from ..progress import quietly, stage
-from ..report import ExportReport, publish, read_report, workspace
+from ..report import ExportReport, output_reports, publish, read_report, workspace
 from ..schemes import get_scheme
 from .decode import Decoder
 from .signatures import SIGNATURES, Server, check_names
@@ -65,8 +67,9 @@ def to_saved_model(
     - `attention`: `image_bytes` to `attention` (N, L, heads, T, T) and `valid`.
 
     For a model of classes per pixel, (N, H, W, classes), the first two return `masks`
-    (N, H, W): the class of each pixel, uint8, or int32 for more than 255 classes. Those
-    of an unreadable item are 255, or -1.
+    (N, H, W): the class of each pixel of the image as the model sees it, uint8, or
+    int32 for more than 255 classes. Those of an unreadable item are 255, or -1; the
+    logits are in `output` of the first. A depth has `values` (N, H, W, 1).
 
     Each weight is stored once. `<path>.json` beside the directory holds the report.
 
@@ -78,10 +81,10 @@ def to_saved_model(
         labels: class names, an asset of the directory; None means those of the
             `labels.txt` beside a `.keras` file, if there is one. Two of a binary model;
             those of a regression's values are in the JSON alone.
-        head: what the outputs mean, "softmax", "sigmoid", "multi_label" or
-            "regression" (`vit_keras.heads.HEADS`); None asks the model: a ViT of this
-            package, or one that ends in a softmax or sigmoid. Without, several outputs
-            are logits of classes, and one is a number without a name.
+        head: what the outputs mean, "softmax", "sigmoid", "multi_label", "regression",
+            "segmentation" or "depth" (`vit_keras.heads.HEADS`); None asks the model: a
+            ViT of this package, or one that ends in a softmax or sigmoid. Without,
+            several outputs are logits of classes, and one is a number without a name.
         signatures: which of the above; None for `predict_bytes` and, of a model of
             classes or labels, `classify`. All but `serving_default` need a model
             with preprocessing.
@@ -161,16 +164,15 @@ def write_saved_model(
         del server  # and with it the weights, before they are read again
         gc.collect()
         memory.trim()
-        parity, input_output = _prove(work, path, inputs)
+        proven = _prove(work, path, inputs)
         report = ExportReport(
             path=str(path),
             format="saved_model",
             scheme="float32",
             target=None,
             size_bytes=0,
-            **input_output,
+            **proven,
             operators=None,
-            parity=parity,
             rewrites=rewrites,
             **inputs.report_fields(dtype, notes),
         )
@@ -181,19 +183,27 @@ def _prove(work, path, inputs):
     """Run the directory in TensorFlow and compare it with the Keras model.
 
     Returns:
-        The parity, and dtype and shape of the signature's input and output.
+        The report's fields on the signature's input and output.
     """
     stage("comparing with the model")
-    pixels, preprocessing = inputs.images.pixels, inputs.preprocessing
+    pixels, preprocessing = (
+        inputs.images.compared(inputs.outputs.shape),
+        inputs.preprocessing,
+    )
+    segments = inputs.outputs.segments
     expected = reference_outputs(inputs.model, pixels, preprocessing, BATCH)
     runner = runners.SavedModelRunner(work)
     outputs = runner(pixels, batch_size=BATCH)
-    parity = measure_parity(expected, outputs, get_scheme("float32").min_sqnr_db)
+    threshold = get_scheme("float32").min_sqnr_db
+    parity = measure_parity(expected, outputs, threshold, segments)
     if not parity.passed:
         raise ParityError(f"{path} was not written: {parity}", parity)
-    return parity, {
+    (output,) = output_reports(runner, {UNNAMED: parity})
+    return {
         "input": f"{runner.input_dtype} {runner.input_shape}",
-        "output": f"{runner.output_dtype} {runner.output_shape}",
+        "output": str(output),
+        "parity": parity,
+        "outputs": (output,),
     }
 
 

@@ -102,7 +102,7 @@ class Server:
         """Return class names as a lookup table stored as an asset, or None."""
         import tensorflow as tf
 
-        if self.labels is None or self.outputs.head == "regression":
+        if self.labels is None or self.outputs.head in ("regression", "depth"):
             return None
         file = pathlib.Path(folder) / "labels.txt"
         file.write_text("\n".join(self.labels) + "\n", encoding="utf-8")
@@ -153,7 +153,7 @@ class Server:
         """Return what an output means: classes, values, masks, or itself."""
         import tensorflow as tf
 
-        if self.outputs.head == "regression":
+        if self.outputs.head in ("regression", "depth"):
             return {"values": output}
         if not self.outputs.classifies:
             return _masks(output) or {"output": output}

@@ -4,6 +4,7 @@ import pathlib
 
 from ..errors import UnsupportedOperators
 from ..evaluation.check import STATEFUL
+from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.operators import read_operators
 from ..graph.float_file import float_file
 from ..plan import ExportPlan
@@ -28,14 +29,15 @@ def check_size(model, plan: ExportPlan):
         )
 
 
-def convert(function, model, path, plan: ExportPlan):
+def convert(function, model, path, plan: ExportPlan, names=None):
     """Trace a function with a fixed batch and convert it to a float `.tflite` file.
 
     Arguments:
-        function: from float32 pixels to the output, of a `Graph`.
+        function: from float32 pixels to the output, or to {name: output}, of a `Graph`.
         model: gives the input shape.
         path: of the file to write.
         plan: gives batch, weight dtype and input dtype.
+        names: of the outputs, in the order that they shall have; None for one.
 
     Raises:
         UnsupportedOperators: some operators are not builtin, or keep state.
@@ -44,6 +46,10 @@ def convert(function, model, path, plan: ExportPlan):
     dtype = "float32" if plan.calibrated else str(plan.input_dtype)
     shape = (plan.batch, *model.input_shape[1:])
     content = float_file(function, shape, dtype, plan.float_weights == "float16")
+    if names is not None:
+        graph = GraphEditor(content)
+        graph.order_outputs(names)
+        content = graph.content()
     pathlib.Path(path).write_bytes(content)
     stateful = {op.name for op in read_operators(path)} & set(STATEFUL)
     if stateful:

@@ -9,7 +9,8 @@ import pathlib
 import zipfile
 from typing import Any
 
-from ..flatbuffer.metadata import ENTRY, RECORD
+from ..evaluation.reference import UNNAMED
+from ..flatbuffer.metadata import ENTRY, RECORD, SEGMENTER
 from ..flatbuffer.objects import pack, unpack
 from ..inputs import ExportInputs
 from ..report import ExportReport, versions
@@ -19,12 +20,13 @@ LABELS = "labels.txt"
 RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
 
 
-def embed(path, inputs: ExportInputs):
+def embed(path, inputs: ExportInputs, class_map: bool = False):
     """Add metadata to a file, and append the labels.
 
     Arguments:
         path: a `.tflite` file, rewritten.
         inputs: of the export, for preprocessing, labels, description and licence.
+        class_map: whether it ends in classes instead of the model's outputs.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -32,7 +34,9 @@ def embed(path, inputs: ExportInputs):
 
     path = pathlib.Path(path)
     model = unpack(path.read_bytes())
-    model.buffers.append(schema.BufferT(data=pack_metadata(_metadata(inputs))))
+    model.buffers.append(
+        schema.BufferT(data=pack_metadata(_metadata(inputs, class_map)))
+    )
     entry = schema.MetadataT(name=ENTRY.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or ()), entry]
     path.write_bytes(pack(model))
@@ -55,35 +59,50 @@ def record(path, report: ExportReport):
         for name, value in report.parity.to_dict().items()
     }
     made["versions"] = versions()
+    if len(report.outputs) > 1:
+        made["outputs"] = {x.name: f"{x}, {x.parity}" for x in report.outputs}
     _append(path, RECORD, json.dumps(made, indent=2, allow_nan=False) + "\n")
 
 
-def _metadata(inputs) -> dict[str, Any]:
+def _metadata(inputs, class_map) -> dict[str, Any]:
     """Return the metadata of a model, in the form of `pack_metadata`."""
     entry: dict[str, Any] = {"name": "images"}
-    output: dict[str, Any] = {"name": "output"}
+    names = inputs.names or (UNNAMED,)
+    outputs: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
     if inputs.takes_pixels:
         entry |= _pixels(inputs.model.input_shape[1:])
     if _classes(inputs) is not None:
         binary = inputs.outputs.head == "sigmoid"  # no axis has both classes
+        output = outputs[inputs.labelled or UNNAMED]
+        described = "class names, in the order of the output"
+        if binary:
+            described = (
+                "class names, the second that of a positive logit, or a "
+                "probability above 0.5"
+            )
+        elif class_map:
+            described = "class names; each value is the index of one"
         output["content"] = {"content_properties": {"FeatureProperties": {}}}
         output["associated_files"] = [
             {
                 "name": LABELS,
-                "description": "class names, the second that of a positive logit, or a "
-                "probability above 0.5"
-                if binary
-                else "class names, in the order of the output",
-                "type": "TENSOR_VALUE_LABELS" if binary else "TENSOR_AXIS_LABELS",
+                "description": described,
+                "type": "TENSOR_VALUE_LABELS"
+                if binary or class_map
+                else "TENSOR_AXIS_LABELS",
             }
         ]
+    graph: dict[str, Any] = {
+        "input_tensor_metadata": [entry],
+        "output_tensor_metadata": list(outputs.values()),
+    }
+    if inputs.outputs.segments and not class_map:
+        graph["custom_metadata"] = [{"name": SEGMENTER, "data": _segmenter(inputs)}]
     metadata = {
         "name": inputs.model.name,
         "description": inputs.description,
         "license": inputs.licence,
-        "subgraph_metadata": [
-            {"input_tensor_metadata": [entry], "output_tensor_metadata": [output]}
-        ],
+        "subgraph_metadata": [graph],
         "associated_files": [
             {
                 "name": RECORD,
@@ -91,14 +110,25 @@ def _metadata(inputs) -> dict[str, Any]:
                 "type": "DESCRIPTIONS",
             }
         ],
-        "min_parser_version": "1.0.0",
+        # That of the newest field in use.
+        "min_parser_version": "1.5.0" if "custom_metadata" in graph else "1.0.0",
     }
     return {name: value for name, value in metadata.items() if value is not None}
 
 
+def _segmenter(inputs) -> bytes:
+    """What MediaPipe's ImageSegmenter does with the outputs."""
+    from ..flatbuffer.metadata_schema import pack_metadata
+
+    activation = "NONE" if inputs.outputs.is_probability else "SOFTMAX"
+    options = {"activation": activation, "min_parser_version": "1.0.0"}
+    return pack_metadata(options, "ImageSegmenterOptions")
+
+
 def _classes(inputs) -> list[str] | None:
-    """The labels, if they are not those of a regression's values."""
-    return None if inputs.outputs.head == "regression" else inputs.labels
+    """The labels, if they are not those of values."""
+    kind = inputs.outputs.kind
+    return inputs.labels if kind is None or kind.probability else None
 
 
 def _pixels(shape):

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backend
 from ..evaluation.tensor_errors import TensorError, tensor_errors
-from ..evaluation.verify import sidecar
+from ..evaluation.verify import named, sidecar
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..quantization.strategies import choose_strategy, register_layers
 from ..report import read_report
 from .converter import convert
+from .dense_outputs import sized
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -75,10 +76,15 @@ def _layer_errors(user, path):
     plan = ExportPlan.from_dict(report.plan or {})
     inside = report.preprocessing and Preprocessing(**report.preprocessing)
     register_layers(plan)
+    names = named(report.to_dict(), [output.name for output in report.outputs])
     user = dataclasses.replace(
-        user, preprocessing=inside, output=report.model_output, head=report.head
+        user,
+        preprocessing=inside,
+        output=report.model_output,
+        outputs=names,
+        head=report.head,
     )
-    inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
+    inputs, plan = sized(ExportInputs.open(user, CALIBRATION_LIMIT), plan)
     _check_images(inputs.images, report)
     # Compare with the weights before rounding.
     graph = choose_strategy(
@@ -94,7 +100,7 @@ def _layer_errors(user, path):
     as_float = dataclasses.replace(plan, float_weights="float32", input_dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder, "float.tflite")
-        convert(graph.function, inputs.model, reference, as_float)
+        convert(graph.function, inputs.model, reference, as_float, inputs.names)
         if plan.calibrated:
             make_integer_ready(reference)
         return tensor_errors(reference, path, inputs.images.pixels)

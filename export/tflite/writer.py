@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import backend
@@ -11,21 +11,27 @@ from ..errors import MissingDependency, ParityError, UnsupportedOperators
 from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
+from ..evaluation.reference import references
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
-from ..evaluation.verify import Parity, measure_parity, reference_outputs
+from ..evaluation.verify import Parity, measure_outputs
 from ..flatbuffer.operators import read_operators
-from ..inputs import CALIBRATION_LIMIT, PARITY_LIMIT, ExportInputs, UserInputs
+from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from ..quantization.accuracy_budget import Budget
 from ..quantization.quantize import quantize
 from ..quantization.strategies import choose_strategy, register_layers
-from ..report import ExportReport, publish, read_report, workspace
+from ..report import ExportReport, ends, publish, read_report, workspace
 from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
+from .dense_outputs import (
+    end_in_classes,
+    size_note,
+    sized,
+)
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -44,7 +50,7 @@ def to_tflite(
     calibration_method: str = "min_max",
     batch: int = 1,
     input_dtype: str | None = None,
-    output_dtype: str | None = None,
+    output_dtype: str | Mapping[str, str] | None = None,
     preprocessing: "Preprocessing | str | None" = None,
     labels: Any = None,
     head: str | None = None,
@@ -57,7 +63,10 @@ def to_tflite(
     enforce_parity: bool = True,
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
+    outputs: str | Sequence[str | int] | None = None,
     custom_objects: dict[str, Any] | None = None,
+    output_size: str | None = None,
+    decode: str | None = None,
 ) -> ExportReport:
     """Convert a Keras model to TFLite, run the file, and compare it with the model.
 
@@ -85,8 +94,9 @@ def to_tflite(
             uint8, or float32 for a model whose input is not known to be pixels. A
             float32 input takes pixels 0..255, too.
         output_dtype: "float32", or for "int8" also "int8" (default) and "uint8",
-            with scale and zero point in the file. MediaPipe Tasks takes int8 neither
-            here nor as input.
+            with scale and zero point in the file. MediaPipe's classifier takes int8
+            neither here nor as input. Of several outputs also {name: dtype}; those that
+            are not named have the default. With `decode` "int32" (default) or "uint8".
         preprocessing: what turns pixels 0..255 into what the model was trained on, for
             a model that does not carry it: a `vit_keras.Preprocessing` or a name in
             `vit_keras.preprocessing.NORMALISATIONS`, such as "0..1" or "imagenet". It
@@ -94,10 +104,11 @@ def to_tflite(
         labels: class names, kept in the file and in the JSON; two of a binary model;
             those of a regression's values in the JSON alone. None means those of the
             `labels.txt` beside a `.keras` file, if there is one.
-        head: what the outputs mean, "softmax", "sigmoid", "multi_label" or
-            "regression" (`vit_keras.heads.HEADS`); None asks the model: a ViT of this
-            package, or one that ends in a softmax or sigmoid. Without, several outputs
-            are logits of classes, and one is a number without a name.
+        head: what the outputs mean, "softmax", "sigmoid", "multi_label", "regression",
+            "segmentation" or "depth" (`vit_keras.heads.HEADS`); None asks the model: a
+            ViT of this package, or one that ends in a softmax or sigmoid. Without,
+            several outputs are logits of classes, one is a number without a name, and
+            maps mean nothing.
         description, licence: of the model, stored in the file with the model's name.
         heads_apart: compute the heads of attention one after another, which needs
             less memory; None leaves it to the target.
@@ -112,7 +123,22 @@ def to_tflite(
         enforce_parity: refuse a file below its scheme's parity threshold.
         input_shape: (H, W, C) of a subclassed model that was never called.
         output: name or index of the output to export, of a model with several.
+        outputs: several outputs of one file, by name in its signature, in this order;
+            or "all". Of a model that gives a dict or a list: names or indices, which
+            are called "output_0". Of a classifier of this package, beside its own
+            output ("logits", "probabilities" or "values"): "attention", (N, rows,
+            columns) over the patches, of the last block, as `vit_keras.attention_map`
+            with method="attention", layer=-1 and per_patch=True gives it; "features",
+            the tokens (N, T, D) after the last norm; "pooled", the head's input
+            (N, D). Labels and `head` belong to the first output with classes.
         custom_objects: {name: class} of the model's own layers, to open its file.
+        output_size: of the outputs of a model for "segment" or "depth": "image", or
+            "decoder" for the smaller maps before its last resize. None is the image's,
+            but for target "ethos_u55" the decoder's: maps of the image's size seldom
+            fit into its memory.
+        decode: "classes" lets the file of a segmentation end in the class of each
+            pixel, (N, H, W), instead of logits; only for targets with ARG_MAX.
+            MediaPipe needs logits. Parity is that of the logits.
 
     Returns:
         An `ExportReport`.
@@ -121,8 +147,8 @@ def to_tflite(
         ValueError: an argument is unknown, missing or does not fit the model.
         UnsupportedOperators: the model needs operators that are not builtin, or the
             target does not support the file.
-        ParityError: the file's outputs are too far from the model's, or no file meets
-            `min_sqnr` or `accuracy_drop`.
+        ParityError: one of the file's outputs is too far from the model's, or no file
+            meets `min_sqnr` or `accuracy_drop`.
         FileNotFoundError: the model, images or folder of `path` do not exist.
         OSError: the file cannot be written.
         MissingDependency: the extra "export" is not installed.
@@ -130,7 +156,7 @@ def to_tflite(
     user = UserInputs(
         *(model, calibration, evaluation),
         *(preprocessing, labels, description, licence),
-        *(input_shape, output, custom_objects, head),
+        *(input_shape, output, custom_objects, head, outputs),
     )
     plan = resolve(
         scheme,
@@ -146,6 +172,8 @@ def to_tflite(
         min_sqnr=min_sqnr,
         accuracy_drop=accuracy_drop,
         enforce_parity=enforce_parity,
+        output_size=output_size,
+        decode=decode,
     )
     if backend.is_tensorflow():
         return write_tflite(user, path, plan)
@@ -164,24 +192,29 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     """Export by a plan: convert, quantise, check, compare with the model, publish."""
     stage("reading the model and the images")
     register_layers(plan)
-    inputs = ExportInputs.open(user, CALIBRATION_LIMIT)
+    inputs, plan = sized(ExportInputs.open(user, CALIBRATION_LIMIT), plan)
     check_size(inputs.model, plan)
     plan = plan.for_input(inputs.takes_pixels)
+    plan.check_outputs(inputs.names)
     strategy = choose_strategy(plan, inputs)
     budget = Budget.open(plan, inputs) if plan.mixed else None
     with workspace(path) as work:
         stage("rewriting the graph")
         graph = strategy.graph()
         stage("converting")
-        convert(graph.function, inputs.model, work, plan)
+        convert(graph.function, inputs.model, work, plan, inputs.names)
         if plan.calibrated:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed, range_notes = quantize(work, plan, strategy, budget)
-        file_metadata.embed(work, inputs)
+        scores = work
+        if plan.class_map is not None:
+            scores = end_in_classes(work, plan.class_map, inputs.images.pixels)
+        file_metadata.embed(work, inputs, class_map=plan.class_map is not None)
         checked, check_notes = _check(work, plan)
-        parity, input_output = _prove(work, float_file, path, plan, inputs)
+        parities = _prove(scores, float_file, path, plan, inputs)
         notes = (
+            *size_note(inputs, plan),
             *graph.notes,
             *range_notes,
             *check_notes,
@@ -193,9 +226,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             scheme=plan.scheme,
             target=None if plan.target == ANY else plan.target,
             size_bytes=0,
-            **input_output,
+            **ends(runners.load(work), parities),
             operators=checked.operators,
-            parity=parity,
             calibration=_calibration(plan, inputs),
             rewrites=graph.rewrites,
             plan=plan.to_dict(),
@@ -230,37 +262,34 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     return report, notes
 
 
-def _prove(work, float_file, path, plan, inputs) -> tuple[Parity, dict[str, str]]:
-    """Run the file in LiteRT and compare it with the Keras model.
-
-    Returns:
-        The parity, and dtype and shape of the file's input and output.
-    """
+def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
+    """Run the file in LiteRT and compare it with the Keras model, output by output."""
     stage("comparing with the model")
     runner = runners.load(work, threads())
-    pixels = inputs.images.pixels[:PARITY_LIMIT]
-    parity = measure_parity(
-        reference_outputs(inputs.model, pixels, inputs.preprocessing),
-        runner(pixels),
-        plan.threshold_db,
+    pixels = inputs.images.compared(inputs.outputs.shape)
+    expected = references(
+        inputs.model, pixels, inputs.preprocessing, names=inputs.names
     )
-    if plan.enforce_parity and not parity.passed:
+    parities = measure_outputs(
+        expected, runner.all(pixels), plan.threshold_db, inputs.outputs.segments
+    )
+    refused = [name for name, parity in parities.items() if not parity.passed]
+    if plan.enforce_parity and refused:
+        parity = parities[refused[0]]
         errors = tensor_errors(float_file, work, inputs.images.pixels)
         wrong = first_wrong(errors, plan.threshold_db)
         where = ""
         if wrong is not None:
             name, sqnr = wrong.name, wrong.sqnr_db
             where = f"; the first tensor below is {name} ({sqnr:.1f} dB)"
+        which = "" if inputs.names is None else f"output {refused[0]!r}: "
         raise ParityError(
-            f"{path} was not written: scheme {plan.scheme!r} needs an SQNR of "
+            f"{path} was not written: {which}scheme {plan.scheme!r} needs an SQNR of "
             f"{plan.threshold_db:g} dB ({plan.threshold_reason}). Measured: {parity}, "
             f"on {inputs.images.source}{where}",
             parity,
         )
-    return parity, {
-        "input": f"{runner.input_dtype} {runner.input_shape}",
-        "output": f"{runner.output_dtype} {runner.output_shape}",
-    }
+    return parities
 
 
 def _calibration(plan, inputs):

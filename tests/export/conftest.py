@@ -1,6 +1,10 @@
 """One small model, real images and the files made of them, for all export tests."""
 
 import functools
+import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,3 +47,20 @@ def tflite_of(model, pixels, tmp_path_factory):
         return path, report
 
     return lambda scheme="float32", **options: written(scheme, **options)
+
+
+@pytest.fixture
+def in_mediapipe():
+    """Runs `in_mediapipe.py` in the environment that `make test` sets up."""
+    python = pathlib.Path(sys.prefix) / "mediapipe" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("MediaPipe is not installed: make .venv/mediapipe/installed")
+
+    def call(*arguments):
+        script = pathlib.Path(__file__).with_name("in_mediapipe.py")
+        command = [python, script, *arguments]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return call

@@ -1,6 +1,7 @@
 """Run by the tests in the environment of MediaPipe: what it sees in a `.tflite` file.
 
 python in_mediapipe.py classify IMAGES.npy FILE ...   labels and scores, as JSON
+python in_mediapipe.py segment IMAGES.npy FILE ...    labels and masks, as JSON
 python in_mediapipe.py unpack METADATA                by its own schema, as JSON
 python in_mediapipe.py golden METADATA                writes one by its own schema
 """
@@ -36,6 +37,35 @@ def classify(images, *files):
                 (head,) = classifier.classify(image).classifications
                 scores = {c.category_name: c.score for c in head.categories}
                 found[file].append(scores)
+    return found
+
+
+def segment(images, *files):
+    """{file: {"labels": names, "masks": [(categories, confidences of each class), one
+    per image]}, or the message of a refusal}"""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    images, found = np.load(images), {}
+    for file in files:
+        options = vision.ImageSegmenterOptions(
+            BaseOptions(model_asset_path=file), output_category_mask=True
+        )
+        try:
+            segmenter = vision.ImageSegmenter.create_from_options(options)
+        except ValueError as error:
+            found[file] = str(error)
+            continue
+        with segmenter:
+            found[file] = {"labels": list(segmenter.labels), "masks": []}
+            for pixels in images:
+                image = mediapipe.Image(
+                    image_format=mediapipe.ImageFormat.SRGB, data=pixels
+                )
+                result = segmenter.segment(image)
+                shares = [m.numpy_view().tolist() for m in result.confidence_masks]
+                category = result.category_mask.numpy_view().tolist()
+                found[file]["masks"].append((category, shares))
     return found
 
 
@@ -116,5 +146,5 @@ def golden(file):
 
 
 if __name__ == "__main__":
-    commands = {"classify": classify, "unpack": unpack, "golden": golden}
+    commands = {f.__name__: f for f in (classify, segment, unpack, golden)}
     print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -97,22 +95,6 @@ def file(saved, tmp_path_factory):
     path = tmp_path_factory.mktemp("metadata") / "m.tflite"
     saved(path)
     return path
-
-
-@pytest.fixture
-def in_mediapipe():
-    """Runs `in_mediapipe.py` in the environment that `make test` sets up."""
-    python = pathlib.Path(sys.prefix) / "mediapipe" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("MediaPipe is not installed: make .venv/mediapipe/installed")
-
-    def call(*arguments):
-        command = [python, HERE / "in_mediapipe.py", *arguments]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return call
 
 
 def test_the_reader_reads_what_mediapipe_writes():

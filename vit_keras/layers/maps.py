@@ -83,6 +83,10 @@ class Resize(keras.layers.Layer):
         align_corners: whether the centres of the corner pixels stay where they are, as
             in PyTorch; else the corners of the images do.
 
+    Attributes:
+        products: whether it is computed by products with two constant matrices, as
+            always with `align_corners`: for compilers that refuse RESIZE_BILINEAR.
+
     Call arguments:
         inputs: (N, h, w, C). Returns (N, H, W, C).
     """
@@ -90,20 +94,23 @@ class Resize(keras.layers.Layer):
     def __init__(self, size: Sequence[int], align_corners: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.size = tuple(size)
-        self.align_corners = align_corners
+        self.align_corners = self.products = align_corners
 
     def call(self, inputs: Tensor) -> Tensor:
         if tuple(inputs.shape[1:3]) == self.size:
             return inputs
-        if not self.align_corners:
+        if not self.products:
             return ops.image.resize(
                 inputs, self.size, "bilinear", data_format="channels_last"
             )
-        for axis in (1, 2):
-            matrix = self.matrix(inputs.shape[axis], self.size[axis - 1])
-            matrix = ops.convert_to_tensor(matrix, inputs.dtype)
-            inputs = ops.moveaxis(ops.tensordot(matrix, inputs, (1, axis)), 0, axis)
-        return inputs
+        rows, columns = (
+            ops.convert_to_tensor(self.matrix(*sizes).T, inputs.dtype)
+            for sizes in zip(inputs.shape[1:3], self.size, strict=True)
+        )
+        # Along the last axis each, so that they become FULLY_CONNECTED.
+        x = ops.matmul(ops.transpose(inputs, (0, 2, 3, 1)), rows)  # (N, w, C, H)
+        x = ops.matmul(ops.transpose(x, (0, 3, 2, 1)), columns)  # (N, H, C, W)
+        return ops.transpose(x, (0, 1, 3, 2))
 
     def matrix(self, before: int, after: int) -> np.ndarray:
         """Return the interpolation along one axis, float32 (after, before)."""

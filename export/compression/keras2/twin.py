@@ -14,6 +14,7 @@ import numpy as np
 
 from ...backend import require_tensorflow
 from ...errors import missing
+from ...graph.find_vit import check_no_decoder
 
 if TYPE_CHECKING:
     from vit_keras import VisionTransformer
@@ -43,6 +44,7 @@ def to_tf_keras(model: "VisionTransformer") -> Any:  # a model of Keras 2, untyp
             "`model` must be a VisionTransformer of vit_keras, not one around it. "
             f"Received: {type(model).__name__}"
         )
+    check_no_decoder("to_tf_keras", model)
     if importlib.util.find_spec("tf_keras") is None:
         raise missing("tf-keras", "qat")
     from .layers import build

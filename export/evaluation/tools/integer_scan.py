@@ -15,13 +15,13 @@ def check_integers(path, found, name) -> CheckResult:
 def float_islands(found) -> tuple[UnsupportedOp, ...]:
     """Return operators inside an integer file that compute in float or convert.
 
-    The first operator may quantise the input, the last one dequantise the output.
+    The first operator may quantise the input, the last ones dequantise the outputs.
     """
     inside = list(found)
     if inside and inside[0].name == "QUANTIZE":
         inside = inside[1:]
-    if inside and inside[-1].name in ("DEQUANTIZE", "QUANTIZE"):
-        inside = inside[:-1]
+    while inside and inside[-1].name in ("DEQUANTIZE", "QUANTIZE"):
+        inside.pop()
     counts = collections.Counter()
     for op in inside:
         floats = [t for t in (*op.inputs, *op.outputs) if t.startswith("FLOAT")]
@@ -44,8 +44,12 @@ def float_note(found) -> tuple[str, ...]:
     Returns:
         One line, or none if it does.
     """
-    if found[-1].name == "ADD" and found[-1].outputs == ("FLOAT32",):
-        found = found[:-1]
+    found = list(found)
+    while found and (
+        found[-1].name in ("DEQUANTIZE", "QUANTIZE")
+        or (found[-1].name == "ADD" and found[-1].outputs == ("FLOAT32",))
+    ):
+        found.pop()
     counts = collections.Counter()
     for island in float_islands(found):
         counts[island.operator] += island.count

@@ -10,7 +10,7 @@ FIX = "export with target='web'"
 def check_litert_js(path, found, name) -> CheckResult:
     """Check the rules of @litertjs/core 2.5; it supports every builtin operator."""
     runner = runners.TFLiteRunner(path)
-    dtypes = {"input": runner.input_dtype, "output": runner.output_dtype}
+    dtypes = {"input": runner.input_dtype, **runner.output_dtypes}
     unsupported = tuple(
         UnsupportedOp(
             "", 0, f"{name} is {dtype}, but must be {' or '.join(TYPES)}", FIX

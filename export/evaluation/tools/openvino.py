@@ -5,16 +5,13 @@ import re
 import subprocess
 import tempfile
 
-import numpy as np
-
 from ...errors import missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
-from .second_runtime import difference, integers_inside, litert_outputs, samples
+from .second_runtime import differences, litert_outputs, samples, stacked, too_far
 
 # Float: another order of sums. Integers: OpenVINO fuses, and rounds less often.
 LIMITS = {"of the range": 1e-4, "LSB": 10}
-FLOAT_OF_INTEGERS = 0.1
 
 
 def check_openvino(path, found, name) -> CheckResult:
@@ -34,18 +31,10 @@ def check_openvino(path, found, name) -> CheckResult:
             tool, (UnsupportedOp("", 0, f"OpenVINO cannot read it: {reason}"),)
         )
     inputs = samples(runners.TFLiteRunner(path))
-    received = np.stack([model([one])[0] for one in inputs])
-    apart, unit = difference(litert_outputs(path, inputs), received)
-    limit = LIMITS[unit]
-    if unit == "of the range" and integers_inside(found):
-        limit = FLOAT_OF_INTEGERS
-    unsupported = []
-    if not apart <= limit:
-        unsupported.append(
-            UnsupportedOp("", 0, f"outputs differ from LiteRT's by {apart:.2g} {unit}")
-        )
-    facts = {f"difference ({unit})": float(f"{apart:.2g}"), **partitions(path)}
-    return CheckResult(tool, tuple(unsupported), facts)
+    received = stacked([list(model([one]).values()) for one in inputs])
+    apart = differences(litert_outputs(path, inputs), received)
+    unsupported, facts = too_far(apart, LIMITS, found)
+    return CheckResult(tool, unsupported, facts | partitions(path))
 
 
 def partitions(path):

@@ -10,12 +10,11 @@ import numpy as np
 from ...errors import MissingDependency
 from .. import runners
 from .result import CheckResult, UnsupportedOp
-from .second_runtime import difference, integers_inside, litert_outputs, samples
+from .second_runtime import differences, litert_outputs, samples, stacked, too_far
 from .subprocess_check import answer, run_check
 
 # GPUs may compute in half precision (2^-11) and sum in another order.
 LIMITS = {"of the range": 2e-3, "LSB": 10}
-FLOAT_OF_INTEGERS = 0.1
 FIX = "export with target='gpu'"
 # Software Vulkan of Debian's package chromium.
 SOFTWARE = "/usr/lib/chromium/vk_swiftshader_icd.json"
@@ -41,18 +40,8 @@ def check_webgpu(path, found, name) -> CheckResult:
         return CheckResult(
             tool, (UnsupportedOp("", 0, "parts of it stay on the CPU", FIX),)
         )
-    limit = LIMITS[said["unit"]]
-    if said["unit"] == "of the range" and integers_inside(found):
-        limit = FLOAT_OF_INTEGERS
-    wrong = ()
-    if not said["apart"] <= limit:
-        text = f"outputs differ from the CPU's by {said['apart']:.2g} {said['unit']}"
-        wrong = (UnsupportedOp("", 0, text, FIX),)
-    facts = {
-        "fully accelerated": said["full"],
-        f"difference ({said['unit']})": float(f"{said['apart']:.2g}"),
-    }
-    return CheckResult(tool, wrong, facts)
+    wrong, facts = too_far(said["apart"], LIMITS, found, FIX)
+    return CheckResult(tool, wrong, {"fully accelerated": said["full"], **facts})
 
 
 def webgpu_unsupported(text):
@@ -82,8 +71,12 @@ def run_webgpu(path):
     for one in inputs:
         entry[0].write(one)
         model.run_by_index(0, entry, end)
-        values = end[0].read(expected[0].size, expected.dtype.type)
-        results.append(np.asarray(values).reshape(expected[0].shape))
-    apart, unit = difference(expected, np.stack(results))
-    answer(apart=apart, unit=unit, full=bool(model.is_fully_accelerated()))
+        results.append(
+            [
+                np.asarray(buffer.read(values[0].size, values.dtype.type))
+                for buffer, values in zip(end, expected, strict=True)
+            ]
+        )
+    apart = differences(expected, stacked(results))
+    answer(apart=apart, full=bool(model.is_fully_accelerated()))
     os._exit(0)  # the driver may crash while cleaning up

@@ -4,24 +4,72 @@ import numpy as np
 
 from .probes import equal, noise
 from .recognise import RecognisedViT
-from .traced_graph import TracedGraph
+from .traced_graph import TracedGraph, Unrecognised
 
 
-def function_of(graph: TracedGraph, recognised: RecognisedViT, layer):
+def joined(function):
+    """A function to {name: output} as one to all outputs in a row, (N, values).
+
+    A function behind each keeps them apart: two linear layers are one otherwise.
+    """
+    import tensorflow as tf
+
+    def flat(values):
+        return tf.tanh(tf.reshape(values, (values.shape[0], -1)))
+
+    return lambda images: tf.concat([*map(flat, function(images).values())], axis=1)
+
+
+def ends_of(graph: TracedGraph, outputs) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """The tensors of a graph of `joined` that a model gives by name.
+
+    Arguments:
+        outputs: {name: what has the shape (N, ...)}.
+
+    Returns:
+        {name: (number of the tensor, shape of one image)}.
+
+    Raises:
+        Unrecognised: the converter has joined them in another way.
+    """
+    shapes = {name: tuple(end.shape[1:]) for name, end in outputs.items()}
+    last = graph.maker[graph.output]
+    apart = last.inputs if last.name == "CONCATENATION" else (graph.output,)
+    makers = [_maker(graph, number) for number in apart]
+    parts = [op.inputs[0] for op in makers if op is not None and op.name == "TANH"]
+    sizes = [int(np.prod(graph.shapes[number])) for number in parts]
+    if sizes != [int(np.prod(shape)) for shape in shapes.values()]:
+        raise Unrecognised("several outputs that are not apart in the traced graph")
+    return {name: (n, shapes[name]) for name, n in zip(shapes, parts, strict=True)}
+
+
+def _maker(graph, number):
+    op = graph.maker.get(number)
+    while op is not None and op.name == "RESHAPE":
+        op = graph.maker.get(op.inputs[0])
+    return op
+
+
+def function_of(graph: TracedGraph, recognised: RecognisedViT, layer, ends=None):
     """The graph with its ViT computed by a layer.
 
     Arguments:
         graph: the graph.
         recognised: what `recognise` found in it.
         layer: an `InferenceViT` of its weights, rewritten or not.
+        ends: of `ends_of`; None for one output.
 
     Returns:
         Function from float32 images (N, ...), in the layout of the graph, to what the
-        graph gives, in operations of TensorFlow.
+        graph gives, or to {name: output}, in operations of TensorFlow.
     """
     import tensorflow as tf
 
     front = tail = None
+    tails = {}
+    if ends is not None:
+        start = graph.output if recognised.tail is None else recognised.tail[0]
+        tails = {name: batched(graph, start, end) for name, (end, _) in ends.items()}
     if recognised.front is not None:
         front = batched(graph, *recognised.front)
     if recognised.tail is not None:
@@ -34,6 +82,11 @@ def function_of(graph: TracedGraph, recognised: RecognisedViT, layer):
         if recognised.layout == "NCHW":
             x = tf.transpose(x, (0, 2, 3, 1))
         x = layer(tf.reshape(x, (-1, height, width, channels)))
+        if ends is not None:
+            return {
+                name: tf.reshape(tails[name](x), (-1, *shape))
+                for name, (_, shape) in ends.items()
+            }
         if tail is not None:
             return tail(x)
         return tf.reshape(x, (-1, *graph.shapes[graph.output][1:]))

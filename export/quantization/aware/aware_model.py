@@ -9,7 +9,7 @@ from keras import ops
 from vit_keras import VisionTransformer, ViTConfig, data
 
 from ...graph.build import inference_graph
-from ...graph.find_vit import find_vit
+from ...graph.find_vit import check_no_decoder, find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.sparsity import rewrites_that_break_sparsity
 from ...graph.vit_weights import Weights, read_weights
@@ -131,6 +131,7 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
             "`model` must be a ViT of `vit_keras.create_model`, without layers around "
             f"it. Received: {getattr(model, 'name', type(model).__name__)}"
         )
+    check_no_decoder("quantize_aware", model)
     plan = _plan(target, layer_norm)
     preprocessing = model.config.preprocessing
     pixels = data.load_images(images, model.input_shape[1:3], preprocessing, IMAGES)

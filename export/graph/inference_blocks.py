@@ -1,0 +1,162 @@
+"""The blocks of the inference graph: norms, linear layers, attention, MLP."""
+
+import keras
+from keras import ops
+
+from ..targets import GraphOptions
+from .activations import PROBABILITIES, activate
+from .vit_weights import Attention, Linear, Norm
+
+
+class InferenceBlocks(keras.layers.Layer):
+    """What `InferenceViT` computes between embedding and head.
+
+    Arguments:
+        options: how the graph is written.
+
+    Subclasses override `activation` (every tensor with its own scale in an integer
+    file), `operand` and `result` (inputs and outputs of linear layers), and `note`.
+    """
+
+    def __init__(self, options: GraphOptions | None = None, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.options = options or GraphOptions()
+        self.seen = None  # a list: attention appends queries, keys and values to it
+        self.visit = None  # a function, called with each linear layer and its input
+
+    def activation(self, x, fixed=None):
+        """Return a tensor of the graph unchanged; hook for subclasses.
+
+        Arguments:
+            x: the tensor.
+            fixed: the (min, max) of int8 kernels that do not take the range from the
+                values.
+        """
+        return x
+
+    def operand(self, x):
+        """Return the input of a linear layer unchanged; hook for subclasses."""
+        return x
+
+    def result(self, x):
+        """Return the output of a linear layer, as an activation."""
+        return self.activation(x)
+
+    def rsqrt(self, x):
+        """Return `1 / sqrt(x)`, x > 0."""
+        return ops.rsqrt(x)
+
+    def note(self, name, *tensors):
+        """Do nothing with tensors inside; hook for subclasses with more outputs."""
+
+    def _block(self, x, block, tokens=None):
+        """Compute one block, with `tokens` only for this many first tokens."""
+        a, normed = self.activation, self.norm(x, block.norm1)
+        query = normed
+        if tokens is not None and tokens < x.shape[1]:
+            query, x = normed[:, :tokens], x[:, :tokens]
+        with keras.name_scope("attention"):
+            y = self._attention(query, normed, block.attention)
+        x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
+        normed = self.norm(x, block.norm2)
+        with keras.name_scope("mlp"):
+            y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+            if block.out_activation is not None:
+                y = activate(block.out_activation, y, a, self.options.gelu)
+        return a(x + (y if block.scale2 is None else a(y * block.scale2)))
+
+    def _attention(self, query, source, attention: Attention):
+        projections = (
+            (query, attention.query, attention.query_norm),
+            (source, attention.key, attention.key_norm),
+            (source, attention.value, None),
+        )
+        if self.options.heads_apart and self.seen is None:
+            parts = []
+            for columns in attention.columns():
+                q, k, v = (self._head(*row, columns) for row in projections)
+                parts.append(self._products(q, k, v, attention.scale))
+            y = self.activation(ops.concatenate(parts, axis=-1))
+            return self.linear(y, attention.out)
+
+        q, k, v = (self._heads(*row, attention) for row in projections)
+        y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
+        inner = attention.heads * attention.head_dim
+        y = ops.reshape(y, (-1, query.shape[1], inner))
+        return self.linear(y, attention.out)
+
+    def _heads(self, x, linear, own_norm, attention):
+        """Return all heads' queries, keys or values (N, H, T, d)."""
+        x = self.linear(x, linear)
+        x = ops.reshape(x, (-1, x.shape[1], attention.heads, attention.head_dim))
+        x = x if own_norm is None else self.norm(x, own_norm)
+        if self.seen is not None:
+            self.seen.append(x)
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _head(self, x, linear, own_norm, columns):
+        """Return one head's queries, keys or values (N, T, d)."""
+        x = self.linear(x, Linear(linear.kernel[:, columns], linear.bias[columns]))
+        return x if own_norm is None else self.norm(x, own_norm)
+
+    def _products(self, q, k, v, scale):
+        """Compute attention of q (..., Q, d) over k and v (..., T, d)."""
+        a = self.activation
+        if scale != 1.0:
+            q = a(q * scale)
+        if self.options.keys_as_rows:
+            import tensorflow as tf  # `keras.ops.matmul` has no transpose argument
+
+            scores = a(tf.matmul(q, k, transpose_b=True))
+        else:
+            scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        if not self.options.split_softmax:
+            shares = a(ops.softmax(scores, -1), PROBABILITIES)
+            self.note("shares", shares)
+            return a(ops.matmul(shares, v))
+        top = ops.max(scores, axis=-1, keepdims=True)
+        shares = a(ops.exp(a(scores - top)))
+        root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
+        shares = a(shares * root)
+        self.note("shares", shares, root)
+        return a(a(ops.matmul(shares, v)) * root)
+
+    def _mlp(self, x, dense1, dense2, activation):
+        x = self.linear(x, dense1)
+        x = activate(activation, x, self.activation, self.options.gelu)
+        return self.linear(x, dense2)
+
+    def norm(self, x, n: Norm):
+        """Apply a layer norm or RMS norm over the last axis."""
+        with keras.name_scope("norm"):
+            return self._norm(x, n)
+
+    def _norm(self, x, n):
+        a = self.activation
+        if n.centred:
+            x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
+        square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
+        root = a(self.rsqrt(a(square + n.epsilon)))
+        if n.gamma_first:
+            return a(a(a(x * n.gamma) * root) + n.beta)
+        y = a(x * root)
+        y = y if n.gamma is None else a(y * n.gamma)
+        return y if n.beta is None else a(y + n.beta)
+
+    def linear(self, x, dense: Linear):
+        """Apply a linear layer: (..., I) to (..., O)."""
+        x, kernel = self.operand(x), dense.kernel
+        if self.visit is not None:
+            self.visit(dense, x)
+        (inner, outer), options = kernel.shape, self.options
+        if len(x.shape) != 3 or not (options.convolutions or options.flat_tokens):
+            return self.result(ops.matmul(x, kernel) + dense.bias)
+        if options.flat_tokens:
+            y = ops.matmul(ops.reshape(x, (-1, inner)), kernel)
+        else:
+            y = ops.conv(
+                ops.reshape(x, (-1, x.shape[1], 1, inner)),
+                ops.reshape(kernel, (1, 1, inner, outer)),
+                data_format="channels_last",
+            )
+        return ops.reshape(self.result(y + dense.bias), (-1, x.shape[1], outer))

@@ -1,0 +1,118 @@
+"""Models with outputs at each pixel on devices, by compilers and runtimes of those."""
+
+import keras
+import numpy as np
+import pytest
+
+import export
+from export.flatbuffer.operators import read_operators
+from export.graph.resizes import resizes_for
+from export.targets import TARGETS, GraphOptions
+from tests.export.dense_models import SIZE, dense, pictures
+from vit_keras.layers import Resize
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("runs on TensorFlow alone", allow_module_level=True)
+
+PICTURES = pictures()
+ETHOS = ("ethos_u55", "ethos_u65", "ethos_u85")
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: dense(decoder=name, taps=2) for name in ("linear", "upconv")}
+
+
+@pytest.mark.parametrize("decoder", ["linear", "upconv"])
+@pytest.mark.parametrize("size", ["decoder", "image"])
+@pytest.mark.parametrize("target", ETHOS)
+def test_vela_leaves_nothing_to_the_cpu(target, size, decoder, models, tmp_path):
+    """`to_tflite` raises if Vela, the target's compiler, refuses an operator."""
+    path = tmp_path / "m.tflite"
+    options = {"scheme": "int8", "calibration": PICTURES, "output_size": size}
+    report = export.to_tflite(models[decoder], path, target=target, **options)
+    assert "ethos-u-vela" in report.checked_by and report.facts["estimate_ms"] > 0
+    names = [operator.name for operator in read_operators(path)]
+    # By 8, or by 2 behind the two steps of "upconv": both powers of two.
+    one = size == "image" and target == "ethos_u85"
+    assert names.count("RESIZE_BILINEAR") == int(one)
+    height, width = (4, 6) if decoder == "linear" else (16, 24)
+    height, width = SIZE if size == "image" else (height, width)
+    assert f"({', '.join(map(str, (1, height, width, 5)))})" in report.output
+
+
+def test_ethos_u55_gets_small_maps_if_nothing_is_said(models, tmp_path):
+    options = {"scheme": "int8", "calibration": PICTURES, "target": "ethos_u55"}
+    report = export.to_tflite(models["linear"], tmp_path / "m.tflite", **options)
+    assert report.output == "int8 (1, 4, 6, 5)" and "decoder" in report.notes[0]
+    assert (report.plan or {})["output_size"] == "decoder"
+
+
+@pytest.mark.parametrize(
+    ("target", "scheme"),
+    [
+        ("openvino", "int8"),
+        ("micro", "int8"),
+        ("cpu", "int8"),
+        ("npu", "int8"),
+        ("mediatek", "int8_attention16"),
+        ("web", "float32"),
+    ],
+)
+def test_other_targets(target, scheme, models, tmp_path):
+    options = {"scheme": scheme, "calibration": PICTURES, "target": target}
+    try:
+        report = export.to_tflite(models["upconv"], tmp_path / "m.tflite", **options)
+    except export.MissingDependency as error:
+        pytest.skip(str(error))
+    assert str(SIZE)[1:-1] in report.output
+    assert (report.parity.agreement or 0) > 0.9
+
+
+def test_argmax_on_ethos_u55_has_a_cure(models, tmp_path):
+    """Vela 5.2 itself fails at ARG_MAX there; the check says what to do."""
+    path = tmp_path / "m.tflite"
+    options = {"scheme": "int8", "calibration": PICTURES, "decode": "classes"}
+    export.to_tflite(models["linear"], path, target="npu", **options)
+    report = export.check(path, "ethos_u55")
+    assert not report.passed and "without `decode`" in str(report)
+
+
+def test_classes_are_refused_where_argmax_is(models, tmp_path):
+    for name in [name for name, row in TARGETS.items() if not row.class_maps]:
+        scheme = TARGETS[name].schemes[0]
+        options = {"scheme": scheme, "calibration": PICTURES, "target": name}
+        with pytest.raises(ValueError, match=f"ARG_MAX.*target='{name}'"):
+            path = tmp_path / "m.tflite"
+            export.to_tflite(models["linear"], path, decode="classes", **options)
+
+
+@pytest.mark.parametrize(
+    ("factors", "allowed", "products"),
+    [
+        ((14, 14), "any", False),
+        ((8, 8), "none", True),
+        ((8, 8), "powers_of_two", False),
+        ((8, 4), "powers_of_two", True),
+        ((14, 14), "powers_of_two", True),
+        ((1.5, 1.5), "powers_of_two", True),
+    ],
+)
+def test_form_of_a_resize(factors, allowed, products):
+    size = tuple(round(n * factor) for n, factor in zip((4, 6), factors, strict=True))
+    inputs = keras.Input((4, 6, 3))
+    layer, corners = Resize(size), Resize(size, align_corners=True)
+    model = keras.Model(inputs, [layer(inputs), corners(inputs)])
+    values = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype("float32")
+    before = [np.asarray(x) for x in model(values)]
+    with resizes_for(model, allowed):
+        assert (layer.products, corners.products) == (products, True)
+        for expected, found in zip(before, model(values), strict=True):
+            # The resize computes its places in float32: 1e-6 of a pixel at 100.
+            np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert not layer.products and corners.products
+
+
+def test_unknown_form_of_a_resize():
+    with pytest.raises(ValueError, match="`resizes` must be one of any, powers_of_two"):
+        GraphOptions(resizes="some")
