@@ -82,6 +82,24 @@ def run(model, images):
 
 
 @contextlib.contextmanager
+def eagerly():
+    """TensorFlow's functions run step by step in here, as those of PyTorch do.
+
+    A graph takes longer to build than a few steps of a tiny model take without.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@contextlib.contextmanager
 def without_memory():
     """Models built in here have weights with shapes but no values."""
     try:
@@ -93,6 +111,7 @@ def without_memory():
 
 
 def slow_but(quick, values):
-    """Parameters of a test, of which `make test` takes only some."""
+    """Parameters of a test, a tuple for several, of which `make test` takes some."""
+    rows = ((v, v if isinstance(v, tuple) else (v,)) for v in values)
     slow = pytest.mark.slow
-    return [v if v in quick else pytest.param(v, marks=slow) for v in values]
+    return [pytest.param(*row, marks=() if v in quick else slow) for v, row in rows]

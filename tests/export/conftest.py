@@ -19,15 +19,25 @@ def model():
     return exported()
 
 
-@pytest.fixture(scope="session")
-def pixels():
-    """Real images, enlarged: 48 of the held-out digits, (48, 32, 32, 3) uint8."""
+def digits(*numbers):
+    """Some of the digits, enlarged: (N, 32, 32, 3) uint8."""
     from vit_keras import data
 
-    digits, _ = data.digits()
-    preprocessing = vit_keras.Preprocessing()
-    ready, _ = data.prepare(digits.take(np.arange(48)), (32, 32), preprocessing)
+    chosen = data.digits()[0].take(np.arange(*numbers))
+    ready, _ = data.prepare(chosen, (32, 32), vit_keras.Preprocessing())
     return ready.images
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    """48 real images, (48, 32, 32, 3) uint8."""
+    return digits(48)
+
+
+@pytest.fixture(scope="session")
+def others():
+    """24 more, (24, 32, 32, 3) uint8."""
+    return digits(48, 72)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from tests import program
 from tests.models import exported
+from tests.vit_keras.backends import FAST
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -25,7 +26,8 @@ def failed(done, *words):
 
 def in_a_process(*command, backend):
     """A program of Python that starts with Keras on another backend."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **FAST, "KERAS_BACKEND": backend}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     return subprocess.run(
         [sys.executable, *map(str, command)],
         **{"capture_output": True, "text": True, "env": environment, "cwd": ROOT},
@@ -102,7 +104,8 @@ import numpy as np
 import export, vit_keras
 import keras
 from tests.models import exported
-model = exported()
+from tests.vit_keras.backends import FAST
+model = exported(num_layers=1)
 pixels = np.load(sys.argv[1])
 out = sys.argv[2]
 """
@@ -113,6 +116,8 @@ report = export.to_tflite(
 )
 assert report.parity.passed and report.labels == labels, report
 assert export.verify(model, out + "/m.tflite", pixels).sqnr_db > 10
+"""
+CUT = """
 cut = keras.Model(model.input, model.get_layer("pooling").output)
 rules = vit_keras.Preprocessing(mean=(0.4, 0.5, 0.6))
 report = export.to_tflite(cut, out + "/cut.tflite", preprocessing=rules)
@@ -155,6 +160,12 @@ def exports(script, backend, folder, out):
 )
 def test_tflite_of_a_model_of_another_backend(backend, folder, tmp_path):
     exports(TFLITE, backend, folder, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_preprocessing_of_a_model_of_another_backend(backend, folder, tmp_path):
+    exports(CUT, backend, folder, tmp_path)
 
 
 @pytest.mark.slow  # of JAX, test_serving_cli.py shows it in a SavedModel of more

@@ -14,7 +14,9 @@ from export.cli import training_commands
 from export.compression import tfmot_internals
 from export.compression.kernels import kernels
 from tests.models import exported as two_blocks
+from tests.models import slow_but
 
+SCHEMES = ("float32", "dynamic_int8", "int8")
 PYPROJECT = pathlib.Path(__file__).parents[2] / "pyproject.toml"
 
 
@@ -109,6 +111,7 @@ def test_masks_hold_while_it_trains(batch):
     assert not np.any(model.get_layer("encoderblock_0").attention.query.kernel == 0)
 
 
+@pytest.mark.usefixtures("eager")
 def test_own_schedule_and_a_run_that_is_too_short(batch):
     from tensorflow_model_optimization.python.core.sparsity.keras import (
         pruning_schedule,
@@ -235,7 +238,7 @@ def constants(path):
     return found
 
 
-@pytest.mark.parametrize("scheme", ["float32", "dynamic_int8", "int8"])
+@pytest.mark.parametrize("scheme", slow_but(("int8",), SCHEMES))
 def test_zeros_reach_the_file_and_it_opens(scheme, sparse, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     report = export.to_tflite(sparse, path, scheme=scheme, calibration=pixels[:24])
@@ -246,7 +249,7 @@ def test_zeros_reach_the_file_and_it_opens(scheme, sparse, pixels, tmp_path):
     assert sum(share >= 0.5 for share in shares) == 6, shares
 
 
-@pytest.mark.parametrize("scheme", ["float32", "dynamic_int8", "int8"])
+@pytest.mark.parametrize("scheme", slow_but(("dynamic_int8",), SCHEMES))
 def test_few_values_reach_the_file_and_it_opens(scheme, clustered, pixels, tmp_path):
     path = tmp_path / "m.tflite"
     report = export.to_tflite(clustered, path, scheme=scheme, calibration=pixels[:24])
@@ -313,6 +316,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("eager")
 def test_commands(run, tmp_path, capsys):
     given = {"model": run / "model.keras", "data": str(run / "data"), "batch_size": 8}
     training_commands.prune_command(

@@ -56,7 +56,7 @@ def test_the_tutorial_s_model_in_float32(tutorial, tmp_path):
     assert decibels(expected, export.load(tmp_path / "m.tflite")(pixels)) >= 100
 
 
-@pytest.mark.parametrize("scheme", ["dynamic_int8", "int8"])
+@pytest.mark.parametrize("scheme", slow_but(("int8",), ("dynamic_int8", "int8")))
 def test_the_tutorial_s_model_in_integers(tutorial, scheme, tmp_path):
     pixels = pixels_for(tutorial)
     options = {"target": "npu"} if scheme == "int8" else {}
@@ -119,7 +119,7 @@ def test_a_float_file_is_a_source_like_a_model(layout, scheme, tmp_path):
     assert export.verify(source, path, pixels).passed
 
 
-@pytest.mark.parametrize("name", slow_but(("hf-sdpa", "timm-map"), LITERT_TORCH))
+@pytest.mark.parametrize("name", slow_but(("hf-sdpa",), LITERT_TORCH))
 def test_a_file_of_litert_torch(name, tmp_path):
     """The reference is what PyTorch computed."""
     source = GOLDEN / f"{name}.tflite"

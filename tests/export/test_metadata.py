@@ -12,7 +12,7 @@ import export
 import vit_keras
 from export.flatbuffer.metadata_schema import pack_metadata, unpack_table
 from export.flatbuffer.operators import read_operators
-from tests.models import tiny
+from tests.models import slow_but, tiny
 from tests.program import run
 
 HERE = pathlib.Path(__file__).parent
@@ -224,15 +224,15 @@ def test_mediapipe_reads_what_the_writer_writes(in_mediapipe, tmp_path):
     assert (tmp_path / "golden.bin").read_bytes() == GOLDEN.read_bytes()
 
 
-def test_mediapipe_classifies(model, pixels, file, in_mediapipe, tmp_path):
+@pytest.mark.parametrize("entry", slow_but(("float32",), ("uint8", "float32")))
+def test_mediapipe_classifies(entry, model, pixels, file, in_mediapipe, tmp_path):
     """It opens the file untouched; its labels and scores are those of LiteRT."""
     images, options = pixels[:8], {"calibration": pixels, "labels": LABELS}
     np.save(tmp_path / "images.npy", images)
-    paths = [tmp_path / f"{entry}.tflite" for entry in ("uint8", "float32")]
-    for path in paths:
-        export.to_tflite(model, path, input_dtype=path.stem, **options)
-    answers = in_mediapipe("classify", tmp_path / "images.npy", file, *paths)
-    for path in (file, *paths):
+    other = tmp_path / "float.tflite"
+    export.to_tflite(model, other, input_dtype=entry, **options)
+    answers = in_mediapipe("classify", tmp_path / "images.npy", file, other)
+    for path in (file, other):
         outputs = export.load(path)(images)
         scores = [[one[label] for label in LABELS] for one in answers[str(path)]]
         # The kernels of two releases of LiteRT: int8 may differ by one step.
@@ -241,10 +241,9 @@ def test_mediapipe_classifies(model, pixels, file, in_mediapipe, tmp_path):
         np.testing.assert_allclose(scores, outputs, atol=limit, err_msg=path.name)
 
 
-def test_mediapipe_refuses_int8(model, pixels, in_mediapipe, tmp_path):
+def test_mediapipe_refuses_int8(tflite_of, pixels, in_mediapipe, tmp_path):
     """As `to_tflite` says; when this fails, it has learnt to."""
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, scheme="int8", calibration=pixels)
+    path, _ = tflite_of("int8")
     np.save(tmp_path / "images.npy", pixels[:1])
     (answer,) = in_mediapipe("classify", tmp_path / "images.npy", path).values()
     assert "have type UINT8 or FLOAT32 or BOOL, found INT8" in answer

@@ -23,7 +23,7 @@ from export.quantization import (
 )
 from export.resolve import resolve
 from export.tflite.converter import convert
-from tests.models import exported
+from tests.models import exported, slow_but
 from vit_keras import Preprocessing
 
 
@@ -72,7 +72,8 @@ def test_parts_are_of_blocks_and_know_their_work(model, pixels, tmp_path):
     [
         (None, "int16"),
         pytest.param("npu", "int16", marks=pytest.mark.slow),  # as without a target
-        ("ethos_u55", "int16"),
+        # `test_vela_takes_every_operator_of_the_table_in_int16` is quick.
+        pytest.param("ethos_u55", "int16", marks=pytest.mark.slow),
         pytest.param("openvino", "float32", marks=pytest.mark.slow),
     ],
 )
@@ -115,10 +116,10 @@ def test_demand_that_int8_meets_changes_nothing(model, pixels, plain, tmp_path):
     assert report.mixed["sensitivity"] == {}
 
 
-def test_demand_that_nothing_meets_is_refused(model, pixels, tmp_path):
+def test_demand_that_nothing_meets_is_refused(pixels, tmp_path):
     with pytest.raises(export.ParityError, match="cannot reach an SQNR of 110 dB"):
         export.to_tflite(
-            *(model, tmp_path / "m.tflite"),
+            *(exported(num_layers=1), tmp_path / "m.tflite"),
             **{"scheme": "int8", "calibration": pixels, "min_sqnr": 110},
         )
     assert list(tmp_path.iterdir()) == []
@@ -192,8 +193,7 @@ def test_accuracy_drop_of_a_model_on_another_backend(model, pixels, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "target",
-    ["ethos_u55", pytest.param("ethos_u65", marks=pytest.mark.slow), "ethos_u85"],
+    "target", slow_but(("ethos_u55",), ("ethos_u55", "ethos_u65", "ethos_u85"))
 )
 def test_vela_takes_every_operator_of_the_table_in_int16(target, pixels, tmp_path):
     pytest.importorskip("ethosu.vela")

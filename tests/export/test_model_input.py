@@ -8,10 +8,16 @@ from keras import layers
 import export
 import vit_keras
 from export.graph.model_input import own_normalisation, read_model_input
-from tests.models import exported
+from tests.models import exported as two_blocks
+from tests.models import slow_but
 from vit_keras.preprocessing import NORMALISATIONS, formula, get_preprocessing
 
 OWN = "x / 127.5 - 1 inside, from the model's own"
+
+
+def exported():
+    """One block, as what is shown is in front of it."""
+    return two_blocks(num_layers=1)
 
 
 def in_front(name, vit):
@@ -42,11 +48,18 @@ FRONTS = {
 
 @pytest.mark.parametrize(
     "name, scheme",
-    [
-        *((name, "float32") for name in FRONTS),
-        ("Rescaling", "int8"),
-        ("Resizing and Rescaling", "int8"),
-    ],
+    slow_but(
+        [
+            ("Rescaling", "float32"),
+            ("arithmetic", "float32"),
+            ("Resizing and Rescaling", "int8"),
+        ],
+        [
+            *((name, "float32") for name in FRONTS),
+            ("Rescaling", "int8"),
+            ("Resizing and Rescaling", "int8"),
+        ],
+    ),
 )
 def test_what_is_in_front_of_a_vit_is_not_put_inside_twice(name, scheme, tmp_path):
     vit = exported()
@@ -70,7 +83,8 @@ def test_what_is_in_front_of_a_vit_is_not_put_inside_twice(name, scheme, tmp_pat
 def test_a_saved_model_is_not_normalised_twice_either(tmp_path):
     model = in_front("Rescaling", exported())
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
-    report = export.to_saved_model(model, tmp_path / "saved", calibration=pixels)
+    options = {"signatures": ["serving_default"], "calibration": pixels}
+    report = export.to_saved_model(model, tmp_path / "saved", **options)
     assert report.input.startswith("uint8") and OWN in report.input_meaning
     expected = model.predict(pixels.astype("float32"), verbose=0)
     outputs = export.load(tmp_path / "saved")(pixels)

@@ -9,6 +9,7 @@ import export
 from export.evaluation import runners
 from export.evaluation.verify import measure_parity, predict
 from tests.export import stock
+from tests.models import slow_but
 
 FAR = 295.0
 OTHERS = stock.images(24, seed=1)  # that the ranges have not seen
@@ -78,7 +79,10 @@ def test_int16_keeps_it_too(tmp_path):
     assert np.mean((got - expected) ** 2) / np.var(expected) < 0.02
 
 
-@pytest.mark.parametrize("options", [{"output_dtype": "int8"}, {"target": "npu"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"output_dtype": "int8"}, pytest.param({"target": "npu"}, marks=pytest.mark.slow)],
+)
 def test_integers_to_the_end_are_refused_or_named(options, tmp_path):
     """The output of such a file is an integer, with a step or two for the values."""
     model, path = regression(), tmp_path / "m.tflite"
@@ -89,7 +93,7 @@ def test_integers_to_the_end_are_refused_or_named(options, tmp_path):
     assert any("output_dtype='float32'" in note for note in report.notes)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("offset", slow_but((1.0,), (0.0, 1.0)))
 def test_outputs_near_zero_stay_integers(offset, tmp_path):
     path = tmp_path / "m.tflite"
     options = {"scheme": "int8", "calibration": stock.images()}

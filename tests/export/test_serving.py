@@ -155,7 +155,7 @@ def test_c_loader_answers_without_python(model, servable, python):
 def test_network_is_written_once_and_does_not_train(tmp_path):
     """No optimiser, no dropout; each weight and each operator once."""
     model = exported(dropout=0.1, attention_dropout=0.1, drop_path_rate=0.1)
-    model.compile("adamw", "mse", jit_compile=False)
+    model.compile("adamw", "mse", jit_compile=False, run_eagerly=True)
     model.fit(np.ones((2, 32, 32, 3)), np.ones((2, 10)), verbose=0)
     names = [name for name in SIGNATURES if name != "attention"]
     export.to_saved_model(model, tmp_path / "1", signatures=names)

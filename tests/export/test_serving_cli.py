@@ -16,6 +16,7 @@ import export
 from tests.export.pictures import oriented
 from tests.models import EXPORTED, exported
 from tests.program import run
+from tests.vit_keras.backends import FAST
 from vit_keras.preprocessing import fit
 
 if keras.backend.backend() != "tensorflow":
@@ -41,6 +42,8 @@ model.save(folder + "/model.keras")
 pixels = np.load(folder + "/pixels.npy")
 images = normalize(pixels, model.config.preprocessing)
 np.save(folder + "/outputs.npy", model.predict(images, verbose=0))
+"""
+EXPORT = """
 report = export.to_saved_model(
     model, folder + "/vit/1", labels=labels, top_k=2, exif=False, warmup=[1, 3],
     signatures=["predict_bytes", "features"],
@@ -52,20 +55,24 @@ assert export.verify(model, folder + "/vit/1", pixels).passed
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, pixels):
-    """With a model made and exported by a process on JAX."""
+    """With a model made by a process on JAX."""
     pytest.importorskip("jax")
     folder = tmp_path_factory.mktemp("jax")
     np.save(folder / "pixels.npy", pixels[:4])
     (folder / "labels.txt").write_text("\n".join(LABELS))
+    on_jax(FROM_JAX, folder)
+    return folder
+
+
+def on_jax(script, folder):
     done = subprocess.run(
-        [sys.executable, "-c", FROM_JAX, folder, *LABELS],
+        [sys.executable, "-c", script, folder, *LABELS],
         cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={**os.environ, **FAST, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 def check_options(folder, path, sizes):
@@ -88,6 +95,7 @@ def check_options(folder, path, sizes):
 
 @pytest.mark.slow
 def test_model_of_jax(folder):
+    on_jax(FROM_JAX + EXPORT, folder)
     check_options(folder, folder / "vit" / "1", (1, 3))
 
 

@@ -15,6 +15,7 @@ from tests.export.pictures import (
     oriented,
     picture,
 )
+from tests.models import slow_but
 from vit_keras import Preprocessing
 
 if keras.backend.backend() != "tensorflow":
@@ -22,7 +23,10 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 
 
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest"])
+@pytest.mark.parametrize(
+    "interpolation",
+    slow_but(("bicubic", "bilinear"), ("bicubic", "bilinear", "lanczos", "nearest")),
+)
 def test_pixels_are_those_of_evaluation(interpolation):
     rules = Preprocessing(interpolation=interpolation, crop=0.9)
     items = good_items()
@@ -89,7 +93,7 @@ def test_limits_are_checked_before_decoding():
         Limits(max_aspect=0)
 
 
-@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("name", slow_but(("china.jpg",), ("china.jpg", "flower.jpg")))
 def test_photographs(name):
     """The two that scikit-learn brings, 640x427."""
     pytest.importorskip("sklearn")

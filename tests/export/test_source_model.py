@@ -12,7 +12,9 @@ from keras import layers
 import export
 from export.graph.source_model import as_functional, float32_policies
 from tests.export.own_layers import Doubled, Scale, Subclassed, small
-from tests.models import exported
+from tests.models import exported, slow_but
+from tests.program import run
+from tests.vit_keras.backends import FAST
 
 FLOAT_DB = 100  # float32 in another order of sums: 1e-5 of the values
 
@@ -65,7 +67,10 @@ class WithVariable(layers.Layer):
         return x * self.factor
 
 
-@pytest.mark.parametrize("name", CASES)
+# The others are in the models of `test_foreign.py` and `test_model_input.py`, too.
+@pytest.mark.parametrize(
+    "name", slow_but(("no get_config", "Lambda", "tf.Variable"), CASES)
+)
 def test_a_functional_model_is_traced_as_it_is(name, images, tmp_path):
     keras.utils.set_random_seed(0)
     model = CASES[name](images)
@@ -138,7 +143,12 @@ def test_a_quantised_model_is_refused_by_the_layer_s_name(tmp_path):
         export.to_tflite(model, tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    slow_but(
+        ("mixed_float16", "bfloat16"), ("mixed_float16", "mixed_bfloat16", "bfloat16")
+    ),
+)
 def test_half_precision_is_traced_in_float32_and_stays(policy, images, tmp_path):
     keras.config.set_dtype_policy(policy)
     try:
@@ -165,7 +175,7 @@ def test_policies_are_restored_when_a_layer_fails():
 
 
 def test_a_model_is_not_changed_by_its_export(images, tmp_path):
-    model = exported()
+    model = exported(num_layers=1)
     weights = [np.array(w) for w in model.weights]
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
     export.to_tflite(model, tmp_path / "m.tflite", scheme="int8", calibration=pixels)
@@ -176,27 +186,23 @@ def test_a_model_is_not_changed_by_its_export(images, tmp_path):
 def test_layers_of_a_file_come_from_a_module(tmp_path):
     keras.utils.set_random_seed(0)
     small(Doubled()).save(tmp_path / "m.keras")
-    command = [sys.executable, "-m", "export", "tflite", "m.keras", "m.tflite"]
-
-    def with_module(name):
-        return subprocess.run(
-            [*command, "--module", name],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-            capture_output=True,
-            text=True,
-        )
-
-    done = with_module("tests.export.own_layers")
+    words = ["tflite", "m.keras", "m.tflite", "--module"]
+    done = subprocess.run(  # one that has not imported it
+        [sys.executable, "-m", "export", *words, "tests.export.own_layers"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    done = with_module("no_such_module")
+    done = run("vit-export", *words, "no_such_module")
     assert done.returncode != 0 and "'no_such_module' cannot be imported" in done.stderr
 
 
 def test_the_user_s_layers_are_found_on_another_backend(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.export.own_layers", tmp_path],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={**os.environ, **FAST, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
     )

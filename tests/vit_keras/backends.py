@@ -68,7 +68,8 @@ def pass_on(
     here = pathlib.Path(__file__).parent.relative_to(ROOT)
     # NumPy and Pillow only; or the same code again, in further processes.
     same = ("config", "preprocessing", "data", "sources", "cli", "weights_cli")
-    same += ("data_folders", "tables", "attention_cli")
+    same += ("data_folders", "tables", "attention_cli", "map_geometry")
+    same += ("mask_coco", "mask_data", "mask_files", "mask_folders")
     left_out = [here / f"test_{name}.py" for name in same]
     left_out += [path.relative_to(ROOT) for path in (ROOT / here).glob("test_backend*")]
     # Of the folders the tests that compute most: from files to outputs, and `fit`.

@@ -7,7 +7,7 @@ import pytest
 
 from tests import reference
 from tests.models import images_for, randomise, tiny, weights_of
-from tests.vit_keras.backends import python, require
+from tests.vit_keras.backends import FAST, python, require
 from vit_keras import create_model
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -95,7 +95,7 @@ def test_backend_equals_reference(backend, folder):
     imported for its backend.
     """
     require(backend)
-    done = python(backend, "-c", SCRIPT, str(folder))
+    done = python(backend, "-c", SCRIPT, str(folder), **FAST)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in CONFIGS:
         actual = np.load(folder / f"{name}_{backend}.npy")

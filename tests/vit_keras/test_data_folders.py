@@ -79,6 +79,7 @@ def test_bad_parts(tmp_path):
         data.open_splits(tmp_path / "loose")
 
 
+@pytest.mark.usefixtures("eager")
 def test_training_and_evaluation_use_the_parts(tmp_path):
     root = pictures(tmp_path / "data", *TRAIN, "val/dog/a.png", "val/cat/a.png")
     recipe = SHORT.replace(epochs=1, batch_size=4, patience=1)
@@ -94,6 +95,7 @@ def test_training_and_evaluation_use_the_parts(tmp_path):
     assert evaluate(tmp_path / "a", root, console=quiet())["images"] == 3
 
 
+@pytest.mark.usefixtures("eager")
 def test_without_validation_part_some_of_train_is_held_out(tmp_path):
     root = pictures(tmp_path / "data", *TRAIN, "test/dog/a.png")
     recipe = SHORT.replace(epochs=1, batch_size=4, validation_split=0.25)
@@ -197,6 +199,7 @@ def test_pixels_that_would_be_clipped_are_refused(tmp_path):
     assert (read_image(file) == 7).all()
 
 
+@pytest.mark.usefixtures("eager")
 def test_broken_files_are_named_and_skipped(tmp_path):
     root = pictures(tmp_path / "data", *TRAIN, "test/dog/a.png")
     os.symlink(root / "gone.png", root / "train" / "cat" / "link.png")
@@ -213,6 +216,7 @@ def test_broken_files_are_named_and_skipped(tmp_path):
         train(root, recipe, out=tmp_path / "b", console=quiet(), strict=True)
 
 
+@pytest.mark.usefixtures("eager")
 def test_strict(tmp_path):
     root = pictures(tmp_path / "data", "cat/a.png", "dog/b.png", "dog/c.png")
     (root / "dog" / "d.heic").write_text("")

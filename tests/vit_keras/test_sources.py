@@ -385,6 +385,7 @@ def test_tf_data(monkeypatch):
     refused(endless, "at most 1000 bytes")
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("lazy", [pytest.param("kept", marks=pytest.mark.slow), "crop"])
 def test_training_equals_that_from_arrays(tmp_path, lazy):
     digits = few()

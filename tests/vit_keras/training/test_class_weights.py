@@ -59,6 +59,7 @@ def test_heads_without_one_class_per_image(tmp_path, head):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("eager")
 def test_counts_are_printed(tmp_path):
     assert imbalance(uneven((12, 8))) is None
     assert imbalance(uneven((4, 24, 12))) == (
@@ -82,6 +83,7 @@ def cross_entropy(outputs, labels, loss):
     return -(shares * labels).sum(-1)
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("case", ["softmax", "sigmoid", "mixup", "teacher"])
 def test_loss_of_fit(tmp_path, case):
     """It is the mean of each image's loss times its weight."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.models import eagerly
 from tests.vit_keras.training.runs import quiet
 from tests.vit_keras.training.shapes import NAMES, SHORT, shapes
 from vit_keras import train, visualize
@@ -27,7 +28,8 @@ def call(capsys, *words):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("dense") / "run"
-    train(shapes(16), SHORT.replace(epochs=1), out=out, console=quiet())
+    with eagerly():
+        train(shapes(16), SHORT.replace(epochs=1), out=out, console=quiet())
     return out
 
 
@@ -71,6 +73,7 @@ def test_evaluate_prints_a_table_of_classes(run, tmp_path, capsys, monkeypatch):
         call(capsys, *words[:-1], tmp_path / "file")
 
 
+@pytest.mark.usefixtures("eager")
 def test_train_takes_task_decoder_taps_and_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "vit_keras.training.opening.open_splits",
@@ -159,6 +162,7 @@ def test_near_is_bright():
     assert (depth_picture(np.full((2, 2), np.nan)) == 0).all()
 
 
+@pytest.mark.usefixtures("eager")
 def test_depth_maps_are_written(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), "uint8")
     depth = np.full((8, 48, 48), 3.0, "float32")

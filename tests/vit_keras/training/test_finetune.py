@@ -21,6 +21,8 @@ from vit_keras.training.probe import fit_probe
 from vit_keras.training.start import open_start
 from vit_keras.weights import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 CASES = {c["case"]: c for c in json.loads((GOLDEN / "cases.json").read_text())}
 # A file of each library. What a bare file does not tell is an option.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models import tiny
+from tests.models import slow_but, tiny
 from tests.vit_keras.training.runs import FAST, SHORT, few, quiet, same
 from vit_keras import create_model, data
 from vit_keras.heads import log_probabilities
@@ -58,12 +58,14 @@ def test_existing_run_is_kept(run):
     assert (out / "model.keras").read_bytes() == before
 
 
+@pytest.mark.usefixtures("eager")
 def test_overwrite(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"old")
     model = train(few(), SHORT, out=tmp_path, overwrite=True, console=quiet())
     assert same(keras.models.load_model(tmp_path / "model.keras"), model)
 
 
+@pytest.mark.usefixtures("eager")
 def test_folder_with_a_corrupt_file(tmp_path):
     from PIL import Image
 
@@ -86,6 +88,7 @@ def test_folder_with_a_corrupt_file(tmp_path):
     assert not (tmp_path / "strict" / "model.keras").exists()
 
 
+@pytest.mark.usefixtures("eager")
 def test_full_disk_leaves_no_half_model(tmp_path, monkeypatch):
     def full(self, path, **_):
         path.write_bytes(b"half")
@@ -116,6 +119,7 @@ def test_no_room_is_found_before_training(tmp_path, monkeypatch):
         train(few(), SHORT, out=tmp_path / "file" / "run", console=quiet())
 
 
+@pytest.mark.usefixtures("eager")
 def test_nan_loss_ends_the_run(tmp_path):
     recipe = SHORT.replace(learning_rate=1e30, clip_norm=None)
     with pytest.raises(FloatingPointError, match="at step 2: .*no checkpoint yet"):
@@ -123,8 +127,13 @@ def test_nan_loss_ends_the_run(tmp_path):
     assert list(tmp_path.iterdir()) == []  # no file, and no best weights either
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
-    ("kind", "token"), [("hard", False), ("soft", False), ("soft", True)]
+    ("kind", "token"),
+    slow_but(
+        [("hard", False), ("soft", True)],
+        [("hard", False), ("soft", False), ("soft", True)],
+    ),
 )
 def test_distillation(run, tmp_path, kind, token):
     out, _ = run
@@ -219,6 +228,7 @@ def test_mixed_precision(tmp_path):
     np.testing.assert_allclose(a, b, atol=0.1)  # bfloat16 has 8 bits
 
 
+@pytest.mark.usefixtures("eager")
 def test_average_and_sigmoid(tmp_path):
     recipe = SHORT.replace(ema=0.9, loss="sigmoid")
     averaged = train(few(), recipe, out=tmp_path / "a", console=quiet())

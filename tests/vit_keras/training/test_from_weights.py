@@ -31,6 +31,7 @@ KINDS = {
 }
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.filterwarnings("ignore:.*left fresh")
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_takes_all_that_the_checkpoint_tells(kind, tmp_path):

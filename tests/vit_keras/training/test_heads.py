@@ -75,6 +75,7 @@ def test_a_head_is_trained_evaluated_and_saved(head, tmp_path):
     assert again == pytest.approx(best, abs=1e-6)  # batches of other sizes
 
 
+@pytest.mark.usefixtures("eager")
 def test_data_of_two_classes_for_one_output(tmp_path):
     """`model.head` of a recipe makes of a folder's classes a binary head."""
     data = dataclasses.replace(data_of("sigmoid"), head="softmax")
@@ -85,6 +86,7 @@ def test_data_of_two_classes_for_one_output(tmp_path):
     assert set(found) == {"images", "accuracy", "loss"}
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_regression_begins_at_the_mean(tmp_path):
     console = quiet()
     recipe = RECIPE.replace(epochs=1, learning_rate=1e-9, validation_split=0.0)
@@ -116,6 +118,7 @@ def test_what_does_not_fit_is_refused(head, changes, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("eager")
 def test_mixup_mixes_values(tmp_path):
     train(
         data_of("regression"),

@@ -114,6 +114,7 @@ def test_curves_show_what_was_measured(number):
     assert "step 10" in text and f">{10 * number}<" in text
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_run_leaves_it(tmp_path):
     recipe = SHORT.replace(validation_split=0.5)
     train(few(), recipe, out=tmp_path, console=quiet())

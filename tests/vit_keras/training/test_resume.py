@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import eagerly
 from tests.vit_keras.training.runs import SHORT, few, quiet, same
 from vit_keras.training import Recipe, checkpoint, train
 from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last
@@ -23,29 +24,33 @@ EVERYTHING = SHORT.replace(
     preset=None,  # fine-tuning: the weights of another library, with a new head
     weights=str(pathlib.Path(__file__).parents[2] / "golden" / "hf-vit"),
     model={"dropout": 0.2, "drop_path_rate": 0.2},
-    epochs=8,
+    epochs=6,
     precision="float32",
     validation_split=0.2,
     **dict(mixup=0.5, cutmix=0.5, erase=0.3, randaugment=2, flip=True),
     **dict(ema=0.9, layer_decay=0.8, warmup=0.2, class_weights="balanced"),
 )
 PROGRAM = """
-import json, sys
+import contextlib, json, sys
+from tests.models import eagerly
+from tests.models import eagerly
 from tests.vit_keras.training.runs import few, quiet
 from vit_keras.training import Recipe, train
-train(few(), Recipe(**json.loads(sys.argv[1])), out=sys.argv[2], console=quiet())
+with eagerly() if sys.argv[3:] else contextlib.nullcontext():
+    train(few(), Recipe(**json.loads(sys.argv[1])), out=sys.argv[2], console=quiet())
 """
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    return train(
-        few(), EVERYTHING, out=tmp_path_factory.mktemp("whole"), console=quiet()
-    )
+    out = tmp_path_factory.mktemp("whole")
+    with eagerly():
+        return train(few(), EVERYTHING, out=out, console=quiet())
 
 
-def start(out, recipe=EVERYTHING):
+def start(out, recipe=EVERYTHING, *options):
     command = [sys.executable, "-c", PROGRAM, json.dumps(recipe.to_dict()), str(out)]
+    command += options
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -64,11 +69,12 @@ def kill(process):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the subprocess costs a minute"
 )
 def test_killed_run_goes_on(unbroken, tmp_path):
-    process = start(tmp_path)
+    process = start(tmp_path, EVERYTHING, "eagerly")
     wait_for_checkpoint(process, tmp_path)
     kill(process)
     done = find_last(tmp_path)[1]["interval"]
@@ -79,7 +85,7 @@ def test_killed_run_goes_on(unbroken, tmp_path):
     assert same(model, unbroken)
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [*names, "report.html"]
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 9
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 7
 
 
 @pytest.mark.slow
@@ -116,7 +122,7 @@ def stopped(tmp_path_factory):
         write(self, epoch, logs)
         raise Stopped
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, eagerly():
         patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", stop)
         with pytest.raises(Stopped):
             train(few(), EVERYTHING, out=out, console=quiet())
@@ -161,6 +167,7 @@ def test_incomplete_checkpoint_is_passed_over(tmp_path, damage):
     assert find_last(tmp_path) is None
 
 
+@pytest.mark.usefixtures("eager")
 def test_incomplete_checkpoint_is_replaced(stopped, unbroken, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
     following = tmp_path / "run" / "checkpoint" / "000002"

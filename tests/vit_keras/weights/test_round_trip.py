@@ -156,7 +156,7 @@ def sequence_start(model, weights):
 
 # Creating a file in the same folder again and again is what is wanted.
 MANY = settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
