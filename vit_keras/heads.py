@@ -109,6 +109,8 @@ HEADS = {
 }
 
 
+# Numbers of outputs, smallest and largest: masks are uint8, of which 255 is ignored.
+OUTPUTS = {"segmentation": (2, 255), "depth": (1, 1)}
 # Heads whose images have one class each.
 ONE_CLASS = ("softmax", "sigmoid")
 # Heads with outputs at each pixel, by task.
@@ -149,6 +151,20 @@ def check_head(head: str, outputs: int, activation: str) -> None:
         raise ValueError(
             f"`activation` must be one of {', '.join(kind.activations)} for "
             f"head={head!r}. Received: activation={activation!r}"
+        )
+
+
+def check_map_outputs(head: str, outputs: int) -> None:
+    """Check the number of outputs at each pixel.
+
+    Raises:
+        ValueError: a depth is not one, or a mask cannot hold the classes.
+    """
+    least, most = OUTPUTS[head]
+    if not least <= outputs <= most:
+        number = f"{least} to {most}" if most > least else least
+        raise ValueError(
+            f"`classes` must be {number} for head={head!r}. Received: classes={outputs}"
         )
 
 

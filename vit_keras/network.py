@@ -7,7 +7,7 @@ import keras
 from . import layers
 from .config import ViTConfig
 from .decoder_sizes import decoder_sizes
-from .heads import DENSE
+from .heads import DENSE, check_map_outputs
 
 TASKS = ("classify", "features", *DENSE)
 
@@ -55,6 +55,8 @@ def build_network(config, task, name):
             "`activation` must be the name of a Keras activation. "
             f"Received: activation={config.activation!r}"
         ) from error
+    if task in DENSE:
+        check_map_outputs(config.head, config.classes)
 
     inputs = keras.Input((*config.image_size, config.channels), name="images")
     x = _embed(inputs, config)

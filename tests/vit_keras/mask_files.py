@@ -48,13 +48,18 @@ def classes(root, content, name="classes.json"):
     (root / name).write_text(text)
 
 
-def grey_png(path, pixels, bits):
-    """Write grey of 1, 2 or 4 bits, which Pillow only reads."""
-    height, width = pixels.shape
+def packed(pixels, bits):
+    """Return the rows of pixels of some bits each, uint8 (H, bytes)."""
     spread = (pixels[..., None] >> np.arange(bits)[::-1]) & 1
-    rows = np.packbits(spread.reshape(height, width * bits).astype("uint8"), axis=1)
-    raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return np.packbits(spread.reshape(len(pixels), -1).astype("uint8"), axis=1)
+
+
+def png(path, pixels, bits):
+    """Write grey of 1, 2 or 4 bits, or RGB of 16, which Pillow only reads."""
+    height, width = pixels.shape[:2]
+    raw = b"".join(b"\0" + row.tobytes() for row in packed(pixels, bits))
+    kind = 2 if pixels.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n"
     for kind, body in (
         (b"IHDR", header),
@@ -66,3 +71,15 @@ def grey_png(path, pixels, bits):
         content += struct.pack(">I", zlib.crc32(checked))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def grey_tiff(path, pixels, bits):
+    """Write grey of few bits, which Pillow only reads."""
+    (height, width), raw = pixels.shape, packed(pixels, bits).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1}
+    tags |= {278: height, 279: len(raw)}
+    content = b"II*\0" + struct.pack("<I", 8 + len(raw)) + raw
+    content += struct.pack("<H", len(tags))
+    for tag, value in tags.items():
+        content += struct.pack("<HHII", tag, 4, 1, value)
+    path.write_bytes(content + bytes(4))

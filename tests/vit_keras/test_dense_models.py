@@ -101,6 +101,16 @@ def test_a_head_of_another_task_is_refused():
         small("unet")
 
 
+@pytest.mark.parametrize(
+    ("task", "classes", "valid"),
+    [("depth", 3, "1 for"), ("segment", 1, "2 to 255"), ("segment", 256, "2 to 255")],
+)
+def test_outputs_that_no_map_has(task, classes, valid):
+    """Of a depth only the first would be trained; a mask of uint8 ends at 255."""
+    with pytest.raises(ValueError, match=f"`classes` must be {valid}"):
+        small(task=task, classes=classes)
+
+
 def test_a_decoder_on_the_weights_of_a_classifier(tmp_path):
     classifier = create_model("vit_ti16", **SIZES, classes=5)
     path = tmp_path / "model.keras"

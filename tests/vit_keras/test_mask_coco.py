@@ -163,7 +163,10 @@ def test_shapes_of_another_size_are_errors_of_the_image(tmp_path):
     [
         (lambda c: c.pop("images"), "must have COCO's lists images, annotations"),
         (lambda c: c["images"][1].pop("width"), "Entry 1 lacks width"),
+        (lambda c: c["images"][1].update(width="24"), "Entry 1 lacks width"),
+        (lambda c: c["images"][1].update(id=1), "different ids, .* twice: 1"),
         (lambda c: c["annotations"].append({}), "`annotations` must have image_id"),
+        (lambda c: c["categories"][0].update(id="5"), "must have id .int., name"),
         (lambda c: c["categories"][0].update(name="background"), "none of which is"),
         (lambda c: c["categories"][0].update(name="cat"), "different names"),
         (lambda c: c["images"].clear(), "must have images that can be used"),

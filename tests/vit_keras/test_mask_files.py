@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.vit_keras.mask_files import COLORS, NAMES, classes, grey_png, pairs, save
+from tests.vit_keras.mask_files import (
+    COLORS,
+    NAMES,
+    classes,
+    grey_tiff,
+    pairs,
+    png,
+    save,
+)
 from vit_keras import data
 from vit_keras.data.mask_classes import MaskClasses
 from vit_keras.data.mask_reading import PROBLEMS, MaskError, read_depth, read_mask
@@ -16,8 +24,8 @@ PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3)).astype("uint8")
 
 
 STORED = {
-    "grey": ("m.png", "m.tif", "m.bmp", "m.gif", "m.npy"),
-    "palette": ("m.png", "m.tif", "m.bmp", "m.gif"),
+    "grey": ("m.png", "m.tif", "m.bmp", "m.npy"),
+    "palette": ("m.png", "m.tif", "m.bmp"),
     "16 bits": ("m.png", "m.tif", "m.npy"),
 }
 
@@ -32,10 +40,26 @@ def test_numbers_stay_numbers(name, kind, tmp_path):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_grey_of_few_bits_is_not_scaled(bits, tmp_path):
+@pytest.mark.parametrize("write", [png, grey_tiff])
+def test_grey_of_few_bits_is_not_scaled(write, bits, tmp_path):
     mask = MASK % 2**bits
-    grey_png(tmp_path / "m.png", mask, bits)
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", PLAIN), mask)
+    path = tmp_path / ("m.png" if write is png else "m.tif")
+    write(path, mask, bits)
+    np.testing.assert_array_equal(read_mask(path, PLAIN), mask)
+
+
+def test_colours_of_16_bits_are_refused(tmp_path):
+    """Pillow would keep the upper bytes, which are 0 in a mask of small numbers."""
+    png(tmp_path / "m.png", np.repeat(MASK[..., None], 3, -1).astype("uint16"), 16)
+    with pytest.raises(MaskError, match="colours of 16 bits"):
+        read_mask(tmp_path / "m.png", COLOURED)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".gif"])
+def test_formats_that_change_values_are_refused(suffix, tmp_path):
+    path = save(tmp_path / f"m{suffix}", MASK)
+    with pytest.raises(MaskError, match="must be PNG"):
+        read_mask(path, PLAIN)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -173,7 +197,7 @@ WRONG = {
     "lossy": ("m.jpg", MASK, PLAIN),
     "kind": ("m.tif", MASK.astype("float32"), PLAIN),
     "colors": ("m.png", RGB, PLAIN),
-    "palette": ("m.gif", (MASK, PALETTE), COLOURED),
+    "palette": ("m.bmp", (MASK, PALETTE), COLOURED),
     "number": ("m.png", MASK + 5, PLAIN),
     "color": ("m.png", RGB + np.uint8(1), COLOURED),
     "kind of alpha": ("m.png", np.dstack([RGB, RGB[..., :1]]), COLOURED),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.vit_keras.mask_files import NAMES, classes, pair, pairs, save
 from vit_keras import data
@@ -103,11 +104,11 @@ def test_lists_of_others_than_voc_have_no_names(tmp_path):
 @pytest.mark.parametrize("named", [False, True])
 def test_ade20k(tmp_path, named):
     """0 is "other", which is ignored; so class 0 is number 1."""
-    for part, number in (("training", 3), ("validation", 1)):
+    for part, short, number in (("training", "train", 3), ("validation", "val", 1)):
         written = pairs(
             tmp_path,
-            f"images/{part}/ADE_{{}}.jpg",
-            f"annotations/{part}/ADE_{{}}.png",
+            f"images/{part}/ADE_{short}_0000000{{}}.jpg",
+            f"annotations/{part}/ADE_{short}_0000000{{}}.png",
             number=number,
         )
     if named:
@@ -118,10 +119,15 @@ def test_ade20k(tmp_path, named):
     assert splits.counts() == {"train": 3, "validation": 1}
     assert len(splits.train.classes) == 150
     assert splits.train.classes[0] == ("wall" if named else "1")
-    told = "by objectInfo150.txt" if named else "laid out as ADE20K: 1 to 150"
+    told = "by objectInfo150.txt" if named else "is ADE20K by its file names: 1 to 150"
     assert told in splits.notes[0]
     wanted = np.where(written[0] == 0, 255, written[0].astype(int) - 1)
     np.testing.assert_array_equal(splits.validation.labels[0], wanted)
+
+
+def test_others_than_ade20k_in_its_folders_keep_class_0(tmp_path):
+    pairs(tmp_path, "images/training/{}.jpg", "annotations/training/{}.png")
+    assert data.open_source(tmp_path, task="segment").classes[0] == "0"
 
 
 def test_a_file_of_classes_decides_before_the_layout(tmp_path):
@@ -157,9 +163,23 @@ def test_parts_without_masks_are_named(tmp_path):
     for name, folder in (("beside", "test"), ("inside", "images/test")):
         splits = data.open_splits(tmp_path / name, task="segment")
         assert splits.test is None
-        assert f"parts that lack images or masks, left out: 1 ({folder})" in (
-            splits.problems
-        )
+        words = "folders that are no part, or lack images or masks, left out"
+        assert f"{words}: 1 ({folder})" in splits.problems
+
+
+def test_no_part_disappears(tmp_path):
+    """Else another part would be evaluated in place of that for tests."""
+    pairs(tmp_path, "train/images/{}.png", "train/masks/{}.png")
+    pairs(tmp_path, "testing/images/{}.png", "testing/masks/{}.png", seed=10)
+    pairs(tmp_path, "more/images/{}.png", "more/masks/{}.png", seed=20)
+    classes(tmp_path, NAMES)
+    splits = data.open_splits(tmp_path, task="segment")
+    assert splits.counts() == {"train": 4, "test": 4}
+    assert splits.problems[0].endswith("left out: 1 (more)")
+    for path in (tmp_path / "testing/masks").iterdir():
+        save(path, np.full((16, 24), 9, "uint8"))
+    with pytest.raises(ValueError, match="has none for test: .*numbers of no class"):
+        data.open_splits(tmp_path, task="segment")
 
 
 def test_one_image_in_two_parts_is_a_problem(tmp_path):
@@ -227,3 +247,27 @@ def test_tasks(tmp_path):
         data.open_splits(__file__, task="segment")
     with pytest.raises(ValueError, match="Received: <class 'list'>"):
         data.open_splits([1], task="segment")
+
+
+def test_pairs_are_no_folder_of_classes(tmp_path):
+    """Their folders would be the classes "images" and "masks"."""
+    pairs(tmp_path, "train/images/{}.png", "train/masks/{}.png")
+    pairs(tmp_path, "val/images/{}.png", "val/masks/{}.png", 2, seed=10)
+    with pytest.raises(ValueError, match=r"`task` must be segment .* Received: "):
+        data.open_source(tmp_path)
+
+
+def test_photographs_that_exif_turns_are_named(tmp_path):
+    """A square one, or one mirrored, would hide a mask of the stored pixels."""
+    pairs(tmp_path, number=3)
+    classes(tmp_path, NAMES)
+    for i, orientation in enumerate((1, 3)):
+        path = tmp_path / f"images/{i}.png"
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = orientation
+            image.save(path, exif=exif)
+    splits = data.open_splits(tmp_path, task="segment")
+    assert splits.problems == ()
+    words = "photographs turned by EXIF, whose masks must lie on them as they are seen"
+    assert splits.notes[-1] == f"{words}: 1 (images/1.png)"

@@ -1,4 +1,8 @@
-"""What a model says of one image, as a line of text."""
+"""What a model says of one image, as a line of text, and names of its pictures."""
+
+import collections
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,3 +37,18 @@ def describe_outputs(
     else:
         best = best[: 1 if kind.binary else top]
     return before + ", ".join(f"{names[i]} {shares[i]:.1%}" for i in best)
+
+
+def check_names_differ(files: Sequence[pathlib.Path]) -> None:
+    """Check that pictures called after images do not replace each other.
+
+    Raises:
+        ValueError: two images have the same name, whatever their suffix.
+    """
+    names = collections.Counter(file.stem for file in files)
+    twice = [str(file) for file in files if names[file.stem] > 1]
+    if twice:
+        raise ValueError(
+            "images must have different names for their pictures. "
+            f"Received: {', '.join(twice)}"
+        )

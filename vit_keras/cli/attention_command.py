@@ -1,6 +1,5 @@
 """`vit-keras attention`: pictures of what a classifier looks at."""
 
-import collections
 import math
 import pathlib
 from typing import Annotated, Any
@@ -47,16 +46,10 @@ def attention_command(
     from ..attention_maps import METHODS, attention_map
     from ..heads import HEADS
     from ..model_file import open_classifier
-    from .answers import describe_outputs
+    from .answers import check_names_differ, describe_outputs
 
     methods = list(dict.fromkeys(method or ["relevance"]))
-    names = collections.Counter(file.stem for file in files)
-    twice = [str(file) for file in files if names[file.stem] > 1]
-    if twice:
-        raise ValueError(
-            f"images must have different names for their pictures. Received: "
-            f"{', '.join(twice)}"
-        )
+    check_names_differ(files)
     new_figure = _figure_maker()
     model, labels = open_classifier(run)
     config = model.config

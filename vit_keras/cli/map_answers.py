@@ -1,14 +1,14 @@
 """What a model says of each pixel of photographs, as files and lines of text."""
 
-import collections
-
 import numpy as np
 from PIL import Image
 
 from .. import preprocessing as pp
 from ..atomic import publishing
 from ..mask_pictures import depth_picture, overlay_mask, palette_image
+from ..training.checkpoint import check_writable
 from ..training.dense_evaluation import chosen_map
+from .answers import check_names_differ
 
 
 def write_maps(model, labels, files, out):
@@ -21,16 +21,11 @@ def write_maps(model, labels, files, out):
 
     Raises:
         ValueError: two images have the same name.
+        OSError: `out` cannot be written to.
     """
-    names = collections.Counter(file.stem for file in files)
-    twice = [str(file) for file in files if names[file.stem] > 1]
-    if twice:
-        raise ValueError(
-            "images must have different names for their maps. "
-            f"Received: {', '.join(twice)}"
-        )
+    check_names_differ(files)
     config = model.config
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     for file in files:
         photo = pp.read_image(file, channels=config.channels)
         pixels = pp.fit(photo, config.image_size, config.preprocessing)

@@ -16,8 +16,8 @@ Data = Annotated[
     typer.Option(
         help="'digits', a folder of class folders, alone or in train, val and test, "
         "a .csv or .jsonl table of files and labels, an .npz file, "
-        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'; for outputs at each pixel a "
-        "folder of images and masks, or COCO's JSON."
+        "'tfds:NAME[:SPLIT]' or 'grain:MODULE:ATTRIBUTE'; for the tasks segment and "
+        "depth a folder of images and masks or depths, COCO's .json, or an .npz file."
     ),
 ]
 Strict = Annotated[
@@ -66,7 +66,8 @@ def train_command(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help=f"From tokens to pixels, such as linear or upconv. {FROM_RECIPE}"
+            help="From tokens to pixels: 'linear', 'upconv', 'mask', 'dpt' or 'eomt'. "
+            f"{FROM_RECIPE}"
         ),
     ] = None,
     taps: Annotated[
@@ -118,8 +119,8 @@ def train_command(
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="'backbone' trains the head only, a number N freezes the first N "
-            f"blocks. {FROM_RECIPE}"
+            help="'backbone' trains the head or decoder only, a number N freezes the "
+            f"first N blocks. {FROM_RECIPE}"
         ),
     ] = None,
     strict: Strict = False,
@@ -200,8 +201,8 @@ def evaluate_command(
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Folder for pictures of the worst images; for tasks with outputs at "
-            "each pixel."
+            help="Folder for pictures of the worst images, truth and prediction; for "
+            "the tasks segment and depth."
         ),
     ] = None,
 ):
@@ -228,7 +229,9 @@ def predict_command(
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     out: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder for the maps of tasks with outputs at each pixel."),
+        typer.Option(
+            help="Folder for masks or depths; for the tasks segment and depth."
+        ),
     ] = None,
 ):
     """Print the most probable classes of images, all probable labels, or values.

@@ -3,6 +3,7 @@
 Format: https://cocodataset.org/#format-data. Crowds count as their class.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -15,12 +16,19 @@ import numpy as np
 from ..heads import DENSE
 from ..preprocessing import ImageError
 from .dataset import Dataset, LazyImages
-from .file_checks import file_problems
+from .file_checks import file_problems, turned_files
 from .mask_classes import CLASS_FILES, MOST_CLASSES
 from .splits import NAMES, PARTS, Splits, summaries
 
 BACKGROUND = "background"
-KEYS = ("images", "annotations", "categories")
+# What rows must have, of which types.
+_ID = (int, str)
+FIELDS = {
+    "images": {"id": _ID, "file_name": (str,), "height": (int,), "width": (int,)},
+    "annotations": {"image_id": _ID, "category_id": (*_ID, type(None))},
+    "categories": {"id": (int,), "name": (str,)},
+}
+KEYS = tuple(FIELDS)
 
 
 def coco_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -112,6 +120,7 @@ def open_coco(files: Mapping[str, pathlib.Path]) -> Splits:
     notes.append("COCO: background is class 0, of overlaps the later one is on top")
     paths = [path for part in parts.values() for path in part.images]
     root = pathlib.Path(os.path.commonpath([path.parent for path in paths]))
+    notes += turned_files(parts, root)
     problems = summaries(lost) + file_problems(parts, root)
     return Splits(**parts, notes=tuple(notes), problems=problems)
 
@@ -124,17 +133,28 @@ def _content(path):
     lists = content if isinstance(content, dict) else {}
     if not all(isinstance(lists.get(key), list) for key in KEYS):
         raise ValueError(f"'{path}' must have COCO's lists {', '.join(KEYS)}")
-    needed = {"images": ("id", "file_name", "height", "width")}
-    needed |= {"categories": ("id", "name"), "annotations": ("image_id", "category_id")}
-    for key, names in needed.items():
+    for key, needed in FIELDS.items():
         for at, row in enumerate(content[key]):
-            lacking = [n for n in names if not isinstance(row, dict) or n not in row]
-            if lacking:
+            row = row if isinstance(row, dict) else {}
+            wrong = [n for n, kind in needed.items() if type(row.get(n)) not in kind]
+            if wrong:
                 raise ValueError(
-                    f"'{path}': `{key}` must have {', '.join(names)}. Entry {at} lacks "
-                    f"{', '.join(lacking)}"
+                    f"'{path}': `{key}` must have {_words(needed)}. Entry {at} lacks "
+                    f"{', '.join(wrong)}"
                 )
+    for key in ("images", "categories"):
+        times = collections.Counter(row["id"] for row in content[key])
+        twice = [str(number) for number, count in times.items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"'{path}': `{key}` must have different ids, to which annotations "
+                f"belong. Received twice: {', '.join(twice[:5])}"
+            )
     return content
+
+
+def _words(needed):
+    return ", ".join(f"{n} ({kinds[0].__name__})" for n, kinds in needed.items())
 
 
 def _categories(content, path):

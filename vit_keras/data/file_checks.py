@@ -1,4 +1,4 @@
-"""Checks of image files before they are decoded: duplicates, several frames."""
+"""Checks of image files before they are decoded: duplicates, frames, orientation."""
 
 import collections
 import hashlib
@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..heads import get_head
 from .dataset import Dataset
@@ -16,6 +16,7 @@ from .splits import summaries
 
 # Formats that may hold several images, of which the first is read.
 FRAMED = (".gif", ".tif", ".tiff", ".webp")
+ORIENTATION = ExifTags.Base.Orientation
 # Bytes at the end of files that are compared before whole contents are.
 TAIL = 4096
 
@@ -58,10 +59,12 @@ def file_problems(parts: Mapping[str, Dataset], root: pathlib.Path) -> tuple[str
             kind = contrary
         if other is None:
             other, kind = group[1], repeated
-        kind.append(f"{_shown(files[first], root)} = {_shown(files[other], root)}")
+        kind.append(
+            f"{shown_path(files[first], root)} = {shown_path(files[other], root)}"
+        )
     may = [file for file in files if file.suffix.lower() in FRAMED]
     several = in_threads(lambda at: _has_frames(may[at]), len(may))
-    framed += [_shown(f, root) for f, yes in zip(may, several, strict=True) if yes]
+    framed += [shown_path(f, root) for f, yes in zip(may, several, strict=True) if yes]
     return summaries(found)
 
 
@@ -118,5 +121,36 @@ def _has_frames(path):
         return False
 
 
-def _shown(path, root):
+def turned_files(parts: Mapping[str, Dataset], root: pathlib.Path) -> tuple[str, ...]:
+    """Find photographs that are turned or mirrored by their EXIF orientation.
+
+    Masks drawn on the stored pixels, as some tools read them, do not lie on these; only
+    another height and width show it.
+
+    Arguments:
+        parts, root: as for `file_problems`.
+
+    Returns:
+        A line, if there are any.
+    """
+    files: list[Any] = [path for part in parts.values() for path in part.images]
+    yes = in_threads(lambda at: _is_turned(files[at]), len(files))
+    turned = [
+        shown_path(file, root) for file, is_ in zip(files, yes, strict=True) if is_
+    ]
+    words = "photographs turned by EXIF, whose masks must lie on them as they are seen"
+    return summaries({words: turned})
+
+
+def _is_turned(path):
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # as above
+        return False
+
+
+def shown_path(path: str | pathlib.Path, root: pathlib.Path) -> pathlib.Path:
+    """Return a path for a message, relative to a folder that it is in."""
+    path = pathlib.Path(path)
     return path.relative_to(root) if path.is_relative_to(root) else path

@@ -31,7 +31,7 @@ BESIDE = {
     "segment": ("annot", "_annot", "_labels", "_masks", "_annotations"),
     "depth": ("depth", "_depth", "_depths"),
 }
-PART_FOLDERS = {**PARTS, "training": "train"}  # the last one is ADE20K's
+PART_FOLDERS = {**PARTS, "training": "train", "testing": "test"}  # as ADE20K's
 # What may follow the common name of a pair; the longest first.
 MASK_ENDS = {
     "segment": ("_gtFine_labelTrainIds", "_gtFine_labelIds", "_labelTrainIds")
@@ -68,8 +68,8 @@ def find_parts(
         task: "segment" or "depth".
 
     Returns:
-        ({"train", "validation" or "test": folders}, folders of parts that lack images
-        or masks). What has no parts is "train".
+        ({"train", "validation" or "test": folders}, other folders beside these, and
+        those of parts that lack images or masks). What has no parts is "train".
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -89,6 +89,7 @@ def find_parts(
     for child in _folders(root):
         name = PART_FOLDERS.get(child.name.lower())
         if name is None:
+            without.append(child)
             continue
         found = _pair(child, task)
         beside = [
@@ -108,6 +109,8 @@ def find_parts(
         else:
             without.append(child)
     parts = {name: parts[name] for name in NAMES if name in parts}
+    used = {part.masks for part in parts.values()}
+    without = [child for child in without if child not in used]
     if not parts:
         raise ValueError(
             "`data` must hold a folder of images and one of masks, alone or in train, "

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..heads import DENSE
 from .dataset import Dataset, LazyImages
-from .file_checks import file_problems
+from .file_checks import file_problems, shown_path, turned_files
 from .mask_classes import MOST_CLASSES, MaskClasses, ade20k, read_classes
 from .mask_folders import ASIDE, PairFolders, find_parts, match_files
 from .mask_reading import (
@@ -28,17 +28,20 @@ VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
     "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
-PARTS_WITHOUT = "parts that lack images or masks, left out"
+PARTS_WITHOUT = "folders that are no part, or lack images or masks, left out"
+NUMPY = {".npy", ".npz"}
 VOC_FILE = re.compile(r"\d{4}_\d{6}")
+ADE_FILE = re.compile(r"ADE_(train|val)_\d{8}")
 
 
 def open_pairs(root: pathlib.Path, task: str) -> Splits:
     """Open a folder of pairs of files, in a layout of `mask_folders`.
 
     The classes are, in this order of preference: those of a file of `CLASS_FILES` in
-    the folder, or beside the masks; for `annotations/training` ADE20K's, 1 to 150, of
-    which 0 is ignored; for lists of names like 2007_000032 Pascal VOC's; the numbers
-    that are in the masks, but for 255. Notes say which.
+    the folder, or beside the masks; for names like ADE_train_00000001 in
+    `annotations/training` ADE20K's, 1 to 150, of which 0 is ignored; for lists of names
+    like 2007_000032 Pascal VOC's; the numbers that are in the masks, but for 255. Notes
+    say which.
 
     Arguments:
         task: "segment" or "depth".
@@ -50,24 +53,28 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
     suffixes = MASK_SUFFIXES if task == "segment" else DEPTH_SUFFIXES
     notes, pairs = [], {}
     lost: dict[str, list] = {
-        PARTS_WITHOUT: [_shown(folder, root) for folder in without]
+        PARTS_WITHOUT: [shown_path(folder, root) for folder in without]
     }
     for name, part in folders.items():
         pairs[name], wrong = match_files(part, task, suffixes)
         aside = [f.name for f in wrong.pop(ASIDE, [])]
         notes += [summary(ASIDE, aside)] if aside else []
         for words, files in wrong.items():
-            lost.setdefault(words, []).extend(_shown(f, root) for f in files)
+            lost.setdefault(words, []).extend(shown_path(f, root) for f in files)
     classes = None
     if task == "segment":
         classes, note = _known_classes(root, folders, pairs)
         notes += [note] if note else []
+    elif {d.suffix.lower() for files in pairs.values() for _, d in files} - NUMPY:
+        notes.append("depths of 16-bit images are millimetres, and read as metres")
     usable, numbers = {}, {}
     for name, files in pairs.items():
         usable[name], numbers[name] = _look(files, task, classes, lost, root)
-    if not usable.get("train", next(iter(usable.values()))):
+    useless = [name for name, files in usable.items() if not files]
+    if useless:  # without its part for tests, another one would be evaluated
         raise ValueError(
-            f"`data` must hold pairs of images and masks that can be used. '{root}': "
+            f"`data` must hold pairs of images and masks that can be used. '{root}' "
+            f"has none for {', '.join(useless)}: "
             f"{'; '.join(summaries(lost)) or 'no pair'}"
         )
     if task == "segment" and classes is None:
@@ -76,19 +83,18 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
         notes.append(f"'{root}' names no classes: they are the masks' {numbered}")
     names = ("depth",) if classes is None else classes.names
     parts = {
-        name: _dataset(files, task, classes, names)
-        for name, files in usable.items()
-        if files
+        name: _dataset(files, task, classes, names) for name, files in usable.items()
     }
     if len(folders) > 1:
         counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
         notes.append(f"'{root}' has parts: {counts} images")
-    if classes is not None and classes.given:
-        seen = numbers.get("train", set())
+    if classes is not None and classes.given and "train" in parts:
+        seen = numbers["train"]
         lost["classes without a pixel in the images for training"] = [
             name for i, name in enumerate(classes.names) if i not in seen
         ]
     problems = summaries(lost) + file_problems(parts, root)
+    notes += turned_files(parts, root)
     return Splits(**parts, notes=tuple(notes), problems=problems)
 
 
@@ -102,9 +108,11 @@ def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
     if known is not None:
         classes, path = known
         return classes, f"'{root}' has {len(classes.names)} classes, by {path.name}"
-    if first.masks.name == "training" and first.masks.parent.name == "annotations":
+    if (first.masks.parent.name, first.masks.name) == ("annotations", "training") and (
+        all(map(ADE_FILE.fullmatch, names))
+    ):
         content = ade20k([str(number) for number in range(1, 151)])
-        note = "is laid out as ADE20K: 1 to 150 are classes, 0 is ignored"
+        note = "is ADE20K by its file names: 1 to 150 are classes, 0 is ignored"
     elif first.listed is not None and all(map(VOC_FILE.fullmatch, names)):
         content, note = (
             VOC,
@@ -138,12 +146,12 @@ def _look(files, task, classes, lost, root):
     usable, numbers = [], set()
     for pair, found in zip(files, in_threads(read, len(files)), strict=True):
         if isinstance(found, MaskError):
-            shown = f"{_shown(pair[1], root)}: {found.detail}"
+            shown = f"{shown_path(pair[1], root)}: {found.detail}"
             words = f"{PROBLEMS[found.problem]}, left out"
             lost.setdefault(words, []).append(shown)
         elif found is None:
             words = "masks without a known pixel, left out"
-            lost.setdefault(words, []).append(_shown(pair[1], root))
+            lost.setdefault(words, []).append(shown_path(pair[1], root))
         else:
             usable.append(pair)
             numbers |= found
@@ -177,8 +185,3 @@ def _dataset(files, task, classes, names):
 
     labels = LazyImages(read, np.arange(len(files)))
     return Dataset([image for image, _ in files], labels, names, DENSE[task])
-
-
-def _shown(path, root):
-    path = pathlib.Path(path)
-    return path.relative_to(root) if path.is_relative_to(root) else path

@@ -10,15 +10,17 @@ from .. import preprocessing as pp
 from .mask_classes import MaskClasses
 
 # Formats of masks. Those that change values are found, and refused by name.
-LOSSY = (".jpg", ".jpeg", ".webp")
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy", *LOSSY)
+LOSSY = (".jpg", ".jpeg", ".webp", ".gif")  # a GIF is renumbered by who writes it
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", *LOSSY)
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz", *LOSSY)
+# Grey of 2 and 4 bits, by its name in Pillow, which scales it to 0..255 by this.
+SCALED = {"L;2": 85, "L;4": 17}
 # Depth images hold whole millimetres, as those of NYU Depth and ScanNet.
 MILLIMETRES = 1000
 
 PROBLEMS = {
     "unreadable": "files that cannot be read as masks",
-    "lossy": "masks of JPEG or WebP, which change values: they must be PNG",
+    "lossy": "masks of JPEG, WebP or GIF, which change values: they must be PNG",
     "kind": "masks that are neither whole numbers of at most 16 bits, nor RGB",
     "colors": "RGB masks without the colours of the classes (`colors` in classes.json)",
     "palette": "masks whose palette has other colours than `colors` in classes.json",
@@ -61,8 +63,10 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
             pixels = np.load(path, allow_pickle=False)
         else:
             with Image.open(path) as image:
-                stored = _bits(image)
+                raw = _raw_mode(image)
                 image.load()
+                if raw.startswith("RGB") and ";16" in raw:  # Pillow keeps 8 bits
+                    raise MaskError(path, "kind", "colours of 16 bits")
                 if image.mode == "P":
                     palette = np.array(image.getpalette("RGB"), "uint8").reshape(-1, 3)
                 if (
@@ -73,8 +77,8 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
                 elif image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "RGB"):
                     raise MaskError(path, "kind", f"mode {image.mode}")
                 pixels = np.asarray(image)
-                if stored < 8 and image.mode == "L":  # Pillow scaled it to 0..255
-                    pixels = pixels // (255 // (2**stored - 1))
+                if raw in SCALED:
+                    pixels = pixels // SCALED[raw]
     except MaskError:
         raise
     except (
@@ -95,10 +99,10 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
     raise MaskError(path, "kind", f"{pixels.dtype} of shape {pixels.shape}")
 
 
-def _bits(image):
-    """Return the bits of a grey pixel in a PNG file, 8 for any other image."""
-    raw = image.tile[0][3] if image.format == "PNG" and image.tile else ""
-    return {"L;2": 2, "L;4": 4}.get(raw, 8)
+def _raw_mode(image):
+    """Return how Pillow unpacks the pixels of a PNG or TIFF file, "" of any other."""
+    raw = image.tile[0][3] if image.format in ("PNG", "TIFF") and image.tile else ""
+    return raw[0] if isinstance(raw, tuple) else raw or ""
 
 
 def read_mask(path: pathlib.Path, classes: MaskClasses) -> np.ndarray:

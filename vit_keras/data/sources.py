@@ -26,6 +26,7 @@ from .items import (
     stacked_labels,
 )
 from .label_tables import TABLES, open_table
+from .mask_folders import images_of_pairs
 from .mask_sources import open_dense
 from .reading import in_threads
 from .splits import Splits
@@ -101,6 +102,11 @@ def open_splits(data, held_out: bool = False, task: str = "classify") -> Splits:
     if isinstance(data, (str, os.PathLike)) and data != "digits":
         path = pathlib.Path(data)
         if path.is_dir():
+            if images_of_pairs(path):
+                raise ValueError(
+                    "`task` must be segment or depth (--task) for a folder of images "
+                    f"and masks, which are no classes of images. Received: '{path}'"
+                )
             return open_folder(path)
         if path.is_file() and path.suffix.lower() in TABLES:
             return open_table(path)

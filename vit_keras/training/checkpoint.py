@@ -35,7 +35,7 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
 
 
 def check_writable(out: pathlib.Path) -> None:
-    """Create the folder of a run, test writing, and delete leftovers of a killed run.
+    """Create a folder of results, test writing, and delete leftovers of a killed run.
 
     Raises:
         OSError: it cannot be created or written to.

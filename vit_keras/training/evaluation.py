@@ -11,6 +11,7 @@ from .. import data as images
 from ..config import ViTConfig
 from ..heads import HEADS
 from ..model_file import open_trained
+from .checkpoint import check_writable
 from .dense_evaluation import map_batches, score_maps, write_worst
 from .metrics import measure
 from .opening import open_data
@@ -78,6 +79,7 @@ def evaluate(
         ValueError: the classes or the kind of labels differ from the model's, or it
             has no head; or `out` is given for outputs of whole images.
         FileNotFoundError: the model does not exist.
+        OSError: `out` cannot be written to.
     """
     console = console or Console()
     classifier, labels = model, None
@@ -90,6 +92,8 @@ def evaluate(
             "`out` must be None unless the head has outputs at each pixel. "
             f"Received: out={os.fspath(out)!r}, head={config.head!r}"
         )
+    if out is not None:
+        check_writable(pathlib.Path(out))
     task = HEADS[config.head].task
     opened = open_data(data, strict, console, held_out=True, task=task)
     dataset = opened.part(held_out=True)

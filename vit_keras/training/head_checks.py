@@ -44,14 +44,19 @@ def check_objective(recipe: Recipe, head: str) -> None:
                 f"`model` must not hold {given[0]!r} for head={head!r}: only the tasks "
                 f"segment and depth have a decoder. Received: model={recipe.model!r}"
             )
-    for name, valid in needed.items():
-        if getattr(recipe, name) != valid:
-            set_ = "null" if valid is None else valid
-            reason = REASONS.get(head, "this head has no use for it")
-            raise ValueError(
-                f"`{name}` must be {valid} for head={head!r}, because {reason} "
-                f"(--set {name}={set_}). Received: {name}={getattr(recipe, name)!r}"
-            )
+    wrong = {n: v for n, v in needed.items() if getattr(recipe, n) != v}
+    if wrong:
+        names = ", ".join(f"`{name}`" for name in wrong)
+        valid = ", ".join(map(str, wrong.values()))
+        sets = " ".join(
+            f"--set {n}={'null' if v is None else v}" for n, v in wrong.items()
+        )
+        given = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in wrong)
+        reason = REASONS.get(head, "this head has no use for it")
+        raise ValueError(
+            f"{names} must be {valid} for head={head!r}, because {reason} ({sets}). "
+            f"Received: {given}"
+        )
     losses = LOSSES_OF.get(head, ("softmax", "sigmoid"))
     if recipe.loss not in losses:
         raise ValueError(

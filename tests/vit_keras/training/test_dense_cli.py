@@ -51,8 +51,10 @@ def test_predict_writes_masks_and_pictures(run, tmp_path, capsys):
             assert f"{NAMES[k]} {(numbers == k).mean():.1%}" in line
     with pytest.raises(ValueError, match="`--out` must be a folder for a model"):
         call(capsys, "predict", run, files[0])
-    with pytest.raises(ValueError, match="different names for their maps"):
+    with pytest.raises(ValueError, match="different names for their pictures"):
         call(capsys, "predict", run, files[0], files[0], "--out", out)
+    with pytest.raises(OSError, match="`out` must be a folder that can be written"):
+        call(capsys, "predict", run, files[0], "--out", files[0])
 
 
 def test_evaluate_prints_a_table_of_classes(run, tmp_path, capsys, monkeypatch):
@@ -66,6 +68,9 @@ def test_evaluate_prints_a_table_of_classes(run, tmp_path, capsys, monkeypatch):
     assert "IoU" in said and "circle" in said
     assert "mean iou 0." in said and "on 6 images" in said
     assert len(list((tmp_path / "worst").iterdir())) == 6
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="`out` must be a folder that can be written"):
+        call(capsys, *words[:-1], tmp_path / "file")
 
 
 @pytest.mark.usefixtures("eager")

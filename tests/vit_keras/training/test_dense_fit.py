@@ -224,6 +224,12 @@ def test_what_means_nothing_is_refused(field, value, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_all_that_means_nothing_is_said_at_once(tmp_path):
+    words = r"`shift`, `mixup` must be 0.0, 0.0 .* .--set shift=0.0 --set mixup=0.0."
+    with pytest.raises(ValueError, match=words):
+        train(shapes(4), SHORT.replace(shift=0.1, mixup=0.5), out=tmp_path / "run")
+
+
 def test_classifiers_refuse_what_is_for_maps(tmp_path):
     digits = Dataset(np.zeros((4, 8, 8, 3), "uint8"), np.arange(4) % 2, ("a", "b"))
     for changes, words in (
