@@ -46,6 +46,7 @@ FAST = {
 # computes.
 LEFT_OUT = ("corrupt_file", "nan_loss", "full_disk", "no_room", "patience")
 LEFT_OUT += ("overwrite", "best_weights", "config_holds", "config_round_trip")
+LEFT_OUT += ("another_architecture", "same_architecture")
 LEFT_OUT += ("recognised_and_described", "(test_model and output_shape)")
 # Of the options of a model, some that together have every layer are enough for these.
 FEWER = ("default", "layer_scale", "sincos2d", "patch_norm", "gap", "head_dim")
