@@ -88,6 +88,12 @@ def test_the_graph_gives_what_keras_gives(name, target, pixels):
 
 
 @pytest.fixture(scope="module")
+def model():
+    """One block: the graphs above have two."""
+    return exported(num_layers=1)
+
+
+@pytest.fixture(scope="module")
 def made(model, pixels, tmp_path_factory):
     """A function of scheme and options: a file with `BOTH`, and its report."""
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -36,6 +37,20 @@ def stop_after_first(data, recipe, out, monkeypatch, **options):
         patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", stop)
         with pytest.raises(Stopped):
             train(data, recipe, out=out, console=quiet(), **options)
+
+
+def copy_after_first(data, recipe, out, copy, monkeypatch):
+    """An unbroken run, and what was there of it after its first checkpoint."""
+    write = checkpoint.SaveCheckpoint.on_epoch_end
+
+    def write_and_copy(self, epoch, logs=None):
+        write(self, epoch, logs)
+        if not copy.exists():
+            shutil.copytree(out, copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", write_and_copy)
+        return train(data, recipe, out=out, console=quiet())
 
 
 def rows_of(out):
@@ -85,8 +100,8 @@ EVERYTHING = SHORT.replace(
 
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path, monkeypatch):
     data = shapes(32)
-    whole = train(data, EVERYTHING, out=tmp_path / "whole", console=quiet())
-    stop_after_first(data, EVERYTHING, tmp_path / "stopped", monkeypatch)
+    folders = tmp_path / "whole", tmp_path / "stopped"
+    whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch)
     console = quiet()
     model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
     assert "resuming from step 3" in console.file.getvalue()
@@ -323,6 +338,7 @@ def test_evaluate_at_the_size_of_each_mask(tmp_path):
         evaluate(tmp_path / "run", dataclasses.replace(data, classes=names))
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_two_parts_are_the_model(decoder):
     options = {"taps": {"eomt": 1}.get(decoder, 4), "num_layers": 4}
