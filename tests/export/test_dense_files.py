@@ -107,6 +107,7 @@ print(report.output, report.head, report.parity.sqnr_db > 20)
 """
 
 
+@pytest.mark.slow  # `test_cli.py` exports a classifier of JAX
 def test_jax_exports_through_a_child(tmp_path):
     pytest.importorskip("jax")
     here = os.getcwd()

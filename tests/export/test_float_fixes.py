@@ -94,7 +94,16 @@ def test_softmax_over_two_axes_becomes_one_operator(float_files, tmp_path):
     assert kinds.count("SOFTMAX") == 1 and not {"EXP", "LOG"} & set(kinds)
 
 
-@pytest.mark.parametrize("options", [{}, {"pooling": "map"}, {"qk_norm": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pooling": "map", "qk_norm": True},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in ({}, {"pooling": "map"}, {"qk_norm": True})
+        ),
+    ],
+)
 def test_graphs_of_ours_stay_as_they_are(options, tmp_path):
     model, path = exported(**options), tmp_path / "m.tflite"
     plan = resolve("int8", has_calibration=True)

@@ -7,6 +7,7 @@ import pytest
 import export
 from export.graph.find_vit import find_vit
 from tests.export.recognition import builders
+from tests.models import slow_but
 from vit_keras import VisionTransformer
 from vit_keras.preprocessing import normalize
 
@@ -67,7 +68,8 @@ def test_a_vit_of_stock_layers(name, tmp_path):
         assert report.parity.sqnr_db > 100
 
 
-@pytest.mark.parametrize("kind", HUB)
+# `recognition` has the others, too.
+@pytest.mark.parametrize("kind", slow_but(("vit", "dinov2", "clip"), HUB))
 def test_a_vit_of_keras_hub(kind, tmp_path):
     pytest.importorskip("keras_hub")
     keras.utils.set_random_seed(0)
