@@ -8,6 +8,7 @@ from . import layers
 from .config import ViTConfig
 from .decoder_sizes import decoder_sizes
 from .heads import DENSE, check_map_outputs
+from .layers.maps import concatenated
 
 TASKS = ("classify", "features", *DENSE)
 
@@ -80,9 +81,7 @@ def build_network(config, task, name):
         if norm is not None and config.tap_norm:
             taps = [norm(x) for x in taps]
         outputs = (
-            layers.concatenated(taps)
-            if task == "features"
-            else decode_tokens(taps, config)
+            concatenated(taps) if task == "features" else decode_tokens(taps, config)
         )
     return VisionTransformer(inputs, outputs, name, config=config, task=task)
 

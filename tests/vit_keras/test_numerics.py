@@ -9,6 +9,7 @@ import pytest
 from tests import reference
 from tests.models import TINY, images_for, randomise, run, tiny, weights_of
 from vit_keras import create_model, layers
+from vit_keras.decoder_sizes import FIELDS
 
 # Values are of order 1 to 10 and pass about 60 roundings of relative size 6e-8 in two
 # blocks; the largest difference seen on any backend is 5e-6.
@@ -57,6 +58,8 @@ CONFIGS = {
 # What changes no value at inference, or is not part of the arithmetic.
 NO_ARITHMETIC = {"dropout", "attention_dropout", "drop_path_rate", "preprocessing"}
 NO_ARITHMETIC |= {"head", "labels"}
+# Of outputs at each pixel: `test_decoders` has their formulas.
+NO_ARITHMETIC |= {"decoder", "taps", "tap_norm", "max_depth", *FIELDS}
 
 
 def test_the_configurations_vary_every_option():

@@ -2,7 +2,8 @@
 
 import keras
 
-from ..layers import PatchTokens, Unpatchify, concatenated
+from ..layers import PatchTokens, Unpatchify
+from ..layers.maps import concatenated
 
 EPSILON = 1e-5  # of batch norms, as in PyTorch
 

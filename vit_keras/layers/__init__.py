@@ -9,7 +9,6 @@ from .encoder import EncoderBlock as EncoderBlock
 from .maps import PatchTokens as PatchTokens
 from .maps import Resize as Resize
 from .maps import Unpatchify as Unpatchify
-from .maps import concatenated as concatenated
 from .mlp import MlpBlock as MlpBlock
 from .norm import LayerNormalization as LayerNormalization
 from .patches import ClassToken as ClassToken
@@ -43,5 +42,4 @@ __all__ = [
     "Resize",
     "TokenPooling",
     "Unpatchify",
-    "concatenated",
 ]
