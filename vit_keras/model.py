@@ -150,7 +150,8 @@ def from_checkpoint(
             those that the file does not determine, such as `num_heads`.
 
     Returns:
-        A model, as from `create_model`.
+        A model, as from `create_model`. DPT and Depth Anything, but for its metric
+        models, give inverse distances up to a scale and a shift, not distances.
 
     Raises:
         FileNotFoundError: the file does not exist.
