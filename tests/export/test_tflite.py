@@ -308,7 +308,7 @@ def test_int4_of_a_trained_model(tmp_path):
 
 
 def test_int4_that_loses_the_signal_is_refused(pixels, tmp_path):
-    model, path = exported(num_layers=1), tmp_path / "m.tflite"
+    model, path = exported(), tmp_path / "m.tflite"
     for block in model.layers:  # one weight of each block of 32 takes the whole range
         if block.name.startswith("encoderblock"):
             kernel = block.mlp.dense2.kernel

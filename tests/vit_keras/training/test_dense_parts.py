@@ -245,7 +245,7 @@ def test_labels_that_are_no_masks():
     for labels, words in (
         (data.labels + 1, "`labels` must be from 0 to 2, or 255"),
         (data.labels.astype("int32"), "`labels` must be uint8"),
-        (data.labels[:, 0], "`labels` must be uint8 .N, h, w."),
+        (data.labels[:, 0], "`labels` must be .N, H, W."),
     ):
         with pytest.raises(ValueError, match=words):
             with_head(dataclasses.replace(data, labels=labels), None)
