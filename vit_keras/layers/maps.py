@@ -110,7 +110,8 @@ class Resize(keras.layers.Layer):
         # Along the last axis each, so that they become FULLY_CONNECTED.
         x = ops.matmul(ops.transpose(inputs, (0, 2, 3, 1)), rows)  # (N, w, C, H)
         x = ops.matmul(ops.transpose(x, (0, 3, 2, 1)), columns)  # (N, H, C, W)
-        return ops.transpose(x, (0, 1, 3, 2))
+        # On PyTorch Keras' products of float64 are float32.
+        return ops.cast(ops.transpose(x, (0, 1, 3, 2)), inputs.dtype)
 
     def matrix(self, before: int, after: int) -> np.ndarray:
         """Return the interpolation along one axis, float32 (after, before)."""
