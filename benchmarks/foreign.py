@@ -26,8 +26,8 @@ from machine import machine, versions, write_rows
 import export
 from export.errors import MissingDependency
 from export.evaluation.interpreter import new_interpreter
+from export.evaluation.reference import predict
 from export.evaluation.tools.integer_scan import float_islands
-from export.evaluation.verify import predict
 from export.flatbuffer.operators import read_operators
 from export.graph import build as graph_build
 

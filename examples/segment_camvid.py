@@ -31,9 +31,11 @@ DRAWN = 4  # photographs in the picture
 
 
 def predicted(run, dataset, config):
-    """The classes of each photograph's pixels, uint8 (h, w), one after another."""
+    """The classes of each photograph's pixels, uint8 (h, w) each, and their score."""
     from vit_keras import data
+    from vit_keras.training.dense_metrics import SegmentationScore
 
+    score, masks = SegmentationScore(config.classes, config.activation), []
     for index in range(len(dataset)):
         pixels = data.read_pixels(dataset.images[index], config.channels)
         inputs = pp.fit(pixels, config.image_size, config.preprocessing)
@@ -42,23 +44,16 @@ def predicted(run, dataset, config):
             pixels.shape[:2],
             config.preprocessing,
         )
-        yield logits.argmax(-1).astype("uint8")
+        score.add(logits, dataset.labels[index])
+        masks.append(logits.argmax(-1).astype("uint8"))
+    return masks, score.metrics()
 
 
-def score(masks, dataset, reference):
+def figures(masks, metrics, reference):
     """Mean IoU, accuracy, and agreement with the reference's masks, in percent."""
-    from vit_keras.training.dense_metrics import iou_of
-
-    number = len(dataset.classes)
-    matrix, same, pixels = np.zeros((number, number), int), 0, 0
-    for index, (mask, other) in enumerate(zip(masks, reference, strict=True)):
-        truth = dataset.labels[index]
-        counts = truth != pp.IGNORED
-        both = truth[counts].astype(int) * number + mask[counts]
-        matrix += np.bincount(both, minlength=number**2).reshape(number, number)
-        same, pixels = same + (mask == other).sum(), pixels + mask.size
-    accuracy = matrix.trace() / matrix.sum()
-    return 100 * np.nanmean(iou_of(matrix)), 100 * accuracy, 100 * same / pixels
+    same = sum((a == b).sum() for a, b in zip(masks, reference, strict=True))
+    agreement = same / sum(mask.size for mask in masks)
+    return [100 * x for x in (metrics["mean_iou"], metrics["accuracy"], agreement)]
 
 
 def picture(dataset, config, rows):
@@ -129,8 +124,8 @@ def main():
     def keras_model(pixels):
         return model.predict_on_batch(pp.normalize(pixels, config.preprocessing))
 
-    reference = list(predicted(keras_model, test, config))
-    found = {"Keras": (score(reference, test, reference), "")}
+    reference, metrics = predicted(keras_model, test, config)
+    found = {"Keras": (figures(reference, metrics, reference), "")}
     masks = {}
     for scheme in SCHEMES:
         rich.print(f"exporting {scheme}")
@@ -141,14 +136,14 @@ def main():
             calibration=np.stack(images),
             labels=list(config.labels or ()) or None,
         )
-        masks[scheme] = list(predicted(export.load(report.path), test, config))
-        figures = score(masks[scheme], test, reference)
-        found[scheme] = figures, f"{report.parity.sqnr_db:.1f} dB"
+        masks[scheme], metrics = predicted(export.load(report.path), test, config)
+        row = figures(masks[scheme], metrics, reference)
+        found[scheme] = row, f"{report.parity.sqnr_db:.1f} dB"
 
     table = new_table("model", "mean IoU", "accuracy", "agreement", "SQNR")
     lines = ["model,mean_iou,accuracy,agreement,sqnr"]
-    for name, (figures, sqnr) in found.items():
-        words = [f"{value:.2f}" for value in figures]
+    for name, (row, sqnr) in found.items():
+        words = [f"{value:.2f}" for value in row]
         table.add_row(name, *words, sqnr)
         lines.append(",".join([name, *words, sqnr.removesuffix(" dB")]))
     print_table(table)

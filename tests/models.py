@@ -28,6 +28,18 @@ TINY = ViTConfig(
 )
 
 
+# Of models with outputs at each pixel, and images for them.
+MAP_SIZES = {
+    "image_size": (32, 48),
+    "patch_size": 8,
+    "num_layers": 4,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "mlp_dim": 64,
+}
+MAP_IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 48, 3)).astype("float32")
+
+
 def tiny(**changes):
     """A configuration that builds in a blink."""
     return TINY.replace(**changes)

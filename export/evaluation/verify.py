@@ -14,7 +14,6 @@ from ..schemes import get_scheme
 from . import runners
 from .interpreter import check_images
 from .reference import UNNAMED, references
-from .reference import predict as predict
 
 if TYPE_CHECKING:
     import keras
@@ -267,7 +266,6 @@ def verify_outputs(
     else:
         threshold = get_scheme(scheme).min_sqnr_db
     if plan.get("class_map"):
-        model, found = ({UNNAMED: next(iter(x.values()))} for x in (model, found))
         codes, threshold = np.eye(model[UNNAMED].shape[-1], dtype="float32"), None
         model = {UNNAMED: codes[model[UNNAMED].argmax(-1)]}
         found = {UNNAMED: codes[found[UNNAMED].astype(int)]}

@@ -8,7 +8,7 @@ import pytest
 
 import export
 from export.evaluation.parity_images import PARITY_VALUES, ParityImages
-from export.evaluation.verify import predict
+from export.evaluation.reference import predict
 from export.flatbuffer.operators import read_operators
 from export.graph.build import inference_graph
 from export.graph.find_taps import find_taps

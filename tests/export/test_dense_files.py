@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.verify import predict
+from export.evaluation.reference import predict
 from tests.export.dense_models import CLASSES, SIZE, dense, pictures
 from tests.vit_keras.backends import FAST
 from vit_keras import heads

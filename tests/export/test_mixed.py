@@ -12,7 +12,7 @@ from PIL import Image
 
 import export
 from export.evaluation import tensor_errors
-from export.evaluation.verify import predict
+from export.evaluation.reference import predict
 from export.flatbuffer.operators import read_operators
 from export.graph.build import inference_graph
 from export.quantization import (

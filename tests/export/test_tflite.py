@@ -10,7 +10,7 @@ import pytest
 
 import export
 import vit_keras
-from export.evaluation.verify import predict
+from export.evaluation.reference import predict
 from export.flatbuffer.operators import read_operators
 from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize

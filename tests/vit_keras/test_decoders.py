@@ -4,21 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models import randomise, run
+from tests.models import MAP_IMAGES as IMAGES
+from tests.models import MAP_SIZES, randomise, run
 from vit_keras import ViTConfig, create_model
 from vit_keras.decoder_sizes import OPTIONS, decoder_sizes
 from vit_keras.layers import FirstTokens, QueryScores, Readout
 
-SIZES = {
-    "image_size": (32, 48),
-    "patch_size": 8,
-    "num_layers": 4,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "mlp_dim": 64,
-    "classes": 5,
-}
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 48, 3)).astype("float32")
+SIZES = {**MAP_SIZES, "classes": 5}
 
 
 def built(decoder, task="segment", **options):

@@ -4,22 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import MAP_IMAGES as IMAGES
+from tests.models import MAP_SIZES as SIZES
 from tests.models import run, slow_but
 from vit_keras import ViTConfig, create_model
 from vit_keras.config import DECODERS
 from vit_keras.decoders import DECODERS as FUNCTIONS
 from vit_keras.layers import Resize, Unpatchify
-
-SIZES = {
-    "image_size": (32, 48),
-    "patch_size": 8,
-    "num_layers": 4,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "mlp_dim": 64,
-}
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 48, 3)).astype("float32")
-
 
 # Decoders that read another number of blocks than one.
 TAPS = {"dpt": 4}

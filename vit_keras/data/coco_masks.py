@@ -17,7 +17,7 @@ from ..heads import DENSE
 from ..preprocessing import ImageError
 from .dataset import Dataset, LazyImages
 from .file_checks import file_problems, turned_files
-from .mask_classes import CLASS_FILES, MOST_CLASSES
+from .mask_classes import CLASS_FILES, MASK_CLASSES
 from .splits import NAMES, PARTS, Splits, summaries
 
 BACKGROUND = "background"
@@ -160,9 +160,9 @@ def _words(needed):
 def _categories(content, path):
     rows = sorted(content["categories"], key=lambda row: row["id"])
     names = (BACKGROUND, *(str(row["name"]) for row in rows))
-    if len(set(names)) < len(names) or not 2 <= len(names) <= MOST_CLASSES:
+    if len(set(names)) < len(names) or not 2 <= len(names) <= MASK_CLASSES:
         raise ValueError(
-            f"'{path}': `categories` must be 1 to {MOST_CLASSES - 1} different names, "
+            f"'{path}': `categories` must be 1 to {MASK_CLASSES - 1} different names, "
             f"none of which is {BACKGROUND}. Received: {', '.join(names[1:][:10])}"
         )
     return {row["id"]: at for at, row in enumerate(rows, 1)}, names

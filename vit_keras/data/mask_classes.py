@@ -11,7 +11,7 @@ import numpy as np
 
 from ..preprocessing import IGNORED
 
-MOST_CLASSES = IGNORED  # indices are uint8, of which the last one is "ignored"
+MASK_CLASSES = IGNORED  # indices are uint8, of which the last one is "ignored"
 NUMBERS = 2**16  # masks have 8 or 16 bits
 UNKNOWN = -1
 KEYS = ("classes", "colors", "numbers", "ignore")
@@ -109,9 +109,9 @@ class MaskClasses:
                     f"[r, g, b] or a list of these. Received: {given!r}"
                 )
         kept = [r for r in rows if r[1] not in numbers and r[2] not in colors]
-        if not 2 <= len(kept) <= MOST_CLASSES:
+        if not 2 <= len(kept) <= MASK_CLASSES:
             raise ValueError(
-                f"{where} `classes` must be 2 to {MOST_CLASSES} without those that are "
+                f"{where} `classes` must be 2 to {MASK_CLASSES} without those that are "
                 f"ignored, because masks are uint8. Received: {len(kept)}"
             )
         names, own, shades = zip(*kept, strict=True)

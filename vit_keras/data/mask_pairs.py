@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .. import preprocessing as pp
 from ..heads import DENSE
 from .dataset import Dataset, LazyImages
 from .file_checks import file_problems, shown_path, turned_files
-from .mask_classes import MOST_CLASSES, MaskClasses, ade20k, read_classes
+from .mask_classes import MASK_CLASSES, MaskClasses, ade20k, read_classes
 from .mask_folders import ASIDE, PairFolders, find_parts, match_files
 from .mask_reading import (
     DEPTH_SUFFIXES,
@@ -114,11 +115,8 @@ def _known_classes(root, folders: Mapping[str, PairFolders], pairs):
         content = ade20k([str(number) for number in range(1, 151)])
         note = "is ADE20K by its file names: 1 to 150 are classes, 0 is ignored"
     elif first.listed is not None and all(map(VOC_FILE.fullmatch, names)):
-        content, note = (
-            VOC,
-            "is Pascal VOC by its file names: its 21 classes, 255 ignored",
-        )
-        content = list(content)
+        content = VOC
+        note = "is Pascal VOC by its file names: its 21 classes, 255 ignored"
     else:
         return None, None
     return MaskClasses.of_dict(content, f"'{root}':"), f"'{root}' {note}"
@@ -139,7 +137,7 @@ def _look(files, task, classes, lost, root):
             else:
                 pixels = read_mask(path, classes)
             found = set(np.flatnonzero(np.bincount(pixels.ravel())).tolist())
-            return found if found - {MOST_CLASSES} else None
+            return found if found - {pp.IGNORED} else None
         except MaskError as error:
             return error
 
@@ -160,16 +158,16 @@ def _look(files, task, classes, lost, root):
 
 def _numbered(root, numbers):
     """Return the classes of masks without names."""
-    own = numbers - {MOST_CLASSES}
-    if len(own) < 2 or len(own) > MOST_CLASSES:
+    own = numbers - {pp.IGNORED}
+    if len(own) < 2 or len(own) > MASK_CLASSES:
         hint = ""
-        if numbers == {0, MOST_CLASSES}:
+        if numbers == {0, pp.IGNORED}:
             hint = (
                 ". 255 is ignored; for masks of black and white put a classes.json "
                 'beside: {"classes": ["background", "object"], "numbers": [0, 255]}'
             )
         raise ValueError(
-            f"`data` must have masks with 2 to {MOST_CLASSES} classes. '{root}' has "
+            f"`data` must have masks with 2 to {MASK_CLASSES} classes. '{root}' has "
             f"{len(own)} numbers that are not ignored: {sorted(own)[:5]}{hint}"
         )
     return MaskClasses.of_numbers(own)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..heads import DENSE
+from ..preprocessing import IGNORED
 from .coco_masks import coco_files, open_coco
 from .dataset import Dataset
 from .items import checked_images
-from .mask_classes import MOST_CLASSES
+from .mask_classes import MASK_CLASSES
 from .mask_pairs import open_pairs
 from .mask_reading import known_depth
 from .splits import Splits
@@ -98,21 +99,17 @@ def dense_arrays(
         if labels.dtype.kind != "f":
             raise ValueError(f"`depth` must be floats. Received: dtype={labels.dtype}")
         return Dataset(images, known_depth(labels), ("depth",), DENSE[task])
-    if (
-        labels.dtype.kind not in "bui"
-        or labels.min() < 0
-        or labels.max() > MOST_CLASSES
-    ):
+    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > IGNORED:
         raise ValueError(
-            f"`masks` must be whole numbers of 0..{MOST_CLASSES - 1}, or "
-            f"{MOST_CLASSES}, which is ignored. Received: dtype={labels.dtype}, "
+            f"`masks` must be whole numbers of 0..{MASK_CLASSES - 1}, or "
+            f"{IGNORED}, which is ignored. Received: dtype={labels.dtype}, "
             f"{labels.min()}..{labels.max()}"
         )
     masks = labels.astype("uint8")
-    there = masks[masks != MOST_CLASSES]
+    there = masks[masks != IGNORED]
     number = max(int(there.max(initial=0)) + 1, 2)
     names = tuple(map(str, range(number) if classes is None else classes))
-    if len(set(names)) < len(names) or not number <= len(names) <= MOST_CLASSES:
+    if len(set(names)) < len(names) or not number <= len(names) <= MASK_CLASSES:
         raise ValueError(
             "`classes` must be different names, one for each number in the masks. "
             f"Received: {len(names)} classes, numbers up to {number - 1}"

@@ -9,20 +9,16 @@ patches of 16 to stride 4), `decoder_width` that of their channels (64).
 import keras
 
 from ..decoder_sizes import decoder_sizes
-from ..layers import Unpatchify
-from .parts import decoder_head, patch_tokens, to_map
+from .parts import decoder_head, expanded, patch_tokens, to_map
 
 
 def upconv_decoder(taps, config):
     """Return a map (N, 2^s h, 2^s w, C) of taps, tokens (N, T, D) each, after s
     steps."""
     sizes = decoder_sizes(config)
-    width = sizes.width
-    x = patch_tokens(taps, config)
+    x = to_map(patch_tokens(taps, config), config)
     for step in range(sizes.steps):
-        x = keras.layers.Dense(4 * width, name=f"decoder_expand_{step}")(x)
-        x = to_map(x, config) if step == 0 else x
-        x = Unpatchify(2, name=f"decoder_unpatchify_{step}")(x)
+        x = expanded(x, sizes.width, 2, step)
         x = keras.layers.ReLU(name=f"decoder_relu_{step}a")(x)
         x = keras.layers.DepthwiseConv2D(
             3, padding="same", use_bias=False, name=f"decoder_depthwise_{step}"

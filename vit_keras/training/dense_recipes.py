@@ -4,6 +4,18 @@ from .recipe import Recipe, ReferenceResult
 
 _DENSE = "vit-keras train --task {}{} --weights CHECKPOINT --data FOLDER --out RUN"
 
+# Of a decoder on a frozen backbone.
+_FROZEN = Recipe(
+    preset=None,
+    freeze="backbone",
+    epochs=16,
+    batch_size=16,
+    warmup=0.0,
+    weight_decay=0.01,
+    label_smoothing=0.0,
+    shift=0.0,
+)
+
 DENSE_RECIPES: dict[str, Recipe] = {
     "segment": Recipe(
         preset=None,
@@ -25,16 +37,8 @@ DENSE_RECIPES: dict[str, Recipe] = {
             command=_DENSE.format("segment", ""),
         ),
     ),
-    "segment_probe": Recipe(
-        preset=None,
-        freeze="backbone",
-        epochs=16,
-        batch_size=16,
+    "segment_probe": _FROZEN.replace(
         learning_rate=2e-3,
-        warmup=0.0,
-        weight_decay=0.01,
-        label_smoothing=0.0,
-        shift=0.0,
         reference=ReferenceResult(
             paper="2304.07193",  # section 7.4: frozen, a linear layer on four blocks
             data="CamVid, 11 classes, 233 test photographs, from a ViT-S/14",
@@ -44,16 +48,8 @@ DENSE_RECIPES: dict[str, Recipe] = {
             + " --image-size 252x336",
         ),
     ),
-    "depth": Recipe(
-        preset=None,
-        freeze="backbone",
-        epochs=16,
-        batch_size=16,
+    "depth": _FROZEN.replace(
         learning_rate=1e-3,
-        warmup=0.0,
-        weight_decay=0.01,
-        label_smoothing=0.0,
-        shift=0.0,
         reference=ReferenceResult(
             paper="2304.07193",  # section 7.4
             data="photographs with maps of distances, from weights",
