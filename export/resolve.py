@@ -72,7 +72,8 @@ def resolve(
             "the model will see; 32 to 128 are enough"
         )
     if trained:
-        _check_trained(scheme, mixed or calibration_method != "min_max")
+        other = mixed or calibration_method != "min_max" or heads_apart is not None
+        _check_trained(scheme, other)
     # A trained model has a static range for every input of a linear layer.
     dynamic = linear_only(scheme, target) and device.dynamic and not trained
     graph = graph_options(scheme, target, heads_apart, mixed)
@@ -238,8 +239,9 @@ def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
 def _check_trained(scheme, otherwise):
     if otherwise:
         raise ValueError(
-            "`calibration_method`, `min_sqnr` and `accuracy_drop` are for quantisation "
-            "after training; a model of quantize_aware is exported as it was trained"
+            "`calibration_method`, `heads_apart`, `min_sqnr` and `accuracy_drop` are "
+            "for quantisation after training; a model of quantize_aware is exported as "
+            "it was trained"
         )
     if scheme != "int8":
         raise ValueError(

@@ -5,6 +5,10 @@ from typing import Any
 
 # By which factors RESIZE_BILINEAR enlarges; others are products of matrices.
 RESIZES = ("any", "powers_of_two", "none")
+PATCH_PROJECTIONS = ("convolution", "columns_as_channels", "fully_connected")
+# Fields that change the speed of a graph, but not which runtimes support it.
+SPEED = ("heads_apart", "keys_as_rows", "patch_projection", "transposed_scores")
+SPEED += ("vela_reductions",)
 # Forms of GELU -> highest SQNR in dB that a file with it can be required to reach.
 GELUS = {"builtin": 120.0, "tanh": 60.0}
 
@@ -24,12 +28,21 @@ class GraphOptions:
             one head at a time need less memory than those of all.
         keys_as_rows: keys stay (T, d) and the product with the queries reads them
             transposed, which the runtime does faster than a TRANSPOSE.
-        columns_as_channels: the patch convolution runs over rows only, with the pixels
-            of a patch's row as channels: integer kernels are slow on three channels.
+        patch_projection: "convolution" is one CONV_2D. "columns_as_channels" runs it
+            over rows only, with the pixels of a patch's row as channels: integer
+            kernels are slow on three channels. "fully_connected" brings the pixels of
+            each patch together by two TRANSPOSEs, for one FULLY_CONNECTED: Vela makes
+            of the convolution an operator a patch, which fetches all weights anew.
+        transposed_scores: the split softmax has its scores as (keys, queries): its
+            maximum and sum then run over rows, with the queries side by side where
+            vector units work in parallel.
         convolutions: linear layers as 1x1 convolutions of rank 4, because GPU delegates
             support no integer products of another rank.
         flat_tokens: linear layers as products of two matrices (N * T, D): with an
             unknown batch, shapes are then not computed at each layer.
+        vela_reductions: means over channels as SUM and a factor, sums over rows as MEAN
+            and a factor: Vela makes a depthwise convolution of MEAN, which is slow over
+            channels, and transposes what SUM adds over rows.
         resizes: factors, along both axes, by which `vit_keras.layers.Resize` is one
             RESIZE_BILINEAR: "any", "powers_of_two" or "none". By others it is two
             FULLY_CONNECTED with constant matrices, which every compiler takes.
@@ -39,21 +52,28 @@ class GraphOptions:
     gelu: str = "builtin"
     heads_apart: bool = False
     keys_as_rows: bool = False
-    columns_as_channels: bool = False
+    patch_projection: str = "convolution"
+    transposed_scores: bool = False
+    vela_reductions: bool = False
     convolutions: bool = False
     flat_tokens: bool = False
     resizes: str = "any"
 
     def __post_init__(self):
-        if self.resizes not in RESIZES:
-            raise ValueError(
-                f"`resizes` must be one of {', '.join(RESIZES)}. "
-                f"Received: {self.resizes!r}"
-            )
-        if self.gelu not in GELUS:
-            raise ValueError(
-                f"`gelu` must be one of {', '.join(GELUS)}. Received: {self.gelu!r}"
-            )
+        for name, valid in (
+            ("gelu", GELUS),
+            ("patch_projection", PATCH_PROJECTIONS),
+            ("resizes", RESIZES),
+        ):
+            if getattr(self, name) not in valid:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(valid)}. "
+                    f"Received: {getattr(self, name)!r}"
+                )
+
+    def written_as(self, other: "GraphOptions") -> "GraphOptions":
+        """Return these options, but for those that only change speed as in `other`."""
+        return dataclasses.replace(self, **{n: getattr(other, n) for n in SPEED})
 
     @property
     def reachable_db(self) -> float:
@@ -122,6 +142,10 @@ ETHOS_INT16 = (
     *("RSQRT", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE"),
 )
 
+ETHOS_GRAPH = GraphOptions(
+    patch_projection="fully_connected", transposed_scores=True, vela_reductions=True
+)
+
 ANY = "any"  # the meaning of target=None
 
 TARGETS: dict[str, Target] = {
@@ -139,7 +163,7 @@ TARGETS: dict[str, Target] = {
         # block. Linear layers with float inputs and outputs are a fifth faster, and
         # more exact: 27 instead of 22 dB on a ViT-S.
         int8_operators=("CONV_2D", "FULLY_CONNECTED"),
-        graph=GraphOptions(keys_as_rows=True, columns_as_channels=True),
+        graph=GraphOptions(keys_as_rows=True, patch_projection="columns_as_channels"),
         dynamic=True,
         fallback="float32",
     ),
@@ -160,7 +184,7 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
-        graph=GraphOptions(resizes="none"),
+        graph=dataclasses.replace(ETHOS_GRAPH, resizes="none"),
         output_size="decoder",
         class_maps=False,
     ),
@@ -175,7 +199,7 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
-        graph=GraphOptions(resizes="none"),
+        graph=dataclasses.replace(ETHOS_GRAPH, resizes="none"),
         class_maps=False,
     ),
     "ethos_u85": Target(
@@ -189,8 +213,7 @@ TARGETS: dict[str, Target] = {
         },
         integer_only=True,
         fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),
-        # Its vector units are fast: saving data movement pays.
-        graph=GraphOptions(heads_apart=True, resizes="powers_of_two"),
+        graph=dataclasses.replace(ETHOS_GRAPH, resizes="powers_of_two"),
     ),
     "openvino": Target(
         summary="OpenVINO on an Intel CPU, GPU or NPU",

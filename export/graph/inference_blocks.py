@@ -104,6 +104,8 @@ class InferenceBlocks(keras.layers.Layer):
         a = self.activation
         if scale != 1.0:
             q = a(q * scale)
+        if self.options.split_softmax and self.options.transposed_scores:
+            return self._products_over_rows(q, k, v)
         if self.options.keys_as_rows:
             import tensorflow as tf  # `keras.ops.matmul` has no transpose argument
 
@@ -121,6 +123,17 @@ class InferenceBlocks(keras.layers.Layer):
         self.note("shares", shares, root)
         return a(a(ops.matmul(shares, v)) * root)
 
+    def _products_over_rows(self, q, k, v):
+        """As `_products` with the split softmax, on scores (..., T, Q)."""
+        a, (q, v) = self.activation, (ops.swapaxes(x, -1, -2) for x in (q, v))
+        scores = a(ops.matmul(k, q))
+        top = ops.max(scores, axis=-2, keepdims=True)
+        shares = a(ops.exp(a(scores - top)))
+        root = a(self.rsqrt(self._sum_over_rows(shares)))
+        shares = a(shares * root)
+        self.note("shares", *(ops.swapaxes(x, -1, -2) for x in (shares, root)))
+        return ops.swapaxes(a(a(ops.matmul(v, shares)) * root), -1, -2)
+
     def _mlp(self, x, dense1, dense2, activation):
         x = self.linear(x, dense1)
         x = activate(activation, x, self.activation, self.options.gelu)
@@ -135,13 +148,25 @@ class InferenceBlocks(keras.layers.Layer):
         a = self.activation
         if n.centred:
             x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
-        square = a(ops.mean(a(x * x), axis=-1, keepdims=True))
+        square = self._mean_over_channels(a(x * x))
         root = a(self.rsqrt(a(square + n.epsilon)))
         if n.gamma_first:
             return a(a(a(x * n.gamma) * root) + n.beta)
         y = a(x * root)
         y = y if n.gamma is None else a(y * n.gamma)
         return y if n.beta is None else a(y + n.beta)
+
+    def _mean_over_channels(self, x):
+        a = self.activation
+        if not self.options.vela_reductions:
+            return a(ops.mean(x, axis=-1, keepdims=True))
+        return a(a(ops.sum(x, axis=-1, keepdims=True)) * (1 / x.shape[-1]))
+
+    def _sum_over_rows(self, x):
+        a = self.activation
+        if not self.options.vela_reductions:
+            return a(ops.sum(x, axis=-2, keepdims=True))
+        return a(a(ops.mean(x, axis=-2, keepdims=True)) * float(x.shape[-2]))
 
     def linear(self, x, dense: Linear):
         """Apply a linear layer: (..., I) to (..., O)."""

@@ -87,8 +87,7 @@ class InferenceViT(InferenceBlocks):
         config, a = w.config, self.activation
         if w.scale is not None:
             images = a(a(images * w.scale) + w.offset)
-        (rows, columns), (height, width) = config.grid, config.patch_size
-        count, inner = rows * columns, config.hidden_size
+        count, inner = config.grid[0] * config.grid[1], config.hidden_size
         if w.patch_norms is not None:
             before, after = w.patch_norms
             patches = ops.image.extract_patches(
@@ -96,19 +95,27 @@ class InferenceViT(InferenceBlocks):
             )
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
+        elif self.options.patch_projection == "fully_connected":
+            x = self.linear(_patches_of_pixels(images, config), w.embedding)
         else:
-            images, channels = self.operand(images), config.channels
-            if self.visit is not None:
-                self.visit(w.embedding, images)
-            if self.options.columns_as_channels:
-                width, channels = 1, width * channels
-                images = ops.reshape(images, (-1, rows * height, columns, channels))
-            kernel = ops.reshape(w.embedding.kernel, (height, width, channels, inner))
-            x = ops.conv(images, kernel, (height, width), "valid", "channels_last")
-            # Before the reshape, so that it is fused as the convolution's bias.
-            x = ops.reshape(self.result(x + w.embedding.bias), (-1, count, inner))
+            x = ops.reshape(self._convolved(images, w), (-1, count, inner))
         x = a(x + w.positions)
         return self._prepended(w.prefix, x) if w.prefix.shape[0] else x
+
+    def _convolved(self, images, w):
+        """Return the projected patches (N, rows, columns, D) by one convolution."""
+        config, channels = w.config, w.config.channels
+        (rows, columns), (height, width) = config.grid, config.patch_size
+        images = self.operand(images)
+        if self.visit is not None:
+            self.visit(w.embedding, images)
+        if self.options.patch_projection == "columns_as_channels":
+            width, channels = 1, width * channels
+            images = ops.reshape(images, (-1, rows * height, columns, channels))
+        kernel = ops.reshape(w.embedding.kernel, (height, width, channels, -1))
+        x = ops.conv(images, kernel, (height, width), "valid", "channels_last")
+        # Before any reshape, so that it is fused as the convolution's bias.
+        return self.result(x + w.embedding.bias)
 
     def _prepended(self, tokens, x):
         tokens = ops.broadcast_to(tokens[None], (ops.shape(x)[0], *tokens.shape))
@@ -160,6 +167,18 @@ class InferenceViT(InferenceBlocks):
         if len(w.heads) > 1:
             x = a(a(x + self.linear(take(tokens, 1), w.heads[1])) * 0.5)
         return keras.activations.get(config.activation)(x)
+
+
+def _patches_of_pixels(images, config):
+    """Return the flattened patches (N, P, p*q*C), by operators of rank 4 at most."""
+    (rows, columns), (height, width) = config.grid, config.patch_size
+    row = width * config.channels
+    # Two transposes of three axes: compilers have slow ones of four.
+    x = ops.reshape(images, (-1, rows * height, columns, row))
+    x = ops.transpose(x, (0, 2, 1, 3))
+    x = ops.reshape(x, (-1, columns, rows, height * row))
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return ops.reshape(x, (-1, rows * columns, height * row))
 
 
 def take(x, index):

@@ -22,7 +22,7 @@ class Grid:
     Arguments:
         last: the greatest integer, such as 7 for int4; the least is its negative.
         block: number of inputs that share a scale, for each output; None for all.
-        layers: "convolution", the patch projection, or "linear", the others.
+        layers: "patches", their projection, or "linear", the other linear layers.
         patches: number of patches that give the inputs' correlation.
     """
 
@@ -45,7 +45,7 @@ class Grid:
 # all other layers together: neighbouring pixels are alike, so its errors add up. With
 # int4 weights it stays in float.
 GRIDS = {
-    "int8": Grid(last=127, block=None, layers="convolution", patches=4096),
+    "int8": Grid(last=127, block=None, layers="patches", patches=4096),
     "int4 in blocks of 32": Grid(last=7, block=32, layers="linear", patches=16384),
 }
 
@@ -65,21 +65,24 @@ def round_weights(graph, images, grid: Grid) -> int:
     layer, known = graph.layer, {}
     embedding, config = layer.graph_weights().embedding, layer.graph_weights().config
     rows, columns = config.grid
-    pattern, sizes = "... i -> (...) i", {}
-    if grid.layers == "convolution":
-        pattern, sizes = "n (r h) (c w) k -> (n r c) (h w k)", {"r": rows, "c": columns}
 
     def visit(linear, x):
-        layers = "convolution" if len(x.shape) == 4 else "linear"
-        # The converter folds a norm into a linear patch projection.
-        if layers != grid.layers or (linear is embedding) != (layers == "convolution"):
+        projects = linear is embedding
+        # The converter folds a norm in front of the projection into its weights.
+        if projects and layer.source_weights.patch_norms is not None:
+            return
+        if projects != (grid.layers == "patches"):
             return
         if known.get("input") is not x:  # queries, keys and values share their input
+            pattern, sizes = "... i -> (...) i", {}
+            if len(x.shape) == 4:  # of a convolution
+                pattern = "n (r h) (c w) k -> (n r c) (h w k)"
+                sizes = {"r": rows, "c": columns}
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
         linear.kernel.assign(round_kernel(kernel, known["gram"], known["factor"], grid))
-        if layers == "convolution":
+        if projects:
             raise _Rounded
 
     chosen = images[-max(1, grid.patches // (rows * columns)) :]

@@ -4,6 +4,7 @@ Both give a graph, ranges and overrides, so that the writer treats them alike.
 """
 
 import collections
+import dataclasses
 from typing import Any, Protocol
 
 from ..graph.build import Graph, inference_graph
@@ -20,10 +21,11 @@ NAMED = 3  # activations in a note
 class Strategy(Protocol):
     """Source of a file's graph, ranges and overrides.
 
-    `notes` are for the report, once the ranges are known.
+    `notes` are for the report, once the ranges are known. `plan` is that of the file.
     """
 
     notes: tuple[str, ...]
+    plan: ExportPlan
 
     def graph(self) -> Graph:
         """Return the float graph to convert, with notes for the report."""
@@ -46,7 +48,7 @@ class PostTraining:
         inputs: the `ExportInputs`.
     """
 
-    notes = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, plan: ExportPlan, inputs: Any):
         self.plan, self.inputs = plan, inputs
@@ -98,17 +100,25 @@ class Trained:
         ValueError: the target needs another graph than the trained one.
     """
 
-    notes = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, plan: ExportPlan, inputs: Any):
-        self.plan, self.inputs, self.layer = plan, inputs, inputs.model.quantized
+        self.inputs, self.layer = inputs, inputs.model.quantized
+        # A target may prefer another graph by now; the ranges are of the trained one.
+        graph = plan.graph.written_as(self.layer.options)
         trained = self.layer.options, self.layer.linear_only
-        if (plan.graph, plan.linear_only) != trained:
+        if (graph, plan.linear_only) != trained:
             raise ValueError(
                 "`target` must be one whose graph was trained: give quantize_aware the "
                 f"same target and layer_norm. Received: target={plan.target!r} "
                 f"({plan.graph}), trained: {self.layer.options}"
             )
+        if graph != plan.graph:
+            self.notes = (
+                f"written as it was trained; a model trained now for {plan.target!r} "
+                "is faster",
+            )
+        self.plan = dataclasses.replace(plan, graph=graph)
 
     def graph(self) -> Graph:
         """Return the float graph, with kernels on their trained grids."""
@@ -129,7 +139,7 @@ class Trained:
         )
         if unknown:
             more = ", ..." if len(unknown) > NAMED else ""
-            self.notes = (
+            self.notes += (
                 "activations with measured ranges, not trained ones: "
                 f"{len(unknown)} ({', '.join(unknown[:NAMED])}{more})",
             )

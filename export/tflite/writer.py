@@ -197,6 +197,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     plan = plan.for_input(inputs.takes_pixels)
     plan.check_outputs(inputs.names)
     strategy = choose_strategy(plan, inputs)
+    plan = strategy.plan
     budget = Budget.open(plan, inputs) if plan.mixed else None
     with workspace(path) as work:
         stage("rewriting the graph")

@@ -1,5 +1,7 @@
 """Every rewrite keeps what a model computes; together they change what int8 sees."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from export.graph.inference_layer import InferenceViT
 from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
 from export.graph.rewrites import shift_values as shift_v
 from export.graph.vit_weights import read_weights
-from export.targets import GraphOptions
+from export.targets import PATCH_PROJECTIONS, GraphOptions
 from vit_keras.preprocessing import Preprocessing, normalize
 
 SMALL = {
@@ -104,10 +106,16 @@ def test_each_rewrite_is_exact(kind):
     assert shift_keys(weights, means) == (kind != "qk norm")
     assert shift_v(weights, means)
     same()
-    options = ("split_softmax", "heads_apart", "keys_as_rows", "columns_as_channels")
-    for option in (*options, "convolutions"):
+    for option in ("split_softmax", "heads_apart", "keys_as_rows", "convolutions"):
         same(GraphOptions(**{option: True}))
-    same(GraphOptions(split_softmax=True, heads_apart=True, convolutions=True))
+    for projection in PATCH_PROJECTIONS:
+        same(GraphOptions(patch_projection=projection))
+    split = GraphOptions(split_softmax=True, heads_apart=True, convolutions=True)
+    same(split)
+    same(dataclasses.replace(split, transposed_scores=True))
+    transposed = GraphOptions(split_softmax=True, transposed_scores=True)
+    same(transposed)
+    same(dataclasses.replace(transposed, vela_reductions=True))
     # The tanh form differs from the exact GELU by up to 5e-4.
     same(GraphOptions(gelu="tanh"), 2e-3)
 

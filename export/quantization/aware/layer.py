@@ -134,9 +134,10 @@ class QuantizedViT(RangedViT):
     def is_int4(self, path) -> bool:
         """Return whether the file stores a kernel as int4: 4 or 2 bits, and an operator
         with int4 weights. 3-bit grids (peak / 3) do not lie on int4's (peak / 7)."""
-        patches = path.startswith("embedding.") and not self.source_weights.patch_norms
-        linear = not (self.options.convolutions or patches)
-        return linear and self.bits[path] in (4, 2)
+        convolved = self.options.convolutions
+        if path.startswith("embedding.") and self.source_weights.patch_norms is None:
+            convolved |= self.options.patch_projection != "fully_connected"
+        return not convolved and self.bits[path] in (4, 2)
 
     def _snapped(self, path, variable):
         """Return a weight, on its grid if it is a kernel."""
@@ -270,6 +271,8 @@ RENAMED = {  # names of release 0.1 in configurations
 def _renamed(config):
     found = {RENAMED.get(name, name): value for name, value in config.items()}
     options = {RENAMED.get(k, k): value for k, value in found["options"].items()}
+    if options.pop("columns_as_channels", False):
+        options["patch_projection"] = "columns_as_channels"
     weights = found["weights"].replace('"unmix":', '"unrotate":')
     return {**found, "options": options, "weights": weights}
 
