@@ -10,6 +10,7 @@ from export.graph.build import inference_graph
 from export.quantization import gptq, post_training
 from export.quantization.gptq import GRIDS, Grid
 from export.resolve import resolve
+from export.targets import GraphOptions
 from export.tflite.converter import convert
 from tests.models import exported
 from vit_keras import Preprocessing
@@ -139,18 +140,22 @@ def stored(content):
 
 
 @pytest.mark.parametrize(
-    ("grid", "recipe", "variant"),
+    ("grid", "recipe", "variant", "projection"),
     [
-        (INT8, "dynamic_wi8_afp32", {}),
-        (INT4, "dynamic_wi4b32_afp32", {}),
-        (INT4, "dynamic_wi4b32_afp32", {"pooling": "map"}),
-        (INT4, "dynamic_wi4b32_afp32", {"patch_norm": True}),
+        (INT8, "dynamic_wi8_afp32", {}, "convolution"),
+        (INT8, "dynamic_wi8_afp32", {}, "fully_connected"),
+        (INT4, "dynamic_wi4b32_afp32", {}, "convolution"),
+        (INT4, "dynamic_wi4b32_afp32", {"pooling": "map"}, "convolution"),
+        (INT4, "dynamic_wi4b32_afp32", {"patch_norm": True}, "convolution"),
     ],
-    ids=["int8", "int4", "map", "patch norm"],
+    ids=["int8", "int8 patches by FULLY_CONNECTED", "int4", "map", "patch norm"],
 )
-def test_file_holds_what_was_rounded(grid, recipe, variant, pixels, tmp_path):
+def test_file_holds_what_was_rounded(
+    grid, recipe, variant, projection, pixels, tmp_path
+):
     model, path = exported(**variant), tmp_path / "m.tflite"
-    graph = inference_graph(model, Preprocessing(), pixels)
+    options = GraphOptions(patch_projection=projection)
+    graph = inference_graph(model, Preprocessing(), pixels, options)
     before = [np.array(v) for v in graph.layer.variables]
     assert gptq.round_weights(graph, pixels, grid) == 48
     after = [np.array(v) for v in graph.layer.variables]
@@ -165,7 +170,7 @@ def test_file_holds_what_was_rounded(grid, recipe, variant, pixels, tmp_path):
         # Equal but for the last bit of a scale of float32.
         if np.allclose(values, floats[name][1], rtol=2e-7, atol=0)
     ]
-    if grid.layers == "convolution":
+    if grid.layers == "patches":
         assert changed == len(same) == 1
         return
     # One less in the file where the probe of the pooling is a constant, and one more
