@@ -96,7 +96,10 @@ class InferenceViT(InferenceBlocks):
             x = ops.reshape(patches, (-1, count, w.embedding.kernel.shape[0]))
             x = self.norm(self.linear(self.norm(x, before), w.embedding), after)
         elif self.options.patch_projection == "fully_connected":
+            # Of rank 2, so that the bias is fused: the converter would add it to the
+            # positions, and the product alone, of pixels around 127, is far from zero.
             x = self.linear(_patches_of_pixels(images, config), w.embedding)
+            x = ops.reshape(x, (-1, count, inner))
         else:
             x = ops.reshape(self._convolved(images, w), (-1, count, inner))
         x = a(x + w.positions)
@@ -170,7 +173,7 @@ class InferenceViT(InferenceBlocks):
 
 
 def _patches_of_pixels(images, config):
-    """Return the flattened patches (N, P, p*q*C), by operators of rank 4 at most."""
+    """Return the flattened patches (N * P, p*q*C), by operators of rank 4 at most."""
     (rows, columns), (height, width) = config.grid, config.patch_size
     row = width * config.channels
     # Two transposes of three axes: compilers have slow ones of four.
@@ -178,7 +181,7 @@ def _patches_of_pixels(images, config):
     x = ops.transpose(x, (0, 2, 1, 3))
     x = ops.reshape(x, (-1, columns, rows, height * row))
     x = ops.transpose(x, (0, 2, 1, 3))
-    return ops.reshape(x, (-1, rows * columns, height * row))
+    return ops.reshape(x, (-1, height * row))
 
 
 def take(x, index):

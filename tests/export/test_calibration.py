@@ -1,5 +1,6 @@
 """Ranges from values, and the images that they are measured on."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from export.evaluation.interpreter import (
     operators_of,
 )
 from export.evaluation.tools.xnnpack import check_xnnpack
+from export.graph.float_file import float_file
 from export.quantization import clipping
 from export.quantization.calibration import (
     measure_ranges,
@@ -104,18 +106,18 @@ def test_constants_and_zeros_have_a_range():
 
 
 @pytest.fixture(scope="module")
-def float_file(tflite_of):
+def digits_float(tflite_of):
     return tflite_of("float32", input_dtype="float32")[0]
 
 
 @pytest.mark.parametrize("method", clipping.RANGES)
-def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
+def test_methods_on_a_file(digits_float, pixels, method, monkeypatch):
     # Of a few thousand values, 99.99 % are all.
     monkeypatch.setattr(clipping, "PERCENTILE", 99)
-    plain = measure_ranges(float_file, pixels[:16])
-    found = measure_ranges(float_file, pixels[:16], True, method)
+    plain = measure_ranges(digits_float, pixels[:16])
+    found = measure_ranges(digits_float, pixels[:16], True, method)
     assert found.keys() == plain.keys()
-    name = new_interpreter(float_file).get_input_details()[0]["name"]
+    name = new_interpreter(digits_float).get_input_details()[0]["name"]
     assert found[name] == (0, 255)
     narrower = 0
     for key, (low, high) in found.items():
@@ -127,15 +129,15 @@ def test_methods_on_a_file(float_file, pixels, method, monkeypatch):
     assert (narrower > 20) == (method != "min_max")
 
 
-def test_ranges_are_those_of_every_tensor_without_a_delegate(float_file, pixels):
-    interpreter, entry, kept = open_preserving(float_file)
+def test_ranges_are_those_of_every_tensor_without_a_delegate(digits_float, pixels):
+    interpreter, entry, kept = open_preserving(digits_float)
     values = {index: [] for index in kept}
     for image in pixels[:4]:
         interpreter.set_tensor(entry["index"], image[None].astype("float32"))
         interpreter.invoke()
         for index, held in values.items():
             held.append(interpreter.get_tensor(index))
-    found = measure_ranges(float_file, pixels[:4], False)
+    found = measure_ranges(digits_float, pixels[:4], False)
     assert len(found) == len(kept) > 50
     for group in same_scale_groups(interpreter, kept):
         arrays = np.concatenate([np.ravel(values[index]) for index in group])
@@ -144,6 +146,21 @@ def test_ranges_are_those_of_every_tensor_without_a_delegate(float_file, pixels)
             name = kept[index]["name"]
             close = np.allclose(found[name], expected, atol=1e-5 * np.ptp(arrays))
             assert close, (name, found[name], expected)
+
+
+@pytest.mark.parametrize("read_elsewhere", [False, True])
+def test_values_that_gelu_makes_zero_get_no_steps(read_elsewhere, tmp_path):
+    def function(x):
+        y = keras.ops.reshape(x * 0.125 - 20, (-1, 48))
+        out = keras.ops.gelu(y, approximate=False)
+        return out + y if read_elsewhere else out
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(float_file(function, (1, 4, 4, 3), "float32", False))
+    images = np.linspace(0, 255, 48, dtype="float32").reshape(1, 4, 4, 3)
+    lows = [low for low, high in measure_ranges(path, images).values() if high > 11]
+    # One step of int8 there is 1/16 instead of 1/8; GELU of -4 is -1.3e-4.
+    assert (-20 in lows, -4 in lows) == (read_elsewhere, not read_elsewhere)
 
 
 def test_method_and_data_set_reach_the_file(model, pixels, tflite_of, tmp_path):
