@@ -155,8 +155,8 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u55-256",
-            "system": "Ethos_U55_High_End_Embedded",
-            "memory": "Shared_Sram",
+            "system_config": "Ethos_U55_High_End_Embedded",
+            "memory_mode": "Shared_Sram",
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
@@ -170,8 +170,8 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u65-512",
-            "system": "Ethos_U65_Client_Server",
-            "memory": "Dedicated_Sram",
+            "system_config": "Ethos_U65_Client_Server",
+            "memory_mode": "Dedicated_Sram",
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
@@ -184,8 +184,8 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u85-512",
-            "system": "Ethos_U85_SYS_DRAM_Mid",
-            "memory": "Dedicated_Sram_384KB",
+            "system_config": "Ethos_U85_SYS_DRAM_Mid",
+            "memory_mode": "Dedicated_Sram_384KB",
         },
         integer_only=True,
         fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),

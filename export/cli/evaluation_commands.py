@@ -12,12 +12,16 @@ from vit_keras.cli.tables import escaped, new_table, print_table
 
 from . import output
 from .arguments import (
+    Accelerator,
     Artefact,
     Images,
     Limit,
+    MemoryMode,
     Model,
     Modules,
     OutputName,
+    SystemConfig,
+    VelaIni,
     read_modules,
     show_stages,
 )
@@ -76,14 +80,46 @@ def check_command(
             help="Oldest TensorFlow Lite release that must open the file, such as 2.14."
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Cycles by operator and block, on an Ethos-U."),
+    ] = False,
+    plot: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Plot the cycles of --profile to a PNG, PDF or SVG file."),
+    ] = None,
+    accelerator: Accelerator = None,
+    system_config: SystemConfig = None,
+    memory_mode: MemoryMode = None,
+    vela_ini: VelaIni = None,
 ):
     """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
     what clients of TF Serving rely on (--target tf-serving)."""
     from ..evaluation.check import check, check_all
+    from ..evaluation.profile import plot_profile
+    from ..evaluation.profile import profile as cycles_of
 
+    options = {
+        "accelerator": accelerator,
+        "system_config": system_config,
+        "memory_mode": memory_mode,
+        "vela_ini": vela_ini,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    if target == "all" and (options or profile or plot):
+        raise ValueError(
+            "`--target` must name one Ethos-U target for --profile, --plot and the "
+            "options of Vela. Received: --target all"
+        )
     if target != "all" or artefact.is_dir():
-        report = check(artefact, target, runtime)
+        report = check(artefact, target, runtime, options=options)
         print(report)
+        stopped = any(not problem.operator for problem in report.unsupported)
+        if (profile or plot) and not stopped:
+            found = cycles_of(artefact, target, options=options)
+            output.print_profile(found)
+            if plot is not None:
+                plot_profile(found, plot)
         if not report.passed:
             sys.exit(1)
         return
