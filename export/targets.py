@@ -88,7 +88,6 @@ class Target:
         io_dtypes: valid dtypes of input and output; None for all of the scheme.
         output_size: of a decoder's outputs, if none is asked for: "image", or
             "decoder" where maps of the image's size are too large for the memory.
-        class_maps: whether it supports ARG_MAX, for files that end in classes.
     """
 
     summary: str
@@ -106,7 +105,6 @@ class Target:
     casts: bool = True
     io_dtypes: tuple[str, ...] | None = None
     output_size: str = "image"
-    class_maps: bool = True
 
 
 INTEGER = ("int8", "int8_attention16")
@@ -162,7 +160,6 @@ TARGETS: dict[str, Target] = {
         fallback_operators=ETHOS_INT16,
         graph=GraphOptions(resizes="none"),
         output_size="decoder",
-        class_maps=False,
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
@@ -176,7 +173,6 @@ TARGETS: dict[str, Target] = {
         integer_only=True,
         fallback_operators=ETHOS_INT16,
         graph=GraphOptions(resizes="none"),
-        class_maps=False,
     ),
     "ethos_u85": Target(
         summary="Arm Ethos-U85, 512 MACs",

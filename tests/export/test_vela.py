@@ -59,13 +59,12 @@ def test_profile(target, tflite_of):
         assert sum(share.cycles_share for share in shares) == pytest.approx(1)
         assert sum(share.macs_share for share in shares) == pytest.approx(1)
     tokens, width, inner = 17, EXPORTED.hidden_size, EXPORTED.mlp_dim
-    macs = {"embedding": ("CONV_2D", 16 * 8 * 8 * 3 * width)}
-    macs[blocks[0]] = ("FULLY_CONNECTED", tokens * width * (4 * width + 2 * inner))
-    for block, (operator, count) in macs.items():
-        layers = [x for x in found.layers if (x.block, x.operator) == (block, operator)]
+    macs = {"embedding": 16 * 8 * 8 * 3 * width}
+    macs[blocks[0]] = tokens * width * (4 * width + 2 * inner)
+    linear = ("CONV_2D", "FULLY_CONNECTED")
+    for block, count in macs.items():
+        layers = [x for x in found.layers if x.block == block and x.operator in linear]
         assert sum(layer.macs for layer in layers) == count
-    # Vela makes one operation a patch of the convolution.
-    assert len([x for x in found.layers if x.operator == "CONV_2D"]) == 16
     assert found.operators[0].name in str(found)
 
 
