@@ -33,6 +33,8 @@ class GraphOptions:
         resizes: factors, along both axes, by which `vit_keras.layers.Resize` is one
             RESIZE_BILINEAR: "any", "powers_of_two" or "none". By others it is two
             FULLY_CONNECTED with constant matrices, which every compiler takes.
+        half_floats: floats are computed in float16: the residual stream is scaled by a
+            power of two if its sums of squares come near the end of that on images.
     """
 
     split_softmax: bool = False
@@ -43,6 +45,7 @@ class GraphOptions:
     convolutions: bool = False
     flat_tokens: bool = False
     resizes: str = "any"
+    half_floats: bool = False
 
     def __post_init__(self):
         if self.resizes not in RESIZES:
@@ -207,7 +210,7 @@ TARGETS: dict[str, Target] = {
         summary="LiteRT on a GPU (WebGPU, Vulkan, Metal)",
         schemes=(*FLOAT, "int8"),
         checker="webgpu",
-        graph=GraphOptions(convolutions=True),
+        graph=GraphOptions(convolutions=True, half_floats=True),
         fallback="float32",
     ),
     "web": Target(

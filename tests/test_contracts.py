@@ -222,6 +222,8 @@ RETURNED = (
     "export.evaluation.benchmark.Timing",
     "export.evaluation.check.CheckReport",
     "export.evaluation.comparison.Comparison",
+    "export.evaluation.half_precision.HalfPrecision",
+    "export.evaluation.half_precision.Peak",
     "export.evaluation.profile.CyclesShare",
     "export.evaluation.profile.LayerCycles",
     "export.evaluation.profile.Profile",

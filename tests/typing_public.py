@@ -17,6 +17,7 @@ from export.compression.pruning import Pruning
 from export.evaluation.benchmark import Timing
 from export.evaluation.check import CheckReport
 from export.evaluation.comparison import Comparison
+from export.evaluation.half_precision import HalfPrecision
 from export.evaluation.profile import Profile
 from export.evaluation.runners import SavedModelRunner, TFLiteRunner
 from export.evaluation.tensor_errors import TensorError
@@ -119,6 +120,7 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(runner.input_dtype, str)
     assert_type(export.benchmark(["m.tflite", FOLDER]), list[Timing])
     assert_type(export.check("m.tflite", target="npu"), CheckReport)
+    assert_type(export.half_precision("m.tflite", pixels), HalfPrecision)
     device = {"accelerator": "ethos-u55-128", "vela_ini": FOLDER / "my.ini"}
     found = export.profile("m.tflite", "ethos_u55", options=device)
     assert_type(found, Profile)

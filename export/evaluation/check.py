@@ -90,7 +90,9 @@ def check(
         runtime: oldest TensorFlow Lite release that must open the file, as "2.14".
         options: of the tool. For Ethos-U, to compile for another device than the one
             in `TARGETS`: "accelerator", such as "ethos-u55-128", "system_config",
-            "memory_mode", and "vela_ini", a configuration file of Vela's.
+            "memory_mode", and "vela_ini", a configuration file of Vela's. For "gpu",
+            "images" (N, H, W, C), on which the file must fit into float16; without,
+            random pixels.
         made: how the file was made, the `plan` of its report; None reads the one in
             the JSON beside it.
 

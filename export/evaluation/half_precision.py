@@ -15,6 +15,7 @@ import tempfile
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..flatbuffer.float_fixes import SCORES
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.operators import read_operators
 from .interpreter import check_images, new_interpreter, short_name, threads
@@ -23,8 +24,7 @@ from .verify import least_sqnr
 
 LARGEST = float(np.finfo("float16").max)  # 65504
 IMAGES = 8
-# Operators that add up, and which of their inputs they multiply. Behind the factors of a
-# product comes its bias, if any.
+# Operators that add up, and which of their inputs: the bias of a product comes behind.
 SUMS = {"AVERAGE_POOL_2D": (0,), "MEAN": (0,), "SUM": (0,)}
 PRODUCTS = {
     "BATCH_MATMUL": (0, 1),
@@ -87,8 +87,8 @@ class HalfPrecision:
 
     @property
     def passed(self) -> bool:
-        """Whether all results and sums fit; NaN does not."""
-        return self.headroom >= 1
+        """Whether all results and sums fit, and outputs in float16 are finite."""
+        return self.headroom >= 1 and not math.isnan(self.sqnr_db)
 
     @property
     def worst(self) -> Peak:
@@ -126,7 +126,10 @@ def half_precision(
     runner, source = TFLiteRunner(path, threads()), "images given"
     if images is None:
         shape, draws = (IMAGES, *runner.input_shape[1:]), np.random.default_rng(0)
-        images, source = draws.integers(0, 256, shape, "uint8"), "images of random pixels"
+        images, source = (
+            draws.integers(0, 256, shape, "uint8"),
+            "images of random pixels",
+        )
     chosen = check_images(np.asarray(images)[:IMAGES], runner.input_shape)
     content = pathlib.Path(path).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -197,14 +200,15 @@ def _round(editor, after, index, result):
 def _measure(content, runner, images) -> dict[str, Peak]:
     """The largest result, sum and sum of products of a file."""
     editor, watched = GraphEditor(content), []
-    operators = list(editor.graph.operators)
+    operators, scores = list(editor.graph.operators), _scores(editor)
     for op, after in zip(operators, [*operators[1:], None], strict=True):
         kind, floats = editor.kind(op), [i for i in op.outputs if editor.is_float(i)]
         if kind == "DEQUANTIZE" or not floats:  # of weights
             continue
         name = short_name(editor.graph.tensors[floats[0]].name.decode())
         for index in floats:
-            watched.append((RESULT, name, kind, _largest(editor, after, index), 1.0))
+            largest = _largest(editor, after, index, signed=index in scores)
+            watched.append((RESULT, name, kind, largest, 1.0))
         if (row := _magnitudes(editor, after, op)) is not None:
             index, factor = row
             what = SUM if kind in SUMS else PRODUCT
@@ -230,15 +234,30 @@ def _measure(content, runner, images) -> dict[str, Peak]:
     return peaks
 
 
-def _largest(editor, after, index) -> int:
-    """The index of a new tensor (), the largest magnitude in a tensor."""
+def _scores(editor) -> set[int]:
+    """The tensors in front of a softmax, in which a mask may have put -1e9: float16's
+    minus infinity does as well."""
+    makers = {int(i): op for op in editor.graph.operators for i in op.outputs}
+    softmax = (op for op in makers.values() if editor.kind(op) == "SOFTMAX")
+    waiting, found = [int(op.inputs[0]) for op in softmax], set()
+    while waiting:
+        found.add(index := waiting.pop())
+        if (kind := editor.kind(makers.get(index))) in SCORES:
+            waiting += [int(i) for i in makers[index].inputs[SCORES[kind]]]
+    return found
+
+
+def _largest(editor, after, index, signed=False) -> int:
+    """The index of a new tensor (), the largest magnitude or value in a tensor."""
     shape = editor.shape(index)
-    size = editor.new_tensor(shape, "float32", "magnitude")
-    editor.insert_before(after, "ABS", [index], [size], "AbsOptions")
+    if not signed:
+        size = editor.new_tensor(shape, "float32", "magnitude")
+        editor.insert_before(after, "ABS", [index], [size], "AbsOptions")
+        index = size
     axes = editor.new_constant(np.arange(len(shape), dtype="int32"), "axes")
-    largest = editor.new_tensor((), "float32", "largest")
-    editor.insert_before(after, "REDUCE_MAX", [size, axes], [largest], "ReducerOptions")
-    return largest
+    most = editor.new_tensor((), "float32", "largest")
+    editor.insert_before(after, "REDUCE_MAX", [index, axes], [most], "ReducerOptions")
+    return most
 
 
 def _magnitudes(editor, after, op):

@@ -19,6 +19,7 @@ from .resizes import resizes, resizes_for
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
 from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
+from .stream_scale import scale_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +131,12 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     function = found.around(layer)
     if integers:
         done += _shift(layer, function, images)
+    scaled = None
+    if integers and options is not None and options.half_floats:
+        scaled = scale_stream(layer, function, images)
     left_out = set(allowed) - set(done) - {"fold_layer_scale", "fold_input"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
-    notes += (compressed,) if compressed else ()
+    notes += tuple(filter(None, (compressed, scaled)))
     return Graph(function, tuple(done), (*found.notes, *notes), None if undo else layer)
 
 

@@ -26,7 +26,7 @@ CHECKERS = {
     "webgpu": check_webgpu,
     "xnnpack": check_xnnpack,
 }
-WITH_OPTIONS = ("vela",)
+WITH_OPTIONS = ("vela", "webgpu")
 
 
 def run_checker(path, found, name, options=None) -> CheckResult:
