@@ -13,6 +13,7 @@ import argparse
 import pathlib
 import tempfile
 
+import keras
 import numpy as np
 from machine import versions, write_rows
 
@@ -39,7 +40,7 @@ def plant(model, size, tokens):
     else:
         variable, scale = model.get_layer("class_token").token, 1.0
         place = (0, 0, CHANNEL)
-    values = np.array(variable)
+    values = keras.ops.convert_to_numpy(variable).copy()
     values[place] += size / scale
     variable.assign(values)
 

@@ -120,7 +120,10 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     if "fold_norms" in undo:
         keep_gammas(weights)
     undo += () if integers else FOR_INTEGERS
-    allowed = {name: r for name, r in REWRITES.items() if name not in undo}
+    half = options is not None and options.half_floats
+    # In front of a norm of pixels, whose squares would leave float16.
+    kept = ("fold_input",) if half and weights.patch_norms else ()
+    allowed = {n: r for n, r in REWRITES.items() if n not in (*undo, *kept)}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
     made = {"keep": integers, "name": found.name}
     layer = (
@@ -132,7 +135,7 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     if integers:
         done += _shift(layer, function, images)
     scaled = None
-    if integers and options is not None and options.half_floats:
+    if integers and half:
         scaled = scale_stream(layer, function, images)
     left_out = set(allowed) - set(done) - {"fold_layer_scale", "fold_input"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
