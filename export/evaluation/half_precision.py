@@ -51,6 +51,8 @@ class Peak:
     value: float
 
     def __str__(self):
+        if not self.name:
+            return "none"
         return f"{self.value:.4g} ({self.operator} {self.name})"
 
 

@@ -120,7 +120,9 @@ def test_loss_in_float16(tmp_path):
     # The pixels are an input, not a result, and keep their precision.
     rounded = (PICTURES @ kernel + bias).astype("float16")
     expected = measure_parity(np.asarray(model(PICTURES)), rounded).sqnr_db
-    found = export.half_precision(path, PICTURES).sqnr_db
+    half = export.half_precision(path, PICTURES)
+    assert "largest sum none" in str(half)
+    found = half.sqnr_db
     # Where the sum of three products falls between two halves decides little of it.
     assert found == pytest.approx(expected, abs=0.1)
 
