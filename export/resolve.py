@@ -149,7 +149,8 @@ def graph_options(
     split = split and device.int8_operators is None
     if mixed and device.fallback == "int16":  # EXP has no int16 kernel
         split = False
-    return dataclasses.replace(options, split_softmax=split)
+    half = options.half_floats and get_scheme(scheme).activations == "float32"
+    return dataclasses.replace(options, split_softmax=split, half_floats=half)
 
 
 def only(operators, activations: str = "int8") -> list[OpOverride]:

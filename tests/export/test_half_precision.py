@@ -8,7 +8,8 @@ import export
 from export.evaluation.half_precision import LARGEST
 from export.evaluation.verify import measure_parity
 from export.graph.build import inference_graph
-from export.targets import GraphOptions
+from export.resolve import graph_options
+from export.targets import TARGETS, GraphOptions
 from tests import program
 from tests.models import exported
 
@@ -204,8 +205,15 @@ def test_a_scaled_stream_computes_the_same(pixels):
 def test_small_sums_are_left_alone(tflite_of, model, pixels):
     _, report = tflite_of("float32", target="gpu")
     assert not [note for note in report.notes if "squares" in note]
+    assert report.plan["graph"]["half_floats"]
     graph = graph_of(model, pixels, True)
     assert not [note for note in graph.notes if "squares" in note]
+
+
+def test_integers_need_no_half_floats():
+    for scheme in TARGETS["gpu"].schemes:
+        options = graph_options(scheme, "gpu")
+        assert options.half_floats == (scheme in ("float32", "float16"))
 
 
 def test_a_stream_that_a_norm_writes_cannot_be_scaled(pixels, tmp_path):
