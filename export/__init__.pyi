@@ -10,6 +10,8 @@ from .errors import UnsupportedOperators as UnsupportedOperators
 from .evaluation.benchmark import benchmark as benchmark
 from .evaluation.check import check as check
 from .evaluation.comparison import compare as compare
+from .evaluation.half_precision import half_precision as half_precision
+from .evaluation.profile import profile as profile
 from .evaluation.runners import load as load
 from .evaluation.verify import verify as verify
 from .evaluation.verify import verify_outputs as verify_outputs

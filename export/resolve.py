@@ -150,7 +150,8 @@ def graph_options(
     split = split and device.int8_operators is None
     if mixed and device.fallback == "int16":  # EXP has no int16 kernel
         split = False
-    return dataclasses.replace(options, split_softmax=split)
+    half = options.half_floats and get_scheme(scheme).activations == "float32"
+    return dataclasses.replace(options, split_softmax=split, half_floats=half)
 
 
 def only(operators, activations: str = "int8") -> list[OpOverride]:
@@ -165,7 +166,7 @@ def _overrides(scheme, target, activations):
     if linear_only(scheme, target):
         found += only(get_target(target).int8_operators, activations)
     wide = get_scheme(scheme).int16_operators
-    return (*found, *(OpOverride(name, activations="int16") for name in wide))
+    return (*found, *(OpOverride(*row, activations="int16") for row in wide))
 
 
 def _check_choice(name, value, valid, given):
@@ -176,22 +177,17 @@ def _check_choice(name, value, valid, given):
         )
 
 
-def _class_map(decode, dtype, target):
+def _class_map(decode, dtype, target) -> str | None:
     """Return the dtype of the classes that a file ends in, or None for no classes."""
     if decode is None:
         return None
     device, given = get_target(target), f"target={target!r}"
     _check_choice("decode", decode, (*DECODES, None), given)
-    integers = device.io_dtypes is None or "int32" in device.io_dtypes
-    if not (device.class_maps and integers):
-        able = [
-            name
-            for name, row in TARGETS.items()
-            if row.class_maps and row.io_dtypes is None
-        ]
+    if device.io_dtypes is not None and "int32" not in device.io_dtypes:
+        able = [name for name, row in TARGETS.items() if row.io_dtypes is None]
         raise ValueError(
-            "`decode` must be None for a target that does not take ARG_MAX, or no "
-            f"integers as output: {', '.join(able)} do. Received: {given}"
+            "`decode` must be None for a target that takes no integers as output: "
+            f"{', '.join(able)} do. Received: {given}"
         )
     _check_choice("output_dtype", dtype, (*CLASS_DTYPES, None), f"decode={decode!r}")
     return dtype or CLASS_DTYPES[0]

@@ -18,7 +18,8 @@ class Scheme:
             outputs and the file's. A file below it is refused.
         reason: why the threshold has this value.
         recipe: of litert-quantizer, for quantised weights with float activations.
-        int16_operators: operators with int16 activations, when the others have int8.
+        int16_operators: operators with int16 activations, when the others have int8:
+            (name, regular expression of their outputs' names) pairs.
         split_softmax: whether attention divides twice by the root of the sum, because
             an int8 softmax would round small probabilities away.
         input_dtypes, output_dtypes: valid dtypes of the file's input and output; the
@@ -32,11 +33,19 @@ class Scheme:
     min_sqnr_db: float
     reason: str
     recipe: str | None = None
-    int16_operators: tuple[str, ...] = ()
+    int16_operators: tuple[tuple[str, str], ...] = ()
     split_softmax: bool = False
     input_dtypes: tuple[str, ...] = ("uint8", "float32")
     output_dtypes: tuple[str, ...] = ("float32",)
 
+
+EVERYWHERE, IN_NORMS = ".*", ".*/norm/.*"
+# The residual stream, which all blocks add to, and the norms that read it.
+RESIDUAL = (
+    ("ADD", EVERYWHERE),
+    *((name, IN_NORMS) for name in ("MUL", "SUB", "MEAN", "SUM", "RSQRT")),
+)
+ATTENTION = (("SOFTMAX", EVERYWHERE), ("BATCH_MATMUL", EVERYWHERE))
 
 SCHEMES: dict[str, Scheme] = {
     "float32": Scheme(
@@ -95,14 +104,26 @@ SCHEMES: dict[str, Scheme] = {
         input_dtypes=("uint8", "int8", "float32"),
         output_dtypes=("int8", "uint8", "float32"),
     ),
-    "int8_attention16": Scheme(
-        summary="as int8, with attention in int16: for NPUs that have both",
+    "int8_residual16": Scheme(
+        summary="as int8, with the residual stream and its norms in int16",
         weights="int8",
-        activations="int8; int16 in softmax and attention products",
+        activations="int8; int16 in sums and norms",
+        needs_calibration=True,
+        min_sqnr_db=12.0,
+        reason="as int8, with the rounding of fifty sums left out",
+        int16_operators=RESIDUAL,
+        split_softmax=True,
+        input_dtypes=("uint8", "int8", "float32"),
+        output_dtypes=("int8", "uint8", "float32"),
+    ),
+    "int8_attention16": Scheme(
+        summary="as int8_residual16, with attention in int16: for NPUs that have both",
+        weights="int8",
+        activations="int8; int16 in sums, norms, softmax and attention products",
         needs_calibration=True,
         min_sqnr_db=15.0,
-        reason="attention loses most in int8; in int16 a ViT-S has 22 dB",
-        int16_operators=("SOFTMAX", "BATCH_MATMUL"),
+        reason="what int8 loses outside linear layers is gone",
+        int16_operators=(*ATTENTION, *RESIDUAL),
         input_dtypes=("uint8", "int8", "float32"),
         output_dtypes=("int8", "uint8", "float32"),
     ),
@@ -113,7 +134,7 @@ SCHEMES: dict[str, Scheme] = {
         needs_calibration=True,
         min_sqnr_db=25.0,
         reason="only the weights are coarse: 33 dB on a ViT-S",
-        int16_operators=("ALL_SUPPORTED",),
+        int16_operators=(("ALL_SUPPORTED", EVERYWHERE),),
         input_dtypes=("float32",),
     ),
 }

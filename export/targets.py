@@ -46,6 +46,8 @@ class GraphOptions:
         resizes: factors, along both axes, by which `vit_keras.layers.Resize` is one
             RESIZE_BILINEAR: "any", "powers_of_two" or "none". By others it is two
             FULLY_CONNECTED with constant matrices, which every compiler takes.
+        half_floats: floats are computed in float16: the residual stream is scaled by a
+            power of two if its sums of squares come near the end of that on images.
     """
 
     split_softmax: bool = False
@@ -58,6 +60,7 @@ class GraphOptions:
     convolutions: bool = False
     flat_tokens: bool = False
     resizes: str = "any"
+    half_floats: bool = False
 
     def __post_init__(self):
         for name, valid in (
@@ -108,7 +111,6 @@ class Target:
         io_dtypes: valid dtypes of input and output; None for all of the scheme.
         output_size: of a decoder's outputs, if none is asked for: "image", or
             "decoder" where maps of the image's size are too large for the memory.
-        class_maps: whether it supports ARG_MAX, for files that end in classes.
     """
 
     summary: str
@@ -126,10 +128,9 @@ class Target:
     casts: bool = True
     io_dtypes: tuple[str, ...] | None = None
     output_size: str = "image"
-    class_maps: bool = True
 
 
-INTEGER = ("int8", "int8_attention16")
+INTEGER = ("int8", "int8_residual16", "int8_attention16")
 FLOAT = ("float32", "float16")
 EVERY = (
     *("dynamic_int8", *FLOAT, "weight_only_int8", "dynamic_int4"),
@@ -179,14 +180,13 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u55-256",
-            "system": "Ethos_U55_High_End_Embedded",
-            "memory": "Shared_Sram",
+            "system_config": "Ethos_U55_High_End_Embedded",
+            "memory_mode": "Shared_Sram",
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
         graph=dataclasses.replace(ETHOS_GRAPH, resizes="none"),
         output_size="decoder",
-        class_maps=False,
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
@@ -194,13 +194,12 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u65-512",
-            "system": "Ethos_U65_Client_Server",
-            "memory": "Dedicated_Sram",
+            "system_config": "Ethos_U65_Client_Server",
+            "memory_mode": "Dedicated_Sram",
         },
         integer_only=True,
         fallback_operators=ETHOS_INT16,
         graph=dataclasses.replace(ETHOS_GRAPH, resizes="none"),
-        class_maps=False,
     ),
     "ethos_u85": Target(
         summary="Arm Ethos-U85, 512 MACs",
@@ -208,8 +207,8 @@ TARGETS: dict[str, Target] = {
         checker="vela",
         checker_options={
             "accelerator": "ethos-u85-512",
-            "system": "Ethos_U85_SYS_DRAM_Mid",
-            "memory": "Dedicated_Sram_384KB",
+            "system_config": "Ethos_U85_SYS_DRAM_Mid",
+            "memory_mode": "Dedicated_Sram_384KB",
         },
         integer_only=True,
         fallback_operators=(*ETHOS_INT16, "BATCH_MATMUL"),
@@ -234,7 +233,7 @@ TARGETS: dict[str, Target] = {
         summary="LiteRT on a GPU (WebGPU, Vulkan, Metal)",
         schemes=(*FLOAT, "int8"),
         checker="webgpu",
-        graph=GraphOptions(convolutions=True),
+        graph=GraphOptions(convolutions=True, half_floats=True),
         fallback="float32",
     ),
     "web": Target(

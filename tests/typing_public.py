@@ -17,6 +17,8 @@ from export.compression.pruning import Pruning
 from export.evaluation.benchmark import Timing
 from export.evaluation.check import CheckReport
 from export.evaluation.comparison import Comparison
+from export.evaluation.half_precision import HalfPrecision
+from export.evaluation.profile import Profile
 from export.evaluation.runners import SavedModelRunner, TFLiteRunner
 from export.evaluation.tensor_errors import TensorError
 from export.evaluation.verify import Parity
@@ -118,6 +120,11 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(runner.input_dtype, str)
     assert_type(export.benchmark(["m.tflite", FOLDER]), list[Timing])
     assert_type(export.check("m.tflite", target="npu"), CheckReport)
+    assert_type(export.half_precision("m.tflite", pixels), HalfPrecision)
+    device = {"accelerator": "ethos-u55-128", "vela_ini": FOLDER / "my.ini"}
+    found = export.profile("m.tflite", "ethos_u55", options=device)
+    assert_type(found, Profile)
+    assert_type(found.blocks[0].cycles_share, float)
     assert_type(export.compare("vit/1", "vit/2", pixels), Comparison)
     assert_type(export.read_metadata("m.tflite"), dict[str, Any])
 

@@ -70,6 +70,24 @@ OutputNames = Annotated[
     ),
 ]
 
+Accelerator = Annotated[
+    str | None,
+    typer.Option(
+        help="Ethos-U hardware, if not the target's own, such as ethos-u55-128."
+    ),
+]
+SystemConfig = Annotated[
+    str | None,
+    typer.Option(help="System configuration of Vela's for an Ethos-U target."),
+]
+MemoryMode = Annotated[
+    str | None, typer.Option(help="Memory mode of Vela's for an Ethos-U target.")
+]
+VelaIni = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="File with your own system configurations and memory modes."),
+]
+
 
 def read_modules(names):
     """The classes in modules of the user's, or None."""

@@ -51,6 +51,18 @@ def print_layer_errors(errors):
     print_table(table)
 
 
+def print_profile(found):
+    """Print a `Profile`: two tables, by operator and by block."""
+    for kind, shares in (("operator", found.operators), ("block", found.blocks)):
+        table = new_table(kind, "operations", "cycles", "of all", "MACs", "of all")
+        for s in shares:
+            parts = f"{s.cycles_share:.1%}", f"{s.macs_share:.1%}"
+            counts = f"{s.operations}", f"{s.cycles:,}", f"{s.macs:,}"
+            row = (s.name, *counts[:2], parts[0], counts[2], parts[1])
+            table.add_row(*escaped(*row))
+        print_table(table)
+
+
 def print_targets(path, reports):
     """Print which operators of a file each target supports, and the problems.
 

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import MissingDependency
@@ -76,6 +77,7 @@ def check(
     target: str = "npu",
     runtime: str | None = None,
     *,
+    options: Mapping[str, Any] | None = None,
     made: dict[str, Any] | None = None,
 ) -> CheckReport:
     """Check a file for a target, with its real compiler or runtime if there is one.
@@ -86,11 +88,16 @@ def check(
         path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
         target: a name in `TARGETS`.
         runtime: oldest TensorFlow Lite release that must open the file, as "2.14".
+        options: of the tool. For Ethos-U, to compile for another device than the one
+            in `TARGETS`: "accelerator", such as "ethos-u55-128", "system_config",
+            "memory_mode", and "vela_ini", a configuration file of Vela's. For "gpu",
+            "images" (N, H, W, C), on which the file must fit into float16; without,
+            random pixels.
         made: how the file was made, the `plan` of its report; None reads the one in
             the JSON beside it.
 
     Raises:
-        ValueError: the target is unknown, or the path is no TFLite file.
+        ValueError: the target or an option is unknown, or the path is no TFLite file.
         FileNotFoundError: the file does not exist.
         MissingDependency: the tool is not installed; the message has the pip command.
     """
@@ -100,6 +107,8 @@ def check(
             f"else. Received: target={target!r}, path='{path}'"
         )
     if target == SERVING:
+        if options:
+            raise ValueError(f"`options` must be None for target {SERVING!r}")
         problems, facts = check_saved_model(path)
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
         return CheckReport(target, tool, {}, problems, facts, "")
@@ -110,7 +119,7 @@ def check(
     problems = [*_not_builtin(counts), *_not_loaded(path), *_too_late(found, runtime)]
     result = CheckResult("LiteRT")
     if not problems:  # tools may crash on unsupported files
-        result = run_checker(path, found, target)
+        result = run_checker(path, found, target, options)
     made = read_sidecar(path).get("plan") if made is None else made
     unsupported = tuple(_other_fix(op, made) for op in (*problems, *result.unsupported))
     return CheckReport(

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..errors import missing
+from .figures import new_figure
 from .interpreter import check_images, open_preserving, operators_of, short_name
 
 IMAGES = 8  # enough: each gives thousands of values per tensor
@@ -79,11 +79,7 @@ def plot_errors(errors, path):
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", "plot") from error
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure()
     axes = figure.subplots()
     for operator in sorted({e.operator for e in errors}):
         points = [

@@ -19,6 +19,7 @@ from .resizes import resizes, resizes_for
 from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
 from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
+from .stream_scale import scale_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,10 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     if "fold_norms" in undo:
         keep_gammas(weights)
     undo += () if integers else FOR_INTEGERS
-    allowed = {name: r for name, r in REWRITES.items() if name not in undo}
+    half = options is not None and options.half_floats
+    # In front of a norm of pixels, whose squares would leave float16.
+    kept = ("fold_input",) if half and weights.patch_norms else ()
+    allowed = {n: r for n, r in REWRITES.items() if n not in (*undo, *kept)}
     done = [name for name, rewrite in allowed.items() if rewrite(weights)]
     made = {"keep": integers, "name": found.name}
     layer = (
@@ -130,9 +134,12 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     function = found.around(layer)
     if integers:
         done += _shift(layer, function, images)
+    scaled = None
+    if integers and half:
+        scaled = scale_stream(layer, function, images)
     left_out = set(allowed) - set(done) - {"fold_layer_scale", "fold_input"}
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
-    notes += (compressed,) if compressed else ()
+    notes += tuple(filter(None, (compressed, scaled)))
     return Graph(function, tuple(done), (*found.notes, *notes), None if undo else layer)
 
 

@@ -22,6 +22,7 @@ class InferenceBlocks(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.options = options or GraphOptions()
         self.seen = None  # a list: attention appends queries, keys and values to it
+        self.squares = None  # a list: norms append themselves and their largest sum
         self.visit = None  # a function, called with each linear layer and its input
 
     def activation(self, x, fixed=None):
@@ -148,6 +149,8 @@ class InferenceBlocks(keras.layers.Layer):
         a = self.activation
         if n.centred:
             x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
+        if self.squares is not None:
+            self.squares.append((n, ops.max(ops.sum(x * x, axis=-1))))
         square = self._mean_over_channels(a(x * x))
         root = a(self.rsqrt(a(square + n.epsilon)))
         if n.gamma_first:

@@ -1,11 +1,14 @@
 """The inference graph of `Weights`: few operators, rank 4 at most, in float32."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ..targets import GraphOptions
 from .activations import SIGNED
 from .inference_blocks import InferenceBlocks
+from .rewrites import norms
 from .vit_weights import Weights
 from .weight_tree import map_arrays
 
@@ -53,12 +56,15 @@ class InferenceViT(InferenceBlocks):
         )
 
     def update(self):
-        """Copy changed `source_weights` into the variables."""
+        """Copy changed `source_weights` into the variables, and epsilons."""
         arrays, variables = [], []
         map_arrays(self.source_weights, lambda _, array: arrays.append(array))
         map_arrays(self._variables, lambda _, variable: variables.append(variable))
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array.astype("float32"))
+        source: Any = self.source_weights
+        for norm, copy in zip(norms(source), norms(self._variables), strict=True):
+            copy.epsilon = norm.epsilon
 
     def graph_weights(self) -> Weights:
         """Return the weights to compute with, as variables or tensors."""

@@ -4,6 +4,8 @@ Each function states its formula, changes a `Weights` in place, and returns whet
 applied. The model's output stays the same up to rounding. `REWRITES` gives the order.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .vit_weights import Attention, Linear, Norm, Weights
@@ -269,17 +271,23 @@ def _written_linearly(weights):
     return not any(block.out_activation for block in weights.blocks)
 
 
+def stream_writers(weights: Weights) -> list[tuple[Any, str]] | None:
+    """Return (holder, field) of all arrays that the residual stream is linear in; None
+    if something else writes to it, or reads it without a norm."""
+    if weights.norm is None or not _written_linearly(weights):
+        return None
+    linears = [weights.embedding]
+    for block in weights.blocks:
+        linears += [block.attention.out, block.dense2]
+    found = [(linear, name) for linear in linears for name in ("kernel", "bias")]
+    found += [(weights, "prefix"), (weights, "positions")]
+    return found if weights.queries is None else [*found, (weights.queries, "tokens")]
+
+
 def _write(weights, change):
     """Apply a function of the last axis to every writer of the stream."""
-    writers = [weights.embedding]
-    for block in weights.blocks:
-        writers += [block.attention.out, block.dense2]
-    for linear in writers:
-        linear.kernel, linear.bias = change(linear.kernel), change(linear.bias)
-    weights.prefix = change(weights.prefix)
-    weights.positions = change(weights.positions)
-    if weights.queries is not None:
-        weights.queries.tokens = change(weights.queries.tokens)
+    for holder, name in stream_writers(weights) or ():
+        setattr(holder, name, change(getattr(holder, name)))
 
 
 def _block_readers(block):

@@ -196,8 +196,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     check_size(inputs.model, plan)
     plan = plan.for_input(inputs.takes_pixels)
     plan.check_outputs(inputs.names)
-    strategy = choose_strategy(plan, inputs)
-    plan = strategy.plan
+    plan = (strategy := choose_strategy(plan, inputs)).plan
     budget = Budget.open(plan, inputs) if plan.mixed else None
     with workspace(path) as work:
         stage("rewriting the graph")
@@ -208,11 +207,11 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed, range_notes = quantize(work, plan, strategy, budget)
-        scores = work
-        if plan.class_map is not None:
+        scores, mapped = work, plan.class_map is not None
+        if mapped:
             scores = end_in_classes(work, plan.class_map, inputs.images.pixels)
-        file_metadata.embed(work, inputs, class_map=plan.class_map is not None)
-        checked, check_notes = _check(work, plan)
+        file_metadata.embed(work, inputs, class_map=mapped)
+        checked, check_notes = _check(work, plan, inputs.images.pixels)
         parities = _prove(scores, float_file, path, plan, inputs)
         notes = (
             *size_note(inputs, plan),
@@ -242,8 +241,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         return publish(work, path, report)
 
 
-def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
-    """Check the file with the target's tool.
+def _check(path, plan, images) -> tuple[CheckReport, tuple[str, ...]]:
+    """Check the file with the target's tool, which may run it on images.
 
     Returns:
         The tool's report, and notes: operators of an int8 file that stay in float, and
@@ -251,10 +250,11 @@ def _check(path, plan) -> tuple[CheckReport, tuple[str, ...]]:
     """
     stage(f"checking for target {plan.target}")
     notes, made = (), plan.to_dict()
+    options = {"images": images} if plan.graph.half_floats else None
     if plan.calibrated and not plan.floats_on_purpose:
         notes = float_note(read_operators(path))
     try:
-        report = check(path, plan.target, made=made)
+        report = check(path, plan.target, made=made, options=options)
     except MissingDependency as error:
         notes = (*notes, f"not proven for target {plan.target!r}: {error}")
         report = check(path, ANY, made=made)

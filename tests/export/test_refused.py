@@ -23,7 +23,10 @@ REFUSED = [
     ({"scheme": "int7"}, "`scheme` must be one of float32, float16"),
     ({"scheme": "int8"}, "`calibration` is required by scheme='int8'"),
     ({"target": "toaster"}, "`target` must be one of any, cpu, npu"),
-    ({"target": "npu"}, "`scheme` must be one of int8, int8_attention16 for"),
+    (
+        {"target": "npu"},
+        "`scheme` must be one of int8, int8_residual16, int8_att",
+    ),
     ({"batch": 0}, "`batch` must be an integer >= 1"),
     ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
     ({"output_dtype": "int8"}, "`output_dtype` must be one of float32"),

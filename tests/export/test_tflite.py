@@ -1,5 +1,6 @@
 """Each scheme through the real LiteRT interpreter, and what the writer refuses."""
 
+import collections
 import itertools
 import json
 import pathlib
@@ -320,13 +321,23 @@ def test_int4_that_loses_the_signal_is_refused(pixels, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_attention_in_int16(tflite_of):
-    path, _ = tflite_of("int8_attention16")
+@pytest.mark.parametrize(
+    ("scheme", "wide", "narrow"),
+    [
+        ("int8_residual16", {"ADD", "RSQRT"}, {"EXP", "BATCH_MATMUL"}),
+        ("int8_attention16", {"ADD", "RSQRT", "SOFTMAX", "BATCH_MATMUL"}, set()),
+    ],
+)
+def test_parts_in_int16(scheme, wide, narrow, tflite_of):
+    path, _ = tflite_of(scheme)
+    found = collections.defaultdict(set)
     for op in read_operators(path):
         kinds = {k for k in (*op.inputs, *op.outputs) if k != "INT32"}
-        if op.name in ("SOFTMAX", "BATCH_MATMUL"):
-            assert kinds == {"INT16"}
+        found[op.name] |= kinds
         assert not any(kind.startswith("FLOAT") for kind in kinds)
+    assert all("INT16" in found[name] for name in wide)
+    assert all(found[name] == {"INT8"} for name in (*narrow, "GELU"))
+    assert all(found[name] == {"INT16"} for name in wide - {"RSQRT"})
 
 
 def test_split_softmax_of_int8(tflite_of):

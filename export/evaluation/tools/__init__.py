@@ -1,7 +1,7 @@
 """Checkers: compilers, runtimes and lists that check a file for a target.
 
 Each module has a function from (path, found, name) to `CheckResult`: `found` are the
-file's operators, `name` is the target.
+file's operators, `name` is the target; those in `WITH_OPTIONS` take more.
 """
 
 from ...targets import get_target
@@ -26,17 +26,28 @@ CHECKERS = {
     "webgpu": check_webgpu,
     "xnnpack": check_xnnpack,
 }
+WITH_OPTIONS = ("vela", "webgpu")
 
 
-def run_checker(path, found, name) -> CheckResult:
+def run_checker(path, found, name, options=None) -> CheckResult:
     """Check a file with the checker of a target.
 
     Arguments:
         path: a `.tflite` file.
         found: its operators.
         name: of the target.
+        options: of the tool, for those in `WITH_OPTIONS`.
 
     Raises:
+        ValueError: options that the tool does not have.
         MissingDependency: the tool is not installed.
     """
-    return CHECKERS[get_target(name).checker](path, found, name)
+    tool = get_target(name).checker
+    if not options:
+        return CHECKERS[tool](path, found, name)
+    if tool not in WITH_OPTIONS:
+        raise ValueError(
+            f"`options` are those of {', '.join(WITH_OPTIONS)}; target {name!r} is "
+            f"checked by {tool}. Received: {', '.join(options)}"
+        )
+    return CHECKERS[tool](path, found, name, options)

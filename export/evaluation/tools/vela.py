@@ -1,17 +1,18 @@
 """Checker for Arm Ethos-U: its compiler, Vela, places operators on the NPU or CPU."""
 
 import collections
-import csv
-import importlib.metadata
-import pathlib
+import os
 import re
-import subprocess
-import sys
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
-from ...errors import missing
-from ...targets import get_target
+from vit_keras.atomic import publishing
+
+from ...errors import UnsupportedOperators
+from ...flatbuffer.operators import read_operators
 from .result import CheckResult, UnsupportedOp
+from .vela_compiler import OPTIONS, run_vela, vela_options, vela_tool
 
 SCARCE_KB = 512  # SRAM of the usual Ethos-U55 device
 CALL = "export with scheme='int8' and target='{}'"
@@ -20,48 +21,74 @@ FIXES = {
     "QUANTIZE": f"a float island ends here; {CALL}",
     "DEQUANTIZE": f"a float island begins here; {CALL}",
 }
-# Operators at which Vela 5.2 itself fails, on Ethos-U55 and U65.
-STOPS = {"ARG_MAX": "let the file end in what ARG_MAX reads, without `decode`"}
+STOPPED = "export with a fixed batch"
 
 
-def check_vela(path, found, name) -> CheckResult:
-    """Compile the file for the device of the options in `TARGETS`."""
-    try:
-        version = importlib.metadata.version("ethos-u-vela")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise missing("ethos-u-vela", "edge") from error
-    options = get_target(name).checker_options
+def check_vela(path, found, name, options=None) -> CheckResult:
+    """Compile the file for the device of the options in `TARGETS`, or of others.
+
+    `options` and errors are those of `vela_options`.
+    """
+    tool, chosen = vela_tool(), vela_options(name, options)
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(pathlib.Path(sys.executable).with_name("vela"), path),
-            *("--accelerator-config", options["accelerator"]),
-            *("--config", "Arm/vela.ini", "--system-config", options["system"]),
-            *("--memory-mode", options["memory"], "--show-cpu-operations"),
-            *("--output-dir", folder),
-        ]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        text = done.stdout + done.stderr
-        if done.returncode:
-            last = " ".join(text.strip().splitlines()[-3:])
-            names = {op.name for op in found}
-            fixes = [fix for name, fix in STOPS.items() if name in names]
-            fix = fixes[0] if fixes else "export with a fixed batch"
-            reason = UnsupportedOp("", 0, f"Vela stops: {last}", fix)
-            return CheckResult(f"ethos-u-vela {version}", (reason,))
-        (summary,) = pathlib.Path(folder).glob("*_summary_*.csv")
-        with open(summary) as file:
-            row = next(csv.DictReader(file))
+        run = run_vela(path, folder, chosen)
+    if run.stopped:
+        reason = UnsupportedOp("", 0, f"Vela stops: {run.stopped}", STOPPED)
+        return CheckResult(tool, (reason,))
+    facts = vela_facts(run, name, chosen, options)
+    return CheckResult(tool, vela_unsupported(run.said, name), facts)
+
+
+def compile_file(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    target: str,
+    options: Mapping[str, Any] | None = None,
+) -> CheckResult:
+    """Compile a file for an Ethos-U target, and write what the device runs.
+
+    Arguments:
+        path: a `.tflite` file.
+        out: of the compiled `.tflite` file; written whole or not at all.
+        target: name of an Ethos-U target.
+        options: of `vela_options`.
+
+    Returns:
+        Vela's facts, and the operators that it left to the CPU of the device.
+
+    Raises:
+        UnsupportedOperators: Vela stops at the file.
+        ValueError: the path is no TFLite file, or as `vela_options`.
+        FileNotFoundError: there is no such file, or folder of `out`.
+        MissingDependency: Vela is not installed.
+    """
+    tool, chosen = vela_tool(), vela_options(target, options)
+    read_operators(path)  # raises if it is no TFLite file
+    with tempfile.TemporaryDirectory() as folder, publishing(out) as work:
+        run = run_vela(path, folder, chosen)
+        if run.stopped:
+            raise UnsupportedOperators(
+                f"'{path}': Vela stops: {run.stopped} ({STOPPED})"
+            )
+        work.write_bytes(run.file.read_bytes())
+    facts = vela_facts(run, target, chosen, options)
+    return CheckResult(tool, vela_unsupported(run.said, target), facts)
+
+
+def vela_facts(run, target, chosen, options=None) -> dict[str, Any]:
+    """Return Vela's estimates; also the options that were given, of another device."""
+    row = run.summary
+    off_chip = (row["dram_memory_used"], row["off_chip_flash_memory_used"])
     facts = {
-        "accelerator": options["accelerator"],
+        "accelerator": chosen["accelerator"],
+        **{key: chosen[key] for key in OPTIONS if (options or {}).get(key)},
         "estimate_ms": round(float(row["inference_time"]) * 1e3, 3),
         "sram_kb": round(float(row["sram_memory_used"])),
-        "off_chip_kb": round(
-            float(row["dram_memory_used"]) + float(row["off_chip_flash_memory_used"])
-        ),
+        "off_chip_kb": round(sum(map(float, off_chip))),
     }
-    if facts["sram_kb"] > SCARCE_KB and name == "ethos_u55":
+    if facts["sram_kb"] > SCARCE_KB and target == "ethos_u55":
         facts["hint"] = f"over {SCARCE_KB} KB of SRAM: heads_apart=True needs less"
-    return CheckResult(f"ethos-u-vela {version}", vela_unsupported(text, name), facts)
+    return facts
 
 
 def vela_unsupported(text, name) -> tuple[UnsupportedOp, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import MissingDependency
 from .. import runners
+from ..half_precision import LARGEST, computes_in_float, half_precision
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far
 from .subprocess_check import answer, run_check
@@ -16,12 +17,29 @@ from .subprocess_check import answer, run_check
 # GPUs may compute in half precision (2^-11) and sum in another order.
 LIMITS = {"of the range": 2e-3, "LSB": 10}
 FIX = "export with target='gpu'"
+FIX_HALF = f"{FIX} and images as `calibration`, or have the GPU compute in float32"
 # Software Vulkan of Debian's package chromium.
 SOFTWARE = "/usr/lib/chromium/vk_swiftshader_icd.json"
 
 
-def check_webgpu(path, found, name) -> CheckResult:
-    """Compare the outputs with LiteRT on a CPU: accepting a file proves no numbers."""
+def check_webgpu(path, found, name, options=None) -> CheckResult:
+    """Compare the outputs with LiteRT on a CPU: accepting a file proves no numbers.
+
+    A file that computes in floats must fit into float16, which needs no GPU: on the
+    "images" in `options`, or random pixels.
+    """
+    options = dict(options or {})
+    images = options.pop("images", None)
+    if options:
+        raise ValueError(
+            f"`options` of target 'gpu' are images. Received: {', '.join(options)}"
+        )
+    inside = {}
+    if computes_in_float(found):
+        half = half_precision(path, images)
+        if not half.passed:
+            return CheckResult("float16 in LiteRT", (_overflow(half),))
+        inside = {"half precision": str(half)}
     environment = {"XDG_RUNTIME_DIR": "/tmp", **os.environ}
     if os.path.isfile(SOFTWARE):
         environment.setdefault("VK_ICD_FILENAMES", SOFTWARE)
@@ -41,7 +59,22 @@ def check_webgpu(path, found, name) -> CheckResult:
             tool, (UnsupportedOp("", 0, "parts of it stay on the CPU", FIX),)
         )
     wrong, facts = too_far(said["apart"], LIMITS, found, FIX)
-    return CheckResult(tool, wrong, {"fully accelerated": said["full"], **facts})
+    return CheckResult(
+        tool, wrong, {"fully accelerated": said["full"]} | facts | inside
+    )
+
+
+def _overflow(half) -> UnsupportedOp:
+    """The result or sum that does not fit into float16, or what is lost there."""
+    worst, where = half.worst, f"on {half.images} {half.source}"
+    if half.headroom >= 1:
+        return UnsupportedOp("", 0, f"no finite outputs in float16, {where}", FIX_HALF)
+    what = "a result" if worst is half.result else "a sum"
+    reason = (
+        f"{what} of {worst.value:.3g} in {worst.name} is beyond float16, "
+        f"{LARGEST:g}, {where}"
+    )
+    return UnsupportedOp(worst.operator, 1, reason, FIX_HALF)
 
 
 def webgpu_unsupported(text):
