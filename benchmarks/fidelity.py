@@ -1,8 +1,10 @@
 """What each scheme keeps of a trained ViT's features, on photographs.
 
-    python benchmarks/fidelity.py CHECKPOINT PHOTOS --schemes int8 --out x.csv
+    python benchmarks/fidelity.py CHECKPOINT clothes=FOLDER streets=FOLDER \
+        --schemes int8 int8@ethos_u85 --seeds 0 1 2 --out x.csv
 
-Of the photographs, drawn once, half calibrate and the other half are measured. A row is
+Of each set of photographs, drawn once a seed, half calibrate and the other half are
+measured. A row is
 the signal to noise ratio of the class token and of the patch tokens after the last
 norm, against the Keras model in float32, through the LiteRT interpreter. `stock` is the
 full int8 file that TensorFlow's own converter makes of the same model as it was
@@ -25,7 +27,14 @@ from export.evaluation.verify import measure_parity
 from export.graph.found_vit import as_it_is
 from vit_keras import preprocessing as pp
 
-FIELDS = ("scheme", "cls_sqnr_db", "patch_sqnr_db", "least_cosine", "megabytes")
+FIELDS = (
+    "photos",
+    "scheme",
+    "cls_sqnr_db",
+    "patch_sqnr_db",
+    "least_cosine",
+    "megabytes",
+)
 FIELDS += ("export_seconds", "images", "seed", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer")
 
@@ -48,58 +57,74 @@ def stock_int8(model, path, images):
     path.write_bytes(converter.convert())
 
 
+def drawn(folder, count, seed, config):
+    """Pixels of photographs: (calibration, test)."""
+    files = pp.find_images(folder)
+    order = np.random.default_rng(seed).permutation(len(files))
+    pixels = np.stack(
+        [
+            pp.load_image(files[i], config.image_size, config.preprocessing)
+            for i in order[: 2 * count]
+        ]
+    )
+    return pixels[:count], pixels[count:]
+
+
+def measured(model, scheme, calibration, test, reference):
+    """Fields of a row from SQNR to seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, start = pathlib.Path(folder) / "model.tflite", time.process_time()
+        if scheme == "stock":
+            stock_int8(model, path, calibration)
+        else:
+            name, _, target = scheme.partition("@")
+            name, _, method = name.partition("+")
+            export.to_tflite(
+                *(model, path),
+                scheme=name,
+                target=target or None,
+                calibration=calibration,
+                calibration_method=method or "min_max",
+                enforce_parity=False,
+            )
+        seconds, size = time.process_time() - start, path.stat().st_size
+        outputs = export.load(path)(test)
+    prefix = model.config.num_prefix_tokens
+    token = measure_parity(reference[:, 0], outputs[:, 0])
+    patches = measure_parity(reference[:, prefix:], outputs[:, prefix:])
+    return (
+        *(f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}", f"{token.cosine:.4f}"),
+        *(f"{size / 1e6:.2f}", f"{seconds:.0f}"),
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", help="what vit_keras.from_checkpoint takes")
-    parser.add_argument("photos", type=pathlib.Path, help="folder of images")
-    schemes = ["stock", *export.SCHEMES, "int8@cpu"]
+    parser.add_argument("photos", nargs="+", help="NAME=FOLDER of images")
+    schemes = ["stock", *export.SCHEMES, "int8@cpu", "int8@ethos_u85"]
     parser.add_argument("--schemes", nargs="+", default=schemes)
     parser.add_argument("--images", type=int, default=64, help="for either half")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of draws")
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file")
     options = parser.parse_args()
     model = vit_keras.from_checkpoint(
         options.checkpoint, task="features", image_size=options.image_size
     )
-    config = model.config
-    files = pp.find_images(options.photos)
-    order = np.random.default_rng(options.seed).permutation(len(files))
-    chosen = [files[i] for i in order[: 2 * options.images]]
-    pixels = np.stack(
-        [pp.load_image(f, config.image_size, config.preprocessing) for f in chosen]
-    )
-    calibration, test = pixels[: options.images], pixels[options.images :]
-    reference, rows = predict(model, test), []
-    prefix = config.num_prefix_tokens
-    for scheme in options.schemes:
-        with tempfile.TemporaryDirectory() as folder:
-            path, start = pathlib.Path(folder) / "model.tflite", time.process_time()
-            if scheme == "stock":
-                stock_int8(model, path, calibration)
-            else:
-                name, _, target = scheme.partition("@")
-                name, _, method = name.partition("+")
-                export.to_tflite(
-                    *(model, path),
-                    scheme=name,
-                    target=target or None,
-                    calibration=calibration,
-                    calibration_method=method or "min_max",
-                    enforce_parity=False,
-                )
-            seconds, size = time.process_time() - start, path.stat().st_size
-            outputs = export.load(path)(test)
-        token = measure_parity(reference[:, 0], outputs[:, 0])
-        patches = measure_parity(reference[:, prefix:], outputs[:, prefix:])
-        values = (scheme, f"{token.sqnr_db:.2f}", f"{patches.sqnr_db:.2f}")
-        values += (f"{token.cosine:.4f}", f"{size / 1e6:.2f}", f"{seconds:.0f}")
-        installed = versions(PACKAGES)
-        values += (len(test), options.seed, machine(), installed)
-        rows.append(dict(zip(FIELDS, values, strict=True)))
-        print(rows[-1], flush=True)
-        if options.out is not None:  # after each, since some take long
-            write_rows(options.out, FIELDS, rows)
+    installed, rows = versions(PACKAGES), []
+    for seed in options.seeds:
+        for name, _, folder in (photos.partition("=") for photos in options.photos):
+            calibration, test = drawn(folder, options.images, seed, model.config)
+            reference = predict(model, test)
+            for scheme in options.schemes:
+                values = measured(model, scheme, calibration, test, reference)
+                values += (len(test), seed, machine(), installed)
+                row = dict(zip(FIELDS, (name, scheme, *values), strict=True))
+                rows.append(row)
+                print(row, flush=True)
+                if options.out is not None:  # after each, since some take long
+                    write_rows(options.out, FIELDS, rows)
 
 
 if __name__ == "__main__":

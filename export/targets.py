@@ -137,6 +137,9 @@ EVERY = (
     *(*INTEGER, "int16x8"),
 )
 
+# No products of two int16 activations before U85.
+ETHOS_SCHEMES = ("int8", "int8_residual16")
+
 # Operators with int16 activations in Vela 5.2 on every Ethos-U; U85 adds products.
 ETHOS_INT16 = (
     *("ADD", "CONCATENATION", "CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL", "RESHAPE"),
@@ -176,7 +179,7 @@ TARGETS: dict[str, Target] = {
     ),
     "ethos_u55": Target(
         summary="Arm Ethos-U55, 256 MACs, on a microcontroller",
-        schemes=INTEGER,
+        schemes=ETHOS_SCHEMES,
         checker="vela",
         checker_options={
             "accelerator": "ethos-u55-256",
@@ -190,7 +193,7 @@ TARGETS: dict[str, Target] = {
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
-        schemes=INTEGER,
+        schemes=ETHOS_SCHEMES,
         checker="vela",
         checker_options={
             "accelerator": "ethos-u65-512",
