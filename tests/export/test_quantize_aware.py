@@ -1,5 +1,6 @@
 """Training as integers: what it starts from, keeps, saves, and gives to the file."""
 
+import dataclasses
 import json
 import zipfile
 
@@ -12,6 +13,7 @@ from export.evaluation.interpreter import open_preserving
 from export.flatbuffer import operators
 from export.quantization.aware import litert_rounding
 from export.quantization.aware.layer import QuantizedViT
+from export.targets import TARGETS, GraphOptions
 from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize
 
@@ -135,21 +137,42 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     assert decibels(expected, outputs) > 35
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    ["attention pooling", "norms of patches"],
+    ("name", "target"),
+    [
+        ("class token", "ethos_u85"),
+        pytest.param("attention pooling", None, marks=pytest.mark.slow),
+        pytest.param("norms of patches", None, marks=pytest.mark.slow),
+    ],
 )
-def test_file_of_another_kind_is_what_was_trained(name, pixels, tmp_path):
-    aware = export.quantize_aware(exported(**CONFIGURATIONS[name]), pixels)
-    options = {"scheme": "int8", "enforce_parity": False}  # random weights lose more
-    export.to_tflite(aware, tmp_path / "m.tflite", **options)
+def test_file_of_another_kind_is_what_was_trained(name, target, pixels, tmp_path):
+    model = exported(**CONFIGURATIONS[name])
+    aware = export.quantize_aware(model, pixels, target=target)
+    options = {"scheme": "int8", "target": target}
+    options["enforce_parity"] = False  # random weights lose more
+    report = export.to_tflite(aware, tmp_path / "m.tflite", **options)
+    assert not [note for note in report.notes if "not trained" in note]
     outputs = export.load(tmp_path / "m.tflite")(pixels)
     expected = aware.predict(normal(aware, pixels), verbose=0)
     # As above. Where the file adds two constants at once and the layer does not, no
     # output is equal and 22 dB are left.
     assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
     assert decibels(expected, outputs) > 30
+
+
+def test_file_keeps_the_graph_that_was_trained(pixels, tmp_path, monkeypatch):
+    """A target may have got a faster one since."""
+    now = TARGETS["ethos_u85"]
+    older = now.graph.written_as(GraphOptions(heads_apart=True))
+    monkeypatch.setitem(TARGETS, "ethos_u85", dataclasses.replace(now, graph=older))
+    aware = export.quantize_aware(exported(num_layers=1), pixels, target="ethos_u85")
+    monkeypatch.setitem(TARGETS, "ethos_u85", now)
+    path, options = tmp_path / "m.tflite", {"scheme": "int8", "target": "ethos_u85"}
+    report = export.to_tflite(aware, path, **options, enforce_parity=False)
+    assert report.operators["CONV_2D"] == 1 and report.plan["graph"]["heads_apart"]
+    assert [note for note in report.notes if "a model trained now" in note]
+    with pytest.raises(ValueError, match="`heads_apart`"):
+        export.to_tflite(aware, path, **options, heads_apart=False)
 
 
 def test_measured_ranges_are_in_the_report(aware, pixels, tmp_path, monkeypatch):
