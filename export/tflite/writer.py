@@ -207,10 +207,10 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             make_integer_ready(work)
         float_file = shutil.copyfile(work, work.with_name(f"{work.name}.float"))
         mixed, range_notes = quantize(work, plan, strategy, budget)
-        scores, mapped = work, plan.class_map is not None
-        if mapped:
+        scores = work
+        if plan.class_map is not None:
             scores = end_in_classes(work, plan.class_map, inputs.images.pixels)
-        file_metadata.embed(work, inputs, class_map=mapped)
+        file_metadata.embed(work, inputs, class_map=scores is not work)
         checked, check_notes = _check(work, plan, inputs.images.pixels)
         parities = _prove(scores, float_file, path, plan, inputs)
         notes = (
