@@ -11,6 +11,7 @@ import numpy as np
 
 import export
 import vit_keras
+from export.compilers import CompileReport
 from export.compression.clustering import Clustering
 from export.compression.compress import CompressionResult
 from export.compression.pruning import Pruning
@@ -118,6 +119,10 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(runner.input_dtype, str)
     assert_type(export.benchmark(["m.tflite", FOLDER]), list[Timing])
     assert_type(export.check("m.tflite", target="npu"), CheckReport)
+    assert_type(export.check("m.tflite", "qualcomm", socs=["SM8750"]), CheckReport)
+    assert_type(export.emulate("m.tflite", pixels), dict[str, Parity])
+    compiled = export.compile_tflite("m.tflite", "npu.tflite", "qualcomm")
+    assert_type(compiled, CompileReport)
     assert_type(export.compare("vit/1", "vit/2", pixels), Comparison)
     assert_type(export.read_metadata("m.tflite"), dict[str, Any])
 

@@ -10,8 +10,10 @@ import typer
 
 from vit_keras.cli.tables import escaped, new_table, print_table
 
+from ..targets import TARGETS
 from . import output
 from .arguments import (
+    IMAGES_HELP,
     Artefact,
     Images,
     Limit,
@@ -76,17 +78,51 @@ def check_command(
             help="Oldest TensorFlow Lite release that must open the file, such as 2.14."
         ),
     ] = None,
+    soc: Annotated[
+        str | None,
+        typer.Option(
+            help="Chips of target qualcomm, as SM8750,SM8450. Default: the target's."
+        ),
+    ] = None,
+    run: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Images of --data to run in the emulation of target qualcomm, on the "
+            "first chip; a ViT-Ti takes half a minute an image.",
+        ),
+    ] = 0,
+    data: Annotated[str | None, typer.Option(help=f"{IMAGES_HELP}. For --run.")] = None,
 ):
     """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
     what clients of TF Serving rely on (--target tf-serving)."""
     from ..evaluation.check import check, check_all
+    from ..evaluation.emulation import emulate
 
+    if bool(run) != (data is not None):
+        raise ValueError("`--run` and `--data` must be given together")
+    socs = None if soc is None else tuple(soc.split(","))
     if target != "all" or artefact.is_dir():
-        report = check(artefact, target, runtime)
+        report = check(artefact, target, runtime, socs=socs)
         print(report)
         if not report.passed:
             sys.exit(1)
+        if run:
+            first = None if socs is None else socs[0]
+            with show_stages("emulating"):
+                found = emulate(artefact, data, target=target, soc=first, limit=run)
+            for name, parity in found.items():
+                print(f"{name}: {parity}, emulated against LiteRT on this CPU")
+            if not all(parity.passed for parity in found.values()):
+                sys.exit(1)
+        row = TARGETS.get(target)
+        if row is not None and (compilers := row.checker_options.get("compilers")):
+            with show_stages(f"asking the compilers of {', '.join(compilers)}"):
+                reports = check_all(artefact, runtime, compilers)
+            output.print_targets(artefact, reports)
         return
+    if socs or run:
+        raise ValueError("`--target` must be qualcomm for --soc and --run")
     with show_stages("checking for every target"):
         reports = check_all(artefact, runtime)
     output.print_targets(artefact, reports)

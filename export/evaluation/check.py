@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MissingDependency
@@ -76,6 +77,7 @@ def check(
     target: str = "npu",
     runtime: str | None = None,
     *,
+    socs: Sequence[str] | None = None,
     made: dict[str, Any] | None = None,
 ) -> CheckReport:
     """Check a file for a target, with its real compiler or runtime if there is one.
@@ -86,11 +88,13 @@ def check(
         path: a `.tflite` file; or a SavedModel directory, with target "tf-serving".
         target: a name in `TARGETS`.
         runtime: oldest TensorFlow Lite release that must open the file, as "2.14".
+        socs: chips to compile for, with target "qualcomm": names in
+            `evaluation/tools/qualcomm_socs.py`. None is those of the target.
         made: how the file was made, the `plan` of its report; None reads the one in
             the JSON beside it.
 
     Raises:
-        ValueError: the target is unknown, or the path is no TFLite file.
+        ValueError: the target or a SoC is unknown, or the path is no TFLite file.
         FileNotFoundError: the file does not exist.
         MissingDependency: the tool is not installed; the message has the pip command.
     """
@@ -104,13 +108,14 @@ def check(
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
         return CheckReport(target, tool, {}, problems, facts, "")
     get_target(target)
+    options = None if socs is None else {"socs": socs}
     found = read_operators(path)
     counts = collections.Counter(op.name for op in found)
     first = minimum_runtime(found)
     problems = [*_not_builtin(counts), *_not_loaded(path), *_too_late(found, runtime)]
     result = CheckResult("LiteRT")
     if not problems:  # tools may crash on unsupported files
-        result = run_checker(path, found, target)
+        result = run_checker(path, found, target, options)
     made = read_sidecar(path).get("plan") if made is None else made
     unsupported = tuple(_other_fix(op, made) for op in (*problems, *result.unsupported))
     return CheckReport(
@@ -119,17 +124,17 @@ def check(
 
 
 def check_all(
-    path: str | os.PathLike[str], runtime: str | None = None
+    path: str | os.PathLike[str],
+    runtime: str | None = None,
+    targets: Sequence[str] | None = None,
 ) -> dict[str, CheckReport | MissingDependency]:
-    """Check a file for every target device.
+    """Check a file for several target devices; None is all.
 
     Returns:
         {target: report, or `MissingDependency` if its tool is not installed}.
     """
     reports: dict[str, CheckReport | MissingDependency] = {}
-    for name in TARGETS:
-        if name == ANY:
-            continue
+    for name in (n for n in TARGETS if n != ANY) if targets is None else targets:
         try:
             reports[name] = check(path, name, runtime)
         except MissingDependency as error:

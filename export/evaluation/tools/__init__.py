@@ -1,7 +1,7 @@
 """Checkers: compilers, runtimes and lists that check a file for a target.
 
 Each module has a function from (path, found, name) to `CheckResult`: `found` are the
-file's operators, `name` is the target.
+file's operators, `name` is the target; those in `WITH_OPTIONS` take more.
 """
 
 from ...targets import get_target
@@ -10,6 +10,7 @@ from .litert_js import check_litert_js
 from .micro import check_micro
 from .op_list import check_op_list
 from .openvino import check_openvino
+from .qualcomm import check_qualcomm
 from .result import CheckResult as CheckResult
 from .result import UnsupportedOp as UnsupportedOp
 from .vela import check_vela
@@ -22,21 +23,33 @@ CHECKERS = {
     "micro": check_micro,
     "op_list": check_op_list,
     "openvino": check_openvino,
+    "qualcomm": check_qualcomm,
     "vela": check_vela,
     "webgpu": check_webgpu,
     "xnnpack": check_xnnpack,
 }
+WITH_OPTIONS = ("qualcomm",)
 
 
-def run_checker(path, found, name) -> CheckResult:
+def run_checker(path, found, name, options=None) -> CheckResult:
     """Check a file with the checker of a target.
 
     Arguments:
         path: a `.tflite` file.
         found: its operators.
         name: of the target.
+        options: of the tool, for those in `WITH_OPTIONS`.
 
     Raises:
+        ValueError: options that the tool does not have.
         MissingDependency: the tool is not installed.
     """
-    return CHECKERS[get_target(name).checker](path, found, name)
+    tool = get_target(name).checker
+    if not options:
+        return CHECKERS[tool](path, found, name)
+    if tool not in WITH_OPTIONS:
+        raise ValueError(
+            f"`{', '.join(options)}` must be None for target {name!r}, which is "
+            f"checked by {tool}; {', '.join(WITH_OPTIONS)} has options"
+        )
+    return CHECKERS[tool](path, found, name, options)
