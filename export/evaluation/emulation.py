@@ -41,7 +41,9 @@ def emulate(
         limit: use at most this many images.
 
     Returns:
-        {name of an output: `Parity` with LiteRT}; it passes from 10 dB on.
+        {name of an output: `Parity` with LiteRT}; it passes from 10 dB on. Of a file
+        that ends in classes, 1 for the class of a pixel and 0 for each other are
+        compared, without a threshold.
 
     Raises:
         ValueError: the target or SoC is unknown, the NPU does not take the file
@@ -55,9 +57,9 @@ def emulate(
     if target != "qualcomm":
         raise ValueError(f"`target` must be 'qualcomm'. Received: target={target!r}")
     (soc,) = check_socs(soc or get_target(target).checker_options["socs"][0])
-    runner = runners.TFLiteRunner(path, threads())
+    runner, recorded = runners.TFLiteRunner(path, threads()), read_sidecar(path)
     if not hasattr(images, "__array__"):
-        inside = read_sidecar(path).get("preprocessing")
+        inside = recorded.get("preprocessing")
         reading = Preprocessing(**inside) if inside else None
         size: Any = runner.input_shape[1:3]
         images = data.load_images(images, size, reading, limit, held_out=True)
@@ -76,5 +78,11 @@ def emulate(
     for (name, values), stored in zip(expected.items(), received, strict=True):
         reference[name] = np.concatenate(values)[: len(images)]
         found[name] = np.concatenate(runner.dequantised(name, stored))[: len(images)]
-    segments = read_sidecar(path).get("head") == "segmentation"
-    return measure_outputs(reference, found, LEAST_DB, segments)
+    threshold = LEAST_DB
+    if (recorded.get("plan") or {}).get("class_map"):
+        ((name, classes),) = reference.items()
+        both = np.stack([classes, found[name]]).astype(int)
+        codes, threshold = np.eye(both.max() + 1, dtype="float32"), None
+        reference, found = ({name: codes[one]} for one in both)
+    segments = recorded.get("head") == "segmentation"
+    return measure_outputs(reference, found, threshold, segments)

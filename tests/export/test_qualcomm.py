@@ -45,6 +45,15 @@ def test_the_npu_computes_what_litert_does(scheme, least, tflite_of, others, com
     assert parity.sqnr_db > least
 
 
+def test_norms_in_int16_are_computed_right(tflite_of, others, compiler):
+    """Before QAIRT 2.51 a MEAN in int16 saturated, but of multiples of 16 tokens."""
+    path, report = tflite_of("int8", target="qualcomm", min_sqnr=25.0)
+    assert "encoderblock_0/norm" in report.mixed["parts"]
+    assert ("MEAN", "INT16") in {(op.name, op.inputs[0]) for op in read_operators(path)}
+    (parity,) = export.emulate(path, others[:2]).values()
+    assert parity.sqnr_db > 20.0
+
+
 def test_a_file_for_any_device_is_refused_with_reason_and_cure(tflite_of, compiler):
     """EXP has no kernel; a CAST from pixels has a wrong one, which no compiler says."""
     int8, _ = tflite_of("int8")
