@@ -85,7 +85,7 @@ def compiler_name() -> str:
     Raises:
         MissingDependency: one is not installed, or the system is no x86-64 Linux.
     """
-    package, _ = _sdk()
+    package, _ = find_sdk()
     _plugin()
     names = (package.replace("_", "-"), "ai-edge-litert")
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
@@ -94,7 +94,7 @@ def compiler_name() -> str:
 def compile_qualcomm(path, out, soc) -> QualcommResult:
     """Compile a file for a SoC; `out` is written if the compiler succeeds."""
     program, plugin = _plugin()
-    _, libraries = _sdk()
+    _, libraries = find_sdk()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         # The plugin is linked to the library of another backend, which onnxruntime-qnn
@@ -145,13 +145,17 @@ def _read_log(log, soc, status, out, seconds):
     )
 
 
-def _sdk():
-    """Return the package that has the compiler's libraries, and their folder."""
+def find_sdk() -> tuple[str, pathlib.Path]:
+    """Return the package that has the compiler's libraries, and their folder.
+
+    Raises:
+        MissingDependency: there is none.
+    """
     for package, folder in SDKS.items():
         root = package_folder(package)
         if root is not None and (root / folder / "libQnnHtp.so").is_file():
             return package, root / folder
-    raise missing("Qualcomm's compiler", "qualcomm")
+    raise missing("Qualcomm's compiler (of x86-64 Linux)", "qualcomm")
 
 
 def _plugin():
