@@ -97,7 +97,6 @@ def check_command(
     """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
     what clients of TF Serving rely on (--target tf-serving)."""
     from ..evaluation.check import check, check_all
-    from ..evaluation.emulation import emulate
 
     if bool(run) != (data is not None):
         raise ValueError("`--run` and `--data` must be given together")
@@ -107,14 +106,8 @@ def check_command(
         print(report)
         if not report.passed:
             sys.exit(1)
-        if run:
-            first = None if socs is None else socs[0]
-            with show_stages("emulating"):
-                found = emulate(artefact, data, target=target, soc=first, limit=run)
-            for name, parity in found.items():
-                print(f"{name}: {parity}, emulated against LiteRT on this CPU")
-            if not all(parity.passed for parity in found.values()):
-                sys.exit(1)
+        if run and not _emulated(artefact, data, target, socs, run):
+            sys.exit(1)
         row = TARGETS.get(target)
         if row is not None and (compilers := row.checker_options.get("compilers")):
             with show_stages(f"asking the compilers of {', '.join(compilers)}"):
@@ -126,6 +119,18 @@ def check_command(
     with show_stages("checking for every target"):
         reports = check_all(artefact, runtime)
     output.print_targets(artefact, reports)
+
+
+def _emulated(artefact, data, target, socs, number):
+    """Print how far an emulation is from LiteRT; return whether it is near enough."""
+    from ..evaluation.emulation import emulate
+
+    soc = None if socs is None else socs[0]
+    with show_stages("emulating"):
+        found = emulate(artefact, data, target=target, soc=soc, limit=number)
+    for name, parity in found.items():
+        print(f"{name}: {parity}, emulated against LiteRT on this CPU")
+    return all(parity.passed for parity in found.values())
 
 
 def compare_command(

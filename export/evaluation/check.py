@@ -104,6 +104,8 @@ def check(
             f"else. Received: target={target!r}, path='{path}'"
         )
     if target == SERVING:
+        if socs is not None:
+            raise ValueError(f"`socs` must be None for target {SERVING!r}")
         problems, facts = check_saved_model(path)
         tool = f"TensorFlow {importlib.metadata.version('tensorflow')}'s loader"
         return CheckReport(target, tool, {}, problems, facts, "")

@@ -141,6 +141,11 @@ def test_bad_socs(target, socs, message, tflite_of):
         export.check(path, target, socs=socs)
 
 
+def test_socs_of_a_saved_model(tmp_path):
+    with pytest.raises(ValueError, match="`socs` must be None for target 'tf-serving'"):
+        export.check(tmp_path, "tf-serving", socs=["SM8750"])
+
+
 def test_compiled_file_and_its_report(tflite_of, tmp_path, compiler):
     path, _ = tflite_of("int8", target="qualcomm")
     out = tmp_path / "sm8450.tflite"

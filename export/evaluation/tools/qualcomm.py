@@ -40,7 +40,7 @@ def check_qualcomm(path, found, name, options=None) -> CheckResult:
     except MissingDependency as error:
         listed = check_op_list(path, found, name)
         problems = (*listed.unsupported, *computed_wrong(found, ""))
-        tool = f"{listed.tool} (the compiler: {error})"
+        tool = f"{listed.tool} ({error})"
         return CheckResult(tool, problems, listed.facts)
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, "out.tflite")

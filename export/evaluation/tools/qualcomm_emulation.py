@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import missing
+from ...flatbuffer.objects import names_of
 from .qualcomm import qualcomm_unsupported
 from .qualcomm_compiler import compile_qualcomm, package_folder
 from .subprocess_check import answer, run_check
@@ -93,6 +94,7 @@ def write_onnx(content, folder):
     from ai_edge_litert import schema_py_generated as schema
     from flatbuffers import flexbuffers
 
+    types = names_of(schema.TensorType)
     graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
     (dispatch,) = graph.operators
     where: Any = flexbuffers.Loads(bytes(dispatch.customOptions))
@@ -101,7 +103,7 @@ def write_onnx(content, folder):
 
     def value(index):
         tensor = graph.tensors[index]
-        dtype = _DTYPES[tensor.type]
+        dtype = types[tensor.type].lower()
         known = re.sub(r"\W", "_", tensor.name.decode())  # as the plugin renames it
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return onnx.helper.make_tensor_value_info(known, kind, tensor.shape.tolist())
@@ -131,7 +133,3 @@ def write_onnx(content, folder):
     onnx.save(model, folder / MODEL)
     names = {int(i): end.name for i, end in zip(dispatch.outputs, outputs, strict=True)}
     return inputs[0].name, [names[int(i)] for i in graph.outputs]
-
-
-# Of schema.TensorType.
-_DTYPES = {0: "float32", 2: "int32", 3: "uint8", 7: "int16", 9: "int8"}
