@@ -1,7 +1,9 @@
 """Qualcomm's compiler and its emulation of the NPU, on small files."""
 
+import csv
 import hashlib
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from export.flatbuffer.operators import read_operators
 from export.targets import TARGETS
 from tests import program
 from tests.models import exported
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +220,18 @@ def test_schemes_of_a_soc(soc, tflite_of, compiler):
     options = {"target": "qualcomm", "socs": [soc]}
     taken = {n for n, file in files.items() if export.check(file, **options).passed}
     assert taken == set(SOCS[soc].schemes)
+
+
+def test_table_of_socs_is_what_was_measured():
+    """A ViT-Ti in each scheme for each SoC, by the benchmark."""
+    with (ROOT / "benchmarks" / "results" / "qualcomm.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "ti16"]
+    assert len(rows) == len(SOCS) * len(TARGETS["qualcomm"].schemes)
+    for row in rows:
+        soc, whole = SOCS[row["soc"]], row["taken"] == row["operators"]
+        compiled = whole and row["partitions"] == "1" and row["compiled_mb"] != "0.0"
+        assert compiled == (row["scheme"] in soc.schemes), row
+        assert row["hexagon"] == f"v{soc.hexagon}"
 
 
 def test_some_socs_stand_for_all():
