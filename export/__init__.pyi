@@ -1,3 +1,4 @@
+from .compilers import compile_tflite as compile_tflite
 from .compression import cluster as cluster
 from .compression import prune as prune
 from .compression import shrink as shrink
@@ -10,6 +11,7 @@ from .errors import UnsupportedOperators as UnsupportedOperators
 from .evaluation.benchmark import benchmark as benchmark
 from .evaluation.check import check as check
 from .evaluation.comparison import compare as compare
+from .evaluation.emulation import emulate as emulate
 from .evaluation.half_precision import half_precision as half_precision
 from .evaluation.profile import profile as profile
 from .evaluation.runners import load as load

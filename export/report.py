@@ -198,11 +198,19 @@ def publish(work, path, report: ExportReport) -> ExportReport:
     report = dataclasses.replace(
         report, path=str(path), size_bytes=size_bytes(work), versions=versions()
     )
+    publish_files(work, path, report.to_dict())
+    return report
+
+
+def publish_files(work, path, data):
+    """Rename a file or folder and the JSON of `data` to their final names.
+
+    Arguments are those of `publish`.
+    """
     note = work.with_name("report.json")
-    note.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
+    note.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     # An older artefact's JSON must never stand beside a newer artefact, even if the
     # process is killed between the two renames.
     sidecar(path).unlink(missing_ok=True)
     os.replace(work, path)
     os.replace(note, sidecar(path))
-    return report

@@ -176,6 +176,15 @@ TARGETS: dict[str, Target] = {
         schemes=INTEGER,
         checker="integer_scan",
         integer_only=True,
+        # Each takes what is exported in int8 whole: Qualcomm's has no EXP in int8, and
+        # Vela no resize. `vit-export check` asks those that are installed.
+        checker_options={
+            "compilers": (
+                *("ethos_u55", "ethos_u65", "ethos_u85", "openvino", "qualcomm"),
+            )
+        },
+        graph=GraphOptions(resizes="none"),
+        int8_exp=False,
     ),
     "ethos_u55": Target(
         summary="Arm Ethos-U55, 256 MACs, on a microcontroller",
@@ -249,9 +258,12 @@ TARGETS: dict[str, Target] = {
         fallback="float32",
     ),
     "qualcomm": Target(
-        summary="Qualcomm Hexagon through LiteRT, by list",
-        schemes=(*INTEGER, *FLOAT),
-        checker="op_list",
+        summary="Qualcomm Hexagon through LiteRT",
+        schemes=(*INTEGER, "int16x8", *FLOAT),
+        checker="qualcomm",
+        checker_options={"socs": ("SM8750", "SM8550")},
+        int8_exp=False,
+        casts=False,  # the HTP gives 1.0 for every non-zero uint8
     ),
     "mediatek": Target(
         summary="MediaTek NPU through LiteRT, by list",

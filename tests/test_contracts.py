@@ -68,6 +68,7 @@ RANKS = {
         "inputs": 7,
         "report": 7,
         "quantization": 8,
+        "compilers": 8,
         "compression": 9,
         "tflite": 10,
         "serving": 10,
@@ -216,6 +217,7 @@ def test_public_names(package):
 # Classes that public functions return, beside those that are public themselves.
 RETURNED = (
     "vit_keras.weights.load_plan.LoadReport",
+    "export.compilers.CompileReport",
     "export.compression.clustering.Clustering",
     "export.compression.compress.CompressionResult",
     "export.compression.pruning.Pruning",

@@ -11,6 +11,7 @@ import numpy as np
 
 import export
 import vit_keras
+from export.compilers import CompileReport
 from export.compression.clustering import Clustering
 from export.compression.compress import CompressionResult
 from export.compression.pruning import Pruning
@@ -125,6 +126,12 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     found = export.profile("m.tflite", "ethos_u55", options=device)
     assert_type(found, Profile)
     assert_type(found.blocks[0].cycles_share, float)
+    assert_type(
+        export.check("m.tflite", "qualcomm", options={"socs": ["SM8750"]}), CheckReport
+    )
+    assert_type(export.emulate("m.tflite", pixels), dict[str, Parity])
+    compiled = export.compile_tflite("m.tflite", "npu.tflite", "qualcomm")
+    assert_type(compiled, CompileReport)
     assert_type(export.compare("vit/1", "vit/2", pixels), Comparison)
     assert_type(export.read_metadata("m.tflite"), dict[str, Any])
 

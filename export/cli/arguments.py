@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import rich.console
 import typer
@@ -70,6 +70,12 @@ OutputNames = Annotated[
     ),
 ]
 
+Soc = Annotated[
+    str | None,
+    typer.Option(
+        help="Chips of target qualcomm, as SM8750,SM8450. Default: the target's."
+    ),
+]
 Accelerator = Annotated[
     str | None,
     typer.Option(
@@ -161,3 +167,29 @@ class Stages:
         if self.name is None:
             return None
         return f"{time.monotonic() - self.since:6.1f} s  {self.name}"
+
+
+def images_for(artefact, data, limit=256):
+    """Images of a source, as an artefact takes them."""
+    from vit_keras import Preprocessing
+    from vit_keras.data import load_images
+
+    from ..evaluation import runners
+    from ..evaluation.verify import read_sidecar
+
+    inside = read_sidecar(artefact).get("preprocessing")
+    preprocessing = Preprocessing(**inside) if inside else None
+    shape: Any = runners.load(artefact).input_shape
+    return load_images(data, shape[1:3], preprocessing, limit, held_out=True)
+
+
+def tool_options(soc, accelerator, system_config, memory_mode, vela_ini):
+    """The `options` of `export.check` that were given, or None."""
+    given = {
+        "socs": None if soc is None else tuple(soc.split(",")),
+        "accelerator": accelerator,
+        "system_config": system_config,
+        "memory_mode": memory_mode,
+        "vela_ini": vela_ini,
+    }
+    return {key: value for key, value in given.items() if value is not None} or None

@@ -1,9 +1,9 @@
-"""`vit-export verify`, `compare`, `check`, `describe` and `benchmark`."""
+"""`vit-export verify`, `compare`, `describe` and `benchmark`."""
 
 import json
 import pathlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import rich
 import typer
@@ -12,21 +12,16 @@ from vit_keras.cli.tables import escaped, new_table, print_table
 
 from . import output
 from .arguments import (
-    IMAGES_HELP,
-    Accelerator,
     Artefact,
     Images,
     Limit,
-    MemoryMode,
     Model,
     Modules,
     OutputName,
-    SystemConfig,
-    VelaIni,
+    images_for,
     read_modules,
     show_stages,
 )
-from .export_commands import TARGET_HELP
 
 
 def verify_command(
@@ -70,76 +65,6 @@ def verify_command(
         sys.exit(1)
 
 
-def check_command(
-    artefact: Artefact,
-    target: Annotated[
-        str, typer.Option(help=f"{TARGET_HELP}; all: every target; tf-serving")
-    ] = "npu",
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            help="Oldest TensorFlow Lite release that must open the file, such as 2.14."
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Images that a float file is tried on in float16 (--target gpu). "
-            f"{IMAGES_HELP}."
-        ),
-    ] = None,
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Cycles by operator and block, on an Ethos-U."),
-    ] = False,
-    plot: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Plot the cycles of --profile to a PNG, PDF or SVG file."),
-    ] = None,
-    accelerator: Accelerator = None,
-    system_config: SystemConfig = None,
-    memory_mode: MemoryMode = None,
-    vela_ini: VelaIni = None,
-):
-    """Check a .tflite file with a target's compiler or runtime, or a SavedModel for
-    what clients of TF Serving rely on (--target tf-serving)."""
-    from ..evaluation.check import check, check_all
-    from ..evaluation.half_precision import half_precision
-    from ..evaluation.profile import plot_profile
-    from ..evaluation.profile import profile as cycles_of
-
-    options = {
-        "accelerator": accelerator,
-        "system_config": system_config,
-        "memory_mode": memory_mode,
-        "vela_ini": vela_ini,
-    }
-    options = {key: value for key, value in options.items() if value is not None}
-    if target == "all" and (options or profile or plot or data):
-        raise ValueError(
-            "`--target` must be gpu for --data, and one of Ethos-U for --profile, "
-            "--plot and the options of Vela. Received: --target all"
-        )
-    if data is not None:
-        options["images"] = _images_for(artefact, data)
-        print(half_precision(artefact, options["images"]))
-    if target != "all" or artefact.is_dir():
-        report = check(artefact, target, runtime, options=options)
-        print(report)
-        stopped = any(not problem.operator for problem in report.unsupported)
-        if (profile or plot) and not stopped:
-            found = cycles_of(artefact, target, options=options)
-            output.print_profile(found)
-            if plot is not None:
-                plot_profile(found, plot)
-        if not report.passed:
-            sys.exit(1)
-        return
-    with show_stages("checking for every target"):
-        reports = check_all(artefact, runtime)
-    output.print_targets(artefact, reports)
-
-
 def compare_command(
     old: Annotated[pathlib.Path, typer.Argument(help="Artefact in use.")],
     new: Annotated[pathlib.Path, typer.Argument(help="Artefact to replace it.")],
@@ -150,22 +75,8 @@ def compare_command(
     from ..evaluation.comparison import compare
 
     with show_stages("comparing"):
-        result = compare(old, new, _images_for(new, data, limit))
+        result = compare(old, new, images_for(new, data, limit))
     print(result)
-
-
-def _images_for(artefact, data, limit=256):
-    """Images of a source, as an artefact takes them."""
-    from vit_keras import Preprocessing
-    from vit_keras.data import load_images
-
-    from ..evaluation import runners
-    from ..evaluation.verify import read_sidecar
-
-    inside = read_sidecar(artefact).get("preprocessing")
-    preprocessing = Preprocessing(**inside) if inside else None
-    shape: Any = runners.load(artefact).input_shape
-    return load_images(data, shape[1:3], preprocessing, limit, held_out=True)
 
 
 def describe_command(

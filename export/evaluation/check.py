@@ -5,7 +5,7 @@ import dataclasses
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import MissingDependency
@@ -92,7 +92,8 @@ def check(
             in `TARGETS`: "accelerator", such as "ethos-u55-128", "system_config",
             "memory_mode", and "vela_ini", a configuration file of Vela's. For "gpu",
             "images" (N, H, W, C), on which the file must fit into float16; without,
-            random pixels.
+            random pixels. For "qualcomm", "socs", the chips to compile for: names in
+            `evaluation/tools/qualcomm_socs.py`.
         made: how the file was made, the `plan` of its report; None reads the one in
             the JSON beside it.
 
@@ -128,17 +129,17 @@ def check(
 
 
 def check_all(
-    path: str | os.PathLike[str], runtime: str | None = None
+    path: str | os.PathLike[str],
+    runtime: str | None = None,
+    targets: Sequence[str] | None = None,
 ) -> dict[str, CheckReport | MissingDependency]:
-    """Check a file for every target device.
+    """Check a file for several target devices; None is all.
 
     Returns:
         {target: report, or `MissingDependency` if its tool is not installed}.
     """
     reports: dict[str, CheckReport | MissingDependency] = {}
-    for name in TARGETS:
-        if name == ANY:
-            continue
+    for name in (n for n in TARGETS if n != ANY) if targets is None else targets:
         try:
             reports[name] = check(path, name, runtime)
         except MissingDependency as error:

@@ -119,10 +119,18 @@ class TFLiteRunner:
             images = np.clip(np.round(values), limits.min, limits.max)
         self.interpreter.set_tensor(self._input["index"], images.astype(dtype))
 
+    def get_input(self) -> np.ndarray:
+        """Read the input tensor as it is stored."""
+        return self.interpreter.get_tensor(self._input["index"])
+
     def get_output(self, name: str | None = None) -> np.ndarray:
         """Read an output tensor as float32, by its name; None is the first."""
         name = next(iter(self._outputs)) if name is None else name
         values = self.interpreter.get_tensor(self._outputs[name]["index"])
+        return self.dequantised(name, values)
+
+    def dequantised(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return stored values of an output as float32, by the file's own scale."""
         scale, zero = self._outputs[name]["quantization"]
         if scale:
             return (values.astype("float32") - zero) * np.float32(scale)

@@ -61,6 +61,8 @@ def test_the_whole_way(folder, tmp_path):
     assert "top-1 agreement" in done.stdout
     done = run("check", file, "--target", "npu")
     assert done.returncode == 0 and "supported" in done.stdout
+    # Beside the scan, what each compiler that is here says.
+    assert "ethos_u85" in done.stdout and "qualcomm" in done.stdout
 
     done = run("saved-model", folder / "model.keras", tmp_path / "digits" / "1")
     assert done.returncode == 0, done.stderr

@@ -126,7 +126,7 @@ def test_features_go_back_to_float(pixels):
 
 def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_path):
     path = tmp_path / "m.tflite"
-    report = export.to_tflite(aware, path, scheme="int8", target="npu")
+    report = export.to_tflite(aware, path, scheme="int8")
     assert "quantize_aware" in report.rewrites and report.calibration is None
     assert not [note for note in report.notes if "not trained" in note]
     outputs = export.load(path)(pixels)
@@ -135,6 +135,16 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     # that float32 kernels take the other. Rounding in float32 alone gives 27 dB.
     assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
     assert decibels(expected, outputs) > 35
+
+
+def test_trained_for_any_npu(aware, pixels, tmp_path):
+    """Its graph has SOFTMAX, where that for LiteRT has EXP."""
+    path, options = tmp_path / "m.tflite", {"scheme": "int8", "target": "npu"}
+    with pytest.raises(ValueError, match="`target` must be one whose graph was"):
+        export.to_tflite(aware, path, **options)
+    model = export.quantize_aware(exported(num_layers=1), pixels, target="npu")
+    report = export.to_tflite(model, path, **options, enforce_parity=False)
+    assert report.operators["SOFTMAX"] == 1 and "EXP" not in report.operators
 
 
 @pytest.mark.parametrize(
@@ -186,7 +196,7 @@ def test_measured_ranges_are_in_the_report(aware, pixels, tmp_path, monkeypatch)
         ]
 
     monkeypatch.setattr(QuantizedViT, "activations", other)
-    options = {"scheme": "int8", "target": "npu", "enforce_parity": False}
+    options = {"scheme": "int8", "enforce_parity": False}
     report = export.to_tflite(aware, tmp_path / "m.tflite", **options)
     (note,) = [note for note in report.notes if "not trained" in note]
     assert "ranges, not trained ones: 2 (encoderblock_0/" in note

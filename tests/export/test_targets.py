@@ -13,6 +13,8 @@ from export.flatbuffer.operators import minimum_runtime, read_operators
 from export.targets import TARGETS
 from tests.models import exported
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory):
@@ -101,9 +103,8 @@ def test_int8_on_the_cpu_computes_by_row(model, tflite_of):
 
 def test_lists(tflite_of):
     path, _ = tflite_of("int8", target="npu")
-    for name in ("qualcomm", "google_tensor"):
-        assert export.check(path, name).passed
-    assert "by list" in export.check(path, "qualcomm").tool
+    report = export.check(path, "google_tensor")
+    assert report.passed and "by list" in report.tool
     # No product of two activations: no ViT runs there.
     refused = {
         refusal.operator for refusal in export.check(path, "edge_tpu").unsupported
@@ -147,7 +148,20 @@ def test_all_targets_at_once(tflite_of):
     reports = check_all(path)
     assert list(reports) == [name for name in TARGETS if name != "any"]
     assert reports["cpu"].passed and not reports["npu"].passed
-    assert "by list" in reports["qualcomm"].tool
+    assert "by list" in reports["google_tensor"].tool
+    some = check_all(path, targets=["openvino", "npu"])
+    assert list(some) == ["openvino", "npu"]
+
+
+@pytest.mark.parametrize("task", ["classify", pytest.param("segment", marks=SLOW)])
+def test_every_compiler_takes_what_is_for_any_npu(task, pixels, tmp_path):
+    path, model = tmp_path / "m.tflite", exported(task=task)
+    options = {"calibration": pixels, "enforce_parity": False}
+    export.to_tflite(model, path, scheme="int8", target="npu", **options)
+    compilers = TARGETS["npu"].checker_options["compilers"]
+    reports = check_all(path, targets=compilers)
+    here = [r for r in reports.values() if not isinstance(r, export.MissingDependency)]
+    assert here and all(report.passed for report in here), [*map(str, here)]
 
 
 def test_missing_tool_is_named_and_the_file_written(
@@ -240,7 +254,7 @@ def test_table_of_all_targets(size, scheme, pixels, tmp_path):
     missing = {n for n, r in reports.items() if isinstance(r, Exception)}
     assert missing <= {"gpu"}
     taken = {n for n, r in reports.items() if n not in missing and r.passed}
-    by_list = {"qualcomm", "google_tensor"}
+    by_list = {"google_tensor"}
     ethos = {"ethos_u55", "ethos_u65", "ethos_u85"}
     expected = {
         "float32": {"cpu", "gpu", "openvino", "mediatek", *by_list},

@@ -237,4 +237,4 @@ def test_command(file, stopping, tmp_path):
     assert done.returncode == 1 and "Vela stops" in done.stdout
     program.refused(run(file, "--profile", "--target", "cpu"), "vit-export", "ethos")
     done = run(file, "--profile", "--target", "all")
-    program.refused(done, "vit-export", "`--target` must name one Ethos-U target")
+    program.refused(done, "vit-export", "one of Ethos-U for --profile")

@@ -10,6 +10,7 @@ from .litert_js import check_litert_js
 from .micro import check_micro
 from .op_list import check_op_list
 from .openvino import check_openvino
+from .qualcomm import check_qualcomm
 from .result import CheckResult as CheckResult
 from .result import UnsupportedOp as UnsupportedOp
 from .vela import check_vela
@@ -22,11 +23,12 @@ CHECKERS = {
     "micro": check_micro,
     "op_list": check_op_list,
     "openvino": check_openvino,
+    "qualcomm": check_qualcomm,
     "vela": check_vela,
     "webgpu": check_webgpu,
     "xnnpack": check_xnnpack,
 }
-WITH_OPTIONS = ("vela", "webgpu")
+WITH_OPTIONS = ("qualcomm", "vela", "webgpu")
 
 
 def run_checker(path, found, name, options=None) -> CheckResult:

@@ -1,9 +1,11 @@
-"""Checker for accelerators without a public compiler, by published lists."""
+"""Checker for accelerators whose compiler is not here, by published lists."""
 
 import collections
 
 from .result import CheckResult, UnsupportedOp
 from .vendor_ops import OP_LISTS
+
+FIX = "export with target='{}'"
 
 
 def check_op_list(path, found, name) -> CheckResult:
@@ -14,6 +16,14 @@ def check_op_list(path, found, name) -> CheckResult:
         UnsupportedOp(operator, count, "not in the published list")
         for operator, count in counts.items()
         if operator not in known.operators
+    ]
+    refuted = collections.Counter(
+        (op.name, op.inputs[0]) for op in found if op.inputs[:1]
+    )
+    unsupported += [
+        UnsupportedOp(key[0], refuted[key], reason, FIX.format(name))
+        for key, reason in known.refuted.items()
+        if key in refuted
     ]
     types = collections.Counter(
         op.outputs[0]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 
-def run_check(function, path, environment=None, timeout=600):
+def run_check(function, path, environment=None, timeout: float | None = 600):
     """Run a function of a path, "module:name", and return the JSON it prints last.
 
     Returns:

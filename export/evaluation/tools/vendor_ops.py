@@ -1,8 +1,8 @@
-"""Published operator lists of accelerators without a public compiler.
+"""Published operator lists of accelerators, for want of their compilers.
 
-Each list is as its source had it. A list proves nothing: it has no shapes, ranks or
-versions of operators, the vendor's compiler may refuse listed operators, and a newer
-compiler may support more.
+Only Qualcomm's compiler is public (`qualcomm.py`). Each list is as its source had it. A
+list proves nothing: it has no shapes, ranks or versions of operators, the vendor's
+compiler may refuse listed operators, and a newer compiler may support more.
 """
 
 import dataclasses
@@ -18,6 +18,8 @@ class OpList:
         operators: supported names of TFLite's BuiltinOperator.
         dtypes: names of TFLite's TensorType for activations.
         notes: conditions and uncertainties.
+        refuted: {(operator, type of its first input): what the maker's compiler says},
+            of those listed.
     """
 
     source: str
@@ -25,6 +27,7 @@ class OpList:
     operators: tuple[str, ...]
     dtypes: tuple[str, ...]
     notes: tuple[str, ...]
+    refuted: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
 
 
 LITERT = "https://github.com/google-ai-edge/LiteRT/blob"
@@ -66,7 +69,10 @@ OP_LISTS: dict[str, OpList] = {
             "INT4 only where quantised; blockwise quantisation is refused.",
             "Composites of RMS norm, group norm and L2 norm are supported too.",
             "Later source also has LOG_SOFTMAX and SCATTER_ND.",
+            "Its compiler, QAIRT 2.51, takes products of two INT16 from Hexagon v73 "
+            "on, floats on some SoCs only, and no DEQUANTIZE of weights by channel.",
         ),
+        refuted={("EXP", "INT8"): "QAIRT 2.51 has no EXP in INT8 on any SoC"},
     ),
     "mediatek": OpList(
         source=(
