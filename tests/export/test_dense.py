@@ -234,6 +234,16 @@ def test_files_that_end_in_classes(scheme, given, dtype, ends, tmp_path):
     assert "custom_metadata" not in graph and metadata["labels"] == list(CLASSES)
 
 
+@pytest.mark.parametrize("depth_type", ["metric", "inverse"])
+def test_a_file_says_what_its_depths_are(depth_type, tmp_path):
+    model, path = dense(task="depth", depth_type=depth_type), tmp_path / "m.tflite"
+    export.to_tflite(model, path, calibration=PICTURES)
+    (graph,) = export.read_metadata(path)["subgraph_metadata"]
+    (output,) = graph["output_tensor_metadata"]
+    words = {"metric": "distance at each", "inverse": "inverse distance at each"}
+    assert output["description"].startswith(words[depth_type])
+
+
 def test_a_model_of_other_layers_is_told_what_it_is(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)

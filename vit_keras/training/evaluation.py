@@ -73,7 +73,8 @@ def evaluate(
         cross-entropy, or squared error. "segmentation" gives "mean_iou", "accuracy",
         "loss", and "iou/NAME" of each class, from the pixels of all images at the sizes
         of their masks; "depth" gives "absolute_relative_error", "delta_1",
-        "root_mean_squared_error" and "loss".
+        "root_mean_squared_error" and "loss", of inverse depths after an alignment of
+        each image, see `dense_metrics.as_distances`.
 
     Raises:
         ValueError: the classes or the kind of labels differ from the model's, or it
@@ -101,6 +102,8 @@ def evaluate(
         dataset = images.match_classes(dataset, labels)
     dataset = checked_for(dataset, config.head, classes)
     dataset = read(dataset, config, strict, console, keep_pixels=out is None)
+    if config.depth_type == "inverse":
+        console.print("inverse depth: scale and shift of each image by least squares")
     if maps:
         result = score_maps(classifier, dataset, batch_size, console)
         if out is not None:
