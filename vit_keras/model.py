@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from .config import ViTConfig
+from .decoder_sizes import OF_DECODERS
 from .heads import DENSE, HEADS
 from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
@@ -24,6 +25,12 @@ TRAINED = (
 # Those of a decoder of depths.
 OF_DEPTH = ("activation", "max_depth", "depth_type")
 SIZES = ("num_layers", "hidden_size", "num_heads", "mlp_dim", "channels")
+# Arguments that a task does not read.
+UNUSED = {
+    "classify": OF_DECODERS,
+    "features": ("representation_size", *sorted({*OF_DECODERS} - {"taps", "tap_norm"})),
+    **{task: ("representation_size", "include_top") for task in DENSE},
+}
 
 
 def create_model(
@@ -83,6 +90,7 @@ def create_model(
 
 def _of_task(task, overrides, own):
     """Return overrides with the head of a task, for a model or file of its own head."""
+    _check_used(task, overrides)
     given, wanted = overrides.get("head"), DENSE.get(task)
     if given is not None:
         if task != "features" and HEADS.get(given, HEADS["softmax"]).task != task:
@@ -101,6 +109,17 @@ def _of_task(task, overrides, own):
         more = {n: value for n, value in more.items() if getattr(own, n) != value}
         overrides = {**more, **overrides}
     return overrides
+
+
+def _check_used(task, overrides):
+    """Refuse arguments that a task would ignore, unless they have the default."""
+    for name in UNUSED[task]:
+        if overrides.get(name, default := getattr(ViTConfig, name)) != default:
+            uses = ", ".join(other for other in TASKS if name not in UNUSED[other])
+            raise ValueError(
+                f"`{name}` must not be given for task={task!r}, which does not use it: "
+                f"it is for {uses}. Received: {name}={overrides[name]!r}"
+            )
 
 
 def configure(
