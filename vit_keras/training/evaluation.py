@@ -46,6 +46,7 @@ def evaluate(
     model: "keras.Model | str | os.PathLike[str]",
     data: Any,
     *,
+    part: str | None = None,
     batch_size: int = 64,
     strict: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -59,6 +60,7 @@ def evaluate(
         data: a source of `data.open_source`; its test part is used if it has one,
             else its validation part. Its classes are matched by name to the labels;
             without labels, they are in the order of the model's outputs.
+        part: of the data, "train", "validation" or "test"; None for the one above.
         batch_size: images per step.
         strict: fail on unreadable images, duplicates and other files instead of naming
             them.
@@ -78,7 +80,8 @@ def evaluate(
 
     Raises:
         ValueError: the classes or the kind of labels differ from the model's, or it
-            has no head; or `out` is given for outputs of whole images.
+            has no head; `out` is given for outputs of whole images; or the part for
+            tests has no labels, and `part` names no other.
         FileNotFoundError: the model does not exist.
         OSError: `out` cannot be written to.
     """
@@ -96,8 +99,8 @@ def evaluate(
     if out is not None:
         check_writable(pathlib.Path(out))
     task = HEADS[config.head].task
-    opened = open_data(data, strict, console, held_out=True, task=task)
-    dataset = opened.part(held_out=True)
+    opened = open_data(data, strict, console, held_out=True, task=task, part=part)
+    dataset = opened.part(held_out=True, chosen=part)
     if labels is not None:
         dataset = images.match_classes(dataset, labels)
     dataset = checked_for(dataset, config.head, classes)

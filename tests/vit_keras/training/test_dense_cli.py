@@ -70,6 +70,13 @@ def test_evaluate_prints_a_table_of_classes(run, tmp_path, capsys, monkeypatch):
     assert "IoU" in said and "circle" in said
     assert "mean iou 0." in said and "on 6 images" in said
     assert len(list((tmp_path / "worst").iterdir())) == 6
+    monkeypatch.setattr(
+        "vit_keras.training.opening.open_splits",
+        lambda *_, **__: Splits(train=data, unlabelled=("test",)),
+    )
+    with pytest.raises(ValueError, match=r"labels in train \(6\): `part` \(--part\)"):
+        call(capsys, *words)
+    assert "on 6 images" in call(capsys, *words, "--part", "train")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="`out` must be a folder that can be written"):
         call(capsys, *words[:-1], tmp_path / "file")
