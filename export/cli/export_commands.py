@@ -89,8 +89,8 @@ def tflite_command(
     evaluation: Annotated[
         str | None,
         typer.Option(
-            help="Labelled images for --accuracy-drop: a folder of class folders, or of "
-            "images and masks, an .npz file, tfds:NAME."
+            help="Labelled images for --accuracy-drop: a folder of class folders, or "
+            "of images and masks, an .npz file, tfds:NAME."
         ),
     ] = None,
     enforce_parity: Annotated[

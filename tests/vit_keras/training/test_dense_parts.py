@@ -9,7 +9,7 @@ from PIL import Image
 from tests.vit_keras.backends import python, require
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, mask_of, shapes
 from vit_keras import ViTConfig
-from vit_keras.data import Dataset, with_head
+from vit_keras.data import Dataset, LazyImages, with_head
 from vit_keras.preprocessing import to_photograph
 from vit_keras.training.class_weights import class_weights, imbalance
 from vit_keras.training.dense_augment import map_views, random_view
@@ -277,6 +277,24 @@ def test_median_frequency_weights():
     stream = Stream(data, CONFIG, recipe.replace(batch_size=2))
     assert stream.class_weights is None and len(stream[0]) == 2
     np.testing.assert_allclose(stream.pixel_weights, expected, rtol=1e-6)
+
+
+def test_masks_are_counted_once():
+    data, reads = shapes(3), []
+    masks = data.labels
+
+    def read(at):
+        reads.append(at)
+        return masks[at]
+
+    data = dataclasses.replace(data, labels=LazyImages(read, np.arange(3)))
+    recipe = SHORT.replace(class_weights="balanced")
+    assert imbalance(data) is not None
+    assert class_weights(data, recipe) is not None
+    Stream(data, CONFIG, recipe.replace(batch_size=2))
+    assert sorted(reads) == [0, 1, 2]
+    counts = np.bincount(masks[:2].ravel())
+    assert np.array_equal(data.take(np.arange(2)).pixel_counts[0], counts)
 
 
 def test_losses_are_saved_as_they_are():
