@@ -226,8 +226,9 @@ def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
         )
     if (accuracy_drop is not None) != has_evaluation:
         raise ValueError(
-            "`accuracy_drop` needs `evaluation`: a folder of class folders, a .npz "
-            "file with images and labels, or a pair of arrays; `min_sqnr` needs none"
+            "`accuracy_drop` needs `evaluation`: a folder of class folders, or of "
+            "images and masks, a .npz file of images and labels, or a pair of arrays; "
+            "`min_sqnr` needs none"
         )
     return True
 

@@ -67,7 +67,7 @@ class ViTConfig:
         head: what the outputs mean, a name in `HEADS`: "softmax" (C classes, one is
             right), "sigmoid" (two classes, C = 1), "multi_label" (C independent
             labels), "regression" (C values), "segmentation" (C classes at each pixel)
-            or "depth" (C = 1, a distance at each pixel).
+            or "depth" (C = 1, see `depth_type`).
         activation: what the head's layer applies, any Keras name that fits `head`;
             "linear" for logits, or values.
         decoder: from tokens to outputs at each pixel, a name in `DECODERS`; the
@@ -84,6 +84,9 @@ class ViTConfig:
             (with each patch through a layer).
         max_depth: by which a depth is multiplied behind `activation`, as that of
             "sigmoid" is a share of the largest one; None for no factor.
+        depth_type: "metric" for distances; "inverse" for inverse distances up to a
+            scale and a shift that differ from image to image (MiDaS, arXiv 1907.01341),
+            as relative depth models give.
         preprocessing: conversion of photographs to the input.
 
     Raises:
@@ -132,6 +135,7 @@ class ViTConfig:
     decoder_queries: int | None = None
     readout: str | None = None
     max_depth: float | None = None
+    depth_type: str = "metric"
     preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self):

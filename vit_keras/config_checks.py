@@ -2,7 +2,7 @@
 
 from .decoder_sizes import DECODERS as DECODERS
 from .decoder_sizes import check_decoder
-from .heads import DENSE, HEADS, check_head
+from .heads import DENSE, DEPTH_TYPES, HEADS, check_head
 from .preprocessing import Preprocessing
 
 POOLINGS = ("token", "gap", "map", None)
@@ -76,6 +76,7 @@ def _check_choices(config):
         ("head", tuple(HEADS)),
         ("positions", POSITIONS),
         ("decoder", DECODERS),
+        ("depth_type", DEPTH_TYPES),
         ("mlp_activation", MLP_ACTIVATIONS),
         ("mlp_out_activation", (None, *MLP_ACTIVATIONS)),
     ):
@@ -125,6 +126,11 @@ def _check_combinations(config):
         raise ValueError(
             "`max_depth` must be None for another head than 'depth'. "
             f"Received: max_depth={config.max_depth!r}, head={config.head!r}"
+        )
+    if config.depth_type != "metric" and config.head != "depth":
+        raise ValueError(
+            "`depth_type` must be 'metric' for another head than 'depth'. "
+            f"Received: depth_type={config.depth_type!r}, head={config.head!r}"
         )
     if config.pooling is None and config.include_top and not dense:
         raise ValueError(

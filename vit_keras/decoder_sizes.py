@@ -15,6 +15,8 @@ OPTIONS = {
 }
 DECODERS = tuple(OPTIONS)
 FIELDS = sorted({name for options in OPTIONS.values() for name in options})
+# Arguments of a model that only decoders read.
+OF_DECODERS = ("decoder", "taps", "tap_norm", "max_depth", "depth_type", *FIELDS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,7 @@ HEADS = {
         task="segment",
     ),
     "depth": Head(
-        "the distance at each pixel, in the unit of the data",
+        "the distance at each pixel, in the unit of the data, or its inverse",
         "values",
         None,
         ("linear", "relu", "softplus", "sigmoid"),
@@ -111,6 +111,9 @@ HEADS = {
 
 # Numbers of outputs, smallest and largest: masks are uint8, of which 255 is ignored.
 OUTPUTS = {"segmentation": (2, 255), "depth": (1, 1)}
+# What an output of "depth" is: a distance, or the inverse of one times an unknown scale
+# plus an unknown shift (MiDaS, arXiv 1907.01341), as files of "relative" depth give.
+DEPTH_TYPES = ("metric", "inverse")
 # Heads whose images have one class each.
 ONE_CLASS = ("softmax", "sigmoid")
 # Heads with outputs at each pixel, by task.

@@ -118,19 +118,21 @@ def palette_image(mask: np.ndarray, colours: np.ndarray | None = None) -> Image.
     return image
 
 
-def depth_picture(depth: np.ndarray) -> np.ndarray:
-    """Draw distances in grey: the nearest white, the farthest and unknown ones black.
+def depth_picture(depth: np.ndarray, depth_type: str = "metric") -> np.ndarray:
+    """Draw depths in grey: the nearest white, the farthest and unknown ones black.
 
     Arguments:
         depth: float (H, W), NaN where unknown.
+        depth_type: what they are, see `ViTConfig`.
 
     Returns:
         uint8 array (H, W, 3).
     """
-    known = depth > 0
+    inverse = depth_type == "inverse"
+    known = np.isfinite(depth) if inverse else depth > 0
     near = np.zeros(depth.shape)
     if known.any():
-        near[known] = 1 / depth[known]
+        near[known] = depth[known] if inverse else 1 / depth[known]
         low, high = near[known].min(), near[known].max()
         near[known] = (near[known] - low) / (high - low) if high > low else 1.0
     return np.repeat((255 * near).round().astype("uint8")[..., None], 3, axis=-1)

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from .config import ViTConfig
+from .decoder_sizes import OF_DECODERS
 from .heads import DENSE, HEADS
 from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
@@ -21,7 +22,15 @@ TRAINED = (
     *("num_register_tokens", "positions", "position_prefix", "patch_norm"),
     *("representation_size", "preprocessing", "head_dim", "mlp_out_activation"),
 )
+# Those of a decoder of depths.
+OF_DEPTH = ("activation", "max_depth", "depth_type")
 SIZES = ("num_layers", "hidden_size", "num_heads", "mlp_dim", "channels")
+# Arguments that a task does not read.
+UNUSED = {
+    "classify": OF_DECODERS,
+    "features": ("representation_size", *sorted({*OF_DECODERS} - {"taps", "tap_norm"})),
+    **{task: ("representation_size", "include_top") for task in DENSE},
+}
 
 
 def create_model(
@@ -41,7 +50,7 @@ def create_model(
         preset: a name in `PRESETS`, or a `ViTConfig`.
         task: "classify" (logits, or the result of `activation`), "features" (all
             tokens after the last norm), "segment" (logits of classes at each pixel) or
-            "depth" (a distance at each pixel).
+            "depth" (a depth at each pixel, see `ViTConfig.depth_type`).
         weights: None for random values, a name in `PUBLISHED`, or a file or folder as
             in `load_weights`. For a preset, the settings that the weights were trained
             with and that the sizes do not determine (GELU, epsilon, tokens, pooling,
@@ -81,6 +90,7 @@ def create_model(
 
 def _of_task(task, overrides, own):
     """Return overrides with the head of a task, for a model or file of its own head."""
+    _check_used(task, overrides)
     given, wanted = overrides.get("head"), DENSE.get(task)
     if given is not None:
         if task != "features" and HEADS.get(given, HEADS["softmax"]).task != task:
@@ -92,11 +102,24 @@ def _of_task(task, overrides, own):
     elif task != "features" and HEADS[own.head].task != task:
         # The labels and the activation are those of the other head.
         more: dict[str, Any] = {"head": wanted or "softmax", "labels": None}
-        more |= {"activation": "linear", "max_depth": None}
+        more |= {"activation": "linear", "max_depth": None, "depth_type": "metric"}
         if task == "depth":
             more["classes"] = 1
+        # What is the default anyway may come from a checkpoint.
+        more = {n: value for n, value in more.items() if getattr(own, n) != value}
         overrides = {**more, **overrides}
     return overrides
+
+
+def _check_used(task, overrides):
+    """Refuse arguments that a task would ignore, unless they have the default."""
+    for name in UNUSED[task]:
+        if overrides.get(name, default := getattr(ViTConfig, name)) != default:
+            uses = ", ".join(other for other in TASKS if name not in UNUSED[other])
+            raise ValueError(
+                f"`{name}` must not be given for task={task!r}, which does not use it: "
+                f"it is for {uses}. Received: {name}={overrides[name]!r}"
+            )
 
 
 def configure(
@@ -151,7 +174,7 @@ def from_checkpoint(
 
     Returns:
         A model, as from `create_model`. DPT and Depth Anything, but for its metric
-        models, give inverse distances up to a scale and a shift, not distances.
+        models, give inverse depths up to a scale and a shift (`depth_type="inverse"`).
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -203,6 +226,8 @@ def as_trained(match, config, overrides):
     if implied.pooling is None and config.include_top:
         trained["pooling"] = config.pooling
     head_kept = implied.include_top and match.sizes.get("K") == config.classes
+    if config.head == "depth" and implied.decoder == config.decoder:
+        trained |= {field: getattr(implied, field) for field in OF_DEPTH}
     if config.include_top and not head_kept:
         trained["representation_size"] = None  # it belongs to the dropped head
     return config.replace(**{**trained, **overrides})

@@ -81,15 +81,16 @@ def tflite_command(
         float | None,
         typer.Option(
             help="Maximum loss of int8 accuracy on --evaluation, in percentage points "
-            "(of mean average precision, with several labels per image); "
+            "(of mean average precision, with several labels per image; of mean IoU, "
+            "with a class at each pixel); "
             "the most sensitive layers fall back until it is met."
         ),
     ] = None,
     evaluation: Annotated[
         str | None,
         typer.Option(
-            help="Labelled images for --accuracy-drop: a folder of class folders, an "
-            ".npz file, tfds:NAME."
+            help="Labelled images for --accuracy-drop: a folder of class folders, or "
+            "of images and masks, an .npz file, tfds:NAME."
         ),
     ] = None,
     enforce_parity: Annotated[

@@ -27,12 +27,14 @@ class ModelOutput:
         activation: what the last layer has applied, such as "softmax"; "linear" for
             logits and values.
         described: whether nothing about them is left open.
+        depth_type: of the head "depth", see `ViTConfig`; None where nothing says it.
     """
 
     shape: tuple[int | None, ...]
     head: str | None
     activation: str
     described: bool = True
+    depth_type: str | None = None
 
     @property
     def kind(self) -> Head | None:
@@ -97,9 +99,11 @@ def read_model_output(model: Any, head: str | None = None) -> ModelOutput:
                 "outputs do not sum to 1. Received: head='softmax'"
             )
         return ModelOutput(shape, head, activation)
-    stated = getattr(_config(model), "head", "softmax")
+    config = _config(model)
+    stated = "softmax" if config is None else config.head
     if HEADS[stated].task != "classify" and _describes(stated, shape):
-        return ModelOutput(shape, stated, activation)
+        depth_type = config.depth_type if config and stated == "depth" else None
+        return ModelOutput(shape, stated, activation, depth_type=depth_type)
     if len(shape) != 2 or _is_vector_of_features(model):
         return ModelOutput(shape, None, activation)
     if stated != "softmax":

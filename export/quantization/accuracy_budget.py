@@ -19,6 +19,7 @@ from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from . import mixed_precision
+from .evaluation_masks import open_masks
 from .mixed_precision import MixedPrecision
 from .post_training import quantize_static
 
@@ -33,7 +34,8 @@ class Budget:
             points, or None.
         images: pixels (N, H, W, C) to measure on.
         reference: the Keras model's outputs for these, {name: (N, ...)}.
-        targets: (N, K) as `vit_keras.data.targets` gives them, for that metric.
+        targets: (N, K) as `vit_keras.data.targets` gives them, for that metric; or
+            masks (N, h, w).
         outputs: what the output with classes means (`ModelOutput`).
         labelled: name of that output; None for a file of one output.
     """
@@ -92,17 +94,14 @@ class Budget:
 
 
 def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Load the labelled images as pixels (N, H, W, C) and targets (N, K).
+    """Load the labelled images as pixels (N, H, W, C) and targets (N, K), or masks.
 
     Raises:
         ValueError: the images or labels do not fit the model.
     """
     outputs, given = inputs.outputs, inputs.evaluation
     if outputs.segments:
-        raise ValueError(
-            "`accuracy_drop` must be None for a model of classes at each pixel: the "
-            "mean IoU of its files is not measured here; `min_sqnr` fits it"
-        )
+        return open_masks(inputs)
     if not outputs.classifies:
         raise ValueError(
             "`accuracy_drop` must be None for a model without classes; `min_sqnr` "

@@ -16,6 +16,10 @@ from ..inputs import ExportInputs
 from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
+DEPTHS = {
+    "metric": "distance at each pixel, in the unit of the training data",
+    "inverse": "inverse distance at each pixel, up to a scale and a shift",
+}
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
 RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
 
@@ -92,6 +96,9 @@ def _metadata(inputs, class_map) -> dict[str, Any]:
                 else "TENSOR_AXIS_LABELS",
             }
         ]
+    if inputs.outputs.depth_type is not None:
+        described = DEPTHS[inputs.outputs.depth_type]
+        outputs[inputs.labelled or names[0]]["description"] = described
     graph: dict[str, Any] = {
         "input_tensor_metadata": [entry],
         "output_tensor_metadata": list(outputs.values()),

@@ -116,10 +116,10 @@ def to_tflite(
             sensitive layers fall back to int16, or to float where the target has it,
             as few as meet it.
         accuracy_drop: the same with percentage points that may be lost on
-            `evaluation`: of top-1 accuracy, or of mean average precision for
-            "multi_label". Not for a regression.
-        evaluation: labelled images, as training takes them: a folder of class folders,
-            an `.npz` file, a pair of arrays, "tfds:NAME", ...; the test part is used.
+            `evaluation`: of top-1 accuracy, of mean average precision for
+            "multi_label", or of mean IoU for "segmentation". Not for values.
+        evaluation: labelled images, or images and masks, as training takes them: a
+            folder, an `.npz` file, a pair of arrays, ...; the test part is used.
         enforce_parity: refuse a file below its scheme's parity threshold.
         input_shape: (H, W, C) of a subclassed model that was never called.
         output: name or index of the output to export, of a model with several.

@@ -1,10 +1,12 @@
 """Models with outputs at each pixel as `.tflite` files: the graph and its outputs."""
 
 import collections
+import json
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import export
 from export.evaluation.parity_images import PARITY_VALUES, ParityImages
@@ -14,8 +16,12 @@ from export.graph.build import inference_graph
 from export.graph.find_taps import find_taps
 from export.graph.found_vit import as_it_is
 from export.graph.rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from export.graph.up_to_decoder import up_to_decoder
+from export.quantization import evaluation_masks
 from tests.export.dense_models import CLASSES, SIZE, dense, outlier, pictures
 from tests.models import slow_but
+from vit_keras.preprocessing import fit_mask
+from vit_keras.training.dense_metrics import SegmentationScore
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("runs on TensorFlow alone", allow_module_level=True)
@@ -234,6 +240,55 @@ def test_files_that_end_in_classes(scheme, given, dtype, ends, tmp_path):
     assert "custom_metadata" not in graph and metadata["labels"] == list(CLASSES)
 
 
+@pytest.mark.parametrize("depth_type", ["metric", "inverse"])
+def test_a_file_says_what_its_depths_are(depth_type, tmp_path):
+    model, path = dense(task="depth", depth_type=depth_type), tmp_path / "m.tflite"
+    export.to_tflite(model, path, calibration=PICTURES)
+    (graph,) = export.read_metadata(path)["subgraph_metadata"]
+    (output,) = graph["output_tensor_metadata"]
+    words = {"metric": "distance at each", "inverse": "inverse distance at each"}
+    assert output["description"].startswith(words[depth_type])
+
+
+@pytest.mark.parametrize("size", ["image", "decoder"])
+def test_accuracy_drop_is_of_the_mean_iou(size, tmp_path):
+    """Masks by the model itself in a folder, whose classes are in another order."""
+    model, path = dense(taps=2), tmp_path / "m.tflite"
+    masks = predict(model, PICTURES).argmax(-1).astype("uint8")
+    for part, maps in (("images", PICTURES), ("masks", 4 - masks)):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for number, pixels in enumerate(maps):
+            file = tmp_path / "data" / part / f"{number}.png"
+            Image.fromarray(pixels).save(file)
+    (tmp_path / "data" / "classes.json").write_text(json.dumps(CLASSES[::-1]))
+    report = export.to_tflite(
+        *(model, path),
+        **{"scheme": "int8", "calibration": PICTURES, "output_size": size},
+        **{"accuracy_drop": 40.0, "evaluation": tmp_path / "data"},
+    )
+    inner = up_to_decoder(model) if size == "decoder" else model
+    shape, reading = inner.output_shape[1:3], model.config.preprocessing
+    truth = np.stack([fit_mask(mask, shape, reading) for mask in masks])
+    ious = []
+    for outputs in (predict(inner, PICTURES), export.load(path)(PICTURES)):
+        score = SegmentationScore(len(CLASSES))
+        score.add(outputs, truth)
+        ious.append(score.metrics()["mean_iou"])
+    assert report.mixed["unit"] == "points"
+    lost = dict(report.mixed["curve"])[len(report.mixed["parts"])]
+    assert lost == pytest.approx(100 * (ious[0] - ious[1])) and 0 < lost <= 40
+    assert size == "decoder" or ious[0] == 1
+
+
+def test_accuracy_drop_is_of_as_many_masks_as_fit(tmp_path, monkeypatch):
+    bytes_each = 4 * len(CLASSES) * SIZE[0] * SIZE[1]
+    monkeypatch.setattr(evaluation_masks, "OUTPUT_BYTES", 7 * bytes_each)
+    pair = PICTURES, np.zeros((len(PICTURES), *SIZE), int)
+    options = {"scheme": "int8", "calibration": PICTURES, "accuracy_drop": 1.0}
+    with pytest.raises(ValueError, match="at most 7 images.*Received: 8 images"):
+        export.to_tflite(dense(), tmp_path / "m.tflite", evaluation=pair, **options)
+
+
 def test_a_model_of_other_layers_is_told_what_it_is(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
@@ -264,10 +319,23 @@ REFUSED = {
         {"decode": "classes", "target": "web"},
         "takes no integers as output: any, cpu",
     ),
-    "accuracy": (
+    "accuracy on no masks": (
         {},
         {"accuracy_drop": 1.0, "scheme": "int8", "evaluation": (PICTURES, 0)},
-        "mean IoU",
+        "`evaluation` must be images and masks that fit the model: `masks` must be",
+    ),
+    "accuracy on other classes": (
+        {},
+        {
+            **{"accuracy_drop": 1.0, "scheme": "int8"},
+            "evaluation": (PICTURES, np.full((len(PICTURES), *SIZE), 9)),
+        },
+        "must have the model's 5 classes",
+    ),
+    "accuracy of depths": (
+        {"task": "depth"},
+        {"accuracy_drop": 1.0, "scheme": "int8", "evaluation": (PICTURES, 0)},
+        "`accuracy_drop` must be None for a model without classes",
     ),
 }
 

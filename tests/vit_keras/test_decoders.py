@@ -120,6 +120,10 @@ def test_depth_is_a_share_of_the_largest():
     np.testing.assert_allclose(run(depth, IMAGES), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="`max_depth` must be above 0"):
         built("dpt", "depth", **options, max_depth=-1)
+    with pytest.raises(ValueError, match="`depth_type` must be one of"):
+        built("dpt", "depth", **options, depth_type="relative")
+    with pytest.raises(ValueError, match="`depth_type` must be 'metric' for another"):
+        built("dpt", taps=4, depth_type="inverse")
     with pytest.raises(ValueError, match="for another head than 'depth'"):
         built("dpt", taps=4, max_depth=1.0)
 

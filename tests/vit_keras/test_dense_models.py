@@ -102,6 +102,26 @@ def test_outputs_that_no_map_has(task, classes, valid):
         small(task=task, classes=classes)
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "words"),
+    [
+        ("classify", {"decoder": "dpt"}, "`decoder` .* it is for segment, depth. "),
+        ("classify", {"taps": 2}, "`taps` .* it is for features, segment, depth. "),
+        ("classify", {"depth_type": "inverse"}, "`depth_type` .*segment, depth. "),
+        ("features", {"decoder_width": 8}, "`decoder_width` .* for segment, depth. "),
+        (
+            "segment",
+            {"representation_size": 8},
+            "`representation_size` .* for classify. ",
+        ),
+        ("depth", {"include_top": False}, "`include_top` .* classify, features. "),
+    ],
+)
+def test_options_of_other_tasks_are_refused(task, given, words):
+    with pytest.raises(ValueError, match=words):
+        create_model("vit_ti16", task=task, **SIZES, **given)
+
+
 def test_a_decoder_on_the_weights_of_a_classifier(tmp_path):
     classifier = create_model("vit_ti16", **SIZES, classes=5)
     path = tmp_path / "model.keras"

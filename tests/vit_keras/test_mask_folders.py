@@ -165,6 +165,21 @@ def test_parts_without_masks_are_named(tmp_path):
         assert splits.test is None
         words = "folders that are no part, or lack images or masks, left out"
         assert f"{words}: 1 ({folder})" in splits.problems
+        assert splits.part(held_out=False) is splits.train
+        with pytest.raises(ValueError, match=r"labels in its part test.* in train \("):
+            splits.part(held_out=True)
+        assert splits.part(held_out=True, chosen="train") is splits.train
+        with pytest.raises(ValueError, match="`part` must be one of train, .*='test'"):
+            splits.part(held_out=True, chosen="test")
+
+
+def test_another_part_without_masks_does_not_matter(tmp_path):
+    for part in ("train", "test"):
+        pairs(tmp_path, f"images/{part}/{{}}.png", f"masks/{part}/{{}}.png")
+    save(tmp_path / "images/val/a.png", np.ones((4, 4, 3), "uint8"))
+    splits = data.open_splits(tmp_path, task="segment")
+    assert splits.unlabelled == ("validation",)
+    assert splits.part(held_out=True) is splits.test
 
 
 def test_no_part_disappears(tmp_path):

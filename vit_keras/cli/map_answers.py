@@ -17,7 +17,7 @@ def write_maps(model, labels, files, out):
     Of a segmentation `OUT/NAME.mask.png`, whose pixels are the numbers of classes, and
     `OUT/NAME.overlay.png` with a legend; the classes that are there are printed with
     their share of the pixels. Of depths `OUT/NAME.depth.tiff` (float32) and, in grey,
-    `OUT/NAME.depth.png`.
+    `OUT/NAME.depth.png`; of inverse depths `OUT/NAME.inverse_depth.tiff` and `.png`.
 
     Raises:
         ValueError: two images have the same name.
@@ -47,10 +47,14 @@ def write_maps(model, labels, files, out):
         else:
             known = found[~np.isnan(found)]
             low, middle, high = np.quantile(known, (0, 0.5, 1))
-            answer = f"depth {low:.4g} to {high:.4g}, median {middle:.4g}"
+            answer, kind = f"{low:.4g} to {high:.4g}, median {middle:.4g}", "depth"
+            if config.depth_type == "inverse":
+                answer, kind = f"{answer}, without scale and shift", "inverse_depth"
+            answer = f"{kind.replace('_', ' ')} {answer}"
+            picture = depth_picture(found, config.depth_type)
             pictures = {
-                "depth.tiff": Image.fromarray(found.astype("float32")),
-                "depth.png": Image.fromarray(depth_picture(found)),
+                f"{kind}.tiff": Image.fromarray(found.astype("float32")),
+                f"{kind}.png": Image.fromarray(picture),
             }
         print(f"{file}: {answer}")
         for kind, picture in pictures.items():

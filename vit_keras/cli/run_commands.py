@@ -197,6 +197,13 @@ def train_command(
 def evaluate_command(
     run: Run,
     data: Data,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the data: train, validation or test. Default: test, else "
+            "validation."
+        ),
+    ] = None,
     strict: Strict = False,
     out: Annotated[
         pathlib.Path | None,
@@ -211,7 +218,7 @@ def evaluate_command(
     from ..training.evaluation import evaluate
     from .tables import escaped, new_table, print_table
 
-    result = evaluate(run, data, strict=strict, out=out)
+    result = evaluate(run, data, part=part, strict=strict, out=out)
     number = result.pop("images")
     classes = {name: result.pop(name) for name in list(result) if name.startswith(IOU)}
     if classes:

@@ -1,6 +1,7 @@
 """Labelled images before decoding, and the embedded digits."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -69,6 +70,26 @@ class Dataset:
         """Return the images at these indices."""
         images, labels = (_taken(part, indices) for part in (self.images, self.labels))
         return dataclasses.replace(self, images=images, labels=labels)
+
+    @functools.cached_property
+    def pixel_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of each class of a segmentation, from all masks, which are read once.
+
+        Two int64 arrays (K,): the class' pixels, and all that count in the images where
+        it is.
+        """
+        from .reading import in_threads  # which imports this module
+
+        classes = len(self.classes)
+
+        def count(at):
+            return np.bincount(self.labels[at].ravel(), minlength=256)[:classes]
+
+        pixels = np.zeros((2, classes), "int64")
+        for counts in in_threads(count, len(self)):
+            pixels[0] += counts
+            pixels[1] += np.where(counts, counts.sum(), 0)
+        return pixels[0], pixels[1]
 
 
 def _taken(items, indices):

@@ -57,7 +57,7 @@ def open_folder(path: str | os.PathLike[str]) -> Splits:
     counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
     note = f"'{root}' has parts: {counts} images"
     problems = _problems(left_out, root) + file_problems(parts, root)
-    return Splits(**parts, notes=(note,), problems=problems)
+    return Splits(**parts, unlabelled=(), notes=(note,), problems=problems)
 
 
 def folder(path) -> Dataset:

@@ -81,7 +81,7 @@ def open_table(path: str | os.PathLike[str]) -> Splits:
     if "train" in parts:
         parts = same_classes({name: _used(part) for name, part in parts.items()})
     problems = file_problems(parts, path.parent)
-    return Splits(**parts, notes=tuple(notes), problems=problems)
+    return Splits(**parts, unlabelled=(), notes=tuple(notes), problems=problems)
 
 
 def _read_csv(path):

@@ -11,7 +11,13 @@ from ..heads import DENSE
 from .dataset import Dataset, LazyImages
 from .file_checks import file_problems, shown_path, turned_files
 from .mask_classes import MASK_CLASSES, MaskClasses, ade20k, read_classes
-from .mask_folders import ASIDE, PairFolders, find_parts, match_files
+from .mask_folders import (
+    ASIDE,
+    PART_FOLDERS,
+    PairFolders,
+    find_parts,
+    match_files,
+)
 from .mask_reading import (
     DEPTH_SUFFIXES,
     MASK_SUFFIXES,
@@ -22,7 +28,7 @@ from .mask_reading import (
     read_numbers,
 )
 from .reading import in_threads
-from .splits import Splits, summaries, summary
+from .splits import NAMES, Splits, summaries, summary
 
 # The classes of Pascal VOC, whose files are named by year and number.
 VOC = (
@@ -96,7 +102,9 @@ def open_pairs(root: pathlib.Path, task: str) -> Splits:
         ]
     problems = summaries(lost) + file_problems(parts, root)
     notes += turned_files(parts, root)
-    return Splits(**parts, notes=tuple(notes), problems=problems)
+    named = {PART_FOLDERS.get(folder.name.lower()) for folder in without}
+    unlabelled = tuple(name for name in NAMES if name in named - parts.keys())
+    return Splits(**parts, unlabelled=unlabelled, notes=tuple(notes), problems=problems)
 
 
 def _known_classes(root, folders: Mapping[str, PairFolders], pairs):

@@ -27,6 +27,7 @@ class Splits:
             or that was not opened.
         notes: lines that say what was found, and how it was understood.
         problems: lines that name and count what was left out, or is doubtful.
+        unlabelled: names of parts that the source has without labels.
     """
 
     train: Dataset | None = None
@@ -34,26 +35,42 @@ class Splits:
     test: Dataset | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
-    def part(self, held_out: bool) -> Dataset:
+    def part(self, held_out: bool, chosen: str | None = None) -> Dataset:
         """Return the part to train on, or to evaluate on.
 
         Arguments:
             held_out: the test part if there is one, else the validation part; all of
                 a source that has no parts.
+            chosen: name of the part to return instead.
 
         Raises:
-            ValueError: there is nothing to train on.
+            ValueError: there is nothing to train on, or no part `chosen`; or the part
+                to evaluate on has no labels, where another one would take its place.
         """
-        return getattr(self, self.name_of_part(held_out))
+        return getattr(self, self.name_of_part(held_out, chosen))
 
-    def name_of_part(self, held_out: bool) -> str:
+    def name_of_part(self, held_out: bool, chosen: str | None = None) -> str:
         """Return the name of what `part` returns."""
         there = self.counts()
+        if chosen is not None:
+            if chosen not in there:
+                raise ValueError(
+                    f"`part` must be one of {', '.join(there)}, which have labels. "
+                    f"Received: part={chosen!r}"
+                )
+            return chosen
         wanted = ("test", "validation", "train") if held_out else ("train",)
         for name in wanted:
             if name in there:
                 return name
+            if held_out and name in self.unlabelled:
+                others = ", ".join(f"{n} ({number})" for n, number in there.items())
+                raise ValueError(
+                    f"`data` must have labels in its part {name}, to be evaluated on. "
+                    f"There are labels in {others}: `part` (--part) chooses one"
+                )
         raise ValueError(
             f"`data` must hold images to train on. Received only: {', '.join(there)}"
         )

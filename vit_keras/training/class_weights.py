@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..data import Dataset, in_threads
+from ..data import Dataset
 from ..heads import ONE_CLASS
 from .recipe import Recipe
 
@@ -31,7 +31,7 @@ def class_weights(dataset: Dataset, recipe: Recipe) -> np.ndarray | None:
         return None
     check_class_weights(recipe, dataset.head)
     if dataset.head == "segmentation":
-        pixels, within = pixel_counts(dataset)
+        pixels, within = dataset.pixel_counts
         shares = pixels / np.maximum(within, 1)
         there = pixels > 0
         median = np.median(shares[there]) if there.any() else 0.0
@@ -56,26 +56,6 @@ def check_class_weights(recipe: Recipe, head: str) -> None:
         )
 
 
-def pixel_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Count the pixels of each class, of all images, and of those that have it.
-
-    Returns:
-        Two int64 arrays (K,): the class' pixels, and all that count in the images where
-        it is.
-    """
-    classes = len(dataset.classes)
-
-    def count(at):
-        mask = dataset.labels[at]
-        return np.bincount(mask.ravel(), minlength=256)[:classes]
-
-    pixels = np.zeros((2, classes), "int64")
-    for counts in in_threads(count, len(dataset)):
-        pixels[0] += counts
-        pixels[1] += np.where(counts, counts.sum(), 0)
-    return pixels[0], pixels[1]
-
-
 def sample_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weight of each image, the mean weight of its classes.
 
@@ -97,7 +77,7 @@ def imbalance(dataset: Dataset) -> str | None:
     """Return a line of classes and counts, or shares of the pixels, if they differ by
     more than `UNEQUAL`."""
     if dataset.head == "segmentation":
-        counts = pixel_counts(dataset)[0]
+        counts = dataset.pixel_counts[0]
         shown = [f"{part:.2%}" for part in counts / max(counts.sum(), 1)]
     elif dataset.head in ONE_CLASS:
         counts = np.bincount(dataset.labels, minlength=len(dataset.classes))

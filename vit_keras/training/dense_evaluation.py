@@ -76,7 +76,9 @@ def score_maps(
         predict: computes the outputs of a batch; None is `predict_on_batch`.
     """
     config, predict = model.config, predict or model.predict_on_batch
-    score = new_score(config.head, model.output_shape[-1], config.activation)
+    score = new_score(
+        *(config.head, model.output_shape[-1], config.activation, config.depth_type)
+    )
     batches, found = map_batches(model, dataset, batch_size), []
     with new_bar(console or Console(quiet=True), transient=True) as bar:
         task = bar.add_task("evaluating", total=len(batches), text="")
@@ -91,7 +93,7 @@ def score_maps(
 
 
 def chosen_map(values: np.ndarray, head: str) -> np.ndarray:
-    """Return what a model's outputs (H, W, C) say: classes, or distances.
+    """Return what a model's outputs (H, W, C) say: classes, or depths.
 
     Returns:
         uint8 array (H, W), 255 where the model does not see; or float32, NaN there.
@@ -121,7 +123,11 @@ def compared(model, dataset: Dataset, index: int) -> np.ndarray:
     if config.head == "segmentation":
         pictures = [overlay_mask(pixels, mask, names) for mask in (truth, said)]
     else:
-        pictures = [pixels, depth_picture(truth), depth_picture(said)]
+        pictures = [
+            pixels,
+            depth_picture(truth),
+            depth_picture(said, config.depth_type),
+        ]
     tall = max(len(picture) for picture in pictures)
     filled = [
         np.pad(p, ((0, tall - len(p)), (0, 4), (0, 0)), constant_values=255)

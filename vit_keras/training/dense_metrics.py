@@ -81,9 +81,15 @@ def mean_of(values: np.ndarray) -> float:
 
 
 class DepthScore:
-    """Sums of the errors of distances, over all pixels that are known."""
+    """Sums of the errors of distances, over all pixels that are known.
 
-    def __init__(self):
+    Arguments:
+        depth_type: what the outputs are, see `ViTConfig`. Inverse ones become distances
+            by `as_distances` first.
+    """
+
+    def __init__(self, depth_type: str = "metric"):
+        self.inverse = depth_type == "inverse"
         self.sums, self.pixels = np.zeros(3), 0
         self.losses, self.images = 0.0, 0
 
@@ -101,7 +107,11 @@ class DepthScore:
         ):
             known = (true > 0) & ~np.isnan(found)
             if known.any():
-                self._add(found[known].astype("float64"), true[known].astype("float64"))
+                near, far = (
+                    found[known].astype("float64"),
+                    true[known].astype("float64"),
+                )
+                self._add(as_distances(near, far) if self.inverse else near, far)
         pixels = self.pixels - pixels
         return (before - self.sums[0]) / pixels if pixels else float("nan")
 
@@ -130,8 +140,26 @@ class DepthScore:
         }
 
 
-def new_score(head: str, outputs: int, activation: str = "linear"):
+def as_distances(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the distances that inverse depths of an image are at best.
+
+    Their scale and shift are those of the least squares to the inverse of the true
+    distances (MiDaS, arXiv 1907.01341, section 5). What is then farther than any true
+    distance of the image counts as the farthest: the paper takes that of the data set.
+
+    Arguments:
+        found: float64 (P,), inverse depths up to a scale and a shift.
+        true: float64 (P,), distances above 0.
+    """
+    rows = np.stack([found, np.ones_like(found)], axis=-1)
+    (scale, shift), *_ = np.linalg.lstsq(rows, 1 / true, rcond=None)
+    return 1 / np.maximum(scale * found + shift, 1 / true.max())
+
+
+def new_score(
+    head: str, outputs: int, activation: str = "linear", depth_type: str = "metric"
+):
     """Return an empty score of a head with a number of outputs."""
     if head == "segmentation":
         return SegmentationScore(outputs, activation)
-    return DepthScore()
+    return DepthScore(depth_type)

@@ -46,6 +46,7 @@ def evaluate(
     model: "keras.Model | str | os.PathLike[str]",
     data: Any,
     *,
+    part: str | None = None,
     batch_size: int = 64,
     strict: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -59,6 +60,7 @@ def evaluate(
         data: a source of `data.open_source`; its test part is used if it has one,
             else its validation part. Its classes are matched by name to the labels;
             without labels, they are in the order of the model's outputs.
+        part: of the data, "train", "validation" or "test"; None for the one above.
         batch_size: images per step.
         strict: fail on unreadable images, duplicates and other files instead of naming
             them.
@@ -73,11 +75,13 @@ def evaluate(
         cross-entropy, or squared error. "segmentation" gives "mean_iou", "accuracy",
         "loss", and "iou/NAME" of each class, from the pixels of all images at the sizes
         of their masks; "depth" gives "absolute_relative_error", "delta_1",
-        "root_mean_squared_error" and "loss".
+        "root_mean_squared_error" and "loss", of inverse depths after an alignment of
+        each image, see `dense_metrics.as_distances`.
 
     Raises:
         ValueError: the classes or the kind of labels differ from the model's, or it
-            has no head; or `out` is given for outputs of whole images.
+            has no head; `out` is given for outputs of whole images; or the part for
+            tests has no labels, and `part` names no other.
         FileNotFoundError: the model does not exist.
         OSError: `out` cannot be written to.
     """
@@ -95,12 +99,14 @@ def evaluate(
     if out is not None:
         check_writable(pathlib.Path(out))
     task = HEADS[config.head].task
-    opened = open_data(data, strict, console, held_out=True, task=task)
-    dataset = opened.part(held_out=True)
+    opened = open_data(data, strict, console, held_out=True, task=task, part=part)
+    dataset = opened.part(held_out=True, chosen=part)
     if labels is not None:
         dataset = images.match_classes(dataset, labels)
     dataset = checked_for(dataset, config.head, classes)
     dataset = read(dataset, config, strict, console, keep_pixels=out is None)
+    if config.depth_type == "inverse":
+        console.print("inverse depth: scale and shift of each image by least squares")
     if maps:
         result = score_maps(classifier, dataset, batch_size, console)
         if out is not None:

@@ -1,12 +1,10 @@
 """What a recipe may say for a head: fields that the head's training does not use."""
 
-from ..decoder_sizes import FIELDS
+from ..decoder_sizes import OF_DECODERS
 from ..heads import HEADS
 from .class_weights import check_class_weights
 from .recipe import Recipe
 
-# Arguments of a model that only decoders read.
-OF_DECODERS = ("decoder", "taps", "tap_norm", "max_depth", *FIELDS)
 # The only value of a field, by head.
 _OF_MAPS = {
     **{"crop": None, "shift": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0},
@@ -44,6 +42,11 @@ def check_objective(recipe: Recipe, head: str) -> None:
                 f"`model` must not hold {given[0]!r} for head={head!r}: only the tasks "
                 f"segment and depth have a decoder. Received: model={recipe.model!r}"
             )
+    if recipe.model.get("depth_type", "metric") != "metric":
+        raise ValueError(
+            "`model` must not hold another depth_type than 'metric': training compares "
+            f"outputs with distances. Received: {recipe.model['depth_type']!r}"
+        )
     wrong = {n: v for n, v in needed.items() if getattr(recipe, n) != v}
     if wrong:
         names = ", ".join(f"`{name}`" for name in wrong)

@@ -14,6 +14,7 @@ def open_data(
     console: Console,
     held_out: bool = False,
     task: str | None = None,
+    part: str | None = None,
 ) -> Splits:
     """Open data as `open_splits` does, and print its notes and problems.
 
@@ -22,13 +23,14 @@ def open_data(
         strict: raise for problems instead of printing them.
         console: for messages.
         task: of the model, see `create_model`; None is that of the data.
+        part: name of the part that is used; None as `Splits.part` chooses.
 
     Raises:
         ValueError: with `strict`, all problems; those of `open_splits`; or the labels
             are of another task.
     """
     splits = open_splits(data, held_out, task or "classify")
-    own = HEADS[splits.part(held_out).head].task
+    own = HEADS[splits.part(held_out, part).head].task
     if task is not None and own != task:
         raise ValueError(
             f"`data` must have labels for task={task!r}. Received: labels for the task "
@@ -41,7 +43,7 @@ def open_data(
         )
     notes = list(splits.notes)
     if held_out and len(splits.counts()) > 1:
-        notes.append(f"evaluating on the part {splits.name_of_part(held_out)}")
+        notes.append(f"evaluating on the part {splits.name_of_part(held_out, part)}")
     for line in notes:
         console.print(line, markup=False, soft_wrap=True)
     for line in splits.problems:

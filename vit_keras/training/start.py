@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ..config import ViTConfig
+from ..decoder_sizes import OF_DECODERS
 from ..heads import HEADS
 from ..labels import indices_of
 from ..model import as_trained, configure, create_model
@@ -13,7 +14,6 @@ from ..weights.describe import describe, tells_heads
 from ..weights.formats.keras_file import is_own
 from ..weights.loader import apply, find
 from ..weights.recognise import Match, recognise, take_classes
-from .head_checks import OF_DECODERS
 from .recipe import Recipe
 
 # Blocks that a new decoder reads: tokens of four, each through the last norm, are worth
@@ -98,17 +98,24 @@ def open_start(
         same, kept, said = _kept_decoder(own, stored, same, kept, said)
         if not same and not HEADS[own.head].dense:
             given.setdefault("taps", min(TAPS, stored.num_layers))
-        if not same:
-            given.setdefault("max_depth", None)
-        elif head == "depth" and own.activation != "linear":
+        if same and stored.depth_type == "inverse":
+            raise ValueError(
+                "`weights` must give distances, as the data has: those of "
+                f"{weights} give inverse depths without scale and shift. "
+                "model={'depth_type': 'metric'} (--set model.depth_type=metric) trains "
+                "a new decoder on its encoder"
+            )
+        if same and head == "depth" and own.activation != "linear":
             told.remove("activation")
     if kept is not None:
         match = take_classes(match, kept)
     given |= {"include_top": True, **{name: arguments[name] for name in told}}
     if stored.pooling is None:
         given.setdefault("pooling", "token" if stored.class_token else "gap")
-    if not same:  # the layer in front of a dropped head belongs to it
-        given.setdefault("representation_size", None)
+    if not same:  # what belongs to a dropped head or decoder
+        for name in ("representation_size", "max_depth"):
+            given.setdefault(name, None)
+        given.setdefault("depth_type", "metric")
     if preset is None:
         config = describe(match, **given)
     else:

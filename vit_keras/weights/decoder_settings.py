@@ -77,7 +77,7 @@ def read_with_decoder(layout: str):
         if "num_blocks" in model:
             fields["decoder_depth"] = int(model["num_blocks"])
         if model.get("depth_estimation_type") == "metric":
-            fields["activation"] = "sigmoid"
+            fields |= {"activation": "sigmoid", "depth_type": "metric"}
         if (model.get("max_depth") or 1) != 1:
             fields["max_depth"] = float(model["max_depth"])
         if "apply_layernorm" in backbone:

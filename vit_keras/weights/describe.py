@@ -144,7 +144,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         fields.pop("labels", None)
     fields |= _positions(match, {**fields, **given})
     if given.get("decoder", fields.get("decoder")) != fields.get("decoder"):
-        for name in ("taps", *FIELDS):  # of the file's decoder
+        for name in ("taps", "depth_type", *FIELDS):  # of the file's decoder
             fields.pop(name, None)
     try:
         return ViTConfig().replace(**{**fields, **given})

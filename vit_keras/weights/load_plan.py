@@ -19,6 +19,7 @@ MOST_LINES = 10  # of a kind in a report
 SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads", "preprocessing")
 # Of models with the same decoder, too.
 DECODING = ("tap_blocks", "tap_norm", "activation", "max_depth", "first_with_queries")
+DECODING += ("depth_type",)
 
 
 @dataclasses.dataclass

@@ -7,12 +7,14 @@ from PIL import Image
 from tests.models import eagerly
 from tests.vit_keras.training.runs import quiet
 from tests.vit_keras.training.shapes import NAMES, SHORT, shapes
-from vit_keras import train, visualize
+from tests.vit_keras.weights.golden_files import GOLDEN
+from vit_keras import from_checkpoint, train, visualize
 from vit_keras.cli import app
 from vit_keras.cli.options import check_task, read_size, read_taps
 from vit_keras.data import Dataset, Splits
 from vit_keras.mask_pictures import class_colours, depth_picture, palette_image
 from vit_keras.model_file import open_trained
+from vit_keras.training.start import open_start
 
 IMAGE = np.full((100, 250, 3), 200, "uint8")
 MASK = np.zeros((100, 250), "uint8")
@@ -68,6 +70,13 @@ def test_evaluate_prints_a_table_of_classes(run, tmp_path, capsys, monkeypatch):
     assert "IoU" in said and "circle" in said
     assert "mean iou 0." in said and "on 6 images" in said
     assert len(list((tmp_path / "worst").iterdir())) == 6
+    monkeypatch.setattr(
+        "vit_keras.training.opening.open_splits",
+        lambda *_, **__: Splits(train=data, unlabelled=("test",)),
+    )
+    with pytest.raises(ValueError, match=r"labels in train \(6\): `part` \(--part\)"):
+        call(capsys, *words)
+    assert "on 6 images" in call(capsys, *words, "--part", "train")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="`out` must be a folder that can be written"):
         call(capsys, *words[:-1], tmp_path / "file")
@@ -159,6 +168,8 @@ def test_near_is_bright():
     picture = depth_picture(np.array([[1.0, 2.0, 4.0, np.nan]]))
     # 1 / depth, from the farthest 0.25 to the nearest 1.
     assert picture[0, :, 0].tolist() == [255, 85, 0, 0]
+    picture = depth_picture(np.array([[0.0, -1.0, 2.0, np.nan]]), "inverse")
+    assert picture[0, :, 0].tolist() == [85, 0, 255, 0]
     assert (depth_picture(np.full((2, 2), np.nan)) == 0).all()
 
 
@@ -177,3 +188,43 @@ def test_depth_maps_are_written(tmp_path, capsys):
     # It begins at the mean of the logarithms, and three steps do not leave it.
     assert values.dtype == "float32" and np.abs(values - 3).max() < 1
     assert (out / "a.depth.png").is_file()
+
+
+def test_inverse_depth_is_said_everywhere(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    model = from_checkpoint(GOLDEN / "hf-dpt-depth")
+    model.save(tmp_path / "model.keras")
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    words = ("predict", tmp_path / "model.keras", tmp_path / "a.png")
+    said = call(capsys, *words, "--out", tmp_path / "out")
+    assert "a.png: inverse depth " in said and "without scale and shift" in said
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"a.inverse_depth.tiff", "a.inverse_depth.png"}
+
+    inputs = model.config.preprocessing.scale_and_offset()
+    raw = model.predict_on_batch(images * inputs[0] + inputs[1])[..., 0]
+    depth = (1 / (0.1 + 3 * np.asarray(raw))).astype("float32")
+    np.savez(tmp_path / "d.npz", images=images, depth=depth)
+    words = ("evaluate", tmp_path / "model.keras", "--data", tmp_path / "d.npz")
+    said = call(capsys, *words)
+    assert "inverse depth: scale and shift of each image by least squares" in said
+    # float32 outputs of the network, equal to those that made the truth.
+    assert "absolute relative error 0.0000" in said and "delta 1 1.0000" in said
+
+
+@pytest.mark.usefixtures("eager")
+def test_inverse_depth_is_not_trained_on_distances(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), "uint8")
+    depth = np.full((8, 32, 32), 3.0, "float32")
+    data = Dataset(images, depth, ("depth",), "depth")
+    weights = GOLDEN / "hf-dpt-depth"
+    recipe = SHORT.replace(epochs=1, model={}, preset=None)
+    with pytest.raises(ValueError, match="inverse depths .*--set model.depth_type=met"):
+        train(data, recipe, out=tmp_path / "a", weights=weights, console=quiet())
+    wrong = recipe.replace(model={"depth_type": "inverse"})
+    with pytest.raises(ValueError, match="another depth_type than 'metric'"):
+        train(data, wrong, out=tmp_path / "a", weights=weights, console=quiet())
+    stated = recipe.replace(model={"depth_type": "metric"})
+    start = open_start(stated.replace(weights=str(weights)), ("depth",), "depth")
+    assert not start.head and "its depth_type is inverse, not metric" in start.said
+    assert start.config.depth_type == "metric" and start.config.decoder == "dpt"

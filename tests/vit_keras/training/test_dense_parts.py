@@ -9,12 +9,16 @@ from PIL import Image
 from tests.vit_keras.backends import python, require
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, mask_of, shapes
 from vit_keras import ViTConfig
-from vit_keras.data import Dataset, with_head
+from vit_keras.data import Dataset, LazyImages, with_head
 from vit_keras.preprocessing import to_photograph
 from vit_keras.training.class_weights import class_weights, imbalance
 from vit_keras.training.dense_augment import map_views, random_view
 from vit_keras.training.dense_losses import DepthLoss, SegmentationLoss
-from vit_keras.training.dense_metrics import DepthScore, SegmentationScore
+from vit_keras.training.dense_metrics import (
+    DepthScore,
+    SegmentationScore,
+    as_distances,
+)
 from vit_keras.training.stream import Stream
 
 DRAWS = np.random.default_rng(0)
@@ -103,6 +107,47 @@ def test_depth_loss_by_hand():
             "loss": np.mean(expected),
         }
     )
+
+
+def test_inverse_depth_is_aligned_image_by_image():
+    """MiDaS' own way (its `BadPixelMetric`): the two normal equations, then a cap."""
+    truth = DRAWS.uniform(1, 9, (2, 5, 4)).astype("float32")
+    truth[0, 0] = np.nan
+    truth[1, 1] = 0
+    known = np.where(truth > 0, truth, 5.0)  # what stands elsewhere does not count
+    exact = np.stack([7 / known[0] - 3, 0.2 / known[1] + 40])
+    score = DepthScore("inverse")
+    score.add(exact[..., None].astype("float32"), truth)
+    found = score.metrics()
+    # float32 keeps 40.02 to 4e-6, of 0.02 that tell the farthest.
+    assert found["absolute_relative_error"] < 1e-3 and found["delta_1"] == 1
+    assert DepthScore().add(exact[..., None], truth) < -0.5
+
+    noisy = (exact + DRAWS.normal(0, 0.05, exact.shape)).astype("float32")
+    errors = []
+    for said, true in zip(noisy.astype("float64"), truth, strict=True):
+        p, t = said[true > 0], true[true > 0].astype("float64")
+        a00, a01, a11 = (p * p).sum(), p.sum(), len(p)
+        b0, b1 = (p / t).sum(), (1 / t).sum()
+        det = a00 * a11 - a01 * a01
+        scale, shift = (a11 * b0 - a01 * b1) / det, (a00 * b1 - a01 * b0) / det
+        aligned = 1 / np.maximum(scale * p + shift, 1 / t.max())
+        errors.append(np.abs(aligned - t) / t)
+    score = DepthScore("inverse")
+    for said, true in zip(noisy[..., None], truth, strict=True):
+        score.add(said, true)
+    expected = np.concatenate(errors).mean()
+    # The determinant of one image is 1e-6 of its terms, in float64.
+    assert score.metrics()["absolute_relative_error"] == pytest.approx(expected, 1e-6)
+
+
+def test_constant_inverse_depth_is_one_distance():
+    truth = np.array([[[1.0, 2.0, 4.0]]])
+    distances = as_distances(np.zeros(3), truth.ravel())
+    assert distances == pytest.approx(np.full(3, 3 / 1.75))  # of the mean of 1 / depth
+    score = DepthScore("inverse")
+    score.add(np.zeros((1, 1, 3, 1)), truth)
+    assert np.isfinite(list(score.metrics().values())).all()
 
 
 def test_metrics_by_hand():
@@ -232,6 +277,24 @@ def test_median_frequency_weights():
     stream = Stream(data, CONFIG, recipe.replace(batch_size=2))
     assert stream.class_weights is None and len(stream[0]) == 2
     np.testing.assert_allclose(stream.pixel_weights, expected, rtol=1e-6)
+
+
+def test_masks_are_counted_once():
+    data, reads = shapes(3), []
+    masks = data.labels
+
+    def read(at):
+        reads.append(at)
+        return masks[at]
+
+    data = dataclasses.replace(data, labels=LazyImages(read, np.arange(3)))
+    recipe = SHORT.replace(class_weights="balanced")
+    assert imbalance(data) is not None
+    assert class_weights(data, recipe) is not None
+    Stream(data, CONFIG, recipe.replace(batch_size=2))
+    assert sorted(reads) == [0, 1, 2]
+    counts = np.bincount(masks[:2].ravel())
+    assert np.array_equal(data.take(np.arange(2)).pixel_counts[0], counts)
 
 
 def test_losses_are_saved_as_they_are():

@@ -172,6 +172,40 @@ def test_eomt_names_the_class_that_transformers_does(hf, tmp_path):
     assert (logits.argmax(-1) == scores.argmax(-1))[clear].all()
 
 
+@pytest.mark.parametrize(
+    "name, depth_type",
+    [
+        ("hf-dpt-depth", "inverse"),
+        ("hf-depth-anything", "inverse"),
+        ("hf-depth-anything-metric", "metric"),
+    ],
+)
+def test_what_depths_are(name, depth_type, tmp_path):
+    """Known by the file, kept in ours, and lost with the decoder."""
+    model = opened(name)
+    assert model.config.depth_type == depth_type
+    model.save(tmp_path / "model.keras")
+    assert from_checkpoint(tmp_path / "model.keras").config == model.config
+    assert opened(name, depth_type="metric").config.depth_type == "metric"
+    with pytest.warns(UserWarning, match="left fresh"):
+        assert opened(name, decoder="linear").config.depth_type == "metric"
+    with pytest.warns(UserWarning, match="left fresh"):
+        masks = opened(name, task="segment", classes=3)
+    assert masks.config.depth_type == "metric" and masks.config.max_depth is None
+
+
+@pytest.mark.parametrize("name", ["hf-depth-anything", "hf-depth-anything-metric"])
+def test_a_preset_takes_what_the_decoder_gives(name):
+    own = opened(name)
+    names = (*SIZES, "decoder", "decoder_width", "decoder_channels", "taps")
+    sizes = {field: getattr(own.config, field) for field in names}
+    model = create_model("vit_ti16", task="depth", weights=file_of(name), **sizes)
+    for field in ("activation", "max_depth", "depth_type"):
+        assert getattr(model.config, field) == getattr(own.config, field), field
+    x = golden(name)[0]
+    np.testing.assert_array_equal(run(model, x), run(own, x))
+
+
 REFUSED = [
     ("hf-dpt-depth", {"is_hybrid": True}, "no plain ViT"),
     ("hf-dpt-depth", {"backbone_config": {"model_type": "dinov2"}}, "maps of another"),
@@ -233,12 +267,14 @@ def test_heads_of_depth_of_dinov2_are_refused(tmp_path):
 def test_differences_that_no_shape_shows_are_said():
     config = opened("hf-depth-anything").config.replace(taps=4)
     config = config.replace(activation="linear", max_depth=2.0)
+    config = config.replace(depth_type="metric")
     model = create_model(config, task="depth")
     with pytest.warns(UserWarning) as caught:
         load_weights(model, file_of("hf-depth-anything"))
     said = " ".join(str(warning.message) for warning in caught)
     assert "implies activation='relu', the model has 'linear'" in said
     assert "implies max_depth=None, the model has 2.0" in said
+    assert "implies depth_type='inverse', the model has 'metric'" in said
     assert "tap_blocks" not in said
 
 
