@@ -192,8 +192,8 @@ def foreseen_parts(order: Sequence[Part], errors, value, wanted: float) -> int:
         A number from 1 to that of all parts.
     """
     powers = np.array([10 ** (-errors[part.name] / 10) for part in order])
-    left = 1 - np.cumsum(powers) / powers.sum()
-    enough = np.nonzero(left <= 10 ** ((value - wanted) / 10))[0]
+    left = powers.sum() - np.cumsum(powers)
+    enough = np.nonzero(left < powers.sum() * 10 ** ((value - wanted) / 10))[0]
     return int(enough[0]) + 1 if len(enough) else len(order)
 
 
