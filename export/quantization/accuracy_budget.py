@@ -174,10 +174,11 @@ def fit_budget(
 ) -> MixedPrecision:
     """Quantise a float file so that it meets a budget.
 
-    The number of parts is searched on a few images. In place of int16, whose kernels
-    take up to thirty times as long in LiteRT, float computes the trial files, with
-    kernels of int8 values as int16 operators have. The file that this leads to is
-    written and measured on all images, and gets more parts until it meets the budget.
+    The number of parts is searched on a few images (accuracy: on all). In place of
+    int16, whose kernels in LiteRT take tens of times as long, float computes the trial
+    files, with kernels of int8 values as int16 operators have. The file that this
+    leads to is written and measured on all images, and gets more parts until it meets
+    the budget.
 
     Arguments:
         path: the float32 `.tflite` file; replaced by the quantised one.

@@ -19,6 +19,7 @@ from .calibration import SAME_SCALE
 from .mixed_precision import Part
 
 IMAGES = 8  # for the order of parts: each gives all values of the output
+VALUES = 2**28  # of tensors where parts begin, 1 GiB; fewer images if these are large
 # Operators with a scale per output channel: operator -> (input, axis of channels).
 KERNELS = {
     "CONV_2D": (1, 0),
@@ -51,7 +52,10 @@ def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]
     whole = GraphEditor(pathlib.Path(path).read_bytes())
     cuts = {part.name: _first(whole, part) for part in parts}
     needed = {index for cut in cuts.values() for index in _inputs_of(whole, cut)}
-    runs = _run_float(path, whole, needed, images[:IMAGES])
+    (entry,) = whole.graph.inputs
+    each = sum(math.prod(whole.shape(index)) for index in needed)
+    images = images[: max(1, min(IMAGES, whole.shape(entry)[0] * VALUES // each))]
+    runs = _run_float(path, whole, needed, images)
     found = {}
     for number, part in enumerate(parts, 1):
         stage(f"sensitivity of part {number} of {len(parts)}")
@@ -178,7 +182,7 @@ def _round_output(graph, op, ranges, on_grid):
     if kind in KEEP_SCALE or limits is None or not graph.is_float(output):
         return
     operators = graph.graph.operators
-    following = operators[operators.index(op) + 1]
+    following = next(iter(operators[operators.index(op) + 1 :]), None)
     exact = graph.new_tensor(graph.shape(output), "float32", "exact")
     op.outputs = [exact]
     _rounded(graph, exact, limits, following, output)
