@@ -1,5 +1,6 @@
 """Artefacts as callables: `load(path)(images) -> outputs`."""
 
+import concurrent.futures
 import os
 import pathlib
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .interpreter import check_images, new_interpreter
+from .interpreter import check_images, new_interpreter, threads
 from .saved_model_session import SavedModelSession
 
 
@@ -35,6 +36,31 @@ def load(
             f"`path` must be a file or SavedModel directory. Received: path='{path}'"
         )
     return TFLiteRunner(path, num_threads)
+
+
+def run_on_all_cores(
+    path: str | os.PathLike[str], images: ArrayLike
+) -> dict[str, np.ndarray]:
+    """Run a `.tflite` file on images, shared among an interpreter per core: LiteRT has
+    one thread for an int16 operator, whatever it is given.
+
+    Arguments:
+        path: of the file.
+        images: (N, H, W, C), N >= 1.
+
+    Returns:
+        {name: outputs (N, ...)}, as `TFLiteRunner.all` gives them.
+    """
+    first = TFLiteRunner(path)
+    images, batch = check_images(images, first.input_shape), first.input_shape[0]
+    batches = -(-len(images) // batch)
+    number = min(threads(), batches)
+    ends = [batch * (batches * n // number) for n in range(1, number)]
+    shares = np.split(images, ends)
+    runners = [first, *(TFLiteRunner(path) for _ in shares[1:])]
+    with concurrent.futures.ThreadPoolExecutor(number) as pool:
+        found = list(pool.map(TFLiteRunner.all, runners, shares))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 class TFLiteRunner:

@@ -1,5 +1,6 @@
 """The operators of a file, open to change."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,18 @@ class GraphEditor:
         self.model = unpack(content)
         (self.graph,) = self.model.subgraphs
         self._names = names_of(schema.BuiltinOperator)
+
+    def copy(self) -> "GraphEditor":
+        """An editor of its own, which shares only the values of constants."""
+        other = copy.copy(self)
+        other.model, other.graph = copy.copy(self.model), copy.copy(self.graph)
+        other.model.subgraphs = [other.graph]
+        other.model.buffers = list(self.model.buffers)
+        other.model.operatorCodes = list(self.model.operatorCodes)
+        other.model.signatureDefs = copy.deepcopy(self.model.signatureDefs)
+        other.graph.operators = [copy.copy(op) for op in self.graph.operators]
+        other.graph.tensors = [copy.copy(tensor) for tensor in self.graph.tensors]
+        return other
 
     def kind(self, op) -> str:
         """The name of an operator in `schema.fbs`; "" for None."""
@@ -104,6 +117,12 @@ class GraphEditor:
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
+    def set_scale(self, index, scale: float, zero_point: int):
+        """Give a tensor of integers one scale and zero point."""
+        row = self._schema.QuantizationParametersT()
+        row.scale, row.zeroPoint = [scale], [zero_point]
+        self.graph.tensors[index].quantization = row
+
     def new_constant(self, values: np.ndarray, name) -> int:
         """The index of a new constant."""
         index = self.new_tensor(values.shape, values.dtype.name, name)
@@ -159,6 +178,17 @@ class GraphEditor:
         for signature in self.model.signatureDefs or ():
             for end in (*signature.inputs, *signature.outputs):
                 end.tensorIndex = new[int(end.tensorIndex)]
+
+    def drop_unread_constants(self):
+        """Drop the values of constants without a tensor; others keep their places."""
+        model = self.model
+        used = {tensor.buffer for tensor in self.graph.tensors}
+        used |= {entry.buffer for entry in model.metadata or ()}
+        empty = self._schema.BufferT()
+        model.buffers = [
+            buffer if place in used else empty
+            for place, buffer in enumerate(model.buffers)
+        ]
 
     def content(self) -> bytes:
         """The file."""

@@ -21,7 +21,10 @@ from ..progress import stage
 from . import mixed_precision
 from .evaluation_masks import open_masks
 from .mixed_precision import MixedPrecision
+from .part_sensitivity import round_kernels, sensitivity
 from .post_training import quantize_static
+
+FEW = 16  # images for the search; the chosen file is measured on all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +65,16 @@ class Budget:
             *(targets, inputs.outputs, inputs.labelled),
         )
 
+    def on_few_images(self) -> "Budget":
+        """The same budget of an SQNR on fewer images; accuracy needs all."""
+        if self.accuracy_drop is not None:
+            return self
+        few = {name: values[:FEW] for name, values in self.reference.items()}
+        return dataclasses.replace(self, images=self.images[:FEW], reference=few)
+
     def measure(self, path) -> float:
         """Measure the least SQNR of a file's outputs, or its drop of accuracy."""
-        found = runners.load(path).all(self.images)
+        found = runners.run_on_all_cores(path, self.images)
         if self.accuracy_drop is None:
             return least_sqnr(self.reference, found)
         return 100 * (self._metric(self.reference) - self._metric(found))
@@ -163,6 +173,12 @@ def fit_budget(
 ) -> MixedPrecision:
     """Quantise a float file so that it meets a budget.
 
+    The number of parts is searched on a few images (accuracy: on all). In place of
+    int16, whose kernels in LiteRT take tens of times as long, float computes the trial
+    files, with kernels of int8 values as int16 operators have. The file that this
+    leads to is written and measured on all images, and gets more parts until it meets
+    the budget.
+
     Arguments:
         path: the float32 `.tflite` file; replaced by the quantised one.
         ranges: of its tensors.
@@ -177,29 +193,52 @@ def fit_budget(
     candidates = mixed_precision.find_parts(path, precision, plan.fallback_operators)
     trial, contents = path.with_name(f"{path.name}.trial"), {}
 
+    def quantized(parts, source=path, higher=precision) -> bytes:
+        more = [row for part in parts for row in part.overrides(higher)]
+        dtypes = plan.input_dtype, plan.output_dtypes
+        return quantize_static(source, ranges, *dtypes, [*overrides, *more])
+
     def tried_with(parts) -> float:
-        more = [row for part in parts for row in part.overrides(precision)]
-        contents[len(parts)] = quantize_static(
-            path, ranges, plan.input_dtype, plan.output_dtypes, [*overrides, *more]
-        )
+        contents[len(parts)] = quantized(parts)
         trial.write_bytes(contents[len(parts)])
         return budget.measure(trial)
 
+    def searched(order, first):
+        source, few = path, budget.on_few_images()
+        if precision != "float32":
+            source = path.with_name(f"{path.name}.rounded")
+            source.write_bytes(round_kernels(path.read_bytes()))
+
+        def estimate(parts) -> float:
+            trial.write_bytes(quantized(parts, source, "float32"))
+            return few.measure(trial)
+
+        return mixed_precision.fewest_parts(order, estimate, budget.is_met, first)[0]
+
     stage("trying plain int8")
-    parts: Any = ()
-    errors, curve = {}, {0: tried_with(())}
+    count, errors, curve = 0, {}, {0: tried_with(())}
+    order: Any = ()
     if not budget.is_met(curve[0]) and candidates:
-        errors = mixed_precision.sensitivity(path, ranges, budget.images, candidates)
+        errors = sensitivity(path, ranges, budget.images, candidates)
         order = sorted(candidates, key=lambda part: errors[part.name])
-        parts, tried = mixed_precision.fewest_parts(order, tried_with, budget.is_met)
-        curve |= tried
-    value = curve[len(parts)]
+        first = 1
+        if budget.min_sqnr is not None:
+            wanted = budget.min_sqnr
+            first = mixed_precision.foreseen_parts(order, errors, curve[0], wanted)
+        count, step = len(searched(order, first)), 1
+        while True:
+            stage(f"measuring {count} of {len(order)} parts in {precision}")
+            curve[count] = tried_with(order[:count])
+            if budget.is_met(curve[count]) or count == len(order):
+                break
+            count, step = min(count + step, len(order)), 2 * step
+    value, parts = curve[count], order[:count]
     if not budget.is_met(value):
         raise ParityError(
-            f"no file was written: it cannot reach {budget}. With all {len(parts)} "
+            f"no file was written: it cannot reach {budget}. With all {count} "
             f"parts in {precision} it has {value:.3g} {budget.unit}"
         )
-    path.write_bytes(contents[len(parts)])
+    path.write_bytes(contents[count])
     return MixedPrecision(
         demand=str(budget),
         unit=budget.unit,
@@ -207,7 +246,7 @@ def fit_budget(
         parts=tuple(part.name for part in parts),
         total=len(candidates),
         cost={
-            "bytes": len(contents[len(parts)]) - len(contents[0]),
+            "bytes": len(contents[count]) - len(contents[0]),
             "macs": float(sum(part.macs for part in parts)),
             "values": float(sum(part.values for part in parts)),
         },

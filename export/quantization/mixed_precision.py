@@ -1,29 +1,23 @@
 """Mixed precision: the fewest parts of an int8 file that fall back to higher precision.
 
-First the error of each part is measured with all others in float. The parts are sorted
-by it, and the shortest prefix that meets the budget is searched by doubling and
-bisection, on real files. The order relies on errors of parts adding up nearly
-independently (compare HAWQ, arXiv 1905.03696, which orders by curvature).
+First the error of each part is estimated with all others in float
+(`part_sensitivity.py`). The parts are sorted by it, and the shortest prefix that meets
+the budget is searched on files. Errors of parts add up nearly independently: their sum
+says where to begin. (Compare HAWQ, arXiv 1905.03696, which orders by curvature.)
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..evaluation.interpreter import open_preserving, operators_of, short_name
-from ..evaluation.runners import load
-from ..evaluation.verify import least_sqnr
 from ..flatbuffer.op_versions import VERSIONS
 from ..flatbuffer.quantizer_fixes import OP_ALIASES
 from ..plan import OpOverride
 from ..progress import stage
-from ..resolve import only
 from .calibration import SAME_SCALE
-from .post_training import output_pattern, quantize_static
-
-IMAGES = 16  # for the order; the budget is measured on all
+from .post_training import output_pattern
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +57,8 @@ class MixedPrecision:
         cost: additional `bytes`, and the fractions of all multiply-adds (`macs`) and
             computed values (`values`) in higher precision.
         sensitivity: part -> SQNR in dB of the output if only this part is int8.
-        curve: (number of parts in higher precision, measured value) per file tried.
+        curve: (number of parts in higher precision, measured value) per file that was
+            measured on all images.
     """
 
     demand: str
@@ -141,40 +136,19 @@ def _work(op, shapes):
     return 0, values
 
 
-def sensitivity(path, ranges, images, parts: Sequence[Part]) -> dict[str, float]:
-    """Measure the SQNR in dB with one part in int8 and the rest in float, of several
-    outputs the least.
-
-    Arguments:
-        path: the float32 `.tflite` file.
-        ranges: of its tensors.
-        images: (N, H, W, C).
-        parts: of `find_parts`.
-    """
-    images, found = images[:IMAGES], {}
-    reference = load(path).all(images)
-    alone = pathlib.Path(f"{path}.alone")
-    for number, part in enumerate(parts, 1):
-        stage(f"sensitivity of part {number} of {len(parts)}")
-        overrides = [*only(()), *part.overrides("int8")]
-        content = quantize_static(path, ranges, "float32", "float32", overrides)
-        alone.write_bytes(content)
-        found[part.name] = least_sqnr(reference, load(alone).all(images))
-    alone.unlink(missing_ok=True)
-    return found
-
-
 def fewest_parts(
     order: Sequence[Part],
     measure: Callable[[Sequence[Part]], float],
     is_enough: Callable[[float], bool],
+    first: int = 1,
 ) -> tuple[Sequence[Part], dict[int, float]]:
-    """Find a short prefix of the parts to fall back, by doubling and bisection.
+    """Find a short prefix of the parts to fall back, by doubling steps and bisection.
 
     Arguments:
         order: the parts, the most sensitive first; no fallback is known to fail.
         measure: writes the file with these parts in higher precision and measures it.
         is_enough: whether a measured value meets the budget.
+        first: the number of parts to try first.
 
     Returns:
         The parts, and the measured values: number of parts -> value. If nothing is
@@ -187,15 +161,40 @@ def fewest_parts(
         tried[count] = measure(order[:count])
         return is_enough(tried[count])
 
-    low, high = 0, 1  # the least sufficient number is in (low, high]
-    while not good(high):
-        if high == len(order):
-            return order, tried
-        low, high = high, min(2 * high, len(order))
+    low, high, step = 0, first, 1  # the least sufficient number is in (low, high]
+    if good(high):
+        while high - step > low and good(high - step):
+            high, step = high - step, 2 * step
+        low = max(low, high - step)
+    else:
+        enough = False
+        while not enough:
+            if high == len(order):
+                return order, tried
+            low, high, step = high, min(high + step, len(order)), 2 * step
+            enough = good(high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if good(middle) else (middle, high)
     return order[:high], tried
+
+
+def foreseen_parts(order: Sequence[Part], errors, value, wanted: float) -> int:
+    """Foresee how many parts must fall back, from their noise powers.
+
+    Arguments:
+        order: the parts, the most sensitive first.
+        errors: part -> SQNR in dB if only this part is int8.
+        value: SQNR in dB with all parts in int8.
+        wanted: SQNR in dB, higher.
+
+    Returns:
+        A number from 1 to that of all parts.
+    """
+    powers = np.array([10 ** (-errors[part.name] / 10) for part in order])
+    left = powers.sum() - np.cumsum(powers)
+    enough = np.nonzero(left < powers.sum() * 10 ** ((value - wanted) / 10))[0]
+    return int(enough[0]) + 1 if len(enough) else len(order)
 
 
 def without_infinite(errors) -> dict[str, float]:

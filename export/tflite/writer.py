@@ -27,11 +27,7 @@ from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
 from .converter import check_size, convert
-from .dense_outputs import (
-    end_in_classes,
-    size_note,
-    sized,
-)
+from .dense_outputs import end_in_classes, size_note, sized
 from .integer_ready import make_integer_ready
 
 if TYPE_CHECKING:
@@ -266,13 +262,16 @@ def _check(path, plan, images) -> tuple[CheckReport, tuple[str, ...]]:
 def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
     """Run the file in LiteRT and compare it with the Keras model, output by output."""
     stage("comparing with the model")
-    runner = runners.load(work, threads())
     pixels = inputs.images.compared(inputs.outputs.shape)
+    if plan.mixed:
+        outputs = runners.run_on_all_cores(work, pixels)
+    else:
+        outputs = runners.load(work, threads()).all(pixels)
     expected = references(
         inputs.model, pixels, inputs.preprocessing, names=inputs.names
     )
     parities = measure_outputs(
-        expected, runner.all(pixels), plan.threshold_db, inputs.outputs.segments
+        expected, outputs, plan.threshold_db, inputs.outputs.segments
     )
     refused = [name for name, parity in parities.items() if not parity.passed]
     if plan.enforce_parity and refused:
