@@ -130,7 +130,9 @@ class Target:
     output_size: str = "image"
 
 
-INTEGER = ("int8", "int8_residual16", "int8_attention16")
+# Products of two int16 tensors are new: Ethos-U85, Hexagon v73.
+NO_INT16_PRODUCTS = ("int8", "int8_residual16")
+INTEGER = (*NO_INT16_PRODUCTS, "int8_attention16")
 FLOAT = ("float32", "float16")
 EVERY = (
     *("dynamic_int8", *FLOAT, "weight_only_int8", "dynamic_int4"),
@@ -173,7 +175,7 @@ TARGETS: dict[str, Target] = {
     ),
     "npu": Target(
         summary="any accelerator without floating-point units",
-        schemes=INTEGER,
+        schemes=NO_INT16_PRODUCTS,
         checker="integer_scan",
         integer_only=True,
         # Each takes what is exported in int8 whole: Qualcomm's has no EXP in int8, and
@@ -188,7 +190,7 @@ TARGETS: dict[str, Target] = {
     ),
     "ethos_u55": Target(
         summary="Arm Ethos-U55, 256 MACs, on a microcontroller",
-        schemes=ETHOS_SCHEMES,
+        schemes=NO_INT16_PRODUCTS,
         checker="vela",
         checker_options={
             "accelerator": "ethos-u55-256",
@@ -202,7 +204,7 @@ TARGETS: dict[str, Target] = {
     ),
     "ethos_u65": Target(
         summary="Arm Ethos-U65, 512 MACs, beside an application processor",
-        schemes=ETHOS_SCHEMES,
+        schemes=NO_INT16_PRODUCTS,
         checker="vela",
         checker_options={
             "accelerator": "ethos-u65-512",

@@ -25,7 +25,7 @@ REFUSED = [
     ({"target": "toaster"}, "`target` must be one of any, cpu, npu"),
     (
         {"target": "npu"},
-        "`scheme` must be one of int8, int8_residual16, int8_att",
+        "`scheme` must be one of int8, int8_residual16 for",
     ),
     ({"batch": 0}, "`batch` must be an integer >= 1"),
     ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
