@@ -11,7 +11,7 @@ from export.graph.build import inference_graph
 from export.resolve import graph_options
 from export.targets import TARGETS, GraphOptions
 from tests import program
-from tests.models import exported
+from tests.models import exported, slow_but
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("runs on TensorFlow alone", allow_module_level=True)
@@ -169,8 +169,8 @@ def planted(size, tokens, **changes):
     return model
 
 
-@pytest.mark.parametrize("tokens", ["all", "class"])
-@pytest.mark.parametrize("size", [1e3, 1e4])
+@pytest.mark.parametrize("tokens", slow_but(("class",), ("all", "class")))
+@pytest.mark.parametrize("size", slow_but((1e3,), (1e3, 1e4)))
 def test_outliers(size, tokens, pixels, others, tmp_path):
     model, path = planted(size, tokens), tmp_path / "m.tflite"
     plain = export.to_tflite(model, path, calibration=pixels)

@@ -199,6 +199,7 @@ def test_layers_of_a_file_come_from_a_module(tmp_path):
     assert done.returncode != 0 and "'no_such_module' cannot be imported" in done.stderr
 
 
+@pytest.mark.slow  # in three processes
 def test_the_user_s_layers_are_found_on_another_backend(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.export.own_layers", tmp_path],

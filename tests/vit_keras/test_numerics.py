@@ -59,7 +59,7 @@ CONFIGS = {
 NO_ARITHMETIC = {"dropout", "attention_dropout", "drop_path_rate", "preprocessing"}
 NO_ARITHMETIC |= {"head", "labels"}
 # Of outputs at each pixel: `test_decoders` has their formulas.
-NO_ARITHMETIC |= {"decoder", "taps", "tap_norm", "max_depth", *FIELDS}
+NO_ARITHMETIC |= {"decoder", "taps", "tap_norm", "max_depth", "depth_type", *FIELDS}
 
 
 def test_the_configurations_vary_every_option():

@@ -172,6 +172,7 @@ def test_blocks_in_front_are_frozen_and_no_other():
     assert not trained & frozen
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_a_decoder_is_kept_with_its_classes(tmp_path):
     data = shapes(24)

@@ -272,7 +272,10 @@ def probed(held_out, **settings):
     return rows, vit_keras.evaluate(model, parts[1], console=quiet())["loss"], model
 
 
-@pytest.mark.parametrize(("held_out", "precision"), [(1, 1.0), (0, np.nan)])
+@pytest.mark.parametrize(
+    ("held_out", "precision"),
+    [(1, 1.0), pytest.param(0, np.nan, marks=pytest.mark.slow)],
+)
 def test_of_equal_rates_a_probe_takes_that_of_less_loss(held_out, precision):
     """All images held out have both labels, or none: no ranking is better."""
     for rates in ((1e-4, 1e-2), (1e-2, 1e-4)):
