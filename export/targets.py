@@ -152,6 +152,8 @@ ETHOS_GRAPH = GraphOptions(
     patch_projection="fully_connected", transposed_scores=True, vela_reductions=True
 )
 
+NPU_COMPILERS = ("ethos_u55", "ethos_u65", "ethos_u85", "openvino", "qualcomm")
+
 ANY = "any"  # the meaning of target=None
 
 TARGETS: dict[str, Target] = {
@@ -180,11 +182,7 @@ TARGETS: dict[str, Target] = {
         integer_only=True,
         # Each takes what is exported in int8 whole: Qualcomm's has no EXP in int8, and
         # Vela no resize. `vit-export check` asks those that are installed.
-        checker_options={
-            "compilers": (
-                *("ethos_u55", "ethos_u65", "ethos_u85", "openvino", "qualcomm"),
-            )
-        },
+        checker_options={"compilers": NPU_COMPILERS},
         graph=GraphOptions(resizes="none"),
         int8_exp=False,
     ),
