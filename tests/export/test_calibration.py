@@ -163,6 +163,7 @@ def test_values_that_gelu_makes_zero_get_no_steps(read_elsewhere, tmp_path):
     assert (-20 in lows, -4 in lows) == (read_elsewhere, not read_elsewhere)
 
 
+@pytest.mark.slow
 def test_method_and_data_set_reach_the_file(model, pixels, tflite_of, tmp_path):
     import tensorflow as tf
 

@@ -167,6 +167,7 @@ def test_values_are_no_classes(tmp_path):
         export.to_saved_model(model, tmp_path / "2", signatures=["classify"])
 
 
+@pytest.mark.slow
 def test_one_output_that_nothing_describes(tmp_path):
     """It is served without a meaning, until the user says what it is."""
     model, item = exported(classes=1), encoded(picture())

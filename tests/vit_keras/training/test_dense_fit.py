@@ -58,6 +58,7 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_shapes(tmp_path):
     # Patches of 4: those of 8 are too coarse for edges; 225 images, 15 passes.
     recipe = SHORT.replace(
