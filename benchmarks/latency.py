@@ -35,6 +35,21 @@ FIELDS += ("ratio_to_stock_litert", "rounds", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "openvino", "onnxruntime")
 
 
+def build_ours(width, depth, heads):
+    """A ViT of this package, with random weights."""
+    import vit_keras
+
+    config = vit_keras.ViTConfig(
+        image_size=IMAGE,
+        patch_size=PATCH,
+        hidden_size=width,
+        num_layers=depth,
+        num_heads=heads,
+        mlp_dim=4 * width,
+    )
+    return vit_keras.create_model(config)
+
+
 def build_stock(width, depth, heads, gelu: Any = "gelu"):
     """The textbook ViT of Keras' own layers, with a class token."""
     import keras
@@ -92,21 +107,12 @@ def write_files(name, folder, onnx=True):
     from keras import ops
 
     import export
-    import vit_keras
 
     width, depth, heads = SIZES[name]
     keras.utils.set_random_seed(0)
     images = np.random.default_rng(0).uniform(0, 255, (8, IMAGE, IMAGE, 3))
     images, found = images.astype("float32"), {}
-    config = vit_keras.ViTConfig(
-        image_size=IMAGE,
-        patch_size=PATCH,
-        hidden_size=width,
-        num_layers=depth,
-        num_heads=heads,
-        mlp_dim=4 * width,
-    )
-    model = vit_keras.create_model(config)
+    model = build_ours(width, depth, heads)
     for scheme in OURS:
         path = folder / f"ours_{scheme}.tflite"
         options = {"calibration": images, "enforce_parity": False}  # random weights

@@ -21,7 +21,6 @@ import numpy as np
 from machine import versions, write_rows
 
 import export
-import vit_keras
 from export.flatbuffer.operators import read_operators
 from export.targets import TARGETS, GraphOptions
 
@@ -39,16 +38,7 @@ OURS = {
 
 def files_of(name, target, images, folder):
     """{name of a row: path}."""
-    width, depth, heads = latency.SIZES[name]
-    config = vit_keras.ViTConfig(
-        image_size=latency.IMAGE,
-        patch_size=latency.PATCH,
-        hidden_size=width,
-        num_layers=depth,
-        num_heads=heads,
-        mlp_dim=4 * width,
-    )
-    model, found = vit_keras.create_model(config), {}
+    model, found = latency.build_ours(*latency.SIZES[name]), {}
     for row, more in {"plain": {}, **OURS}.items():
         found[row] = folder / f"{row}.tflite"
         options = {"scheme": "int8", "target": target, "calibration": images, **more}

@@ -19,7 +19,6 @@ import numpy as np
 from machine import versions, write_rows
 
 import export
-import vit_keras
 from export.evaluation.runners import TFLiteRunner
 from export.evaluation.tools.qualcomm_compiler import compile_qualcomm
 from export.evaluation.tools.qualcomm_emulation import run_emulated
@@ -81,16 +80,7 @@ def emulated(path, images, labels=None):
 
 def rows_of_size(name, schemes, number, folder):
     """Yield rows of a size with random weights: of a small one in full."""
-    width, depth, heads = latency.SIZES[name]
-    config = vit_keras.ViTConfig(
-        image_size=latency.IMAGE,
-        patch_size=latency.PATCH,
-        hidden_size=width,
-        num_layers=depth,
-        num_heads=heads,
-        mlp_dim=4 * width,
-    )
-    model = vit_keras.create_model(config)
+    model = latency.build_ours(*latency.SIZES[name])
     shape = (4, latency.IMAGE, latency.IMAGE, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, "uint8")
     full = name in ("ti16", "toy")  # the others take minutes

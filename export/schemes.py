@@ -39,6 +39,10 @@ class Scheme:
     output_dtypes: tuple[str, ...] = ("float32",)
 
 
+# Dtypes of the ends of a file that computes in integers, defaults first.
+INTEGER_INPUTS = ("uint8", "int8", "float32")
+INTEGER_OUTPUTS = ("int8", "uint8", "float32")
+
 EVERYWHERE, IN_NORMS = ".*", ".*/norm/.*"
 # The residual stream, which all blocks add to, and the norms that read it.
 RESIDUAL = (
@@ -101,8 +105,8 @@ SCHEMES: dict[str, Scheme] = {
         reason="error below a tenth of the signal; the stock conversion of a "
         "pre-trained ViT-S, which loses accuracy, reaches 7 dB",
         split_softmax=True,
-        input_dtypes=("uint8", "int8", "float32"),
-        output_dtypes=("int8", "uint8", "float32"),
+        input_dtypes=INTEGER_INPUTS,
+        output_dtypes=INTEGER_OUTPUTS,
     ),
     "int8_residual16": Scheme(
         summary="as int8, with the residual stream and its norms in int16",
@@ -113,8 +117,8 @@ SCHEMES: dict[str, Scheme] = {
         reason="as int8, with finer sums: 22 dB on a ViT-S",
         int16_operators=RESIDUAL,
         split_softmax=True,
-        input_dtypes=("uint8", "int8", "float32"),
-        output_dtypes=("int8", "uint8", "float32"),
+        input_dtypes=INTEGER_INPUTS,
+        output_dtypes=INTEGER_OUTPUTS,
     ),
     "int8_attention16": Scheme(
         summary="as int8_residual16, with attention in int16: for NPUs that have both",
@@ -124,8 +128,8 @@ SCHEMES: dict[str, Scheme] = {
         min_sqnr_db=15.0,
         reason="linear layers alone lose in int8: 23 dB on a ViT-S",
         int16_operators=(*ATTENTION, *RESIDUAL),
-        input_dtypes=("uint8", "int8", "float32"),
-        output_dtypes=("int8", "uint8", "float32"),
+        input_dtypes=INTEGER_INPUTS,
+        output_dtypes=INTEGER_OUTPUTS,
     ),
     "int16x8": Scheme(
         summary="int8 weights with int16 activations: exact, slow on CPUs",

@@ -139,9 +139,6 @@ EVERY = (
     *(*INTEGER, "int16x8"),
 )
 
-# No products of two int16 activations before U85.
-ETHOS_SCHEMES = ("int8", "int8_residual16")
-
 # Operators with int16 activations in Vela 5.2 on every Ethos-U; U85 adds products.
 ETHOS_INT16 = (
     *("ADD", "CONCATENATION", "CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL", "RESHAPE"),

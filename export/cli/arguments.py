@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import rich.console
 import typer
@@ -167,20 +167,6 @@ class Stages:
         if self.name is None:
             return None
         return f"{time.monotonic() - self.since:6.1f} s  {self.name}"
-
-
-def images_for(artefact, data, limit=256):
-    """Images of a source, as an artefact takes them."""
-    from vit_keras import Preprocessing
-    from vit_keras.data import load_images
-
-    from ..evaluation import runners
-    from ..evaluation.verify import read_sidecar
-
-    inside = read_sidecar(artefact).get("preprocessing")
-    preprocessing = Preprocessing(**inside) if inside else None
-    shape: Any = runners.load(artefact).input_shape
-    return load_images(data, shape[1:3], preprocessing, limit, held_out=True)
 
 
 def tool_options(soc, accelerator, system_config, memory_mode, vela_ini):

@@ -16,7 +16,6 @@ from .arguments import (
     Soc,
     SystemConfig,
     VelaIni,
-    images_for,
     show_stages,
     tool_options,
 )
@@ -102,8 +101,9 @@ def check_command(
 def _tried_in_float16(artefact, data):
     """Print what float16 makes of a float file; return the images."""
     from ..evaluation.half_precision import half_precision
+    from ..evaluation.parity_images import images_for
 
-    images = images_for(artefact, data)
+    images = images_for(artefact, data, limit=256)
     print(half_precision(artefact, images))
     return images
 

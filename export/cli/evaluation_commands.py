@@ -18,7 +18,6 @@ from .arguments import (
     Model,
     Modules,
     OutputName,
-    images_for,
     read_modules,
     show_stages,
 )
@@ -73,6 +72,7 @@ def compare_command(
 ):
     """Compare the outputs and the speed of two versions before switching."""
     from ..evaluation.comparison import compare
+    from ..evaluation.parity_images import images_for
 
     with show_stages("comparing"):
         result = compare(old, new, images_for(new, data, limit))

@@ -8,6 +8,7 @@ import numpy as np
 from ..targets import get_target
 from . import runners
 from .interpreter import check_images, threads
+from .parity_images import images_for
 from .tools.qualcomm import check_socs
 from .tools.qualcomm_emulation import run_emulated
 from .verify import Parity, measure_outputs, read_sidecar
@@ -52,17 +53,12 @@ def emulate(
         MissingDependency: the extra "qualcomm" is not installed.
         RuntimeError: the emulation fails.
     """
-    from vit_keras import Preprocessing, data
-
     if target != "qualcomm":
         raise ValueError(f"`target` must be 'qualcomm'. Received: target={target!r}")
     (soc,) = check_socs(soc or get_target(target).checker_options["socs"][0])
     runner, recorded = runners.TFLiteRunner(path, threads()), read_sidecar(path)
     if not hasattr(images, "__array__"):
-        inside = recorded.get("preprocessing")
-        reading = Preprocessing(**inside) if inside else None
-        size: Any = runner.input_shape[1:3]
-        images = data.load_images(images, size, reading, limit, held_out=True)
+        images = images_for(path, images, limit)
     images = check_images(images, runner.input_shape)[:limit]
     batches, expected = [], {name: [] for name in runner.output_shapes}
     batch = runner.input_shape[0]

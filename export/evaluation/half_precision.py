@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike
 from ..flatbuffer.float_fixes import SCORES
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.operators import read_operators
+from ..graph.stream_scale import LARGEST
 from .interpreter import check_images, new_interpreter, short_name, threads
 from .runners import TFLiteRunner
 from .verify import least_sqnr
 
-LARGEST = float(np.finfo("float16").max)  # 65504
 IMAGES = 8
 # Operators that add up, and which of their inputs: the bias of a product comes behind.
 SUMS = {"AVERAGE_POOL_2D": (0,), "MEAN": (0,), "SUM": (0,)}

@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from vit_keras import Preprocessing
+from vit_keras.data import load_images
+
+from . import runners
+from .verify import read_sidecar
+
 PARITY_LIMIT = 32  # images for measuring parity
 PARITY_VALUES = 2**25  # of their outputs, which are compared in float64
 
@@ -72,3 +78,17 @@ def content_hash(images) -> str:
     digest = hashlib.sha256(f"{images.shape}{images.dtype}".encode())
     digest.update(images.tobytes())
     return digest.hexdigest()
+
+
+def images_for(path, source, limit=None) -> np.ndarray:
+    """Read images of a source as an artefact takes them, by its report.
+
+    Arguments:
+        path: of the artefact.
+        source: a folder, a `.npy` file, a data set, of which the test part is used.
+        limit: use at most this many.
+    """
+    inside = read_sidecar(path).get("preprocessing")
+    preprocessing = Preprocessing(**inside) if inside else None
+    size: Any = runners.load(path).input_shape[1:3]
+    return load_images(source, size, preprocessing, limit, held_out=True)

@@ -117,23 +117,24 @@ class InferenceBlocks(keras.layers.Layer):
             shares = a(ops.softmax(scores, -1), PROBABILITIES)
             self.note("shares", shares)
             return a(ops.matmul(shares, v))
-        top = ops.max(scores, axis=-1, keepdims=True)
-        shares = a(ops.exp(a(scores - top)))
-        root = a(self.rsqrt(a(ops.sum(shares, axis=-1, keepdims=True))))
-        shares = a(shares * root)
+        shares, root = self._split_softmax(scores, -1)
         self.note("shares", shares, root)
         return a(a(ops.matmul(shares, v)) * root)
 
     def _products_over_rows(self, q, k, v):
         """As `_products` with the split softmax, on scores (..., T, Q)."""
         a, (q, v) = self.activation, (ops.swapaxes(x, -1, -2) for x in (q, v))
-        scores = a(ops.matmul(k, q))
-        top = ops.max(scores, axis=-2, keepdims=True)
-        shares = a(ops.exp(a(scores - top)))
-        root = a(self.rsqrt(self._sum_over_rows(shares)))
-        shares = a(shares * root)
+        shares, root = self._split_softmax(a(ops.matmul(k, q)), -2)
         self.note("shares", *(ops.swapaxes(x, -1, -2) for x in (shares, root)))
         return ops.swapaxes(a(a(ops.matmul(v, shares)) * root), -1, -2)
+
+    def _split_softmax(self, scores, axis):
+        """Return `e / sqrt(s)` and `1 / sqrt(s)` of the split softmax over an axis."""
+        a = self.activation
+        top = ops.max(scores, axis=axis, keepdims=True)
+        shares = a(ops.exp(a(scores - top)))
+        root = a(self.rsqrt(self._sum(shares, axis)))
+        return a(shares * root), root
 
     def _mlp(self, x, dense1, dense2, activation):
         x = self.linear(x, dense1)
@@ -165,11 +166,11 @@ class InferenceBlocks(keras.layers.Layer):
             return a(ops.mean(x, axis=-1, keepdims=True))
         return a(a(ops.sum(x, axis=-1, keepdims=True)) * (1 / x.shape[-1]))
 
-    def _sum_over_rows(self, x):
+    def _sum(self, x, axis):
         a = self.activation
-        if not self.options.vela_reductions:
-            return a(ops.sum(x, axis=-2, keepdims=True))
-        return a(a(ops.mean(x, axis=-2, keepdims=True)) * float(x.shape[-2]))
+        if axis == -1 or not self.options.vela_reductions:
+            return a(ops.sum(x, axis=axis, keepdims=True))
+        return a(a(ops.mean(x, axis=axis, keepdims=True)) * float(x.shape[axis]))
 
     def linear(self, x, dense: Linear):
         """Apply a linear layer: (..., I) to (..., O)."""

@@ -90,10 +90,12 @@ def _without_flat_parts(ranges, groups, operators):
     for group in groups:
         names = set().union(*(readers.get(index, set()) for index in group))
         names -= set(SAME_SCALE)
-        if len(names) == 1 and names <= set(FLAT):
-            for index in group & ranges.keys():
-                low, high = ranges[index]
-                ranges[index] = (max(low, min(FLAT[min(names)], high)), high)
+        if len(names) != 1 or not names <= FLAT.keys():
+            continue
+        (name,) = names
+        for index in group & ranges.keys():
+            low, high = ranges[index]
+            ranges[index] = (max(low, min(FLAT[name], high)), high)
     return ranges
 
 

@@ -8,8 +8,9 @@ import re
 import numpy as np
 
 from ...errors import MissingDependency
+from ...graph.stream_scale import LARGEST
 from .. import runners
-from ..half_precision import LARGEST, computes_in_float, half_precision
+from ..half_precision import computes_in_float, half_precision
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far
 from .subprocess_check import answer, run_check
