@@ -35,7 +35,8 @@ RANKS = {
         "heads": 0,
         "labels": 0,
         "preprocessing": 0,
-        "layers": 0,
+        "rotary_positions": 0,
+        "layers": 1,
         "config_checks": 1,
         "mask_pictures": 1,
         "config": 2,
@@ -187,15 +188,18 @@ def test_layers_stand_alone_and_configuration_needs_no_keras():
     for name in MODELS:
         inside = {m for m in imports_of(name) if m.startswith("vit_keras")}
         if part_of(name) == "layers":
-            assert all(m.startswith("vit_keras.layers") for m in inside), name
+            own = ("vit_keras.layers", "vit_keras.rotary_positions")
+            assert all(m.startswith(own) for m in inside), name
         if part_of(name) in (
             *("config", "config_checks", "decoder_sizes", "heads", "preprocessing"),
+            "rotary_positions",
         ):
             known = (
                 "vit_keras.preprocessing",
                 "vit_keras.heads",
                 "vit_keras.config_checks",
                 "vit_keras.decoder_sizes",
+                "vit_keras.rotary_positions",
             )
             assert all(m.startswith(known) for m in inside), name
             assert not any(m.startswith("keras") for m in imports_of(name)), name

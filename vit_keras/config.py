@@ -32,10 +32,17 @@ class ViTConfig:
         head_dim: width of one head, d; None means `hidden_size // num_heads`.
         mlp_activation: "gelu" (exact, erf) or "gelu_tanh", published weights differ;
             or "quick_gelu" (CLIP), "relu", "silu", "tanh".
+        mlp_gated: whether the activation is that of a second layer, by which the first
+            one's output is multiplied; with "silu" SwiGLU (arXiv 2002.05202).
+        mlp_norm, attention_norm: layer norm before the last layer of the MLP, and of
+            attention (EVA-02, arXiv 2303.11331).
         mlp_out_activation: one more behind the second MLP layer, as in the ViT tutorial
             of keras.io; None for none.
         qkv_bias: whether query, key and value have a bias.
+        key_bias: whether keys have a bias, if queries and values have.
         qk_norm: layer norm on queries and keys (arXiv 2302.05442).
+        post_norm: whether each block's norms come behind attention and MLP, before the
+            sums (arXiv 2111.09883, section 3.2).
         pre_norm: layer norm on the tokens before the first block (CLIP, arXiv
             2103.00020).
         fc_norm: layer norm on the pooled vector instead of on the tokens after the last
@@ -52,14 +59,25 @@ class ViTConfig:
         distillation_token: second token with its own head (DeiT, arXiv 2012.12877);
             the output is the mean of both heads' logits.
         num_register_tokens: extra tokens that no layer reads (arXiv 2309.16588), R.
-        positions: "learned" 1-D or fixed "sincos2d" (arXiv 2205.01580).
+        positions: "learned" 1-D, fixed "sincos2d" (arXiv 2205.01580) or "none".
+        rotary: convention of rotary positions on queries and keys, a name in
+            `rotary_positions.ROTARY` ("dinov3", "eva02", "rope_vit", "pe"), or None.
+        rotary_temperature: of their frequencies; None for the convention's.
+        rotary_grid: (rows, columns) to which the patches' indices are rescaled, as a
+            model trained with this grid expects; None for none.
         position_prefix: whether the prefix tokens get position embeddings too.
         patch_norm: layer norm on the flattened patch before its projection and on
             the token after it, as lucidrains/vit-pytorch has.
         pooling: "token" (class token), "gap" (mean of the patch tokens), "map"
-            (attention pooling of the patch tokens, arXiv 2106.04560) or None (all
-            tokens).
-        representation_size: width of a tanh layer before the head, or None.
+            (attention pooling of the patch tokens, arXiv 2106.04560), "max" (largest
+            of the patch tokens in each channel) or None (all tokens).
+        pool_heads: heads of "map"; None for `num_heads`.
+        pool_prefix: whether "map" reads the tokens before the patches too.
+        representation_size: width of a layer before the head, or None.
+        representation_activation: of this layer, "tanh" or "linear"; CLIP's projection
+            is linear, without bias, which here is zero.
+        unit_norm: whether the vector that the head reads, or the model gives without
+            one, is divided by its length.
         include_top: whether the model ends in the classification head.
         classes: outputs of the head, C.
         labels: names of the classes, labels or values, in the order of the outputs
@@ -103,9 +121,14 @@ class ViTConfig:
     mlp_dim: int = 768
     head_dim: int | None = None
     mlp_activation: str = "gelu"
+    mlp_gated: bool = False
+    mlp_norm: bool = False
+    attention_norm: bool = False
     mlp_out_activation: str | None = None
     qkv_bias: bool = True
+    key_bias: bool = True
     qk_norm: bool = False
+    post_norm: bool = False
     pre_norm: bool = False
     fc_norm: bool = False
     norm_epsilon: float = 1e-6
@@ -117,10 +140,17 @@ class ViTConfig:
     distillation_token: bool = False
     num_register_tokens: int = 0
     positions: str = "learned"
+    rotary: str | None = None
+    rotary_temperature: float | None = None
+    rotary_grid: tuple[int, int] | Any = None
     position_prefix: bool = True
     patch_norm: bool = False
     pooling: str | None = "token"
+    pool_heads: int | None = None
+    pool_prefix: bool = False
     representation_size: int | None = None
+    representation_activation: str = "tanh"
+    unit_norm: bool = False
     include_top: bool = True
     classes: int = 1000
     labels: tuple[str, ...] | Any = None
@@ -144,6 +174,8 @@ class ViTConfig:
 
         put("image_size", as_pair("image_size", self.image_size))
         put("patch_size", as_pair("patch_size", self.patch_size))
+        if self.rotary_grid is not None:
+            put("rotary_grid", as_pair("rotary_grid", self.rotary_grid))
         if isinstance(self.preprocessing, dict):
             put("preprocessing", Preprocessing(**self.preprocessing))
         if self.labels is not None:
@@ -163,6 +195,11 @@ class ViTConfig:
         return tuple(
             (i + 1) * self.num_layers // self.taps - 1 for i in range(self.taps)
         )
+
+    @property
+    def rotary_width(self) -> int:
+        """Width of a head, d."""
+        return self.head_dim or self.hidden_size // self.num_heads
 
     @property
     def first_with_queries(self) -> int | None:

@@ -4,9 +4,10 @@ from .decoder_sizes import DECODERS as DECODERS
 from .decoder_sizes import check_decoder
 from .heads import DENSE, DEPTH_TYPES, HEADS, check_head
 from .preprocessing import Preprocessing
+from .rotary_positions import ROTARY
 
-POOLINGS = ("token", "gap", "map", None)
-POSITIONS = ("learned", "sincos2d")
+POOLINGS = ("token", "gap", "map", "max", None)
+POSITIONS = ("learned", "sincos2d", "none")
 MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
 
 
@@ -36,7 +37,7 @@ def _check_numbers(config):
     positive = ["channels", "num_layers", "hidden_size", "num_heads", "mlp_dim"]
     positive += ["classes"]
     optional = ("head_dim", "representation_size", "decoder_width", "decoder_depth")
-    optional += ("decoder_queries",)
+    optional += ("decoder_queries", "pool_heads")
     positive += [n for n in optional if getattr(config, n) is not None]
     for name in positive:
         _require_int(name, getattr(config, name), 1)
@@ -47,11 +48,12 @@ def _check_numbers(config):
                 f"`{name}` must be in [0, 1). "
                 f"Received: {name}={getattr(config, name)!r}"
             )
-    value = config.max_depth
-    if value is not None and not (_is_number(value) and value > 0):
-        raise ValueError(
-            f"`max_depth` must be above 0, or None. Received: max_depth={value!r}"
-        )
+    for name in ("max_depth", "rotary_temperature"):
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise ValueError(
+                f"`{name}` must be above 0, or None. Received: {name}={value!r}"
+            )
     value = config.layer_scale_init_value
     if value is not None and not _is_number(value):
         raise ValueError(
@@ -75,6 +77,8 @@ def _check_choices(config):
         ("pooling", POOLINGS),
         ("head", tuple(HEADS)),
         ("positions", POSITIONS),
+        ("rotary", (None, *ROTARY)),
+        ("representation_activation", ("tanh", "linear")),
         ("decoder", DECODERS),
         ("depth_type", DEPTH_TYPES),
         ("mlp_activation", MLP_ACTIVATIONS),
@@ -120,6 +124,7 @@ def _check_combinations(config):
             f"it needs one vector per image. Received: pooling={config.pooling!r}"
         )
     dense = HEADS[config.head].task in DENSE
+    _check_families(config)
     _check_taps(config)
     check_decoder(config)
     if config.max_depth is not None and config.head != "depth":
@@ -150,6 +155,45 @@ def _check_combinations(config):
             "`preprocessing` must have one mean and std per channel. Received: "
             f"channels={config.channels}, mean={config.preprocessing.mean}"
         )
+
+
+def _check_families(config):
+    """Check options that only some families of models have."""
+    for wrong, text in (
+        (
+            config.rotary is None and (config.rotary_temperature or config.rotary_grid),
+            "`rotary` must be given with `rotary_temperature` and `rotary_grid`",
+        ),
+        (
+            config.rotary is not None and config.rotary_width % 4,
+            "the width of a head must be a multiple of 4 for `rotary` positions: "
+            f"`head_dim`, or hidden_size / num_heads, is {config.rotary_width}",
+        ),
+        (
+            config.rotary is not None and config.decoder == "eomt",
+            "`rotary` must be None for decoder='eomt'",
+        ),
+        (
+            config.post_norm and config.layer_scale_init_value is not None,
+            "`layer_scale_init_value` must be None with post_norm=True, whose norms "
+            "scale the branches",
+        ),
+        (
+            config.pooling == "max" and config.fc_norm,
+            "`fc_norm` must be False for pooling='max'",
+        ),
+        (
+            config.pooling != "map" and (config.pool_heads or config.pool_prefix),
+            "`pooling` must be 'map' with `pool_heads` or `pool_prefix`",
+        ),
+        (
+            config.unit_norm and (config.pooling is None or config.distillation_token),
+            "`unit_norm` must be False for pooling=None or distillation_token=True: it "
+            "needs one vector per image",
+        ),
+    ):
+        if wrong:
+            raise ValueError(text)
 
 
 def _check_taps(config):

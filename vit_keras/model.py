@@ -20,6 +20,9 @@ TRAINED = (
     *("mlp_activation", "qkv_bias", "qk_norm", "pre_norm", "fc_norm", "norm_epsilon"),
     *("layer_scale_init_value", "class_token", "distillation_token", "pooling"),
     *("num_register_tokens", "positions", "position_prefix", "patch_norm"),
+    *("key_bias", "post_norm", "attention_norm", "mlp_norm", "mlp_gated", "unit_norm"),
+    *("rotary", "rotary_temperature", "rotary_grid", "pool_heads", "pool_prefix"),
+    "representation_activation",
     *("representation_size", "preprocessing", "head_dim", "mlp_out_activation"),
 )
 # Those of a decoder of depths.

@@ -107,10 +107,13 @@ def _embed(inputs, config):
         return x
 
     prefix = config.num_prefix_tokens if config.position_prefix else 0
-    positions = layers.AddPositionEmbs(
-        config.grid, prefix, config.positions, name="posembed_input"
-    )
-    x = positions(prepend(x)) if config.position_prefix else prepend(positions(x))
+    if config.positions == "none":
+        x = prepend(x)
+    else:
+        positions = layers.AddPositionEmbs(
+            config.grid, prefix, config.positions, name="posembed_input"
+        )
+        x = positions(prepend(x)) if config.position_prefix else prepend(positions(x))
     return keras.layers.Dropout(config.dropout, name="posembed_dropout")(x)
 
 
@@ -121,6 +124,14 @@ def _norm(config, name):
 def _block(config, index):
     """Return encoder block `index`; the rate of stochastic depth rises with it."""
     share = index / max(config.num_layers - 1, 1)
+    rotary = None
+    if config.rotary is not None:
+        rotary = {
+            "kind": config.rotary,
+            "grid": config.grid,
+            "temperature": config.rotary_temperature,
+            "reference_grid": config.rotary_grid,
+        }
     return layers.EncoderBlock(
         config.num_heads,
         config.mlp_dim,
@@ -134,6 +145,12 @@ def _block(config, index):
         qk_norm=config.qk_norm,
         norm_epsilon=config.norm_epsilon,
         mlp_out_activation=config.mlp_out_activation,
+        post_norm=config.post_norm,
+        key_bias=config.key_bias,
+        attention_norm=config.attention_norm,
+        mlp_norm=config.mlp_norm,
+        mlp_gated=config.mlp_gated,
+        rotary=rotary,
         name=f"encoderblock_{index}",
     )
 
@@ -142,16 +159,18 @@ def _pool(tokens, config):
     """Pool tokens (N, T, D) to one vector (N, D)."""
     if config.pooling == "token":
         return layers.TokenPooling(name="pooling")(tokens)
+    prefix = config.num_prefix_tokens
     if config.pooling == "gap":
-        prefix = config.num_prefix_tokens
         return layers.AveragePooling(prefix, name="pooling")(tokens)
+    if config.pooling == "max":
+        return layers.MaxPooling(prefix, name="pooling")(tokens)
     return layers.AttentionPooling(
-        config.num_heads,
+        config.pool_heads or config.num_heads,
         config.mlp_dim,
         config.mlp_activation,
         config.norm_epsilon,
-        config.head_dim,
-        config.num_prefix_tokens,
+        None if config.pool_heads else config.head_dim,
+        0 if config.pool_prefix else prefix,
         name="pooling",
     )(tokens)
 
@@ -165,8 +184,12 @@ def _top(tokens, config):
         x = _norm(config, "fc_norm")(x)
     if config.representation_size is not None:
         x = keras.layers.Dense(
-            config.representation_size, activation="tanh", name="pre_logits"
+            config.representation_size,
+            activation=config.representation_activation,
+            name="pre_logits",
         )(x)
+    if config.unit_norm:
+        x = layers.UnitNorm(name="unit_norm")(x)
     if not config.include_top:
         return x
     if not config.distillation_token:

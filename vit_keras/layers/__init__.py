@@ -15,13 +15,16 @@ from .patches import ClassToken as ClassToken
 from .patches import Patches as Patches
 from .pooling import AttentionPooling as AttentionPooling
 from .pooling import AveragePooling as AveragePooling
+from .pooling import MaxPooling as MaxPooling
 from .pooling import TokenPooling as TokenPooling
+from .pooling import UnitNorm as UnitNorm
 from .positions import AddPositionEmbs as AddPositionEmbs
 from .queries import FirstTokens as FirstTokens
 from .queries import QueryScores as QueryScores
 from .queries import Readout as Readout
 from .regularization import DropPath as DropPath
 from .regularization import LayerScale as LayerScale
+from .rotary import RotaryEmbedding as RotaryEmbedding
 
 __all__ = [
     "AddPositionEmbs",
@@ -33,6 +36,7 @@ __all__ = [
     "FirstTokens",
     "LayerNormalization",
     "LayerScale",
+    "MaxPooling",
     "MlpBlock",
     "MultiHeadAttention",
     "PatchTokens",
@@ -40,6 +44,8 @@ __all__ = [
     "QueryScores",
     "Readout",
     "Resize",
+    "RotaryEmbedding",
     "TokenPooling",
+    "UnitNorm",
     "Unpatchify",
 ]

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from .norm import LayerNormalization
+from .rotary import RotaryEmbedding
 from .types import Shape, Tensor
 
 # Backends whose `keras.ops.dot_product_attention` is not slower than matmuls. Measured
@@ -35,6 +36,11 @@ class MultiHeadAttention(keras.layers.Layer):
         qk_norm: layer norm over d on every query and key before their product
             (arXiv 2302.05442, section 2).
         norm_epsilon: epsilon of these norms.
+        key_bias: whether the key projection has one, if the others have.
+        inner_norm: layer norm over H*d on all heads' outputs before the output
+            projection (EVA-02, arXiv 2303.11331, section 2.1).
+        rotary: arguments of `RotaryEmbedding`, by name, for queries and keys; None for
+            none.
         fused: whether to use the backend's fused attention; None: where it is faster.
             The weights are the same.
 
@@ -48,7 +54,8 @@ class MultiHeadAttention(keras.layers.Layer):
         (N, T, D), or with scores `(output, scores)`, scores being (N, H, T, S).
 
     Weights: kernels of `query`, `key`, `value` (D, H*d), `out` (H*d, D), and biases;
-    with `qk_norm` also `query_norm` and `key_norm` over d.
+    with `qk_norm` also `query_norm` and `key_norm` over d, and with
+    `inner_norm` that one over H*d.
     """
 
     def __init__(
@@ -60,6 +67,9 @@ class MultiHeadAttention(keras.layers.Layer):
         qk_norm: bool = False,
         norm_epsilon: float = 1e-6,
         fused: bool | None = None,
+        key_bias: bool = True,
+        inner_norm: bool = False,
+        rotary: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -70,11 +80,21 @@ class MultiHeadAttention(keras.layers.Layer):
         self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
         self.fused = fused
+        self.key_bias = key_bias
+        self.rotary = rotary
         self.attention_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="attention_dropout"
         )
+        options = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
+        self.inner_norm = None
+        if inner_norm:
+            self.inner_norm = LayerNormalization(name="inner_norm", **options)
+        self.rotary_embedding = None
+        if rotary is not None:
+            self.rotary_embedding = RotaryEmbedding(
+                **rotary, dtype=self.dtype_policy, name="rotary"
+            )
         if qk_norm:
-            options = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
             self.query_norm = LayerNormalization(name="query_norm", **options)
             self.key_norm = LayerNormalization(name="key_norm", **options)
 
@@ -88,7 +108,7 @@ class MultiHeadAttention(keras.layers.Layer):
         inner = self.num_heads * (self.head_dim or width // self.num_heads)
         for name, units, bias, source in (
             ("query", inner, self.qkv_bias, query_shape),
-            ("key", inner, self.qkv_bias, value_shape or query_shape),
+            ("key", inner, self.qkv_bias and self.key_bias, value_shape or query_shape),
             ("value", inner, self.qkv_bias, value_shape or query_shape),
             ("out", width, True, (*query_shape[:-1], inner)),
         ):
@@ -97,6 +117,8 @@ class MultiHeadAttention(keras.layers.Layer):
             )
             dense.build(source)
             setattr(self, name, dense)
+        if self.inner_norm is not None:
+            self.inner_norm.build((None, None, inner))
         if self.qk_norm:
             self.query_norm.build((None, None, None, inner // self.num_heads))
             self.key_norm.build((None, None, None, inner // self.num_heads))
@@ -121,6 +143,8 @@ class MultiHeadAttention(keras.layers.Layer):
         v = self._split(self.value(value))
         if self.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
+        if self.rotary_embedding is not None:
+            q, k = self.rotary_embedding(q), self.rotary_embedding(k)
         if fused and not plain:
             heads = ops.dot_product_attention(q, k, v)
         else:
@@ -134,7 +158,8 @@ class MultiHeadAttention(keras.layers.Layer):
             dropped = self.attention_dropout(scores, training=training)
             heads = ops.transpose(ops.matmul(dropped, v), (0, 2, 1, 3))
         length, inner = query.shape[1], heads.shape[-1] * self.num_heads
-        output = self.out(ops.reshape(heads, (-1, length, inner)))
+        heads = ops.reshape(heads, (-1, length, inner))
+        output = self.out(heads if self.inner_norm is None else self.inner_norm(heads))
         return (output, scores) if return_attention_scores else output
 
     def _split(self, x):
@@ -172,4 +197,7 @@ class MultiHeadAttention(keras.layers.Layer):
             "qk_norm": self.qk_norm,
             "norm_epsilon": self.norm_epsilon,
             "fused": self.fused,
+            "key_bias": self.key_bias,
+            "inner_norm": self.inner_norm is not None,
+            "rotary": self.rotary,
         }

@@ -16,7 +16,8 @@ class EncoderBlock(keras.layers.Layer):
     """Pre-norm Transformer block (arXiv 2010.11929, equations 2 and 3).
 
     `x = x + attention(norm1(x))`, then `x = x + mlp(norm2(x))`; each branch may be
-    scaled by LayerScale and dropped by stochastic depth.
+    scaled by LayerScale and dropped by stochastic depth. With `post_norm` the norms are
+    at the ends of the branches: `x = x + norm1(attention(x))`, and so on.
 
     Arguments:
         num_heads: H, attention heads.
@@ -31,6 +32,12 @@ class EncoderBlock(keras.layers.Layer):
         qk_norm: layer norm on queries and keys.
         norm_epsilon: epsilon of all norms.
         mlp_out_activation: of the second MLP layer, or None.
+        post_norm: whether the norms come behind attention and MLP (residual post-norm,
+            arXiv 2111.09883, section 3.2).
+        key_bias: whether keys have a bias, if queries and values have.
+        attention_norm, mlp_norm: `inner_norm` of attention and MLP.
+        mlp_gated: whether the MLP has a gate.
+        rotary: arguments of `RotaryEmbedding`, or None.
 
     Call arguments:
         inputs: (N, T, D).
@@ -55,6 +62,12 @@ class EncoderBlock(keras.layers.Layer):
         qk_norm: bool = False,
         norm_epsilon: float = 1e-6,
         mlp_out_activation: str | None = None,
+        post_norm: bool = False,
+        key_bias: bool = True,
+        attention_norm: bool = False,
+        mlp_norm: bool = False,
+        mlp_gated: bool = False,
+        rotary: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -70,6 +83,12 @@ class EncoderBlock(keras.layers.Layer):
         self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
         self.mlp_out_activation = mlp_out_activation
+        self.post_norm = post_norm
+        self.key_bias = key_bias
+        self.attention_norm = attention_norm
+        self.mlp_norm = mlp_norm
+        self.mlp_gated = mlp_gated
+        self.rotary = rotary
 
         policy = {"dtype": self.dtype_policy}
         self.norm1 = LayerNormalization(norm_epsilon, name="norm1", **policy)
@@ -80,6 +99,9 @@ class EncoderBlock(keras.layers.Layer):
             attention_dropout,
             qk_norm,
             norm_epsilon,
+            key_bias=key_bias,
+            inner_norm=attention_norm,
+            rotary=rotary,
             name="attention",
             **policy,
         )
@@ -88,8 +110,17 @@ class EncoderBlock(keras.layers.Layer):
         )
         self.drop_path1 = DropPath(drop_path, name="drop_path1", **policy)
         self.norm2 = LayerNormalization(norm_epsilon, name="norm2", **policy)
-        activations = mlp_activation, dropout, mlp_out_activation
-        self.mlp = MlpBlock(mlp_dim, *activations, name="mlp", **policy)
+        self.mlp = MlpBlock(
+            mlp_dim,
+            mlp_activation,
+            dropout,
+            mlp_out_activation,
+            mlp_gated,
+            mlp_norm,
+            norm_epsilon,
+            name="mlp",
+            **policy,
+        )
         self.drop_path2 = DropPath(drop_path, name="drop_path2", **policy)
         self.layer_scale1 = self.layer_scale2 = None
         if layer_scale_init_value is not None:
@@ -111,7 +142,7 @@ class EncoderBlock(keras.layers.Layer):
         return_attention_scores: bool = False,
         scores_offset: Tensor = None,
     ) -> Any:
-        x, scores = self.norm1(inputs), None
+        x, scores = inputs if self.post_norm else self.norm1(inputs), None
         x = self.attention(
             x,
             training=training,
@@ -121,11 +152,13 @@ class EncoderBlock(keras.layers.Layer):
         if return_attention_scores:
             x, scores = x
         x = self.attention_out_dropout(x, training=training)
+        x = self.norm1(x) if self.post_norm else x
         if self.layer_scale1 is not None:
             x = self.layer_scale1(x)
         x = inputs + self.drop_path1(x, training=training)
 
-        y = self.mlp(self.norm2(x), training=training)
+        y = self.mlp(x if self.post_norm else self.norm2(x), training=training)
+        y = self.norm2(y) if self.post_norm else y
         if self.layer_scale2 is not None:
             y = self.layer_scale2(y)
         x = x + self.drop_path2(y, training=training)
@@ -164,4 +197,10 @@ class EncoderBlock(keras.layers.Layer):
             "qk_norm": self.qk_norm,
             "norm_epsilon": self.norm_epsilon,
             "mlp_out_activation": self.mlp_out_activation,
+            "post_norm": self.post_norm,
+            "key_bias": self.key_bias,
+            "attention_norm": self.attention_norm,
+            "mlp_norm": self.mlp_norm,
+            "mlp_gated": self.mlp_gated,
+            "rotary": self.rotary,
         }

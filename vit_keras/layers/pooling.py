@@ -10,6 +10,9 @@ from .mlp import MlpBlock
 from .norm import LayerNormalization
 from .types import Shape, Tensor
 
+# A vector of zeros stays one; below what float32 can tell of a length around 1.
+UNIT_EPSILON = 1e-12
+
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class TokenPooling(keras.layers.Layer):
@@ -70,6 +73,47 @@ class AveragePooling(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class MaxPooling(keras.layers.Layer):
+    """Largest value of each channel over the patch tokens ("max").
+
+    Arguments:
+        num_prefix_tokens: number of first tokens that are left out.
+
+    Call arguments:
+        inputs: (N, T, D). Returns (N, D).
+    """
+
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.max(inputs[:, self.num_prefix_tokens :], axis=1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class UnitNorm(keras.layers.Layer):
+    """Divide each vector by its Euclidean length, as CLIP does (arXiv 2103.00020).
+
+    Call arguments:
+        inputs: (N, D). Returns the same shape.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        squares = ops.sum(inputs * inputs, axis=-1, keepdims=True)
+        return inputs * ops.rsqrt(squares + UNIT_EPSILON)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")

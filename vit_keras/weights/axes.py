@@ -37,19 +37,26 @@ WEIGHTS: tuple[tuple[Callable[[ViTConfig], Any], tuple], ...] = (
     (lambda c: True, norm_weights(f"{BLOCK}/norm1")),
     *(
         (condition, (row,))
-        for name in ("query", "key", "value")
+        for name, has_bias in (
+            ("query", lambda c: c.qkv_bias),
+            ("key", lambda c: c.qkv_bias and c.key_bias),
+            ("value", lambda c: c.qkv_bias),
+        )
         for condition, row in zip(
-            (lambda c: True, lambda c: c.qkv_bias),
+            (lambda c: True, has_bias),
             dense_weights(f"{BLOCK}/attention/{name}", "D E"),
             strict=True,
         )
     ),
     (lambda c: c.qk_norm, norm_weights(f"{BLOCK}/attention/query_norm", "d")),
     (lambda c: c.qk_norm, norm_weights(f"{BLOCK}/attention/key_norm", "d")),
+    (lambda c: c.attention_norm, norm_weights(f"{BLOCK}/attention/inner_norm", "E")),
     (lambda c: True, dense_weights(f"{BLOCK}/attention/out", "E D")),
     (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale1/gamma", "D"),)),
     (lambda c: True, norm_weights(f"{BLOCK}/norm2")),
     (lambda c: True, dense_weights(f"{BLOCK}/mlp/dense1", "D M")),
+    (lambda c: c.mlp_gated, dense_weights(f"{BLOCK}/mlp/gate", "D M")),
+    (lambda c: c.mlp_norm, norm_weights(f"{BLOCK}/mlp/inner_norm", "M")),
     (lambda c: True, dense_weights(f"{BLOCK}/mlp/dense2", "M D")),
     (lambda c: _scaled(c), ((f"{BLOCK}/layer_scale2/gamma", "D"),)),
     (

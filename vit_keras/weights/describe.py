@@ -113,6 +113,11 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         "fc_norm": "fc_norm/gamma" in weights,
         "qk_norm": "encoderblock_0/attention/query_norm/gamma" in weights,
         "qkv_bias": "encoderblock_0/attention/query/bias" in weights,
+        "key_bias": "encoderblock_0/attention/key/bias" in weights
+        or "encoderblock_0/attention/query/bias" not in weights,
+        "attention_norm": "encoderblock_0/attention/inner_norm/gamma" in weights,
+        "mlp_norm": "encoderblock_0/mlp/inner_norm/gamma" in weights,
+        "mlp_gated": "encoderblock_0/mlp/gate/kernel" in weights,
         "include_top": dense
         or ("head/kernel" in weights and "head/kernel" not in match.misfits),
     }
@@ -276,7 +281,7 @@ def _positions(match, fields):
     p, q = fields["patch_size"]
     size = fields.get("image_size")
     if "posembed_input/embedding" not in match.weights:
-        found = {"positions": "sincos2d"}
+        found = {"positions": fields.get("positions", "sincos2d")}
         return found if size else {**found, "image_size": (14 * p, 14 * q)}
     grids = [(size[0] // p, size[1] // q)] if size else []
     prefix, (rows, columns) = find_positions(match, grids)

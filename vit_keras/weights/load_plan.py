@@ -17,6 +17,10 @@ POSITIONS = "posembed_input/embedding"
 MOST_LINES = 10  # of a kind in a report
 # Fields that change the outputs but not names and shapes.
 SILENT = ("mlp_activation", "norm_epsilon", "pooling", "num_heads", "preprocessing")
+SILENT += ("post_norm", "rotary", "rotary_temperature", "rotary_grid", "unit_norm")
+SILENT += ("positions", "pool_heads", "pool_prefix", "representation_activation")
+# Biases that some libraries do not have: zeros.
+OPTIONAL_BIASES = ("embedding/bias", "pre_logits/bias")
 # Of models with the same decoder, too.
 DECODING = ("tap_blocks", "tap_norm", "activation", "max_depth", "first_with_queries")
 DECODING += ("depth_type",)
@@ -115,13 +119,13 @@ def make_plan(match, variables, config, report, head, task):
         elif path == POSITIONS or part in TOKENS:
             _plan_tokens(match, path, variable, config, report)
         elif path not in match.weights:
-            if path != "embedding/bias":  # CLIP has none: zeros
+            if path in OPTIONAL_BIASES:
+                report.loaded.append(path)
+            else:
                 report.missing.append(f"{path} {tuple(variable.shape)}")
                 report.fresh.append(path)
         elif _fits(match, path, variable, report):
             report.loaded.append(path)
-    if "embedding/bias" in variables and "embedding/bias" not in match.weights:
-        report.loaded.append("embedding/bias")
     used = set(variables)
     for name, (_, paths) in match.arrays.items():
         if used.isdisjoint(paths):
@@ -152,6 +156,7 @@ def _head_fits(match, variables):
     """Return whether the file has the whole head, for the model's classes."""
     ours = {p for p in variables if in_head(p)}
     theirs = {p for p in match.weights if in_head(p)}
+    ours -= {path for path in ours - theirs if path in OPTIONAL_BIASES}
     if ours != theirs:
         return ours <= theirs and not any(_has_outputs(p) for p in ours)
     return not any(p in match.misfits for p in ours) and all(

@@ -17,6 +17,7 @@ from .entries import CheckpointError
 from .formats import Checkpoint, open_checkpoint
 from .formats.keras_file import is_own, load_own_weights, open_own
 from .load_plan import (
+    OPTIONAL_BIASES,
     POSITIONS,
     TOKENS,
     LoadReport,
@@ -171,8 +172,8 @@ def _assign(match, variables, config, wanted):
                 size = variables[path].shape[:2]
                 value = resize_patches(value, size, match.layout.resize)
             _set(variables[path], value)
-    if "embedding/bias" in wanted and "embedding/bias" not in match.weights:
-        _set(variables["embedding/bias"], np.zeros(config.hidden_size))
+    for path in set(OPTIONAL_BIASES) & wanted - match.weights.keys():
+        _set(variables[path], np.zeros(variables[path].shape))
     for path, value in sequence.items():
         _set(variables[path], value)
 
