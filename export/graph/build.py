@@ -16,7 +16,8 @@ from .inference_layer import InferenceViT
 from .named_layer import NamedViT, with_inside
 from .named_outputs import function_by_name
 from .resizes import resizes, resizes_for
-from .rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from .rewrites import FOR_INTEGERS, REWRITES
+from .shifts import SHIFTS
 from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
 from .stream_scale import scale_stream

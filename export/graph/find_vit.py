@@ -211,8 +211,8 @@ def _with_taps(parts: Parts, model) -> Parts:
 def _config(layers, block, number, shape):
     from vit_keras import ViTConfig
 
-    first, positions = layers["embedding"], layers["posembed_input"]
-    registers = layers.get("register_tokens")
+    first, positions = layers["embedding"], layers.get("posembed_input")
+    registers, rotary = layers.get("register_tokens"), block.rotary or {}
     return ViTConfig(
         image_size=tuple(shape[1:3]),
         patch_size=first.patch_size,
@@ -228,8 +228,16 @@ def _config(layers, block, number, shape):
         class_token="class_token" in layers,
         distillation_token="distillation_token" in layers,
         num_register_tokens=0 if registers is None else registers.num_tokens,
-        positions=positions.kind,
-        position_prefix=positions.num_prefix_tokens > 0,
+        mlp_gated=block.mlp_gated,
+        mlp_norm=block.mlp_norm,
+        attention_norm=block.attention_norm,
+        post_norm=block.post_norm,
+        key_bias=block.key_bias,
+        positions="none" if positions is None else positions.kind,
+        position_prefix=positions is None or positions.num_prefix_tokens > 0,
+        rotary=rotary.get("kind"),
+        rotary_temperature=rotary.get("temperature"),
+        rotary_grid=rotary.get("reference_grid"),
         patch_norm=first.patch_norm,
         pooling=None,
         include_top=False,

@@ -10,11 +10,12 @@ from ..errors import UnsupportedOperators
 from .find_vit import divide_at_vit
 from .float_file import float_file
 from .model_input import own_normalisation
+from .read_vit import read_weights
 from .recognition.function import ends_of, function_of, joined
 from .recognition.recognise import recognise
 from .recognition.traced_graph import TracedGraph, Unrecognised
 from .source_model import gives_dict, in_float32
-from .vit_weights import Weights, read_weights
+from .vit_weights import Weights
 
 RAW = (
     "the decoder reads tokens that pass no norm (`tap_norm`), so the residual stream "

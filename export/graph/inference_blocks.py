@@ -23,6 +23,7 @@ class InferenceBlocks(keras.layers.Layer):
         self.options = options or GraphOptions()
         self.seen = None  # a list: attention appends queries, keys and values to it
         self.squares = None  # a list: norms append themselves and their largest sum
+        self.rotation = None  # rotary positions of the blocks
         self.visit = None  # a function, called with each linear layer and its input
 
     def activation(self, x, fixed=None):
@@ -52,21 +53,24 @@ class InferenceBlocks(keras.layers.Layer):
 
     def _block(self, x, block, tokens=None):
         """Compute one block, with `tokens` only for this many first tokens."""
-        a, normed = self.activation, self.norm(x, block.norm1)
-        query = normed
+        a, post = self.activation, block.post_norm
+        query = normed = x if post else self.norm(x, block.norm1)
         if tokens is not None and tokens < x.shape[1]:
             query, x = normed[:, :tokens], x[:, :tokens]
         with keras.name_scope("attention"):
-            y = self._attention(query, normed, block.attention)
+            y = self._attention(query, normed, block.attention, self.rotation)
+        y = self.norm(y, block.norm1) if post else y
         x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
-        normed = self.norm(x, block.norm2)
+        normed = x if post else self.norm(x, block.norm2)
         with keras.name_scope("mlp"):
-            y = self._mlp(normed, block.dense1, block.dense2, block.activation)
+            parts = block.dense1, block.dense2, block.activation
+            y = self._mlp(normed, *parts, block.gate, block.inner_norm)
             if block.out_activation is not None:
                 y = activate(block.out_activation, y, a, self.options.gelu)
+        y = self.norm(y, block.norm2) if post else y
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
-    def _attention(self, query, source, attention: Attention):
+    def _attention(self, query, source, attention: Attention, rotation=None):
         projections = (
             (query, attention.query, attention.query_norm),
             (source, attention.key, attention.key_norm),
@@ -76,15 +80,30 @@ class InferenceBlocks(keras.layers.Layer):
             parts = []
             for columns in attention.columns():
                 q, k, v = (self._head(*row, columns) for row in projections)
+                q, k = self._turned(q, rotation), self._turned(k, rotation)
                 parts.append(self._products(q, k, v, attention.scale))
-            y = self.activation(ops.concatenate(parts, axis=-1))
-            return self.linear(y, attention.out)
+            return self._out(self.activation(ops.concatenate(parts, -1)), attention)
 
         q, k, v = (self._heads(*row, attention) for row in projections)
+        q, k = self._turned(q, rotation), self._turned(k, rotation)
         y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
         inner = attention.heads * attention.head_dim
-        y = ops.reshape(y, (-1, query.shape[1], inner))
+        return self._out(ops.reshape(y, (-1, query.shape[1], inner)), attention)
+
+    def _out(self, y, attention):
+        if attention.inner_norm is not None:
+            y = self.norm(y, attention.inner_norm)
         return self.linear(y, attention.out)
+
+    def _turned(self, x, rotation):
+        """Return queries or keys (..., T, d), or of the first tokens, turned."""
+        a, tokens, half = self.activation, x.shape[-2], x.shape[-1] // 2
+        if rotation is None or tokens <= rotation.unturned:
+            return x
+        # Signs are in the sines: a negation would be one more operator.
+        swapped = a(ops.concatenate([x[..., half:], x[..., :half]], axis=-1))
+        turned = a(x * rotation.cosines[:tokens])
+        return a(turned + a(swapped * rotation.sines[:tokens]))
 
     def _heads(self, x, linear, own_norm, attention):
         """Return all heads' queries, keys or values (N, H, T, d)."""
@@ -136,10 +155,12 @@ class InferenceBlocks(keras.layers.Layer):
         root = a(self.rsqrt(self._sum(shares, axis)))
         return a(shares * root), root
 
-    def _mlp(self, x, dense1, dense2, activation):
-        x = self.linear(x, dense1)
-        x = activate(activation, x, self.activation, self.options.gelu)
-        return self.linear(x, dense2)
+    def _mlp(self, x, dense1, dense2, activation, gate=None, inner_norm=None):
+        y = self.linear(x, dense1 if gate is None else gate)
+        y = activate(activation, y, self.activation, self.options.gelu)
+        y = y if gate is None else self.activation(y * self.linear(x, dense1))
+        y = y if inner_norm is None else self.norm(y, inner_norm)
+        return self.linear(y, dense2)
 
     def norm(self, x, n: Norm):
         """Apply a layer norm or RMS norm over the last axis."""
@@ -149,7 +170,7 @@ class InferenceBlocks(keras.layers.Layer):
     def _norm(self, x, n):
         a = self.activation
         if n.centred:
-            x = a(x - a(ops.mean(x, axis=-1, keepdims=True)))
+            x = a(x - self._mean_over_channels(x))
         if self.squares is not None:
             self.squares.append((n, ops.max(ops.sum(x * x, axis=-1))))
         square = self._mean_over_channels(a(x * x))

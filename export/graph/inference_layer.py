@@ -77,7 +77,7 @@ class InferenceViT(InferenceBlocks):
             x = self._embed(self.activation(images), w)
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
-        streams = []
+        streams, self.rotation = [], w.rotation
         for index, block in enumerate(w.blocks):
             last = index == len(w.blocks) - 1
             if w.queries is not None and w.queries.before == index:
@@ -108,7 +108,7 @@ class InferenceViT(InferenceBlocks):
             x = ops.reshape(x, (-1, count, inner))
         else:
             x = ops.reshape(self._convolved(images, w), (-1, count, inner))
-        x = a(x + w.positions)
+        x = x if w.positions is None else a(x + w.positions)
         return self._prepended(w.prefix, x) if w.prefix.shape[0] else x
 
     def _convolved(self, images, w):
@@ -149,14 +149,18 @@ class InferenceViT(InferenceBlocks):
         if w.norm is not None and not (config.fc_norm and pooled):
             x = self.norm(x, w.norm)
             self.note("features", x)
+            if pooled and config.pooling == "max":
+                x = x if w.unrotate is None else self.linear(x, w.unrotate)
         if not pooled:
             return x if w.unrotate is None else self.linear(x, w.unrotate)
         tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
-        patches = tokens[:, prefix:] if prefix else tokens
+        patches = tokens[:, prefix:] if prefix and not config.pool_prefix else tokens
         if config.pooling == "token":
             x = take(tokens, 0)
         elif config.pooling == "gap":
             x = a(ops.mean(patches, axis=1))
+        elif config.pooling == "max":
+            x = a(ops.max(patches, axis=1))
         else:
             probe, attention, inner, dense1, dense2, activation = w.pool
             probe = ops.broadcast_to(probe[None], (ops.shape(x)[0], 1, width))
@@ -165,10 +169,13 @@ class InferenceViT(InferenceBlocks):
             x = ops.reshape(x, (-1, width))
         if config.fc_norm and w.norm is not None:
             x = self.norm(x, w.norm)
-        if w.unrotate is not None:
+        if w.unrotate is not None and config.pooling != "max":
             x = self.linear(x, w.unrotate)
         if w.pre_logits is not None:
-            x = a(ops.tanh(self.linear(x, w.pre_logits)), SIGNED)
+            x = self.linear(x, w.pre_logits)
+            if config.representation_activation == "tanh":
+                x = a(ops.tanh(x), SIGNED)
+        x = x if w.unit is None else self.norm(x, w.unit)
         self.note("pooled", x)
         if not w.heads:
             return x

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .orthogonal import orthogonal
 from .vit_weights import Attention, Linear, Norm, Weights
 
 
@@ -68,15 +69,23 @@ def fold_norms(weights: Weights) -> bool:
     `(n * gamma + beta) @ W + b = n @ (gamma[:, None] * W) + (b + beta @ W)`; the beta
     of a norm after the patch projection goes into the positions."""
     for block in weights.blocks:
-        attention = block.attention
-        _fold(block.norm1, [attention.query, attention.key, attention.value])
-        _fold(block.norm2, [block.dense1])
+        if not block.post_norm:
+            first, *rest = _block_readers(block)
+            _fold(block.norm1, [first, *rest[:2]])
+            _fold(block.norm2, rest[2:])
+        if block.attention.inner_norm is not None:
+            _fold(block.attention.inner_norm, [block.attention.out])
+        if block.inner_norm is not None:
+            _fold(block.inner_norm, [block.dense2])
+    if weights.unit is not None and weights.heads:
+        _fold(weights.unit, weights.heads)
     if weights.norm is not None:
         _fold(weights.norm, readers(weights))
     if weights.patch_norms is not None:
         before, after = weights.patch_norms
         _fold(before, [weights.embedding])
-        weights.positions, after.beta = weights.positions + after.beta, None
+        if weights.positions is not None:
+            weights.positions, after.beta = weights.positions + after.beta, None
     if weights.pool is not None:
         _, _, norm, dense1, _, _ = weights.pool
         _fold(norm, [dense1])
@@ -85,8 +94,9 @@ def fold_norms(weights: Weights) -> bool:
 
 def drop_key_bias(weights: Weights) -> bool:
     """Drop the bias of keys: in `q (k + b)^T = q k^T + q b^T` the last term is the same
-    for every key, and the softmax ignores it. Not with a norm on the keys."""
-    if any(a.key_norm is not None for a in attentions(weights)):
+    for every key, and the softmax ignores it. Not with a norm on the keys, or rotary
+    positions, which turn the bias of each key by another angle."""
+    if not keys_are_free(weights):
         return False
     for attention in attentions(weights):
         attention.key.bias = np.zeros_like(attention.key.bias)
@@ -128,11 +138,13 @@ def rotate_stream(weights: Weights) -> bool:
 
 def rotate_heads(weights: Weights) -> bool:
     """Rotate each head by an orthogonal `R` (d, d): `q R (k R)^T = q k^T`, and `W_v R`,
-    `R.T W_o`. Queries and keys with norms are left out."""
-    for attention in attentions(weights):
+    `R.T W_o`. Queries and keys with norms or rotary positions are left out, and values
+    with a norm behind."""
+    turning = [weights.rotation is not None] * len(weights.blocks) + [False]
+    for attention, rotary in zip(attentions(weights), turning, strict=False):
         rotation = orthogonal(attention.head_dim)
-        turned = [attention.value]
-        if attention.query_norm is None:
+        turned = [] if attention.inner_norm is not None else [attention.value]
+        if attention.query_norm is None and not rotary:
             turned += [attention.query, attention.key]
         for linear in turned:
             for array in ("kernel", "bias"):
@@ -140,37 +152,11 @@ def rotate_heads(weights: Weights) -> bool:
                 setattr(
                     linear, array, (heads @ rotation).reshape(heads.shape[:-2] + (-1,))
                 )
+        if attention.value not in turned:
+            continue
         out = attention.out.kernel.reshape(attention.heads, attention.head_dim, -1)
         out = np.einsum("ed,hef->hdf", rotation, out)
         attention.out.kernel = out.reshape(attention.out.kernel.shape)
-    return True
-
-
-def shift_values(weights: Weights, means) -> bool:
-    """Subtract the mean `m` of the values, since attention weights sum to 1:
-    `p @ (v - m) + m = p @ v`. It goes into the output's bias, `b_o + m @ W_o`; then
-    attention weights too small for int8 lose less.
-
-    Arguments:
-        means: (H*d,) of each block, measured on images.
-    """
-    for block, mean in zip(weights.blocks, means, strict=True):
-        attention = block.attention
-        attention.value.bias = attention.value.bias - mean
-        attention.out.bias = attention.out.bias + mean @ attention.out.kernel
-    return True
-
-
-def shift_keys(weights: Weights, means) -> bool:
-    """Subtract the mean of the keys from their bias, by the rule of `drop_key_bias`.
-
-    Arguments:
-        means: (H*d,) of each block, measured on images.
-    """
-    if any(a.key_norm is not None for a in attentions(weights)):
-        return False
-    for block, mean in zip(weights.blocks, means, strict=True):
-        block.attention.key.bias = block.attention.key.bias - mean
     return True
 
 
@@ -186,14 +172,18 @@ REWRITES = {
 }
 # They help integers; floats would only lose time and a little precision.
 FOR_INTEGERS = ("rotate_stream", "rotate_heads")
-# They need mean keys and values of images, and come after the others.
-SHIFTS = {"shift_keys": shift_keys, "shift_values": shift_values}
 
 
 def attentions(weights: Weights) -> list[Attention]:
     """Return the attention of every block, and of the pooling."""
     pool = [] if weights.pool is None else [weights.pool[1]]
     return [block.attention for block in weights.blocks] + pool
+
+
+def keys_are_free(weights: Weights) -> bool:
+    """Return whether nothing stands between the keys' bias and the scores."""
+    normed = any(a.key_norm is not None for a in attentions(weights))
+    return not normed and weights.rotation is None
 
 
 def norms(weights: Weights) -> list[Norm]:
@@ -216,43 +206,22 @@ def _head_readers(weights):
         return [weights.pool[1].key, weights.pool[1].value]
     if weights.unrotate is not None:
         return [weights.unrotate]
+    unit = weights.unit is not None and weights.pre_logits is None
+    if weights.config.pooling == "max" or unit:
+        return [_new_reader(weights)]  # neither commutes with a rotation and a gamma
     if weights.pre_logits is not None:
         if len(weights.heads) > 1:  # the distillation head reads the norm itself
             return [weights.pre_logits, weights.heads[1]]
         return [weights.pre_logits]
     if weights.heads:
         return weights.heads
+    return [_new_reader(weights)]
+
+
+def _new_reader(weights):
     width = weights.config.hidden_size
     weights.unrotate = Linear(np.eye(width), np.zeros(width))
-    return [weights.unrotate]
-
-
-def orthogonal(size: int) -> np.ndarray:
-    """Return an orthogonal matrix (size, size) that spreads every channel over all:
-    a Hadamard matrix with random signs, or a random one if there is none."""
-    draws = np.random.default_rng(0)
-    matrix = hadamard(size)
-    if matrix is None:
-        return np.linalg.qr(draws.standard_normal((size, size)))[0]
-    return matrix * draws.choice((-1.0, 1.0), (size, 1)) / np.sqrt(size)
-
-
-def hadamard(size: int) -> np.ndarray | None:
-    """Return a Hadamard matrix, from 1, 2 and Paley's construction (J. Math. Phys.
-    1933) by doubling; None if that gives none of this size."""
-    if size in (1, 2):
-        return np.array([[1.0, 1.0], [1.0, -1.0]])[:size, :size]
-    prime = size - 1
-    if size % 4 == 0 and all(prime % n for n in range(2, int(prime**0.5) + 1)):
-        squares = {n * n % prime for n in range(1, prime)}
-        residue = np.array([0] + [1 if n in squares else -1 for n in range(1, prime)])
-        index = np.arange(prime)
-        matrix = np.ones((size, size))
-        matrix[1:, 0] = -1
-        matrix[1:, 1:] = residue[(index[None] - index[:, None]) % prime] + np.eye(prime)
-        return matrix
-    half = hadamard(size // 2) if size % 2 == 0 else None
-    return None if half is None else np.kron([[1.0, 1.0], [1.0, -1.0]], half)
+    return weights.unrotate
 
 
 def _fold(norm: Norm, linears):
@@ -268,7 +237,7 @@ def _written_linearly(weights):
     """Whether only linear layers write to the stream."""
     if weights.patch_norms or weights.pre_norm:
         return False
-    return not any(block.out_activation for block in weights.blocks)
+    return not any(block.out_activation or block.post_norm for block in weights.blocks)
 
 
 def stream_writers(weights: Weights) -> list[tuple[Any, str]] | None:
@@ -280,7 +249,8 @@ def stream_writers(weights: Weights) -> list[tuple[Any, str]] | None:
     for block in weights.blocks:
         linears += [block.attention.out, block.dense2]
     found = [(linear, name) for linear in linears for name in ("kernel", "bias")]
-    found += [(weights, "prefix"), (weights, "positions")]
+    found += [(weights, "prefix")]
+    found += [] if weights.positions is None else [(weights, "positions")]
     return found if weights.queries is None else [*found, (weights.queries, "tokens")]
 
 
@@ -291,8 +261,8 @@ def _write(weights, change):
 
 
 def _block_readers(block):
-    attention = block.attention
-    return [attention.query, attention.key, attention.value, block.dense1]
+    attention, gate = block.attention, [] if block.gate is None else [block.gate]
+    return [attention.query, attention.key, attention.value, block.dense1, *gate]
 
 
 def _by_head(array, attention):

@@ -33,7 +33,7 @@ class Linear:
         """Read a Keras Dense layer; a missing bias is zero."""
         kernel = np.asarray(dense.kernel, "float32")
         bias = np.zeros(kernel.shape[-1])
-        return cls(kernel, bias if dense.bias is None else _array(dense.bias))
+        return cls(kernel, bias if dense.bias is None else as_float64(dense.bias))
 
 
 @dataclasses.dataclass
@@ -54,7 +54,7 @@ class Norm:
     @classmethod
     def of(cls, layer) -> "Norm":
         """Read a LayerNormalization of this package."""
-        return cls(_array(layer.gamma), _array(layer.beta), layer.epsilon)
+        return cls(as_float64(layer.gamma), as_float64(layer.beta), layer.epsilon)
 
 
 @dataclasses.dataclass
@@ -69,20 +69,37 @@ class Attention:
     scale: float
     query_norm: Norm | None = None
     key_norm: Norm | None = None
+    inner_norm: Norm | None = None
 
     @classmethod
     def of(cls, layer) -> "Attention":
-        """Read a MultiHeadAttention of this package."""
-        query = Linear.of(layer.query)
+        """Read a MultiHeadAttention of this package.
+
+        Channels that rotary positions turn together are put into the two halves of each
+        head, of queries and keys alike, so that their products stay the same."""
+        query, key = Linear.of(layer.query), Linear.of(layer.key)
+        norms = [None, None]
+        if layer.qk_norm:
+            norms = [Norm.of(layer.query_norm), Norm.of(layer.key_norm)]
+        if layer.rotary_embedding is not None:
+            order = layer.rotary_embedding.order(len(query.bias) // layer.num_heads)
+            for linear in (query, key):
+                for name in ("kernel", "bias"):
+                    array = getattr(linear, name)
+                    heads = array.reshape(*array.shape[:-1], layer.num_heads, -1)
+                    setattr(linear, name, heads[..., order].reshape(array.shape))
+            for norm in filter(None, norms):
+                norm.gamma, norm.beta = norm.gamma[order], norm.beta[order]
         return cls(
             query=query,
-            key=Linear.of(layer.key),
+            key=key,
             value=Linear.of(layer.value),
             out=Linear.of(layer.out),
             heads=layer.num_heads,
             scale=(query.kernel.shape[1] // layer.num_heads) ** -0.5,
-            query_norm=Norm.of(layer.query_norm) if layer.qk_norm else None,
-            key_norm=Norm.of(layer.key_norm) if layer.qk_norm else None,
+            query_norm=norms[0],
+            key_norm=norms[1],
+            inner_norm=_norm_or_none(layer.inner_norm),
         )
 
     @property
@@ -100,7 +117,9 @@ class Attention:
 class Block:
     """One encoder block; `scale1` and `scale2` (D,) are LayerScale, None if folded.
 
-    `activation` and, of what the MLP gives, `out_activation` are of `ACTIVATIONS`.
+    `activation` and, of what the MLP gives, `out_activation` are of `ACTIVATIONS`. That
+    of a `gate` (D, M) multiplies what `dense1` gives. `post_norm` puts the norms behind
+    attention and MLP.
     """
 
     norm1: Norm
@@ -112,17 +131,23 @@ class Block:
     scale2: np.ndarray | None
     activation: str
     out_activation: str | None = None
+    gate: Linear | None = None
+    inner_norm: Norm | None = None
+    post_norm: bool = False
 
     @classmethod
     def of(cls, layer) -> "Block":
         """Read an EncoderBlock."""
         scales = (layer.layer_scale1, layer.layer_scale2)
-        scale1, scale2 = (None if s is None else _array(s.gamma) for s in scales)
+        scale1, scale2 = (None if s is None else as_float64(s.gamma) for s in scales)
         return cls(
             *(Norm.of(layer.norm1), Attention.of(layer.attention), scale1),
             *(Norm.of(layer.norm2), Linear.of(layer.mlp.dense1)),
             *(Linear.of(layer.mlp.dense2), scale2, layer.mlp.activation),
             layer.mlp.out_activation,
+            gate=None if layer.mlp.gate is None else Linear.of(layer.mlp.gate),
+            inner_norm=_norm_or_none(layer.mlp.inner_norm),
+            post_norm=layer.post_norm,
         )
 
 
@@ -140,6 +165,18 @@ class Reader:
     start: int
     stop: int | None
     linear: Linear
+
+
+@dataclasses.dataclass
+class Rotation:
+    """Rotary positions: `x * cosines + halves swapped x * sines`, both (T, d).
+
+    The first tokens, before the patches, are not turned: cosines 1, sines 0.
+    """
+
+    cosines: np.ndarray
+    sines: np.ndarray
+    unturned: int
 
 
 @dataclasses.dataclass
@@ -161,7 +198,7 @@ class Weights:
         embedding: projection of a flattened patch (p*q*C, D).
         patch_norms: norms before and after it, or None.
         prefix: (T - P, D), tokens before the patches, with their positions.
-        positions: (P, D).
+        positions: (P, D), or None.
         pre_norm: norm before the first block, or None.
         blocks: the encoder blocks.
         norm: the last norm, of all tokens or (`fc_norm`) of the pooled vector; None for
@@ -176,6 +213,8 @@ class Weights:
             are an output beside others; or None.
         readers: the first layers of a decoder.
         queries: those of a decoder, or None.
+        rotation: of queries and keys in the blocks, or None.
+        unit: norm of the vector that the head reads, up to a factor; or None.
     """
 
     config: Any
@@ -185,7 +224,7 @@ class Weights:
     embedding: Linear
     patch_norms: tuple[Norm, Norm] | None
     prefix: np.ndarray
-    positions: np.ndarray
+    positions: Any
     pre_norm: Norm | None
     blocks: list[Block]
     norm: Norm | None
@@ -196,6 +235,8 @@ class Weights:
     inside: Linear | None = None
     readers: list[Reader] = dataclasses.field(default_factory=list)
     queries: Queries | None = None
+    rotation: Rotation | None = None
+    unit: Norm | None = None
 
     @property
     def tapped(self) -> list[tuple[int, int, int | None]]:
@@ -217,71 +258,10 @@ class Weights:
         return any(n is not None and n.centred for n in (*inner, self.norm))
 
 
-def read_weights(model, normalisation=None, taps=None) -> Weights:
-    """The weights of a `VisionTransformer`.
-
-    Arguments:
-        model: of `vit_keras.create_model`.
-        normalisation: (scale, offset), float64 (C,) each, put before the first layer;
-            None for none.
-        taps: what `find_taps` found, instead of what follows the last block.
-    """
-    config = model.config
-    scale, offset = normalisation or (None, None)
-    layers = {layer.name: layer for layer in model.layers}
-    first = layers["embedding"]
-    width = config.hidden_size
-    kernel = _array(first.kernel).reshape(-1, width)
-    norms = None
-    if config.patch_norm:
-        norms = Norm.of(first.norm_before), Norm.of(first.norm_after)
-    tokens = [
-        _array(layers[name].token)[0]
-        for name in ("class_token", "distillation_token", "register_tokens")
-        if name in layers
-    ]
-    prefix = np.concatenate([np.zeros((0, width)), *tokens])
-    positions = layers["posembed_input"]
-    learned = positions.kind == "learned"
-    table = _array(positions.embedding if learned else positions._table)[0]
-    if config.position_prefix:
-        prefix = prefix + table[: len(prefix)]
-        table = table[len(prefix) :]
-    pools = model.task == "classify" and config.pooling is not None
-    has_head = pools and config.include_top
-    names = [name for name in ("head", "head_dist") if has_head and name in layers]
-    last = layers.get("fc_norm" if config.fc_norm and pools else "encoder_norm")
-    if taps is not None:
-        last = taps.norm
-    elif last is None:  # features of a model with `fc_norm`
-        raise ValueError("`model` has no last norm; its graph stays as it is")
-    return Weights(
-        *(config, model.task if taps is None else "taps", scale, offset),
-        embedding=Linear(kernel, _array(first.bias)),
-        patch_norms=norms,
-        prefix=prefix,
-        positions=table,
-        pre_norm=Norm.of(layers["pre_norm"]) if config.pre_norm else None,
-        blocks=[
-            Block.of(layers[f"encoderblock_{i}"]) for i in range(config.num_layers)
-        ],
-        norm=None if last is None else Norm.of(last),
-        pool=_read_pool(layers["pooling"])
-        if pools and config.pooling == "map"
-        else None,
-        unrotate=None,
-        pre_logits=Linear.of(layers["pre_logits"]) if "pre_logits" in layers else None,
-        heads=[Linear.of(layers[name]) for name in names],
-        readers=[] if taps is None else taps.readers,
-        queries=None if taps is None else taps.queries,
-    )
+def _norm_or_none(layer):
+    return None if layer is None else Norm.of(layer)
 
 
-def _read_pool(layer):
-    dense = Linear.of(layer.mlp.dense1), Linear.of(layer.mlp.dense2)
-    parts = Attention.of(layer.attention), Norm.of(layer.norm), *dense
-    return (_array(layer.probe)[0], *parts, layer.mlp.activation)
-
-
-def _array(variable):
+def as_float64(variable) -> np.ndarray:
+    """Return a variable as a float64 array."""
     return np.asarray(variable, "float64")

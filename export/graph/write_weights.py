@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .rewrites import orthogonal
+from .orthogonal import orthogonal
 from .vit_weights import Weights
 
 
@@ -24,7 +24,7 @@ def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
     from vit_keras import create_model
 
     # The rewrites moved the norms' betas into the biases of queries, keys and values.
-    config = dataclasses.replace(w.config, qkv_bias=True)
+    config = dataclasses.replace(w.config, qkv_bias=True, key_bias=True)
     model = create_model(config, task=w.task)
     turn = (
         np.eye(w.config.hidden_size)
@@ -49,12 +49,12 @@ def _put_entry(w, layers, turn, projection):
         _put_norm(first.norm_after, w.patch_norms[1])
     if w.pre_norm is not None:
         _put_norm(layers["pre_norm"], w.pre_norm)
-    positions, prefix = layers["posembed_input"], w.prefix @ turn
-    if positions.kind == "learned":
+    positions, prefix = layers.get("posembed_input"), w.prefix @ turn
+    if positions is not None and positions.kind == "learned":
         inside = np.zeros_like(prefix) if w.config.position_prefix else prefix[:0]
         table = np.concatenate([inside, w.positions @ turn])
         positions.embedding.assign(table[None])
-    elif w.config.position_prefix:
+    elif positions is not None and w.config.position_prefix:
         prefix = prefix - np.asarray(positions._table, "float64")[0][: len(prefix)]
     start = 0
     for name in ("class_token", "distillation_token", "register_tokens"):
@@ -66,8 +66,14 @@ def _put_entry(w, layers, turn, projection):
 
 
 def _put_block(layer, block, turn):
-    _put_norm(layer.norm1, block.norm1)
-    _put_norm(layer.norm2, block.norm2)
+    for own, norm in (
+        (layer.norm1, block.norm1),
+        (layer.norm2, block.norm2),
+        (layer.attention.inner_norm, block.attention.inner_norm),
+        (layer.mlp.inner_norm, block.inner_norm),
+    ):
+        if own is not None:
+            _put_norm(own, norm)
     _put_attention(layer.attention, block.attention, turn.T, turn)
     for scale, value in (
         (layer.layer_scale1, block.scale1),
@@ -76,21 +82,26 @@ def _put_block(layer, block, turn):
         if scale is not None:
             scale.gamma.assign(np.ones(scale.gamma.shape) if value is None else value)
     _put(layer.mlp.dense1, turn.T @ block.dense1.kernel, block.dense1.bias)
+    if block.gate is not None:
+        _put(layer.mlp.gate, turn.T @ block.gate.kernel, block.gate.bias)
     _put(layer.mlp.dense2, block.dense2.kernel @ turn, block.dense2.bias @ turn)
 
 
 def _put_attention(layer, a, before, after, queries=None):
     """Set an attention layer; `before` and `after` rotate its input and output."""
     factor = a.head_dim**-0.5 / a.scale
-    queries = before if queries is None else queries
+    queries, order = before if queries is None else queries, np.arange(a.head_dim)
+    if layer.rotary_embedding is not None:  # undo the order of `Attention.of`
+        order = np.argsort(layer.rotary_embedding.order(a.head_dim))
     if a.query_norm is None:
         query = queries @ a.query.kernel / factor, a.query.bias / factor
     else:
         query = queries @ a.query.kernel, a.query.bias
-        _put_norm(layer.query_norm, a.query_norm, 1 / factor)
-        _put_norm(layer.key_norm, a.key_norm)
-    _put(layer.query, *query)
-    _put(layer.key, before @ a.key.kernel, a.key.bias)
+        _put_norm(layer.query_norm, a.query_norm, 1 / factor, order)
+        _put_norm(layer.key_norm, a.key_norm, order=order)
+    columns = (np.arange(a.heads)[:, None] * a.head_dim + order).ravel()
+    _put(layer.query, *(array[..., columns] for array in query))
+    _put(layer.key, (before @ a.key.kernel)[:, columns], a.key.bias[columns])
     _put(layer.value, before @ a.value.kernel, a.value.bias)
     _put(layer.out, a.out.kernel @ after, a.out.bias @ after)
 
@@ -102,9 +113,10 @@ def _put_exit(w, layers, turn):
         gamma = np.sum(turn * w.unrotate.kernel, 0)
         last.gamma.assign(gamma)
         last.beta.assign(w.unrotate.bias)
-        return
-    _put_norm(last, w.norm)
-    into = turn.T
+        into = np.eye(len(turn))
+    else:
+        _put_norm(last, w.norm)
+        into = turn.T
     if w.pool is not None:
         probe, attention, norm, dense1, dense2, _ = w.pool
         layer, straight = layers["pooling"], np.eye(len(turn))
@@ -117,15 +129,18 @@ def _put_exit(w, layers, turn):
     if w.pre_logits is not None:
         _put(layers["pre_logits"], into @ w.pre_logits.kernel, w.pre_logits.bias)
     for name, head in zip(("head", "head_dist"), w.heads, strict=False):
-        inside = w.pre_logits is not None and name == "head"
-        _put(layers[name], head.kernel if inside else into @ head.kernel, head.bias)
+        inside, kernel = w.pre_logits is not None and name == "head", head.kernel
+        if w.unit is not None and w.unit.gamma is None:  # the layer's length is 1
+            kernel = kernel * len(kernel) ** 0.5
+        _put(layers[name], kernel if inside else into @ kernel, head.bias)
 
 
-def _put_norm(layer, norm, factor=1.0):
+def _put_norm(layer, norm, factor=1.0, order: Any = slice(None)):
     size = layer.gamma.shape
     gamma = np.ones(size) if norm.gamma is None else norm.gamma
-    layer.gamma.assign(gamma * factor)
-    layer.beta.assign((np.zeros(size) if norm.beta is None else norm.beta) * factor)
+    beta = np.zeros(size) if norm.beta is None else norm.beta
+    layer.gamma.assign(gamma[order] * factor)
+    layer.beta.assign(beta[order] * factor)
 
 
 def _put(layer, kernel, bias):

@@ -11,9 +11,11 @@ import vit_keras
 from export.graph.build import inference_graph
 from export.graph.find_vit import find_vit
 from export.graph.inference_layer import InferenceViT
-from export.graph.rewrites import REWRITES, hadamard, orthogonal, shift_keys
+from export.graph.orthogonal import hadamard, orthogonal
+from export.graph.read_vit import read_weights
+from export.graph.rewrites import REWRITES
 from export.graph.rewrites import shift_values as shift_v
-from export.graph.vit_weights import read_weights
+from export.graph.shifts import shift_keys
 from export.targets import PATCH_PROJECTIONS, GraphOptions
 from vit_keras.preprocessing import Preprocessing, normalize
 

@@ -72,6 +72,10 @@ class RotaryEmbedding(keras.layers.Layer):
         partners[first], partners[second] = second, first
         return cosines, sines, partners
 
+    def order(self, head_dim: int) -> np.ndarray:
+        """Return the channels (d,): the first of each pair, then the second."""
+        return np.concatenate(channel_pairs(ROTARY[self.kind].pairs, head_dim))
+
     def call(self, inputs: Tensor) -> Tensor:
         tokens, head_dim = inputs.shape[1], inputs.shape[3]
         cosines, sines, partners = self.tables(head_dim)

@@ -11,8 +11,9 @@ from vit_keras import VisionTransformer, ViTConfig, data
 from ...graph.build import inference_graph
 from ...graph.find_vit import check_no_decoder, find_vit
 from ...graph.inference_layer import InferenceViT
+from ...graph.read_vit import read_weights
 from ...graph.sparsity import rewrites_that_break_sparsity
-from ...graph.vit_weights import Weights, read_weights
+from ...graph.vit_weights import Weights
 from ...graph.write_weights import build_vit
 from ...resolve import resolve
 from ...targets import get_target

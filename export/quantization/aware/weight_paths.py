@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...graph.rewrites import orthogonal
+from ...graph.orthogonal import orthogonal
 from ...graph.sparsity import VALUES
 from ...graph.vit_weights import Weights
 from ...graph.weight_tree import map_arrays
