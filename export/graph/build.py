@@ -50,6 +50,8 @@ class Graph:
 # changed in a way that its configuration does not show.
 EQUAL = 1e-4
 NEAR = 1e-2  # with GELU in its tanh approximation
+# Rewrites of parts that a model may well not have.
+ONLY_IF_THERE = ("fold_layer_scale", "fold_input", "fold_probe")
 MEASURED_ON = 32  # images for the means of keys and values
 
 
@@ -138,7 +140,7 @@ def _rewritten(found, images, options, integers, names) -> Graph:
     scaled = None
     if integers and half:
         scaled = scale_stream(layer, function, images)
-    left_out = set(allowed) - set(done) - {"fold_layer_scale", "fold_input"}
+    left_out = set(allowed) - set(done) - set(ONLY_IF_THERE)
     notes = (f"not applicable: {', '.join(sorted(left_out))}",) if left_out else ()
     notes += tuple(filter(None, (compressed, scaled)))
     return Graph(function, tuple(done), (*found.notes, *notes), None if undo else layer)

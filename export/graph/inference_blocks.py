@@ -90,6 +90,28 @@ class InferenceBlocks(keras.layers.Layer):
         inner = attention.heads * attention.head_dim
         return self._out(ops.reshape(y, (-1, query.shape[1], inner)), attention)
 
+    def _pooled(self, source, attention):
+        """Return attention (N, 1, D) of a constant query, by its scores of tokens."""
+        scores, heads = self.linear(source, attention.scores), attention.heads
+        tokens, inner = source.shape[1], heads * attention.head_dim
+        rows = self.options.split_softmax and self.options.transposed_scores
+        if not self.options.heads_apart:
+            shape = (tokens, 1) if rows else (1, tokens)
+            scores = ops.transpose(scores, (0, 2, 1))
+            scores = ops.reshape(scores, (-1, heads, *shape))
+            v = self.linear(source, attention.value)
+            v = ops.reshape(v, (-1, tokens, heads, attention.head_dim))
+            y = self._weighted(scores, ops.transpose(v, (0, 2, 1, 3)))
+            y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, 1, inner))
+            return self._out(y, attention)
+        parts = []
+        for head, columns in enumerate(attention.columns()):
+            own = scores[..., head : head + 1]
+            own = own if rows else ops.reshape(own, (-1, 1, tokens))
+            v = self._head(source, attention.value, None, columns)
+            parts.append(self._weighted(own, v))
+        return self._out(self.activation(ops.concatenate(parts, -1)), attention)
+
     def _out(self, y, attention):
         if attention.inner_norm is not None:
             y = self.norm(y, attention.inner_norm)
@@ -125,13 +147,23 @@ class InferenceBlocks(keras.layers.Layer):
         if scale != 1.0:
             q = a(q * scale)
         if self.options.split_softmax and self.options.transposed_scores:
-            return self._products_over_rows(q, k, v)
+            return self._weighted(a(ops.matmul(k, ops.swapaxes(q, -1, -2))), v)
         if self.options.keys_as_rows:
             import tensorflow as tf  # `keras.ops.matmul` has no transpose argument
 
             scores = a(tf.matmul(q, k, transpose_b=True))
         else:
             scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        return self._weighted(scores, v)
+
+    def _weighted(self, scores, v):
+        """Return means of values (..., T, d) by scores (..., Q, T), or (..., T, Q)."""
+        a = self.activation
+        if self.options.split_softmax and self.options.transposed_scores:
+            v = ops.swapaxes(v, -1, -2)
+            shares, root = self._split_softmax(scores, -2)
+            self.note("shares", *(ops.swapaxes(x, -1, -2) for x in (shares, root)))
+            return ops.swapaxes(a(a(ops.matmul(v, shares)) * root), -1, -2)
         if not self.options.split_softmax:
             shares = a(ops.softmax(scores, -1), PROBABILITIES)
             self.note("shares", shares)
@@ -139,13 +171,6 @@ class InferenceBlocks(keras.layers.Layer):
         shares, root = self._split_softmax(scores, -1)
         self.note("shares", shares, root)
         return a(a(ops.matmul(shares, v)) * root)
-
-    def _products_over_rows(self, q, k, v):
-        """As `_products` with the split softmax, on scores (..., T, Q)."""
-        a, (q, v) = self.activation, (ops.swapaxes(x, -1, -2) for x in (q, v))
-        shares, root = self._split_softmax(a(ops.matmul(k, q)), -2)
-        self.note("shares", *(ops.swapaxes(x, -1, -2) for x in (shares, root)))
-        return ops.swapaxes(a(a(ops.matmul(v, shares)) * root), -1, -2)
 
     def _split_softmax(self, scores, axis):
         """Return `e / sqrt(s)` and `1 / sqrt(s)` of the split softmax over an axis."""

@@ -163,8 +163,11 @@ class InferenceViT(InferenceBlocks):
             x = a(ops.max(patches, axis=1))
         else:
             probe, attention, inner, dense1, dense2, activation = w.pool
-            probe = ops.broadcast_to(probe[None], (ops.shape(x)[0], 1, width))
-            x = self._attention(probe, patches, attention)
+            if attention.scores is None:
+                probe = ops.broadcast_to(probe[None], (ops.shape(x)[0], 1, width))
+                x = self._attention(probe, patches, attention)
+            else:
+                x = self._pooled(patches, attention)
             x = a(x + self._mlp(self.norm(x, inner), dense1, dense2, activation))
             x = ops.reshape(x, (-1, width))
         if config.fc_norm and w.norm is not None:

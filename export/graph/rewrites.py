@@ -160,6 +160,23 @@ def rotate_heads(weights: Weights) -> bool:
     return True
 
 
+def fold_probe(weights: Weights) -> bool:
+    """Fold the constant query of attention pooling into the keys of each head:
+    `q_h (x W_h + b_h)^T = x (W_h q_h^T) + b_h q_h^T`, and the softmax ignores the last
+    term. One layer (D, H) takes the place of two of (D, H*d)."""
+    if weights.pool is None:
+        return False
+    probe, attention = weights.pool[:2]
+    if attention.query_norm is not None or attention.key_norm is not None:
+        return False
+    query = probe.astype("float64") @ attention.query.kernel + attention.query.bias
+    query = query.reshape(attention.heads, -1) * attention.scale
+    kernel = np.einsum("ihd,hd->ih", _by_head(attention.key.kernel, attention), query)
+    attention.scores = Linear(kernel, np.zeros(attention.heads))
+    attention.query = attention.key = None
+    return True
+
+
 REWRITES = {
     "fold_input": fold_input,
     "fold_layer_scale": fold_layer_scale,
@@ -169,6 +186,7 @@ REWRITES = {
     "centre_writers": centre_writers,
     "rotate_stream": rotate_stream,
     "rotate_heads": rotate_heads,
+    "fold_probe": fold_probe,
 }
 # They help integers; floats would only lose time and a little precision.
 FOR_INTEGERS = ("rotate_stream", "rotate_heads")

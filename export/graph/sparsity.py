@@ -13,7 +13,7 @@ SPARSE = 0.05  # fraction of zeros above which a model counts as pruned
 VALUES = 256  # distinct values that fit in 8 bits
 
 # They add different weights, which leaves no zeros.
-MIXING = ("centre_writers", "rotate_stream", "rotate_heads")
+MIXING = ("centre_writers", "rotate_stream", "rotate_heads", "fold_probe")
 # They multiply each row or column by its own factor.
 SCALING = ("fold_layer_scale", "fold_norms")
 

@@ -59,10 +59,14 @@ class Norm:
 
 @dataclasses.dataclass
 class Attention:
-    """`query`, `key`, `value` (D, H*d), `out` (H*d, D); `scale` of the scores."""
+    """`query`, `key`, `value` (D, H*d), `out` (H*d, D); `scale` of the scores.
 
-    query: Linear
-    key: Linear
+    A constant query, as that of attention pooling, may have `scores` (D, H) instead of
+    `query` and `key`, which are None then.
+    """
+
+    query: Any
+    key: Any
     value: Linear
     out: Linear
     heads: int
@@ -70,6 +74,7 @@ class Attention:
     query_norm: Norm | None = None
     key_norm: Norm | None = None
     inner_norm: Norm | None = None
+    scores: Linear | None = None
 
     @classmethod
     def of(cls, layer) -> "Attention":
@@ -105,7 +110,7 @@ class Attention:
     @property
     def head_dim(self) -> int:
         """Width d of a head."""
-        return self.query.kernel.shape[1] // self.heads
+        return self.value.kernel.shape[1] // self.heads
 
     def columns(self) -> list[slice]:
         """Return each head's columns in the outputs of query, key and value."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .orthogonal import orthogonal
-from .vit_weights import Weights
+from .vit_weights import Linear, Weights
 
 
 def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
@@ -89,6 +89,9 @@ def _put_block(layer, block, turn):
 
 def _put_attention(layer, a, before, after, queries=None):
     """Set an attention layer; `before` and `after` rotate its input and output."""
+    if a.scores is not None:
+        a = _with_query(a, len(before))
+        queries = np.eye(len(before))
     factor = a.head_dim**-0.5 / a.scale
     queries, order = before if queries is None else queries, np.arange(a.head_dim)
     if layer.rotary_embedding is not None:  # undo the order of `Attention.of`
@@ -104,6 +107,16 @@ def _put_attention(layer, a, before, after, queries=None):
     _put(layer.key, (before @ a.key.kernel)[:, columns], a.key.bias[columns])
     _put(layer.value, before @ a.value.kernel, a.value.bias)
     _put(layer.out, a.out.kernel @ after, a.out.bias @ after)
+
+
+def _with_query(a, width):
+    """Return attention whose scores are the first channel of each head's keys."""
+    query, first = np.zeros(a.heads * a.head_dim), np.arange(a.heads) * a.head_dim
+    query[first] = 1 / a.scale
+    key, bias = np.zeros((a.scores.kernel.shape[0], len(query))), np.zeros(len(query))
+    key[:, first], bias[first] = a.scores.kernel, a.scores.bias
+    constant = Linear(np.zeros((width, len(query))), query)
+    return dataclasses.replace(a, query=constant, key=Linear(key, bias), scores=None)
 
 
 def _put_exit(w, layers, turn):

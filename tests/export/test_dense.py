@@ -15,7 +15,8 @@ from export.flatbuffer.operators import read_operators
 from export.graph.build import inference_graph
 from export.graph.find_taps import find_taps
 from export.graph.found_vit import as_it_is
-from export.graph.rewrites import FOR_INTEGERS, REWRITES, SHIFTS
+from export.graph.rewrites import FOR_INTEGERS, REWRITES
+from export.graph.shifts import SHIFTS
 from export.graph.up_to_decoder import up_to_decoder
 from export.quantization import evaluation_masks
 from tests.export.dense_models import CLASSES, SIZE, dense, outlier, pictures

@@ -14,8 +14,8 @@ from export.graph.inference_layer import InferenceViT
 from export.graph.orthogonal import hadamard, orthogonal
 from export.graph.read_vit import read_weights
 from export.graph.rewrites import REWRITES
-from export.graph.rewrites import shift_values as shift_v
 from export.graph.shifts import shift_keys
+from export.graph.shifts import shift_values as shift_v
 from export.targets import PATCH_PROJECTIONS, GraphOptions
 from vit_keras.preprocessing import Preprocessing, normalize
 

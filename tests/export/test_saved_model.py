@@ -9,7 +9,8 @@ import export
 from export.evaluation.benchmark import size_bytes
 from export.graph.inference_layer import InferenceViT
 from export.graph.read_vit import read_weights
-from export.graph.rewrites import FOR_INTEGERS, SHIFTS
+from export.graph.rewrites import FOR_INTEGERS
+from export.graph.shifts import SHIFTS
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 
