@@ -1,10 +1,11 @@
 """Settings of transformers' models with a decoder, and what of them is refused."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from .entries import CheckpointError
 from .settings import READERS as BACKBONES
-from .settings import read_huggingface
+from .settings import read_huggingface_fields
 
 # `model_type`, or a setting of it, that names another network than any of ours.
 OTHERS = {
@@ -62,7 +63,7 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
 def read_with_decoder(layout: str):
     """Return the reader of the settings of a layout with a decoder."""
 
-    def read(files: dict[str, dict]) -> dict:
+    def read(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
         model = files.get("config.json", {})
         for name, wanted in NEEDS[layout].items():
             wanted = wanted if isinstance(wanted, tuple) else (wanted,)
@@ -72,7 +73,8 @@ def read_with_decoder(layout: str):
                     f"Received from the settings: {model[name]!r}"
                 )
         backbone = model.get("backbone_config") or {}
-        fields = read_huggingface({**files, "config.json": {**model, **backbone}})
+        merged = {**files, "config.json": {**model, **backbone}}
+        fields = read_huggingface_fields(merged)
         fields |= _taps(model, backbone)
         if "num_blocks" in model:
             fields["decoder_depth"] = int(model["num_blocks"])

@@ -1,6 +1,7 @@
 """Derivation of the `ViTConfig` of a recognised checkpoint."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import ViTConfig, as_pair
@@ -8,9 +9,9 @@ from ..decoder_sizes import FIELDS, OPTIONS
 from ..heads import DENSE, HEADS
 from ..preprocessing import Preprocessing
 from ..presets import PRESETS
-from .decoder_settings import READERS
 from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
+from .told import PAIRS
 
 # Arrays whose shapes determine the configuration; the first three are required.
 SHAPED = (
@@ -19,7 +20,6 @@ SHAPED = (
     "posembed_input/embedding",
     "register_tokens/token",
 )
-PAIRS = {"image_size", "patch_size"}
 
 
 def count_tokens(match: Match, path) -> int:
@@ -71,7 +71,7 @@ def told_grid(match: Match) -> list[tuple[int, int]]:
     """Return the grid in the file's configuration or settings, if any, in a list."""
     if match.checkpoint.config is not None:
         return [match.checkpoint.config.grid]
-    told = _read_settings(match) if "p" in match.sizes else {}
+    told = match.told if "p" in match.sizes else {}
     if "image_size" not in told:
         return []
     (height, width), sizes = told["image_size"], match.sizes
@@ -100,7 +100,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     for weight, more in layout.implied.items():
         fields |= more if weight in weights else {}
     prep = fields.pop("preprocessing", {})
-    told = _read_settings(match)
+    told = match.told
     fields |= _sizes(match, sizes, {**told, **given})
     dense = HEADS[fields.get("head", "softmax")].task in DENSE
     if dense:
@@ -134,6 +134,12 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         prep = {**prep, "mean": (0.5,) * channels, "std": (0.5,) * channels}
     fields["preprocessing"] = match.checkpoint.preprocessing or Preprocessing(**prep)
     fields |= {k: v for k, v in told.items() if k != "patch_size"}
+    means = len(fields["preprocessing"].mean)
+    if means != channels and not {"preprocessing", "channels"} & given.keys():
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' has {channels} channels, and its settings "
+            f"{means} means of pixels: give its `preprocessing`"
+        )
     if fields["distillation_token"]:
         fields["pooling"] = "token"
     if fields["pooling"] is None:
@@ -156,11 +162,35 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         ) from error
 
 
+def check_head(match: Match, given: Mapping[str, Any]) -> None:
+    """Refuse a classifier that reads something else than any head here.
+
+    Arguments:
+        match: from `recognise`.
+        given: fields of `ViTConfig` that override the file.
+
+    Raises:
+        CheckpointError: the file has one, and `given` says nothing of it.
+    """
+    new = given.get("include_top") and "classes" in given
+    if "head/kernel" not in match.misfits or new or given.get("include_top") is False:
+        return
+    name, width = match.weights["head/kernel"], match.sizes["D"]
+    read = match.shape("head/kernel")[-1]
+    raise CheckpointError(
+        f"'{match.checkpoint.path}': the classifier {name} reads {read} values, and a "
+        f"token has {width}; as that of Dinov2, on the class token and the mean of the "
+        "patches side by side, it is none of this package. task='features' or "
+        "include_top=False leaves it out; include_top=True with `classes` makes a new "
+        "one"
+    )
+
+
 def tells_heads(match: Match) -> bool:
     """Return whether a checkpoint determines the number of heads."""
     if match.checkpoint.config is not None or {"H", "d"} & match.sizes.keys():
         return True
-    return "num_heads" in _read_settings(match)
+    return "num_heads" in match.told
 
 
 def tells_preprocessing(match: Match) -> bool:
@@ -168,7 +198,7 @@ def tells_preprocessing(match: Match) -> bool:
     checkpoint = match.checkpoint
     if checkpoint.config is not None or checkpoint.preprocessing is not None:
         return True
-    return "preprocessing" in _read_settings(match)
+    return "preprocessing" in match.told
 
 
 def _check_told(match):
@@ -183,22 +213,6 @@ def _check_told(match):
         raise CheckpointError(
             f"'{match.checkpoint.path}' does not tell its sizes: {'; '.join(wrong)}"
         )
-
-
-def _read_settings(match):
-    """Return fields of the JSON files beside the weights."""
-    if match.layout.settings is None:
-        return {}
-    try:
-        told = READERS[match.layout.settings](dict(match.checkpoint.settings))
-        for name in PAIRS & told.keys():
-            told[name] = as_pair(name, told[name])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise CheckpointError(
-            f"the settings beside '{match.checkpoint.path}' cannot be used "
-            f"({', '.join(match.checkpoint.settings)}): {error}"
-        ) from error
-    return told
 
 
 def _sizes(match, sizes, hints):
@@ -276,7 +290,15 @@ def _positions(match, fields):
     p, q = fields["patch_size"]
     size = fields.get("image_size")
     if "posembed_input/embedding" not in match.weights:
-        found = {"positions": "sincos2d"}
+        found = fields.get("positions", match.layout.without_positions)
+        if found in (None, "learned"):
+            name = name_of(match.layout, "posembed_input/embedding")
+            raise CheckpointError(
+                f"'{match.checkpoint.path}' has no positions ({name}): its network may "
+                "have rotary ones, or none. assume={'positions': 'sincos2d'} says that "
+                "it computes those"
+            )
+        found = {"positions": found}
         return found if size else {**found, "image_size": (14 * p, 14 * q)}
     grids = [(size[0] // p, size[1] // q)] if size else []
     prefix, (rows, columns) = find_positions(match, grids)

@@ -1,0 +1,148 @@
+"""What the JSON files beside the arrays tell, and what nothing tells."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..config import as_pair
+from .decoder_settings import READERS
+from .entries import CheckpointError
+from .known_settings import check_arrays
+from .settings import CHECKED
+
+if TYPE_CHECKING:
+    from ..config import ViTConfig
+    from .formats import Checkpoint
+    from .layout import Layout
+
+PAIRS = {"image_size", "patch_size"}
+
+
+def read_settings(
+    checkpoint: "Checkpoint",
+    layout: "Layout",
+    sizes: Mapping[str, int],
+    weights: Mapping[str, str],
+    *,
+    accept: bool = False,
+) -> dict[str, Any]:
+    """Read the JSON files beside a checkpoint.
+
+    Arguments:
+        checkpoint: the open file.
+        layout: of its arrays.
+        sizes, weights: of the arrays, as in `Match`.
+        accept: take names and settings that are not known.
+
+    Returns:
+        Fields of `ViTConfig`; none without files.
+
+    Raises:
+        CheckpointError: a setting is unknown, cannot be read, is of another network or
+            contradicts the arrays; the message names it, its value and the valid ones.
+    """
+    if layout.settings is None:
+        return {}
+    files = dict(checkpoint.settings)
+    try:
+        told = READERS[layout.settings](files, accept=accept)
+        for name in PAIRS & told.keys():
+            told[name] = as_pair(name, told[name])
+        if layout.settings in CHECKED and "config.json" in files:
+            part, known = CHECKED[layout.settings]
+            check_arrays(part(files["config.json"]), known, sizes, weights)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"the settings beside '{checkpoint.path}' cannot be used "
+            f"({', '.join(files)}): {error}"
+        ) from error
+    return told
+
+
+def undecided(
+    checkpoint: "Checkpoint",
+    layout: "Layout",
+    sizes: Mapping[str, int],
+    weights: Mapping[str, str],
+    told: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """Return the fields of `ViTConfig` that nothing in a checkpoint decides.
+
+    For these the layout has the default of its library. A published file is known.
+
+    Arguments:
+        checkpoint, layout, sizes, weights: as in `read_settings`.
+        told: what that returned.
+    """
+    if checkpoint.config is not None or checkpoint.preprocessing is not None:
+        return ()
+    known = layout.decided_by in told  # the JSON names it, with all its defaults
+    fields = [] if known else list(layout.undecided)
+    if not sizes.keys() & {"H", "d"}:
+        fields.append("num_heads")
+    if not layout.without_positions and "posembed_input/embedding" not in weights:
+        fields.append("positions")
+    if weights.keys() & {"pooling/probe", "head_dist/kernel"}:
+        fields = [name for name in fields if name != "pooling"]
+    return tuple(name for name in fields if name not in told)
+
+
+def check_assumed(
+    undecided: Sequence[str], assume: Mapping[str, Any] | None, path: Any
+) -> None:
+    """Refuse assumptions on what a checkpoint decides.
+
+    Arguments:
+        undecided: fields that it does not decide.
+        assume: fields that the user states.
+        path: of the checkpoint.
+
+    Raises:
+        ValueError: `assume` has another field; the message lists the valid ones.
+    """
+    wrong = [name for name in assume or () if name not in undecided]
+    if wrong:
+        valid = ", ".join(undecided) or "none, it decides all"
+        raise ValueError(
+            f"`assume` must hold fields that '{path}' does not decide: {valid}. "
+            f"Received: {', '.join(wrong)}; what differs from the file is an argument "
+            "of its own"
+        )
+
+
+def assumption(
+    undecided: Sequence[str],
+    config: "ViTConfig",
+    stated: Collection[str],
+    assume: Mapping[str, Any] | None,
+    *,
+    pooled: bool = True,
+) -> list[str]:
+    """Say in one line what was taken for fields that nothing decides.
+
+    Arguments:
+        undecided: these fields.
+        config: of the model.
+        stated: names of those that the user gave as arguments.
+        assume: those of `assume`; none are said with an empty one.
+        pooled: whether the model pools its tokens.
+
+    Returns:
+        One line, or none if there is nothing to say.
+    """
+    if assume is not None and not assume:
+        return []
+    names = [n for n in undecided if n not in stated and n not in (assume or {})]
+    if not pooled and "pooling" in names:
+        names.remove("pooling")
+    if not names:
+        return []
+    values = ", ".join(f"{n}={_short(getattr(config, n))}" for n in names)
+    return [
+        f"nothing in the file tells {', '.join(names)}. Assumed: {values}. `assume` "
+        "states them; assume={} accepts this"
+    ]
+
+
+def _short(value):
+    mean = getattr(value, "mean", None)
+    return f"Preprocessing(mean={mean}, ...)" if mean is not None else repr(value)
