@@ -236,8 +236,11 @@ def from_checkpoint(
 
 
 def _notes(match, model, stated, assume):
-    pooled = model.task == "classify"
-    return assumption(match.undecided, model.config, stated, assume, pooled=pooled)
+    """Return in one line what was assumed, or no line."""
+    about = match.undecided, model.config, stated, assume
+    said = assumption(*about, pooled=model.task == "classify")
+    hint = "`assume` states it, assume={} accepts it"
+    return [f"{said}. {hint}"] if said else []
 
 
 def as_trained(match, config, overrides):

@@ -6,12 +6,21 @@ from typing import Any
 from .entries import CheckpointError
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
+from .timm_names import read_name
 
 # `model_type`, or a setting of it, that names another network than any of ours.
 OTHERS = {
     "eomt_dinov3": "EoMT on DINOv3, which has rotary positions",
     "dinov3_vit": "DINOv3, which has rotary positions",
     "beit": "BEiT, which has relative positions",
+    "siglip_vision_model": "the image tower of SigLIP in names of its own",
+    "siglip2_vision_model": "the image tower of SigLIP 2, on lists of patches",
+    "clip_vision_model": "the image tower of CLIP in names of its own",
+    "siglip": "SigLIP, whose text tower is no ViT",
+    "siglip2": "SigLIP 2, whose text tower is no ViT",
+    "clip": "CLIP, whose text tower is no ViT",
+    "vit_hybrid": "a ViT on a ResNet, which is no plain ViT",
+    "yolos": "YOLOS, which finds objects",
     "swinv2": "Swin, which is no plain ViT",
     "bit": "a ResNet, which is no plain ViT",
     "dpt, is_hybrid": "DPT-Hybrid on a ResNet, which is no plain ViT",
@@ -47,6 +56,8 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
         CheckpointError: the settings name one.
     """
     model = settings.get("config.json", {})
+    if "architecture" in model:
+        read_name(str(model["architecture"]), accept=True)
     backbone = model.get("backbone_config") or {}
     kinds = [model.get("model_type")]
     if isinstance(backbone, dict):
@@ -58,6 +69,19 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
                 f"`config.json` beside the weights says {kind!r}: {OTHERS[kind]}; "
                 "this package has no such network"
             )
+
+
+def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
+    """Return whether a layout's reader is for the library whose settings these are.
+
+    Arguments:
+        reader: `Layout.settings`.
+        settings: JSON files beside the weights, by name.
+    """
+    model = settings.get("config.json", {})
+    if "architecture" in model:
+        return reader == "timm"
+    return "model_type" not in model or (reader or "").startswith("huggingface")
 
 
 def read_with_decoder(layout: str):

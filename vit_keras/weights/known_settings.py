@@ -97,6 +97,7 @@ MODEL_TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {},
     ),
     "vit_mae": (("ViTMAEModel",), {}),
+    "ijepa": (("IJepaModel", "IJepaForImageClassification"), {}),
     "vit_msn": (
         ("ViTMSNModel", "ViTMSNForImageClassification"),
         {"norm_epsilon": 1e-6},

@@ -9,7 +9,7 @@ import numpy as np
 
 from .axes import BLOCK, bind, tokens_of
 from .decoder_axes import FIXED
-from .decoder_settings import refuse_others
+from .decoder_settings import is_readable, refuse_others
 from .entries import CheckpointError, Entry
 from .folding import fold_batch_norms
 from .formats import Checkpoint
@@ -75,7 +75,12 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
     if checkpoint.config is not None:
         return _match(checkpoint, OWN)
     refuse_others(checkpoint.settings)
-    matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
+    layouts = [
+        layout
+        for layout in LAYOUTS.values()
+        if is_readable(layout.settings, checkpoint.settings)
+    ]
+    matches = [_match(checkpoint, layout) for layout in layouts]
     # Among equal matches, that with fewer names unknown, or in its layout.
     best = max(
         matches, key=lambda m: (len(m.arrays), -len(m.unused), -len(m.layout.rows))

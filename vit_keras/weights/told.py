@@ -113,10 +113,10 @@ def assumption(
     undecided: Sequence[str],
     config: "ViTConfig",
     stated: Collection[str],
-    assume: Mapping[str, Any] | None,
+    assume: Mapping[str, Any] | None = None,
     *,
     pooled: bool = True,
-) -> list[str]:
+) -> str:
     """Say in one line what was taken for fields that nothing decides.
 
     Arguments:
@@ -127,20 +127,15 @@ def assumption(
         pooled: whether the model pools its tokens.
 
     Returns:
-        One line, or none if there is nothing to say.
+        The words; "" if there is nothing to say.
     """
     if assume is not None and not assume:
-        return []
+        return ""
     names = [n for n in undecided if n not in stated and n not in (assume or {})]
     if not pooled and "pooling" in names:
         names.remove("pooling")
-    if not names:
-        return []
     values = ", ".join(f"{n}={_short(getattr(config, n))}" for n in names)
-    return [
-        f"nothing in the file tells {', '.join(names)}. Assumed: {values}. `assume` "
-        "states them; assume={} accepts this"
-    ]
+    return f"nothing in the file tells, and assumed is: {values}" if names else ""
 
 
 def _short(value):

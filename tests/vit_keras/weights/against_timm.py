@@ -30,6 +30,11 @@ SIZES = {"img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio
 SIZES |= {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
+# Parts of the names of what makes the tokens, in timm and in transformers.
+TOKENS = ("patch_embed", "cls_token", "reg_token", "dist_token", "pos_embed")
+TOKENS += ("embeddings.",)
+
+
 def names_of(timm):
     """The names of all its ViTs, hybrids too."""
     return [name for name in timm.list_models() if name.startswith(FAMILIES)]
@@ -113,11 +118,11 @@ def filled(module, seed=3):
             if not tensor.dtype.is_floating_point:
                 continue
             value = rng.standard_normal(tuple(tensor.shape))
-            if tensor.ndim >= 2 and "token" not in name and "embed" not in name:
+            if tensor.ndim >= 2 and "token" not in name and "position" not in name:
                 value /= np.sqrt(np.prod(tensor.shape[1:]))
             else:
                 value *= 0.2
-            if name.startswith(("patch_embed", "cls_", "reg_", "dist_", "pos_embed")):
+            if any(part in name for part in TOKENS):
                 value *= 0.02
             elif tensor.ndim == 1 and name.endswith("weight"):
                 value += 1
@@ -145,19 +150,24 @@ def save(module, folder, *, arguments=True):
     return folder
 
 
-def outcome(module, folder):
-    """`("equal" | "refused" | "wrong", why)` of a model, in both kinds of folders."""
+def outcome(module, folder, *, named=True):
+    """`("equal" | "refused" | "wrong", why)` of a model, in both kinds of folders.
+
+    Without `named` in that with `model_args` alone: the name does not say all.
+    """
     whole = save(module, folder / "whole")
-    named = save(module, folder / "named", arguments=False)
+    paths = [whole]
+    if named:
+        paths.append(save(module, folder / "named", arguments=False))
     found = []
-    for path in (whole, named):
+    for path in paths:
         try:
             found.append(describe(recognise(find(path))))
         except CheckpointError as error:
             found.append(str(error).replace(str(path), "it"))
-    if isinstance(found[1], str):
-        return ("refused" if isinstance(found[0], str) else "wrong"), found[1]
-    if found[0] != found[1]:
+    if isinstance(found[-1], str):
+        return ("refused" if isinstance(found[0], str) else "wrong"), found[-1]
+    if found[0] != found[-1]:
         return "wrong", f"other settings without `model_args`: {found}"
     try:
         ours = vit_keras.from_checkpoint(whole)

@@ -59,7 +59,7 @@ def test_hugging_face_settings(tmp_path):
     ("images", "expected"),
     [
         ({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}, {"mean": (0, 0, 0)}),
-        ({"do_normalize": False, "image_mean": [0, 0, 0]}, {"mean": (0.5, 0.5, 0.5)}),
+        ({"do_normalize": False, "image_mean": [0.5] * 3}, {"mean": (0, 0, 0)}),
         ({"resample": 0}, {"interpolation": "nearest"}),
         ({"resample": 1}, {"interpolation": "lanczos"}),
         ({"resample": 3}, {"interpolation": "bicubic"}),
@@ -79,7 +79,7 @@ def test_hugging_face_images(tmp_path, images, expected):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"hidden_act": "relu"},
+        {"hidden_act": "mish"},
         {"hidden_act": ["gelu"]},
         {"num_attention_heads": None},
         {"num_attention_heads": [2]},
@@ -172,7 +172,7 @@ def test_timm_pooling(tmp_path, pool, expected):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": {"act_layer": "relu"}},
+        {"model": {"act_layer": "mish"}},
         {"model": {"num_heads": "many"}},
         {"model": {"global_pool": ["avg"]}},
         {"images": {"interpolation": "random"}},
