@@ -9,13 +9,13 @@ from .decoder_sizes import OF_DECODERS
 from .heads import DENSE, HEADS
 from .network import TASKS, VisionTransformer, build_network
 from .presets import get_config
-from .weights.describe import check_head, describe, tells_heads
+from .weights.describe import describe, tells_heads
 from .weights.entries import CheckpointError
 from .weights.folding import joined
 from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
 from .weights.recognise import recognise
-from .weights.told import assumption, check_assumed
+from .weights.told import assumption, check_assumed, check_classifier
 
 # Fields of a preset that a checkpoint sets (TRAINED), or must agree with (SIZES).
 TRAINED = (
@@ -219,7 +219,7 @@ def from_checkpoint(
     stated, overrides = overrides, {**(assume or {}), **overrides}
     own = describe(match, **overrides)
     if task != "features":
-        check_head(match, overrides)
+        check_classifier(match, overrides)
     task = task or HEADS[own.head].task
     changed = _of_task(task, overrides, own)
     needed = task == "segment" or (task == "classify" and own.include_top)

@@ -18,6 +18,9 @@ from vit_keras.weights.describe import describe
 from vit_keras.weights.loader import find
 from vit_keras.weights.recognise import recognise
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 CASES = {case["case"]: case for case in json.loads((GOLDEN / "cases.json").read_text())}
 

@@ -1,7 +1,6 @@
 """Derivation of the `ViTConfig` of a recognised checkpoint."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from ..config import ViTConfig, as_pair
@@ -160,30 +159,6 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         raise CheckpointError(
             f"'{match.checkpoint.path}' and its settings do not fit together: {error}"
         ) from error
-
-
-def check_head(match: Match, given: Mapping[str, Any]) -> None:
-    """Refuse a classifier that reads something else than any head here.
-
-    Arguments:
-        match: from `recognise`.
-        given: fields of `ViTConfig` that override the file.
-
-    Raises:
-        CheckpointError: the file has one, and `given` says nothing of it.
-    """
-    new = given.get("include_top") and "classes" in given
-    if "head/kernel" not in match.misfits or new or given.get("include_top") is False:
-        return
-    name, width = match.weights["head/kernel"], match.sizes["D"]
-    read = match.shape("head/kernel")[-1]
-    raise CheckpointError(
-        f"'{match.checkpoint.path}': the classifier {name} reads {read} values, and a "
-        f"token has {width}; as that of Dinov2, on the class token and the mean of the "
-        "patches side by side, it is none of this package. task='features' or "
-        "include_top=False leaves it out; include_top=True with `classes` makes a new "
-        "one"
-    )
 
 
 def tells_heads(match: Match) -> bool:

@@ -33,7 +33,7 @@ class Known:
 
 # The arguments of timm's VisionTransformer, and of `timm.create_model`.
 TIMM_ARGS = Known(
-    read=("num_heads", "act_layer", "global_pool", "img_size", "norm_layer"),
+    read=("num_heads", "act_layer", "global_pool", "img_size"),
     sizes={"embed_dim": "D", "depth": "L", "in_chans": "C", "patch_size": "pq"},
     weights={
         "qkv_bias": "encoderblock_0/attention/query/bias",
@@ -125,6 +125,7 @@ _PRETRAINED = (
     *("diversity_penalty", "top_k", "top_p", "typical_p", "repetition_penalty"),
     *("length_penalty", "num_return_sequences", "use_cache", "_attn_implementation"),
     *("attn_implementation", "_attn_implementation_autoset", "tie_encoder_decoder"),
+    *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "transformers.js_config"),
     *("initializer_range", "drop_path_rate", "tokenizer_class", "use_return_dict"),
 )
 HUGGINGFACE = Known(

@@ -124,14 +124,22 @@ def unnamed(classes):
 
 
 def _huggingface_images(settings):
-    options = {}
+    options: dict[str, Any] = {}
     if not settings.get("do_normalize", True):
         options = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     elif "image_mean" in settings:
         options = {"mean": settings["image_mean"], "std": settings["image_std"]}
+    # Both are for pixels times this factor, ours for a 255th of them.
+    factor = settings.get("rescale_factor", 1 / 255)
+    factor = round(255 * (factor if settings.get("do_rescale", True) else 1), 6)
+    if options and factor != 1:
+        options = {
+            name: [v / factor for v in values] for name, values in options.items()
+        }
     resample = settings.get("resample")
-    if isinstance(resample, int) and resample < len(RESAMPLE):
-        options["interpolation"] = RESAMPLE[resample]
+    if resample is not None:
+        filters = dict(enumerate(RESAMPLE))
+        options["interpolation"] = _one_of("`resample`", resample, filters)
     if settings.get("do_center_crop") and "crop_size" in settings:
         kept, whole = _side(settings["crop_size"]), _side(settings.get("size"))
         if kept and whole:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..config import ViTConfig
     from .formats import Checkpoint
     from .layout import Layout
+    from .recognise import Match
 
 PAIRS = {"image_size", "patch_size"}
 
@@ -107,6 +108,30 @@ def check_assumed(
             f"Received: {', '.join(wrong)}; what differs from the file is an argument "
             "of its own"
         )
+
+
+def check_classifier(match: "Match", given: Mapping[str, Any]) -> None:
+    """Refuse a classifier that reads something else than any head here.
+
+    Arguments:
+        match: from `recognise`.
+        given: fields of `ViTConfig` that override the file.
+
+    Raises:
+        CheckpointError: the file has one, and `given` says nothing of it.
+    """
+    new = given.get("include_top") and "classes" in given
+    if "head/kernel" not in match.misfits or new or given.get("include_top") is False:
+        return
+    name, width = match.weights["head/kernel"], match.sizes["D"]
+    read = match.shape("head/kernel")[-1]
+    raise CheckpointError(
+        f"'{match.checkpoint.path}': the classifier {name} reads {read} values, and a "
+        f"token has {width}; as that of Dinov2, on the class token and the mean of the "
+        "patches side by side, it is none of this package. task='features' or "
+        "include_top=False leaves it out; include_top=True with `classes` makes a new "
+        "one"
+    )
 
 
 def assumption(
