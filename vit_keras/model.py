@@ -238,9 +238,10 @@ def from_checkpoint(
 def _notes(match, model, stated, assume):
     """Return in one line what was assumed, or no line."""
     about = match.undecided, model.config, stated, assume
-    said = assumption(*about, pooled=model.task == "classify")
+    assumed = assumption(*about, pooled=model.task == "classify")
+    told = "nothing in the file tells, and assumed is"
     hint = "`assume` states it, assume={} accepts it"
-    return [f"{said}. {hint}"] if said else []
+    return [f"{told}: {assumed}. {hint}"] if assumed else []
 
 
 def as_trained(match, config, overrides):

@@ -108,6 +108,8 @@ def test_inspect(cli, name):
     assert lines[1].startswith(f"layout: {case['layout']} (")
     assert lines[2] == "size: none of the presets"
     fields = dict(line[2:].split(": ", 1) for line in lines[3:])
+    bare = case["layout"] == "timm" and name != "timm-folder"
+    assert ("mlp_activation=" in fields.pop("assumed", "")) == bare
     expected = dict(case["config"])
     scaled = expected.pop("layer_scale", False)
     if rest:  # what the command line cannot say: see the test below

@@ -78,7 +78,7 @@ def inspect_checkpoint(
         if value != ViTConfig().to_dict()[field] or field in ALWAYS:
             print(f"  {field}: {shortened(value)}")
     if assumed := assumption(match.undecided, config, stated):
-        print(f"  {assumed}")
+        print(f"  assumed: {assumed}")
     for path in shapes_of(config):
         if path not in match.weights and path != "embedding/bias":
             print(f"  missing: {path}")

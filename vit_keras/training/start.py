@@ -124,7 +124,7 @@ def open_start(
     config = _whole_images(config, recipe)
     said = f"weights of {weights} (layout {match.layout.name}), {said}"
     assumed = assumption(match.undecided, config, given)
-    said += f"; {assumed}" if assumed else ""
+    said += f"; assumed: {assumed}" if assumed else ""
     return Start(config, arguments, match, same, said)
 
 

@@ -142,7 +142,7 @@ def assumption(
     *,
     pooled: bool = True,
 ) -> str:
-    """Say in one line what was taken for fields that nothing decides.
+    """Say what was taken for fields that nothing decides.
 
     Arguments:
         undecided: these fields.
@@ -152,15 +152,14 @@ def assumption(
         pooled: whether the model pools its tokens.
 
     Returns:
-        The words; "" if there is nothing to say.
+        Fields and values in one line; "" if there are none to say.
     """
     if assume is not None and not assume:
         return ""
     names = [n for n in undecided if n not in stated and n not in (assume or {})]
     if not pooled and "pooling" in names:
         names.remove("pooling")
-    values = ", ".join(f"{n}={_short(getattr(config, n))}" for n in names)
-    return f"nothing in the file tells, and assumed is: {values}" if names else ""
+    return ", ".join(f"{n}={_short(getattr(config, n))}" for n in names)
 
 
 def _short(value):
