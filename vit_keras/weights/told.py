@@ -43,6 +43,12 @@ def read_settings(
     """
     if layout.settings is None:
         return {}
+    if layout.settings == "huggingface" and "pre_logits/kernel" in weights:
+        if "class_token/token" not in weights:
+            raise CheckpointError(
+                f"'{checkpoint.path}' has a pooler and no class token: that of I-JEPA, "
+                "which reads the first patch, as no head here does"
+            )
     files = dict(checkpoint.settings)
     try:
         told = READERS[layout.settings](files, accept=accept)

@@ -190,6 +190,21 @@ def test_grey_pictures(tmp_path):
     assert from_checkpoint(path, preprocessing=grey).config.preprocessing == grey
 
 
+def test_the_pooler_of_i_jepa(tmp_path):
+    """It reads the first patch, not the mean of them."""
+    gone = {"embeddings.cls_token"}
+    arrays = {n: a for n, a in arrays_of("hf-vit-base").items() if n not in gone}
+    arrays["embeddings.position_embeddings"] = np.ones((1, 16, 8), "f4")
+    changes = {"model_type": "ijepa", "architectures": ["IJepaModel"]}
+    path = hf_folder(tmp_path, changes, name="hf-vit-base")
+    saved(path, arrays)
+    with pytest.raises(CheckpointError, match="pooler and no class token"):
+        from_checkpoint(path)
+    arrays = {n: a for n, a in arrays.items() if not n.startswith("pooler")}
+    saved(path, arrays)
+    assert from_checkpoint(path).config.pooling == "gap"
+
+
 # --- A classifier that is none of ours ----------------------------------------------
 
 
