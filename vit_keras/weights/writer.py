@@ -16,7 +16,7 @@ from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entries import CheckpointError
 from .layout import LAYOUTS, Layout
 from .load_plan import POSITIONS
-from .settings import WRITERS
+from .written_settings import WRITERS
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
 # What no layout but our own can say otherwise.
