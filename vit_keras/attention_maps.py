@@ -180,12 +180,12 @@ def _relevance(weighted, with_identity):
 def _pooled(matrix, pooling, config):
     """Take the rows of (N, T, T) that the pooling reads: (N, T)."""
     prefix = config.num_prefix_tokens
-    if pooling:  # attention over the patches
+    if pooling:  # attention over the patches, or over all tokens
         scores = pooling[0].mean(axis=1, dtype="float64")
-        return (scores @ matrix[:, prefix:])[:, 0]
+        return (scores @ matrix[:, 0 if config.pool_prefix else prefix :])[:, 0]
     if config.distillation_token:
         return matrix[:, :2].mean(axis=1)
-    if config.class_token and config.pooling != "gap":
+    if config.class_token and config.pooling not in ("gap", "max"):
         return matrix[:, 0]
     return matrix[:, prefix:].mean(axis=1)
 

@@ -15,6 +15,8 @@ from vit_keras import VisionTransformer, ViTConfig, create_model, data
 from vit_keras.layers.mlp import ACTIVATIONS
 from vit_keras.preprocessing import normalize
 
+from .plain_blocks import check_plain_blocks
+
 IMAGES = 256  # more hardly change the measurement
 BATCH = 32
 ROUNDS = 64  # of ordering the groups of a layer
@@ -44,6 +46,7 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
             f"Received: {type(model).__name__}"
         )
     config = model.config
+    check_plain_blocks("shrink", config)
     if (macs_ratio is None) == (heads is None and mlp_dim is None):
         raise ValueError(
             "Either `macs_ratio` or `heads` and `mlp_dim` must be given. Received: "

@@ -212,7 +212,7 @@ def _config(layers, block, number, shape):
     from vit_keras import ViTConfig
 
     first, positions = layers["embedding"], layers.get("posembed_input")
-    registers, rotary = layers.get("register_tokens"), block.rotary or {}
+    registers, rotary = layers.get("register_tokens"), block.attention.rotary or {}
     return ViTConfig(
         image_size=tuple(shape[1:3]),
         patch_size=first.patch_size,

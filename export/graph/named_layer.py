@@ -59,7 +59,8 @@ class NamedViT(InferenceViT):
             self._shares.append(tensors)
         elif name in self.names and not (name == POOLED and self._is_pooled):
             (x,), w = tensors, self.graph_weights()
-            behind = w.pool is not None or w.pre_logits is not None
+            parts = w.pool, w.pre_logits, w.unrotate
+            behind = any(part is not None for part in parts)
             if w.inside is not None and not (name == POOLED and behind):
                 x = self.linear(x, w.inside)
             self._found[name] = x
@@ -71,7 +72,7 @@ class NamedViT(InferenceViT):
             return slice(0, 2)
         if config.pooling == "token":
             return slice(0, 1)
-        return slice(config.num_prefix_tokens, None)
+        return slice(0 if config.pool_prefix else config.num_prefix_tokens, None)
 
     def _attention_map(self, shares):
         """(N, rows, columns), which sum to 1; see `vit_keras.attention_map`.

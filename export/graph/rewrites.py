@@ -77,7 +77,8 @@ def fold_norms(weights: Weights) -> bool:
             _fold(block.attention.inner_norm, [block.attention.out])
         if block.inner_norm is not None:
             _fold(block.inner_norm, [block.dense2])
-    if weights.unit is not None and weights.heads:
+    # Not if the vector is an output beside the head's.
+    if weights.unit is not None and weights.heads and weights.inside is None:
         _fold(weights.unit, weights.heads)
     if weights.norm is not None:
         _fold(weights.norm, readers(weights))

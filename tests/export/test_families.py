@@ -20,8 +20,11 @@ COMPILED = ["ethos_u55", "ethos_u85", "qualcomm", "gpu"]
 
 @pytest.fixture(scope="module")
 def pixels():
-    shape = (16, 32, 32, 3)
-    return np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    """Noise on another colour in each image, so that outputs differ."""
+    draws = np.random.default_rng(0)
+    colours = draws.uniform(0, 255, (16, 1, 1, 3))
+    images = colours + draws.normal(0, 60, (16, 32, 32, 3))
+    return np.clip(images, 0, 255).astype("uint8")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -116,3 +119,25 @@ def test_constant_query_is_one_layer(pixels, tmp_path):
     _, attention, *_ = weights.pool
     assert attention.query is None and attention.key is None
     assert attention.scores.kernel.shape == (32, 2)
+
+
+def test_named_outputs_are_those_of_the_model(random_model, pixels, tmp_path):
+    """A file of which one output is below the threshold of its scheme is refused."""
+    _, model = random_model
+    path, options = tmp_path / "m.tflite", {"calibration": pixels, "outputs": "all"}
+    report = export.to_tflite(model, path, scheme="float32", **options)
+    assert report.parity.sqnr_db > 80
+    assert len(export.load(path).all(pixels)) >= 2
+
+
+@pytest.mark.parametrize("name", ["dinov3", "eva02", "residual_post_norm", "pe"])
+def test_shrinking_refuses_what_it_does_not_know(name, pixels):
+    model = vit_keras.create_model(family(name))
+    with pytest.raises(ValueError, match="shrink.*(mlp_gated|post_norm|pool_heads)"):
+        export.shrink(model, pixels, macs_ratio=1.3)
+
+
+def test_the_twin_refuses_what_it_does_not_know():
+    model = vit_keras.create_model(family("max"))
+    with pytest.raises(ValueError, match="rotary='rope_vit', pooling='max'"):
+        export.to_tf_keras(model)

@@ -81,7 +81,10 @@ class MultiHeadAttention(keras.layers.Layer):
         self.norm_epsilon = norm_epsilon
         self.fused = fused
         self.key_bias = key_bias
-        self.rotary = rotary
+        self.rotary = rotary and {
+            name: list(value) if isinstance(value, tuple) else value  # as in JSON
+            for name, value in rotary.items()
+        }
         self.attention_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="attention_dropout"
         )

@@ -88,7 +88,6 @@ class EncoderBlock(keras.layers.Layer):
         self.attention_norm = attention_norm
         self.mlp_norm = mlp_norm
         self.mlp_gated = mlp_gated
-        self.rotary = rotary
 
         policy = {"dtype": self.dtype_policy}
         self.norm1 = LayerNormalization(norm_epsilon, name="norm1", **policy)
@@ -202,5 +201,5 @@ class EncoderBlock(keras.layers.Layer):
             "attention_norm": self.attention_norm,
             "mlp_norm": self.mlp_norm,
             "mlp_gated": self.mlp_gated,
-            "rotary": self.rotary,
+            "rotary": self.attention.rotary,
         }

@@ -108,12 +108,19 @@ class UnitNorm(keras.layers.Layer):
         inputs: (N, D). Returns the same shape.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+
     def call(self, inputs: Tensor) -> Tensor:
         squares = ops.sum(inputs * inputs, axis=-1, keepdims=True)
         return inputs * ops.rsqrt(squares + UNIT_EPSILON)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        # Not Keras' own, which holds more than the arguments.
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")

@@ -15,6 +15,7 @@ import numpy as np
 from ...backend import require_tensorflow
 from ...errors import missing
 from ...graph.find_vit import check_no_decoder
+from ..plain_blocks import PLAIN_TWIN, check_plain_blocks
 
 if TYPE_CHECKING:
     from vit_keras import VisionTransformer
@@ -45,6 +46,7 @@ def to_tf_keras(model: "VisionTransformer") -> Any:  # a model of Keras 2, untyp
             f"Received: {type(model).__name__}"
         )
     check_no_decoder("to_tf_keras", model)
+    check_plain_blocks("to_tf_keras", model.config, PLAIN_TWIN)
     if importlib.util.find_spec("tf_keras") is None:
         raise missing("tf-keras", "qat")
     from .layers import build
