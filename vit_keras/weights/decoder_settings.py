@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from .entries import CheckpointError
+from .family_settings import READERS as FAMILIES
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface
 
 # `model_type`, or a setting of it, that names another network than any of ours.
 OTHERS = {
     "eomt_dinov3": "EoMT on DINOv3, which has rotary positions",
-    "dinov3_vit": "DINOv3, which has rotary positions",
     "beit": "BEiT, which has relative positions",
     "swinv2": "Swin, which is no plain ViT",
     "bit": "a ResNet, which is no plain ViT",
@@ -96,4 +96,8 @@ def _taps(model, backbone):
     return {"taps": tuple(blocks)} if blocks else {}
 
 
-READERS = {**BACKBONES, **{name: read_with_decoder(name) for name in NEEDS}}
+READERS = {
+    **BACKBONES,
+    **FAMILIES,
+    **{name: read_with_decoder(name) for name in NEEDS},
+}

@@ -66,10 +66,7 @@ def recognise(checkpoint: Checkpoint) -> Match:
         return _match(checkpoint, OWN)
     refuse_others(checkpoint.settings)
     matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
-    # Among equal matches, that with fewer names unknown, or in its layout.
-    best = max(
-        matches, key=lambda m: (len(m.arrays), -len(m.unused), -len(m.layout.rows))
-    )
+    best = max(matches, key=_rank)
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)
@@ -80,7 +77,17 @@ def recognise(checkpoint: Checkpoint) -> Match:
             f"{', '.join(name_of(best.layout, path) for path in missing)}. It holds: "
             f"{_some(names)}. Known layouts: {', '.join(LAYOUTS)}"
         )
+    for pattern, reason in best.layout.refused.items():
+        names = [n for n in best.unused if re.fullmatch(pattern, n)]
+        if names:
+            raise CheckpointError(f"'{checkpoint.path}' has {names[0]}: {reason}")
     return best
+
+
+def _rank(match):
+    """Order matches by their arrays, then by fewer errors, unknown names and rows."""
+    wrong = len(match.unused) + len(match.misfits)
+    return len(match.arrays), -wrong, -len(match.layout.rows)
 
 
 def take_classes(match: Match, classes: Sequence[int]) -> Match:

@@ -6,14 +6,18 @@ from ..config import ViTConfig
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
 
-# The two GELUs in Hugging Face and timm.
+# Their names in Hugging Face and timm.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
 }
+HF_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}  # where they differ from ours
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # by Pillow's number
 # `problem_type` of transformers; None is decided there by the labels.
 PROBLEMS = {
@@ -34,6 +38,9 @@ HF_CLASSES = {
         "Dinov2WithRegistersForImageClassification",
         "Dinov2WithRegistersModel",
     ),
+    "dinov3": ("", "DINOv3ViTModel"),
+    "siglip": ("", "SiglipVisionModel"),
+    "clip": ("", "CLIPVisionModel"),
 }
 
 
@@ -62,6 +69,8 @@ def read_huggingface(files: dict[str, dict]) -> dict:
     ):
         if theirs in model:
             fields[ours] = convert(model[theirs])
+    if model.get("use_swiglu_ffn"):  # it has this one, whatever `hidden_act` says
+        fields["mlp_activation"] = "silu"
     if model.get("problem_type") in PROBLEMS:
         fields["head"] = PROBLEMS[model["problem_type"]]
     names = _huggingface_names(model.get("id2label") or {})
@@ -160,7 +169,6 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
     if kind == "dinov2" and config.num_register_tokens:
         kind = "dinov2_with_registers"
     (height, width), patch = config.image_size, config.patch_size
-    gelu = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.mlp_activation]
     model = {
         "model_type": kind,
         "architectures": [HF_CLASSES[kind][0 if config.include_top else 1]],
@@ -170,7 +178,7 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
-        "hidden_act": gelu,
+        "hidden_act": HF_ACTIVATIONS.get(config.mlp_activation, config.mlp_activation),
         "layer_norm_eps": config.norm_epsilon,
         "qkv_bias": config.qkv_bias,
         "hidden_dropout_prob": config.dropout,
