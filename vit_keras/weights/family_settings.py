@@ -98,6 +98,8 @@ def write_family(config: ViTConfig, layout: str) -> dict[str, dict]:
             "num_register_tokens": config.num_register_tokens,
             "rope_theta": config.rotary_temperature or ROTARY_THETA,
         }
+    if layout == "huggingface_siglip":
+        model["vision_use_head"] = config.pooling == "map"
     if layout == "huggingface_clip" and config.representation_size:
         model["architectures"] = ["CLIPVisionModelWithProjection"]
         model["projection_dim"] = config.representation_size

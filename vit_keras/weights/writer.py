@@ -68,7 +68,10 @@ def save_checkpoint(
             "written from a model of task='features' with its weights"
         )
     if model.task == "features":  # the model has no head, whatever its configuration
-        config = config.replace(include_top=False, representation_size=None)
+        changes = {"include_top": False, "representation_size": None}
+        if config.pooling == "map":  # it has weights, which the model lacks too
+            changes |= {"pooling": None, "class_token": config.class_token}
+        config = config.replace(**changes)
     chosen = _choose(layout, config)
     path = pathlib.Path(path)
     alone = path.suffix == chosen.suffix
@@ -114,7 +117,8 @@ def _choose(name, config) -> Layout:
         families = {
             "deit": config.distillation_token,
             "dinov3": config.rotary is not None,
-            "siglip": config.pooling == "map",
+            "siglip": config.pooling == "map"
+            or (config.pooling is None and not config.class_token),
             "clip": config.pre_norm,
             "dinov2": config.layer_scale_init_value is not None,
             "vit": True,
@@ -129,6 +133,8 @@ def _choose(name, config) -> Layout:
     needs = {**NEEDS, **layout.needs}
     for weight, more in layout.needs_with.items():
         needs |= more if weight in shapes_of(config) else {}
+    if config.representation_size is None:
+        needs.pop("representation_activation")
     wrong = [
         f"{field}={getattr(config, field)!r} (must be {' or '.join(map(str, valid))})"
         for field, valid in needs.items()

@@ -18,6 +18,12 @@ from tests.vit_keras.weights.compared import (
 )
 from vit_keras import create_model
 
+DINOV3 = {
+    "include_top": False,
+    "layer_scale_init_value": 1.0,
+    "positions": "none",
+    "rotary": "dinov3",
+}
 GREY = {"channels": 1, "preprocessing": {"mean": [0.4], "std": [0.3]}}
 HF_MODELS = {
     "vit": (tiny(**SIZES), "ViTForImageClassification"),
@@ -56,6 +62,38 @@ HF_MODELS = {
         tiny(**SIZES, mlp_dim=32, include_top=False, layer_scale_init_value=0.5),
         "Dinov2Model",
     ),
+    "dinov3": (
+        tiny(**SIZES, **DINOV3, key_bias=False, norm_epsilon=1e-5),
+        "DINOv3ViTModel",
+    ),
+    "dinov3-gated": (
+        tiny(
+            **SIZES,
+            **DINOV3,
+            qkv_bias=False,
+            mlp_gated=True,
+            mlp_activation="silu",
+            num_register_tokens=3,
+            rotary_temperature=30.0,
+        ),
+        "DINOv3ViTModel",
+    ),
+    "dinov3-rectangle": (
+        tiny(image_size=(32, 16), patch_size=(8, 4), **DINOV3),
+        "DINOv3ViTModel",
+    ),
+    "siglip": (
+        tiny(**SIZES, pooling="map", include_top=False, mlp_activation="gelu_tanh"),
+        "SiglipVisionModel",
+    ),
+    "siglip-no-head": (
+        tiny(**SIZES, pooling=None, include_top=False),
+        "SiglipVisionModel",
+    ),
+    "clip": (
+        tiny(**SIZES, pre_norm=True, include_top=False, mlp_activation="quick_gelu"),
+        "CLIPVisionModel",
+    ),
     "dinov2-registers": (
         tiny(
             **SIZES,
@@ -93,10 +131,34 @@ def test_transformers_loads_it(name, hf, tmp_path):
     if config.include_top:
         close(run(model, x), outputs.logits)
         return
-    tokens = keras.Model(model.input, model.get_layer("encoder_norm").output)
+    # CLIP's tokens are those before its last norm.
+    last = f"encoderblock_{config.num_layers - 1}" if name == "clip" else "encoder_norm"
+    tokens = keras.Model(model.input, model.get_layer(last).output)
     close(run(tokens, x), outputs.last_hidden_state)
-    if config.representation_size:
+    if config.representation_size or name in ("siglip", "clip", "dinov3"):
         close(run(model, x), outputs.pooler_output)
+
+
+def test_transformers_loads_a_projection(hf, tmp_path):
+    config = HF_MODELS["clip"][0].replace(
+        representation_size=6, representation_activation="linear"
+    )
+    model = model_of(config)
+    bias = model.get_layer("pre_logits").bias
+    bias.assign(keras.ops.zeros_like(bias))
+    folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
+    module = from_pretrained(hf.CLIPVisionModelWithProjection, folder)
+    close(run(model, images()), run_torch(module, images()).image_embeds)
+
+
+def test_features_of_siglip_have_no_head(hf, tmp_path):
+    config = HF_MODELS["siglip"][0]
+    model = randomise(create_model(config, task="features"))
+    folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
+    module = from_pretrained(hf.AutoModel, folder)
+    outputs = run_torch(module, images())
+    close(run(model, images()), outputs.last_hidden_state)
+    assert outputs.pooler_output is None
 
 
 def test_transformers_reads_our_preprocessing(hf, tmp_path):
