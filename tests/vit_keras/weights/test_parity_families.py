@@ -1,13 +1,23 @@
 """Random models of transformers' newer families, larger than the golden ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import vit_keras
 from tests.models import run
 from tests.vit_keras.weights.compared import close, fill, images, run_torch
-from tests.vit_keras.weights.golden_files import arrays_of, hf_folder, saved
-from vit_keras import PRESETS, CheckpointError
+from tests.vit_keras.weights.golden_files import (
+    GOLDEN,
+    arrays_of,
+    file_of,
+    golden,
+    hf_folder,
+    saved,
+    sizes_of,
+)
+from vit_keras import PRESETS, CheckpointError, Preprocessing
 from vit_keras.weights.axes import shapes_of
 from vit_keras.weights.describe import describe
 from vit_keras.weights.entries import Entry
@@ -28,6 +38,9 @@ FLAT = {k: v for k, v in SIZES.items() if k != "image_size"}
 PATCH = SIZES["patch_size"]
 TEXT = {k: v for k, v in FLAT.items() if k != "patch_size"}
 TEXT |= {"vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
 BIASES = {f"{part}_bias": False for part in ("query", "value", "proj", "mlp")}
 DINOV3 = {
@@ -241,7 +254,51 @@ def test_settings_of_old_files_say_little(tmp_path):
     assert vit_keras.from_checkpoint(folder).config.num_heads == 4
 
 
-def test_labels_and_preprocessing_come_along(tmp_path):
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("hf-dinov3", Preprocessing(IMAGENET_MEAN, IMAGENET_STD, "bilinear")),
+        ("hf-siglip", Preprocessing()),
+        ("hf-clip", Preprocessing(CLIP_MEAN, CLIP_STD)),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_preprocessing_is_that_of_the_family(name, expected, beside, tmp_path):
+    """As its processor has it; only CLIP's keeps the shape, and crops."""
+    folder = hf_folder(tmp_path, name=name)
+    if beside:
+        file = "preprocessor_config.json"
+        (folder / file).write_text((GOLDEN / name / file).read_text())
+    resize = "cover" if name == "hf-clip" else "stretch"
+    found = vit_keras.from_checkpoint(folder).config.preprocessing
+    assert found == dataclasses.replace(expected, resize=resize)
+
+
+PRESET_OF = {
+    "hf-dinov3": "dinov3_s16",
+    "hf-siglip": "siglip_b16",
+    "hf-clip": "clip_b32",
+}
+
+
+@pytest.mark.parametrize("name", PRESET_OF)
+def test_a_preset_takes_the_settings_of_its_family(name):
+    """A classifier to train, and what the package computes without one."""
+    sizes = sizes_of(name) | {"classes": 3}
+    with pytest.warns(UserWarning, match="left fresh: head/kernel, head/bias"):
+        model = vit_keras.create_model(PRESET_OF[name], weights=file_of(name), **sizes)
+    assert model.output_shape == (None, 3)
+    assert model.config.representation_size is None
+    x, outputs = golden(name)
+    if name == "hf-dinov3":  # the class token is the first of theirs
+        outputs = outputs[:, 0]
+    model = vit_keras.create_model(
+        PRESET_OF[name], weights=file_of(name), include_top=False, **sizes
+    )
+    close(run(model, x), outputs)
+
+
+def test_labels_come_along(tmp_path):
     names = ("a", "b", "c", "d", "e")
     settings = {"id2label": {str(i): name for i, name in enumerate(names)}}
     folder = hf_folder(tmp_path, settings, name="hf-siglip-classifier")

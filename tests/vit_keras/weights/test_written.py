@@ -52,6 +52,8 @@ EXACT = {
     "hf-rect": "huggingface",
     "hf-deit": "huggingface",
     "hf-dinov2": "huggingface",
+    "hf-dinov3": "huggingface",
+    "hf-dinov3-gated": "huggingface",
 }
 
 
@@ -104,6 +106,11 @@ CONVERTED = [
     ("hf-deit", "timm", "folder", {"norm_epsilon": 1e-12}),
     ("hf-dinov2", "timm", "folder", {}),
     ("hf-dinov2-registers", "timm", "folder", {}),
+    ("hf-dinov3-gated", "huggingface", "folder", {}),
+    ("hf-siglip", "huggingface", "folder", {}),
+    ("hf-siglip", "timm", "folder", {}),
+    ("hf-siglip2-naflex", "huggingface", "folder", {}),
+    ("hf-clip", "huggingface", "folder", {}),
     ("kh-gap", "timm", "folder", {}),
     ("kh-token", "huggingface", "folder", {}),
     # Its MLP is no multiple of its width, which only the settings must be able to say.
