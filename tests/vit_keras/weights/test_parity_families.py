@@ -1,6 +1,8 @@
 """Random models of transformers' newer families, larger than the golden ones."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -284,7 +286,7 @@ PRESET_OF = {
 @pytest.mark.parametrize("name", PRESET_OF)
 def test_a_preset_takes_the_settings_of_its_family(name):
     """A classifier to train, and what the package computes without one."""
-    sizes = sizes_of(name) | {"classes": 3}
+    sizes: dict[str, Any] = sizes_of(name) | {"classes": 3}
     with pytest.warns(UserWarning, match="left fresh: head/kernel, head/bias"):
         model = vit_keras.create_model(PRESET_OF[name], weights=file_of(name), **sizes)
     assert model.output_shape == (None, 3)
@@ -305,14 +307,14 @@ def test_labels_come_along(tmp_path):
     assert vit_keras.from_checkpoint(folder).config.labels == names
 
 
-def of_sizes(shapes, layout="huggingface_dinov3"):
+def of_shapes(shapes):
     """A checkpoint of these shapes without any values."""
 
     def read():
         raise AssertionError("no array is read")
 
     entries = {n: Entry(tuple(s), np.dtype("float32"), read) for n, s in shapes.items()}
-    return Checkpoint(layout, entries)
+    return Checkpoint(pathlib.Path("dinov3"), entries)
 
 
 def hf_shapes(module):
@@ -335,7 +337,7 @@ def test_the_largest_dinov3_is_refused_before_it_is_read(hf):
     with torch.device("meta"):
         shapes = hf_shapes(hf.DINOv3ViTModel(config))
     with pytest.raises(CheckpointError, match=r"6\.7e9 .*needs 27 GB in float32"):
-        describe(recognise(of_sizes(shapes)), num_heads=32)
+        describe(recognise(of_shapes(shapes)), num_heads=32)
 
 
 # As their authors' `config.json` say; what differs from the class's defaults.
