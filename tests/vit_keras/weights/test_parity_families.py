@@ -300,6 +300,15 @@ def test_a_preset_takes_the_settings_of_its_family(name):
     close(run(model, x), outputs)
 
 
+def test_counts_of_old_releases_are_no_weights(tmp_path):
+    arrays = arrays_of("hf-clip")
+    for tower in ("vision_model", "text_model"):
+        arrays[f"{tower}.embeddings.position_ids"] = np.arange(17)[None]
+    model = vit_keras.from_checkpoint(saved(tmp_path, arrays), num_heads=2)
+    x, outputs = golden("hf-clip")
+    close(run(model, x), outputs)
+
+
 def test_labels_come_along(tmp_path):
     names = ("a", "b", "c", "d", "e")
     settings = {"id2label": {str(i): name for i, name in enumerate(names)}}
