@@ -147,7 +147,7 @@ def test_transformers_loads_a_projection(hf, tmp_path):
     )
     model = model_of(config)
     bias = model.get_layer("pre_logits").bias
-    bias.assign(keras.ops.zeros_like(bias))
+    bias.assign(np.zeros(bias.shape))
     folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
     module = from_pretrained(hf.CLIPVisionModelWithProjection, folder)
     close(run(model, images()), run_torch(module, images()).image_embeds)
