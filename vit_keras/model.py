@@ -1,6 +1,7 @@
 """`create_model` and `from_checkpoint`: Keras models from configurations and files."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .config import ViTConfig
@@ -14,6 +15,7 @@ from .weights.folding import joined
 from .weights.formats.keras_file import is_own
 from .weights.loader import apply, find, load_weights
 from .weights.recognise import recognise
+from .weights.told import assumption, check_assumed, check_classifier
 
 # Fields of a preset that a checkpoint sets (TRAINED), or must agree with (SIZES).
 TRAINED = (
@@ -41,6 +43,7 @@ def create_model(
     *,
     task: str = "classify",
     weights: str | os.PathLike[str] | None = None,
+    assume: Mapping[str, Any] | None = None,
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
@@ -59,6 +62,7 @@ def create_model(
             with and that the sizes do not determine (GELU, epsilon, tokens, pooling,
             preprocessing) come from the checkpoint, unless overridden; a `ViTConfig`
             is not changed. A head for other classes is initialised, with a warning.
+        assume: for a preset, as in `from_checkpoint`.
         name: name of the model; by default the preset's.
         **overrides: any argument of `ViTConfig`, such as `image_size=384`,
             `classes=10`, `pooling="gap"`, `drop_path_rate=0.1`; for "segment" and
@@ -81,11 +85,13 @@ def create_model(
     chosen = not isinstance(preset, ViTConfig)
     own = get_config(preset) if chosen else preset
     overrides = _of_task(task, overrides, own)
-    config, match = _configure(preset, weights, overrides)
+    config, match = _configure(preset, weights, overrides, assume)
     name = name or (preset if isinstance(preset, str) else "vit")
     model = build_network(config, task, name)
     if match is not None:
-        apply(match, model, config, chosen=isinstance(preset, str))
+        stated = {"num_heads", *overrides}  # a preset has its own
+        notes = _notes(match, model, stated, assume) if chosen else ()
+        apply(match, model, config, chosen=chosen, notes=notes)
     elif weights is not None:
         load_weights(model, weights)
     return model
@@ -128,6 +134,7 @@ def _check_used(task, overrides):
 def configure(
     preset: str | ViTConfig,
     weights: str | os.PathLike[str] | None = None,
+    assume: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> ViTConfig:
     """Return the configuration that `create_model` uses for the same arguments.
@@ -135,16 +142,24 @@ def configure(
     Raises:
         ValueError, FileNotFoundError, CheckpointError: as for `create_model`.
     """
-    return _configure(preset, weights, overrides)[0]
+    return _configure(preset, weights, overrides, assume)[0]
 
 
-def _configure(preset, weights, overrides):
+def _configure(preset, weights, overrides, assume):
     """Return the configuration, and the recognised checkpoint or None."""
     chosen = not isinstance(preset, ViTConfig)
     config = get_config(preset) if chosen else preset
     match = None
     if weights is not None and not is_own(weights):
-        match = recognise(find(weights))
+        match = recognise(find(weights), accept=assume is not None)
+    if assume is not None and (match is None or not chosen):
+        raise ValueError(
+            "`assume` is for a preset with the weights of another library: a ViTConfig "
+            f"states everything. Received: assume={assume!r}"
+        )
+    if match is not None:
+        check_assumed(match.undecided, assume, match.checkpoint.path)
+    overrides = {**(assume or {}), **overrides}
     config = config.replace(**overrides)
     if match is not None and chosen:
         config = as_trained(match, config, overrides)
@@ -156,13 +171,16 @@ def from_checkpoint(
     *,
     task: str | None = None,
     decoder_weights: str | os.PathLike[str] | None = None,
+    assume: Mapping[str, Any] | None = None,
     name: str | None = None,
     **overrides: Any,
 ) -> VisionTransformer:
     """Build the model of a checkpoint, with its weights.
 
     Sizes, tokens, pooling, GELU, epsilon and preprocessing are inferred from the
-    shapes, the JSON settings beside the file, and the layout.
+    shapes, the JSON settings beside the file, and the layout. Settings that are not
+    understood are refused; what a file without settings leaves open has the default of
+    its library, with a warning.
 
     Arguments:
         path: as in `load_weights`, or a name in `PUBLISHED`.
@@ -170,6 +188,10 @@ def from_checkpoint(
             another one there is a new head or decoder, and `classes` must be given.
         decoder_weights: a file with the decoder alone, as those of DINOv2 are
             published; None if `path` has it.
+        assume: what the file leaves open, as fields of `ViTConfig`, such as
+            `{"mlp_activation": "quick_gelu", "pooling": "gap"}`; they need no warning.
+            An empty dict accepts the defaults. With either, unknown names of
+            architectures and settings are taken, too.
         name: name of the model.
         **overrides: arguments of `ViTConfig` that differ from the file's, such as
             `image_size=384` (positions are resized) or `classes=10` (a new head), and
@@ -181,8 +203,9 @@ def from_checkpoint(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: it cannot be read, has no known layout, or is incomplete.
-        ValueError: invalid overrides.
+        CheckpointError: it cannot be read, has no known layout, is incomplete, or has
+            settings that are not understood.
+        ValueError: invalid overrides, or `assume` holds what the file decides.
     """
     if is_own(path):
         raise ValueError(
@@ -194,8 +217,12 @@ def from_checkpoint(
     checkpoint = find(path)
     if decoder_weights is not None:
         checkpoint = joined(checkpoint, find(decoder_weights))
-    match = recognise(checkpoint)
+    match = recognise(checkpoint, accept=assume is not None)
+    check_assumed(match.undecided, assume, path)
+    stated, overrides = overrides, {**(assume or {}), **overrides}
     own = describe(match, **overrides)
+    if task != "features":
+        check_classifier(match, overrides)
     task = task or HEADS[own.head].task
     changed = _of_task(task, overrides, own)
     needed = task == "segment" or (task == "classify" and own.include_top)
@@ -206,8 +233,18 @@ def from_checkpoint(
         )
     config = own if changed is overrides else describe(match, **changed)
     model = build_network(config, task, name or "vit")
-    apply(match, model, config, chosen=True)
+    notes = _notes(match, model, stated, assume)
+    apply(match, model, config, chosen=True, notes=notes)
     return model
+
+
+def _notes(match, model, stated, assume):
+    """Return in one line what was assumed, or no line."""
+    about = match.undecided, model.config, stated, assume
+    assumed = assumption(*about, pooled=model.task == "classify")
+    told = "nothing in the file tells, and assumed is"
+    hint = "`assume` states it, assume={} accepts it"
+    return [f"{told}: {assumed}. {hint}"] if assumed else []
 
 
 def as_trained(match, config, overrides):

@@ -17,7 +17,8 @@ from vit_keras.preprocessing import (
     to_photograph,
     visible_box,
 )
-from vit_keras.weights.settings import read_timm, write_timm
+from vit_keras.weights.settings import read_timm
+from vit_keras.weights.written_settings import write_timm
 
 COVER, STRETCH, CONTAIN = (
     Preprocessing(interpolation="nearest", resize=resize)

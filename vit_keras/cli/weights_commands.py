@@ -56,6 +56,7 @@ def inspect_checkpoint(
     from ..weights.formats.keras_file import is_own
     from ..weights.loader import find
     from ..weights.recognise import recognise
+    from ..weights.told import assumption
 
     if is_own(file):
         raise CheckpointError(
@@ -69,12 +70,15 @@ def inspect_checkpoint(
     total = sum(entry.nbytes for entry in entries)
     print(f"{file}: {len(entries)} arrays, {', '.join(dtypes)}, {total:,} bytes")
     print(f"layout: {match.layout.name} ({match.layout.title})")
-    config = describe(match, **given(num_heads, image_size, patch_size))
+    stated = given(num_heads, image_size, patch_size)
+    config = describe(match, **stated)
     size = next((n for n, p in PRESETS.items() if same_size(p.config, config)), None)
     print(f"size: {size or 'none of the presets'}")
     for field, value in config.to_dict().items():
         if value != ViTConfig().to_dict()[field] or field in ALWAYS:
             print(f"  {field}: {shortened(value)}")
+    if assumed := assumption(match.undecided, config, stated):
+        print(f"  assumed: {assumed}")
     for path in shapes_of(config):
         if path not in match.weights and path != "embedding/bias":
             print(f"  missing: {path}")

@@ -14,6 +14,7 @@ from ..weights.describe import describe, tells_heads
 from ..weights.formats.keras_file import is_own
 from ..weights.loader import apply, find
 from ..weights.recognise import Match, recognise, take_classes
+from ..weights.told import assumption
 from .recipe import Recipe
 
 # Blocks that a new decoder reads: tokens of four, each through the last norm, are worth
@@ -122,6 +123,8 @@ def open_start(
         config = as_trained(match, get_config(preset).replace(**given), given)
     config = _whole_images(config, recipe)
     said = f"weights of {weights} (layout {match.layout.name}), {said}"
+    assumed = assumption(match.undecided, config, given)
+    said += f"; assumed: {assumed}" if assumed else ""
     return Start(config, arguments, match, same, said)
 
 

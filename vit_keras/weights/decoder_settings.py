@@ -1,41 +1,86 @@
 """Settings of transformers' models with a decoder, and what of them is refused."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from .entries import CheckpointError
 from .family_settings import READERS as FAMILIES
+from .known_settings import HUGGINGFACE, Known, check_known
 from .settings import READERS as BACKBONES
-from .settings import read_huggingface
+from .settings import read_huggingface_fields
+from .timm_names import read_name
 
 # `model_type`, or a setting of it, that names another network than any of ours.
 OTHERS = {
     "eomt_dinov3": "EoMT on DINOv3, which has rotary positions",
     "beit": "BEiT, which has relative positions",
+    "vit_hybrid": "a ViT on a ResNet, which is no plain ViT",
+    "yolos": "YOLOS, which finds objects",
     "swinv2": "Swin, which is no plain ViT",
     "bit": "a ResNet, which is no plain ViT",
     "dpt, is_hybrid": "DPT-Hybrid on a ResNet, which is no plain ViT",
     "dpt, backbone_config": "DPT on the maps of another model, not of its own",
 }
 DPT_PARTS = ("is_hybrid", "backbone_config")
-# What must stand there, if it does, for each layout; other values compute otherwise.
-FACTORS = [4, 2, 1, 0.5]
-NECK = {"reassemble_factors": FACTORS, "head_in_index": -1}
-NEEDS = {
-    "huggingface_dpt": {
-        **NECK,
-        "is_hybrid": False,
-        "use_batch_norm_in_fusion_residual": False,
-        "add_projection": False,
-        "readout_type": ("ignore", "project"),
-        "hidden_act": "gelu",
-        "patch_size": 16,  # at the end rows and columns are doubled, and fit
-    },
-    "huggingface_depth_anything": {
-        **NECK,
-        "head_hidden_size": 32,
-        "depth_estimation_type": ("relative", "metric"),
-    },
-    "huggingface_eomt": {"use_swiglu_ffn": False, "hidden_act": "gelu"},
+# The settings of each layout, beside those of its ViT.
+_NECK_SIZES = ("neck_hidden_sizes", "fusion_hidden_size", "reassemble_hidden_size")
+_NECK = {"reassemble_factors": ([4, 2, 1, 0.5],), "head_in_index": (-1,)}
+
+
+def _beside(only, read=(), silent=()):
+    """Return the settings of a ViT of transformers, and others."""
+    return dataclasses.replace(
+        HUGGINGFACE,
+        read=(*HUGGINGFACE.read, *read),
+        only={**HUGGINGFACE.only, **only},
+        silent=(*HUGGINGFACE.silent, *silent),
+    )
+
+
+KNOWN = {
+    "huggingface_dpt": _beside(
+        {
+            **_NECK,
+            "model_type": ("dpt",),
+            "is_hybrid": (False,),
+            "use_batch_norm_in_fusion_residual": (False,),
+            "add_projection": (False,),
+            "readout_type": ("ignore", "project"),
+            "hidden_act": ("gelu",),
+            "patch_size": (16,),  # at the end rows and columns are doubled, and fit
+        },
+        read=("backbone_out_indices",),
+        silent=(
+            *_NECK_SIZES,
+            *("neck_ignore_stages", "backbone_featmap_shape", "use_auxiliary_head"),
+            *("auxiliary_loss_weight", "semantic_loss_ignore_index"),
+            *("semantic_classifier_dropout", "use_bias_in_fusion_residual"),
+        ),
+    ),
+    "huggingface_depth_anything": Known(
+        read=("backbone_config", "max_depth", "architectures", "patch_size"),
+        only={
+            **_NECK,
+            "model_type": ("depth_anything",),
+            "head_hidden_size": (32,),
+            "depth_estimation_type": ("relative", "metric"),
+        },
+        silent=(*HUGGINGFACE.silent, *_NECK_SIZES),
+    ),
+    "huggingface_eomt": _beside(
+        {
+            "model_type": ("eomt",),
+            "hidden_act": ("gelu",),
+            "use_swiglu_ffn": (False,),
+        },
+        read=("num_blocks",),
+        silent=(
+            *("num_queries", "num_upscale_blocks", "attention_dropout"),
+            *("no_object_weight", "class_weight", "mask_weight", "dice_weight"),
+            *("train_num_points", "oversample_ratio", "importance_sample_ratio"),
+        ),
+    ),
 }
 
 
@@ -46,6 +91,8 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
         CheckpointError: the settings name one.
     """
     model = settings.get("config.json", {})
+    if "architecture" in model:
+        read_name(str(model["architecture"]), accept=True)
     backbone = model.get("backbone_config") or {}
     kinds = [model.get("model_type")]
     if isinstance(backbone, dict):
@@ -59,20 +106,29 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
             )
 
 
+def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
+    """Return whether a layout's reader is for the library whose settings these are.
+
+    Arguments:
+        reader: `Layout.settings`.
+        settings: JSON files beside the weights, by name.
+    """
+    model = settings.get("config.json", {})
+    if "architecture" in model:
+        return reader == "timm"
+    return "model_type" not in model or (reader or "").startswith("huggingface")
+
+
 def read_with_decoder(layout: str):
     """Return the reader of the settings of a layout with a decoder."""
 
-    def read(files: dict[str, dict]) -> dict:
+    def read(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
         model = files.get("config.json", {})
-        for name, wanted in NEEDS[layout].items():
-            wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-            if name in model and model[name] not in wanted:
-                raise CheckpointError(
-                    f"`{name}` must be {' or '.join(map(repr, wanted))}. "
-                    f"Received from the settings: {model[name]!r}"
-                )
+        check_known(model, KNOWN[layout], accept=accept)
         backbone = model.get("backbone_config") or {}
-        fields = read_huggingface({**files, "config.json": {**model, **backbone}})
+        check_known(backbone, HUGGINGFACE, accept=accept)
+        merged = {**files, "config.json": {**model, **backbone}}
+        fields = read_huggingface_fields(merged)
         fields |= _taps(model, backbone)
         if "num_blocks" in model:
             fields["decoder_depth"] = int(model["num_blocks"])
@@ -99,5 +155,5 @@ def _taps(model, backbone):
 READERS = {
     **BACKBONES,
     **FAMILIES,
-    **{name: read_with_decoder(name) for name in NEEDS},
+    **{name: read_with_decoder(name) for name in KNOWN},
 }

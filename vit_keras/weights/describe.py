@@ -8,10 +8,10 @@ from ..decoder_sizes import FIELDS, OPTIONS
 from ..heads import DENSE, HEADS
 from ..preprocessing import Preprocessing
 from ..presets import PRESETS
-from .decoder_settings import READERS
 from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
 from .size_limit import refuse_large
+from .told import PAIRS
 
 # Arrays whose shapes determine the configuration; the first three are required.
 SHAPED = (
@@ -20,7 +20,6 @@ SHAPED = (
     "posembed_input/embedding",
     "register_tokens/token",
 )
-PAIRS = {"image_size", "patch_size"}
 
 
 def count_tokens(match: Match, path) -> int:
@@ -72,7 +71,7 @@ def told_grid(match: Match) -> list[tuple[int, int]]:
     """Return the grid in the file's configuration or settings, if any, in a list."""
     if match.checkpoint.config is not None:
         return [match.checkpoint.config.grid]
-    told = _read_settings(match)
+    told = match.told
     patch = told.get("patch_size")
     if "p" in match.sizes:
         patch = match.sizes["p"], match.sizes["q"]
@@ -102,7 +101,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     _check_told(match)
     fields: dict[str, Any] = layout.implies(weights)
     prep = fields.pop("preprocessing", {})
-    told = _read_settings(match)
+    told = match.told
     fields |= _sizes(match, sizes, {**told, **given})
     dense = HEADS[fields.get("head", "softmax")].task in DENSE
     if dense:
@@ -144,6 +143,12 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         prep = {**prep, "mean": (0.5,) * channels, "std": (0.5,) * channels}
     fields["preprocessing"] = match.checkpoint.preprocessing or Preprocessing(**prep)
     fields |= {k: v for k, v in told.items() if k != "patch_size"}
+    means = len(fields["preprocessing"].mean)
+    if means != channels and not {"preprocessing", "channels"} & given.keys():
+        raise CheckpointError(
+            f"'{match.checkpoint.path}' has {channels} channels, and its settings "
+            f"{means} means of pixels: give its `preprocessing`"
+        )
     if fields["distillation_token"]:
         fields["pooling"] = "token"
     if fields["pooling"] is None:
@@ -172,7 +177,7 @@ def tells_heads(match: Match) -> bool:
     """Return whether a checkpoint determines the number of heads."""
     if match.checkpoint.config is not None or {"H", "d"} & match.sizes.keys():
         return True
-    return "num_heads" in _read_settings(match)
+    return "num_heads" in match.told
 
 
 def tells_preprocessing(match: Match) -> bool:
@@ -180,7 +185,7 @@ def tells_preprocessing(match: Match) -> bool:
     checkpoint = match.checkpoint
     if checkpoint.config is not None or checkpoint.preprocessing is not None:
         return True
-    return "preprocessing" in _read_settings(match)
+    return "preprocessing" in match.told
 
 
 def _check_told(match):
@@ -195,22 +200,6 @@ def _check_told(match):
         raise CheckpointError(
             f"'{match.checkpoint.path}' does not tell its sizes: {'; '.join(wrong)}"
         )
-
-
-def _read_settings(match):
-    """Return fields of the JSON files beside the weights."""
-    if match.layout.settings is None:
-        return {}
-    try:
-        told = READERS[match.layout.settings](dict(match.checkpoint.settings))
-        for name in PAIRS & told.keys():
-            told[name] = as_pair(name, told[name])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise CheckpointError(
-            f"the settings beside '{match.checkpoint.path}' cannot be used "
-            f"({', '.join(match.checkpoint.settings)}): {error}"
-        ) from error
-    return told
 
 
 def _sizes(match, sizes, hints):
@@ -288,7 +277,15 @@ def _positions(match, fields):
     p, q = fields["patch_size"]
     size = fields.get("image_size")
     if "posembed_input/embedding" not in match.weights:
-        found = {"positions": fields.get("positions", "sincos2d")}
+        found = fields.get("positions", match.layout.without_positions)
+        if found in (None, "learned"):
+            name = name_of(match.layout, "posembed_input/embedding")
+            raise CheckpointError(
+                f"'{match.checkpoint.path}' has no positions ({name}): its network may "
+                "have rotary ones, or none. assume={'positions': 'sincos2d'} says that "
+                "it computes those"
+            )
+        found = {"positions": found}
         return found if size else {**found, "image_size": (14 * p, 14 * q)}
     grids = [(size[0] // p, size[1] // q)] if size else []
     prefix, (rows, columns) = find_positions(match, grids)

@@ -73,6 +73,10 @@ class Layout:
         settings: name of its JSON settings, see `settings.READERS`.
         suffix: of the files that `save_checkpoint` writes; None if it cannot.
         written_prefix: prefix of the backbone's names in written classifiers.
+        undecided: fields of `ViTConfig` that its library can set and no array tells.
+        decided_by: one of them that its JSON tells just if the network is known there.
+        without_positions: `positions` of a file that has none; None if there must be
+            some.
         position_tokens: prefix tokens with positions; None if either all or none have
             them.
         defaults: fields of `ViTConfig` that such a file implies without storing them.
@@ -100,6 +104,9 @@ class Layout:
     settings: str | None = None
     suffix: str | None = None
     written_prefix: str = ""
+    undecided: tuple[str, ...] = ()
+    decided_by: str | None = None
+    without_positions: str | None = None
     position_tokens: tuple[str, ...] | None = None
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     implied: Mapping[str, dict] = dataclasses.field(default_factory=dict)
@@ -202,4 +209,5 @@ OWN = Layout(
     title="vit_keras (.keras)",
     rows=tuple(Row(path, (axes,), (path,)) for path, axes in AXES.items()),
     resize="bicubic_antialias",
+    without_positions="sincos2d",
 )

@@ -38,7 +38,8 @@ class LoadReport:
         resized: resized weights, in words.
         fresh: weights of the model that keep their values.
         dropped: names in the file that the model does not need.
-        notes: differences that change the outputs.
+        notes: differences that change the outputs, and what was assumed because
+            nothing in the file tells it.
         missing, unused, misfits: reasons to refuse a strict load.
     """
 
@@ -208,6 +209,8 @@ def silent_differences(match, config):
     """Return differences that change the outputs but no shapes, one line each."""
     p, q = match.sizes["p"], match.sizes["q"]
     heads = {"num_heads": config.num_heads}
+    if POSITIONS not in match.weights:
+        heads["positions"] = config.positions
     size = {"image_size": (config.grid[0] * p, config.grid[1] * q)}
     # Fields that the file does not determine are taken from the model.
     for given in ({}, heads, {**heads, **size}):

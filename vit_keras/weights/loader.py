@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -52,8 +53,9 @@ def load_weights(
         path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file, an
             index of shards, a folder with one of these or with `model.keras`, or a name
             in `PUBLISHED`, which is downloaded unless it is in the cache.
-        strict: refuse missing, unused and mis-shaped weights. With False all weights
-            that fit are loaded, and the report lists the others.
+        strict: refuse missing, unused and mis-shaped weights, and architectures and
+            settings with unknown names. With False all weights that fit are loaded, and
+            the report lists the others.
         head: whether to load the classification head, or the decoder, too.
 
     Returns:
@@ -68,7 +70,7 @@ def load_weights(
     if is_own(path):
         load_own_weights(model, path)
         return LoadReport(str(path), "vit_keras", [w.path for w in model.weights])
-    match = recognise(find(path))
+    match = recognise(find(path), accept=not strict)
     return apply(match, model, config, strict=strict, head=head)
 
 
@@ -93,14 +95,22 @@ def find(weights) -> Checkpoint:
 
 
 def apply(
-    match: Match, model, config: ViTConfig, *, strict=True, head=True, chosen=False
+    match: Match,
+    model,
+    config: ViTConfig,
+    *,
+    strict=True,
+    head=True,
+    chosen=False,
+    notes: Sequence[str] = (),
 ) -> LoadReport:
     """Check a recognised checkpoint against a model, then load it.
 
     With `chosen` the model was configured for this file, and differences between them
-    are intended.
+    are intended. `notes` are what was assumed in doing so.
     """
     report = LoadReport(str(match.checkpoint.path), match.layout.name)
+    report.notes += notes
     if "p" not in match.sizes:  # a flattened patch, cut as the model does
         cut_patch(match, config)
     variables = {w.path: w for w in model.weights if is_known(w.path)}

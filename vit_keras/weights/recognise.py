@@ -3,16 +3,18 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .axes import BLOCK, bind, tokens_of
 from .decoder_axes import FIXED
-from .decoder_settings import refuse_others
+from .decoder_settings import is_readable, refuse_others
 from .entries import CheckpointError, Entry
 from .folding import fold_batch_norms
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
+from .told import read_settings, undecided
 
 # Weights that every supported ViT has.
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
@@ -39,6 +41,8 @@ class Match:
         misfits: our path -> error of the shape in the file.
         unused: names that the layout does not have.
         zeros: names of arrays that must hold nothing but 0.
+        told: fields of `ViTConfig` that the JSON files beside it tell.
+        undecided: fields that nothing in it decides.
     """
 
     checkpoint: Checkpoint
@@ -49,24 +53,34 @@ class Match:
     misfits: dict[str, str]
     unused: tuple[str, ...]
     zeros: tuple[str, ...] = ()
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
 
     def shape(self, path) -> tuple[int, ...]:
         """Return the shape of the file's array with one of our weights."""
         return self.checkpoint.entries[self.weights[path]].shape
 
 
-def recognise(checkpoint: Checkpoint) -> Match:
-    """Find the layout of a checkpoint by its names.
+def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
+    """Find the layout of a checkpoint by its names, and read its settings.
+
+    Arguments:
+        checkpoint: the open file.
+        accept: take names of architectures and settings that are not known.
 
     Raises:
         CheckpointError: it fits none; the message names the closest one and its
-            missing weights.
+            missing weights. Or its settings are not understood.
     """
     if checkpoint.config is not None:
         return _match(checkpoint, OWN)
     refuse_others(checkpoint.settings)
-    matches = [_match(checkpoint, layout) for layout in LAYOUTS.values()]
-    best = max(matches, key=_rank)
+    layouts = [
+        layout
+        for layout in LAYOUTS.values()
+        if is_readable(layout.settings, checkpoint.settings)
+    ]
+    best = max((_match(checkpoint, layout) for layout in layouts), key=_rank)
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)
@@ -81,7 +95,9 @@ def recognise(checkpoint: Checkpoint) -> Match:
         names = [n for n in best.unused if re.fullmatch(pattern, n)]
         if names:
             raise CheckpointError(f"'{checkpoint.path}' has {names[0]}: {reason}")
-    return best
+    about = checkpoint, best.layout, best.sizes, best.weights
+    told = read_settings(*about, accept=accept)
+    return dataclasses.replace(best, told=told, undecided=undecided(*about, told))
 
 
 def _rank(match):

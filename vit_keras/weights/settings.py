@@ -1,23 +1,27 @@
-"""Conversion between JSON settings of other libraries and `ViTConfig`."""
+"""Fields of `ViTConfig` from the JSON settings of other libraries."""
 
-import math
+from typing import Any
 
-from ..config import ViTConfig
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
+from .known_settings import (
+    HUGGINGFACE,
+    MODEL_TYPES,
+    TIMM,
+    TIMM_ARGS,
+    TIMM_IMAGES,
+    check_known,
+)
+from .timm_names import read_name
 
-# Their names in Hugging Face and timm.
+# Names in Hugging Face and timm, and ours.
 ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_tanh": "gelu_tanh",
-    "quick_gelu": "quick_gelu",
-    "silu": "silu",
-    "swish": "silu",
+    **{name: "gelu" for name in ("gelu", "gelu_python")},
+    **{name: "gelu_tanh" for name in ("gelu_new", "gelu_pytorch_tanh", "gelu_tanh")},
+    **{name: "gelu_tanh" for name in ("gelu_fast", "gelu_accurate")},
+    **{name: "silu" for name in ("silu", "swish")},
+    **{name: name for name in ("quick_gelu", "relu", "tanh")},
 }
-HF_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}  # where they differ from ours
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic")  # by Pillow's number
 # `problem_type` of transformers; None is decided there by the labels.
 PROBLEMS = {
@@ -29,19 +33,9 @@ PROBLEMS = {
 # timm's `crop_mode`, which pads with the mean, too: the way of resizing here.
 CROP_MODES = {"center": "cover", "squash": "stretch", "border": "contain"}
 POOLING = {"token": "token", "avg": "gap", "map": "map", "": None}
-# model_type: class names in transformers, with and without a classifier
-HF_CLASSES = {
-    "vit": ("ViTForImageClassification", "ViTModel"),
-    "deit": ("DeiTForImageClassificationWithTeacher", "DeiTModel"),
-    "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
-    "dinov2_with_registers": (
-        "Dinov2WithRegistersForImageClassification",
-        "Dinov2WithRegistersModel",
-    ),
-    "dinov3": ("", "DINOv3ViTModel"),
-    "siglip": ("", "SiglipVisionModel"),
-    "clip": ("", "CLIPVisionModel"),
-}
+# What timm takes where `pretrained_cfg` says nothing: `timm.data.resolve_data_config`.
+TIMM_IMAGE = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+TIMM_IMAGE |= {"crop": 0.875}
 
 
 def _pair(value):
@@ -49,16 +43,48 @@ def _pair(value):
 
 
 def _activation(name):
-    if name not in ACTIVATIONS:
+    return _one_of("the activation", name, ACTIVATIONS)
+
+
+def _one_of(title, value, table):
+    """Return what a table has for a value."""
+    if value not in table:
         raise CheckpointError(
-            f"the activation must be one of {', '.join(ACTIVATIONS)}. "
-            f"Received from the settings: {name!r}"
+            f"{title} must be one of {', '.join(map(repr, table))}. "
+            f"Received from the settings: {value!r}"
         )
-    return ACTIVATIONS[name]
+    return table[value]
 
 
-def read_huggingface(files: dict[str, dict]) -> dict:
-    """Read fields of `ViTConfig` from `config.json` and `preprocessor_config.json`."""
+def read_huggingface(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
+    """Read the files of a plain ViT of transformers.
+
+    Arguments:
+        files: `config.json` and `preprocessor_config.json`, as far as they are there.
+        accept: take names and settings that are not known.
+
+    Returns:
+        Fields of `ViTConfig`.
+
+    Raises:
+        CheckpointError: a setting is unknown, or of another network.
+    """
+    model = files.get("config.json", {})
+    check_known(model, HUGGINGFACE, accept=accept)
+    kind, implied = model.get("model_type"), {}
+    if kind is not None and not (accept and kind not in MODEL_TYPES):
+        classes, implied = _one_of("`model_type`", kind, MODEL_TYPES)
+        for name in () if accept else model.get("architectures") or ():
+            _one_of("`architectures`", name, dict.fromkeys(classes))
+    return {**implied, **read_huggingface_fields(files)}
+
+
+def read_huggingface_fields(files: dict[str, dict]) -> dict[str, Any]:
+    """Read what the models of transformers have in common, with a decoder or without.
+
+    Raises:
+        CheckpointError: a value is of another network.
+    """
     model, fields = files.get("config.json", {}), {}
     for theirs, ours, convert in (
         ("num_attention_heads", "num_heads", int),
@@ -100,12 +126,22 @@ def unnamed(classes):
 
 
 def _huggingface_images(settings):
-    options = {}
-    if settings.get("do_normalize", True) and "image_mean" in settings:
+    options: dict[str, Any] = {}
+    if not settings.get("do_normalize", True):
+        options = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    elif "image_mean" in settings:
         options = {"mean": settings["image_mean"], "std": settings["image_std"]}
+    # Both are for pixels times this factor, ours for a 255th of them.
+    factor = settings.get("rescale_factor", 1 / 255)
+    factor = round(255 * (factor if settings.get("do_rescale", True) else 1), 6)
+    if options and factor != 1:
+        options = {
+            name: [v / factor for v in values] for name, values in options.items()
+        }
     resample = settings.get("resample")
-    if isinstance(resample, int) and resample < len(RESAMPLE):
-        options["interpolation"] = RESAMPLE[resample]
+    if resample is not None:
+        filters = dict(enumerate(RESAMPLE))
+        options["interpolation"] = _one_of("`resample`", resample, filters)
     if settings.get("do_center_crop") and "crop_size" in settings:
         kept, whole = _side(settings["crop_size"]), _side(settings.get("size"))
         if kept and whole:
@@ -120,36 +156,74 @@ def _side(size):
     return size
 
 
-def read_timm(files: dict[str, dict]) -> dict:
-    """Read fields of `ViTConfig` from the `config.json` of timm's models on a hub."""
-    settings = files.get("config.json", {})
-    model = settings.get("model_args") or {}
+def read_timm(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
+    """Read the `config.json` of timm's models on a hub.
+
+    Arguments:
+        files: the file, if it is there.
+        accept: take names and settings that are not known.
+
+    Returns:
+        Fields of `ViTConfig`.
+
+    Raises:
+        CheckpointError: a setting is unknown, or of another network.
+    """
+    if "config.json" not in files:
+        return {}
+    settings = files["config.json"]
     images = settings.get("pretrained_cfg") or {}
-    fields = {}
+    if "pretrained_cfg" not in settings:  # one object, in old releases
+        images = settings
+        settings = {name: images[name] for name in TIMM.read if name in images}
+    model = _without_none(settings.get("model_args") or {})
+    for part, known in ((settings, TIMM), (model, TIMM_ARGS), (images, TIMM_IMAGES)):
+        check_known(part, known, accept=accept)
+    fields = read_name(str(settings.get("architecture", "")), accept=accept)
     if "num_heads" in model:
         fields["num_heads"] = int(model["num_heads"])
     if "act_layer" in model:
         fields["mlp_activation"] = _activation(model["act_layer"])
+    if "norm_layer" in model:  # by its name, with timm's own epsilon
+        fields["norm_epsilon"] = 1e-6
     pool = model.get("global_pool", settings.get("global_pool"))
-    if pool in POOLING:
-        fields["pooling"] = POOLING[pool]
+    if pool is not None:
+        fields["pooling"] = _one_of("`global_pool`", pool, POOLING)
+    channels = 3
+    if images.get("input_size"):
+        channels = images["input_size"][0]
+        fields["image_size"] = tuple(images["input_size"][1:])
     if "img_size" in model:
         fields["image_size"] = _pair(model["img_size"])
-    elif "input_size" in images:
-        fields["image_size"] = tuple(images["input_size"][1:])
-    if settings.get("label_names"):
-        fields["labels"] = tuple(map(str, settings["label_names"]))
+    labels = settings.get("label_names") or images.get("label_names")
+    if labels:
+        fields["labels"] = tuple(map(str, labels))
+    options = _timm_images(images, model.get("in_chans", channels))
+    return fields | {"preprocessing": Preprocessing(**options)}
+
+
+def _timm_images(images, channels):
+    """Return the arguments of `Preprocessing`."""
     names = {"crop_pct": "crop", "interpolation": "interpolation"}
     names |= {"mean": "mean", "std": "std"}
-    options = {ours: images[n] for n, ours in names.items() if n in images}
-    if images.get("crop_mode") in CROP_MODES:
-        options["resize"] = CROP_MODES[images["crop_mode"]]
-    if options:
-        fields["preprocessing"] = Preprocessing(**options)
-    return fields
+    options: dict[str, Any] = dict(TIMM_IMAGE)
+    images = _without_none(images)
+    options |= {ours: images[name] for name, ours in names.items() if name in images}
+    for name in ("mean", "std"):  # as `timm.data.loader.adapt_to_chs` has it
+        values = options[name]
+        if isinstance(values, (list, tuple)) and len(values) != channels:
+            options[name] = (sum(values) / len(values),) * channels
+    if images.get("crop_mode"):
+        options["resize"] = _one_of("`crop_mode`", images["crop_mode"], CROP_MODES)
+    return options
 
 
-def read_keras(files: dict[str, dict]) -> dict:
+def _without_none(settings):
+    """Return settings without those of `None`, which timm takes for its default."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def read_keras(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
     """Read the number of heads from the model description in a `.h5` file."""
     waiting: list = [files.get("model_config")]
     while waiting:
@@ -163,138 +237,14 @@ def read_keras(files: dict[str, dict]) -> dict:
     return {}
 
 
-def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
-    """Return the JSON files for `transformers.AutoModel.from_pretrained`."""
-    kind = layout.removeprefix("huggingface_")
-    if kind == "dinov2" and config.num_register_tokens:
-        kind = "dinov2_with_registers"
-    (height, width), patch = config.image_size, config.patch_size
-    model = {
-        "model_type": kind,
-        "architectures": [HF_CLASSES[kind][0 if config.include_top else 1]],
-        "image_size": height if height == width else [height, width],
-        "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
-        "num_channels": config.channels,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "hidden_act": HF_ACTIVATIONS.get(config.mlp_activation, config.mlp_activation),
-        "layer_norm_eps": config.norm_epsilon,
-        "qkv_bias": config.qkv_bias,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
-    }
-    if kind.startswith("dinov2"):
-        if config.mlp_dim % config.hidden_size:
-            raise CheckpointError(
-                "`mlp_dim` must be a multiple of hidden_size for a Dinov2 model. "
-                f"Received: {config.mlp_dim}, hidden_size={config.hidden_size}"
-            )
-        model["mlp_ratio"] = config.mlp_dim // config.hidden_size
-        model["layerscale_value"] = config.layer_scale_init_value or 1.0
-        model["num_register_tokens"] = config.num_register_tokens
-    else:
-        model["intermediate_size"] = config.mlp_dim
-        model["pooler_output_size"] = config.representation_size
-    if config.include_top:
-        kinds = {ours: theirs for theirs, ours in PROBLEMS.items()}
-        if config.head not in kinds:
-            raise CheckpointError(
-                f"`head` must be one of {', '.join(kinds)} for the layout {layout}. "
-                f"Received: head={config.head!r}"
-            )
-        model["problem_type"] = kinds[config.head]
-        names = config.labels or unnamed(config.classes)
-        model["id2label"] = {str(i): name for i, name in enumerate(names)}
-        model["label2id"] = {name: i for i, name in enumerate(names)}
-    images, size = config.preprocessing, {"height": height, "width": width}
-    if images.resize == "contain":
-        raise CheckpointError(
-            f"`resize` must not be contain for the layout {layout}, whose settings "
-            "have no padding"
-        )
-    whole = {name: round(side / images.crop) for name, side in size.items()}
-    return {
-        "config.json": model,
-        "preprocessor_config.json": {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": whole,
-            "resample": RESAMPLE.index(images.interpolation),
-            "do_center_crop": images.crop < 1,
-            "crop_size": size,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": list(images.mean),
-            "image_std": list(images.std),
-        },
-    }
-
-
-def _ratio(whole, part):
-    """Return `whole / part` as a float that gives `whole` again in timm's product."""
-    ratio = whole / part
-    return ratio if int(part * ratio) == whole else math.nextafter(ratio, math.inf)
-
-
-def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
-    """Return the `config.json` for `timm.create_model("local-dir:FOLDER")`."""
-    pool = {ours: theirs for theirs, ours in POOLING.items()}[config.pooling]
-    distilled = "deit_tiny_distilled_patch16_224"
-    model = {
-        "img_size": list(config.image_size),
-        "patch_size": list(config.patch_size),
-        "in_chans": config.channels,
-        "embed_dim": config.hidden_size,
-        "depth": config.num_layers,
-        "num_heads": config.num_heads,
-        "mlp_ratio": _ratio(config.mlp_dim, config.hidden_size),
-        "qkv_bias": config.qkv_bias,
-        "act_layer": config.mlp_activation,
-        "init_values": config.layer_scale_init_value,
-        "qk_norm": config.qk_norm,
-        "pre_norm": config.pre_norm,
-    }
-    if not config.distillation_token:
-        model |= {
-            "class_token": config.class_token,
-            "global_pool": pool,
-            "reg_tokens": config.num_register_tokens,
-            "no_embed_class": not config.position_prefix,
-            "fc_norm": config.fc_norm,
-        }
-    images, classes = config.preprocessing, config.classes * config.include_top
-    return {
-        "config.json": {
-            "architecture": (
-                distilled if config.distillation_token else "vit_tiny_patch16_224"
-            ),
-            "num_classes": classes,
-            **({"label_names": list(config.labels)} if config.labels else {}),
-            "num_features": config.hidden_size,
-            "global_pool": pool,
-            "model_args": model,
-            "pretrained_cfg": {
-                "num_classes": classes,
-                "input_size": [config.channels, *config.image_size],
-                "mean": list(images.mean),
-                "std": list(images.std),
-                "interpolation": images.interpolation,
-                "crop_pct": images.crop,
-                "crop_mode": {v: k for k, v in CROP_MODES.items()}[images.resize],
-                "first_conv": "patch_embed.proj",
-                "classifier": (
-                    ["head", "head_dist"] if config.distillation_token else "head"
-                ),
-            },
-        }
-    }
-
-
+# {`Layout.settings`: the reader, from {name of a file: its JSON object}}
 READERS = {
     "huggingface": read_huggingface,
     "timm": read_timm,
     "keras": read_keras,
 }
-WRITERS = {"huggingface": write_huggingface, "timm": write_timm}
+# {`Layout.settings`: of which part of the file the arrays tell the same, and its table}
+CHECKED = {
+    "huggingface": (lambda model: model, HUGGINGFACE),
+    "timm": (lambda model: _without_none(model.get("model_args") or {}), TIMM_ARGS),
+}

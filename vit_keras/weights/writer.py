@@ -17,7 +17,7 @@ from .entries import CheckpointError
 from .family_settings import WRITERS as FAMILIES
 from .layout import LAYOUTS, Layout
 from .load_plan import OPTIONAL_BIASES, POSITIONS
-from .settings import WRITERS as BACKBONES
+from .written_settings import WRITERS as BACKBONES
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
 WRITERS = {**BACKBONES, **FAMILIES}

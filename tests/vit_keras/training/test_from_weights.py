@@ -11,6 +11,9 @@ from tests.models import images_for, run, tiny
 from tests.vit_keras.training.runs import SHORT, few, quiet
 from vit_keras.training import train
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 CASES = {c["case"]: c for c in json.loads((GOLDEN / "cases.json").read_text())}
 # Too short a step to change a float32, so that the weights are those of the file.

@@ -15,6 +15,9 @@ from vit_keras import CheckpointError, create_model, from_checkpoint, load_weigh
 from vit_keras.weights.formats import open_checkpoint
 from vit_keras.weights.layout import LAYOUTS
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 CASES = {case["case"]: case for case in json.loads((GOLDEN / "dense.json").read_text())}
 # float32 through an encoder and a dozen layers of a decoder, in sums of another order;
 # of the range of the outputs, which no softmax or norm holds near 1.

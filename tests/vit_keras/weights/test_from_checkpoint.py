@@ -33,6 +33,9 @@ from vit_keras import (
     load_weights,
 )
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 # --- The head ---------------------------------------------------------------------
 
 

@@ -10,6 +10,9 @@ from vit_keras.weights.describe import describe
 from vit_keras.weights.loader import find
 from vit_keras.weights.recognise import recognise
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_recognised_and_described(name):

@@ -264,8 +264,8 @@ def test_pooling_matters_to_a_head_only():
 
 
 def test_an_activation_that_no_model_of_ours_has_is_refused(tmp_path):
-    path = hf_folder(tmp_path, config={"hidden_act": "relu"})
-    with refused(model := blank("hf-vit"), ["'relu'", str(path)]):
+    path = hf_folder(tmp_path, config={"hidden_act": "mish"})
+    with refused(model := blank("hf-vit"), ["'mish'", str(path)]):
         load_weights(model, path)
 
 

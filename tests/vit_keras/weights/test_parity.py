@@ -18,6 +18,9 @@ from tests.vit_keras.weights.compared import (
 )
 from vit_keras import ViTConfig, create_model
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 HF_SIZES = {
     "image_size": 32,
     "patch_size": 8,

@@ -27,6 +27,9 @@ from tests.vit_keras.weights.golden_files import (
 from vit_keras import create_model, from_checkpoint, load_weights
 from vit_keras.weights.resize import METHODS, resize_positions
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 WITH_TOKENS = ["timm-token", "timm-distilled", "timm-registers", "timm-dinov2"]
 WITH_TOKENS += ["augreg-token", "bv-tok", "hf-deit", "hf-dinov2-registers", "kh-token"]
 

@@ -12,6 +12,9 @@ from tests.vit_keras.weights.damaged import NPZ, SAFETENSORS, refuses
 from vit_keras import from_checkpoint
 from vit_keras.weights.formats import open_checkpoint
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", ml_dtypes.bfloat16])
 def test_precisions_of_safetensors(tmp_path, dtype):

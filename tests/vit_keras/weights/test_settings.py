@@ -55,15 +55,25 @@ def test_hugging_face_settings(tmp_path):
     assert from_checkpoint(path).config.num_heads == 4
 
 
+ONES = {"image_mean": [1, 1, 1], "image_std": [1, 1, 1]}
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
         ({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}, {"mean": (0, 0, 0)}),
-        ({"do_normalize": False, "image_mean": [0, 0, 0]}, {"mean": (0.5, 0.5, 0.5)}),
+        ({"do_normalize": False, "image_mean": [0.5] * 3}, {"mean": (0, 0, 0)}),
+        (
+            {"rescale_factor": 1 / 127.5, **ONES},
+            {"mean": (0.5,) * 3, "std": (0.5,) * 3},
+        ),
+        (
+            {"do_rescale": False, **ONES},
+            {"mean": (1 / 255,) * 3, "std": (1 / 255,) * 3},
+        ),
         ({"resample": 0}, {"interpolation": "nearest"}),
         ({"resample": 1}, {"interpolation": "lanczos"}),
         ({"resample": 3}, {"interpolation": "bicubic"}),
-        ({"resample": 9}, {"interpolation": "bicubic"}),
         ({"do_center_crop": True, "size": 256, "crop_size": 192}, {"crop": 0.75}),
         ({"do_center_crop": False, "size": 256, "crop_size": 192}, {"crop": 1.0}),
         ({"do_center_crop": True, "size": 200, "crop_size": 224}, {"crop": 1.0}),
@@ -79,7 +89,7 @@ def test_hugging_face_images(tmp_path, images, expected):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"hidden_act": "relu"},
+        {"hidden_act": "mish"},
         {"hidden_act": ["gelu"]},
         {"num_attention_heads": None},
         {"num_attention_heads": [2]},
@@ -103,6 +113,7 @@ def test_hugging_face_settings_that_can_not_be(tmp_path, settings):
 @pytest.mark.parametrize(
     "images",
     [
+        {"resample": 5},
         {"image_mean": 3, "image_std": 3},
         {"image_mean": [0.5, 0.5, 0.5]},
         {"image_mean": [0.5], "image_std": [0.5]},
@@ -172,7 +183,7 @@ def test_timm_pooling(tmp_path, pool, expected):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": {"act_layer": "relu"}},
+        {"model": {"act_layer": "mish"}},
         {"model": {"num_heads": "many"}},
         {"model": {"global_pool": ["avg"]}},
         {"images": {"interpolation": "random"}},

@@ -24,6 +24,9 @@ from vit_keras import CheckpointError, create_model
 from vit_keras.weights import writer
 from vit_keras.weights.loader import find
 
+# Bare files of timm: what they leave open has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 # --- golden file -> model -> file --------------------------------------------------
 
 # case: layout
