@@ -96,7 +96,7 @@ MODEL_TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ),
         {},
     ),
-    "vit_mae": (("ViTMAEModel",), {}),
+    "vit_mae": (("ViTMAEModel", "ViTMAEForPreTraining"), {}),
     "ijepa": (("IJepaModel", "IJepaForImageClassification"), {}),
     "vit_msn": (
         ("ViTMSNModel", "ViTMSNForImageClassification"),
