@@ -22,6 +22,10 @@ _VIT = "arXiv 2010.11929, table 1"
 _AUGREG = "arXiv 2106.10270, table 2"
 _SCALING = "arXiv 2106.04560, table 2"
 _DEIT = "arXiv 2012.12877, table 1"
+_DINOV2 = "arXiv 2304.07193"
+_DINOV3 = "arXiv 2508.10104"
+_SIGLIP = "arXiv 2303.15343"
+_CLIP = "arXiv 2103.00020, table 20"
 
 # name: width, depth, heads, MLP width (one row per size in the papers' tables)
 _SIZES = {
@@ -32,6 +36,19 @@ _SIZES = {
     "l": (1024, 24, 16, 4096),
     "h": (1280, 32, 16, 5120),
     "g": (1408, 40, 16, 6144),
+    "giant": (1536, 40, 24, 4096),  # DINOv2's, with gates
+    "so400m": (1152, 27, 16, 4304),
+}
+_GATED = {"mlp_gated": True, "mlp_activation": "silu"}
+_SIGLIP_FIELDS = {"pooling": "map", "mlp_activation": "gelu_tanh"}
+_CLIP_FIELDS = {"pre_norm": True, "mlp_activation": "quick_gelu", "norm_epsilon": 1e-5}
+_DINOV3_FIELDS = {
+    "positions": "none",
+    "rotary": "dinov3",
+    "num_register_tokens": 4,
+    "key_bias": False,
+    "layer_scale_init_value": 1e-5,
+    "norm_epsilon": 1e-5,
 }
 
 
@@ -63,6 +80,18 @@ PRESETS: dict[str, Preset] = {
     "deit_ti16": _preset("ti", 16, 5_910_800, _DEIT, distillation_token=True),
     "deit_s16": _preset("s", 16, 22_436_432, _DEIT, distillation_token=True),
     "deit_b16": _preset("b", 16, 87_338_192, _DEIT, distillation_token=True),
+    "dinov2_g14": _preset(
+        "giant", 14, 1_136_306_664, _DINOV2, layer_scale_init_value=1e-5, **_GATED
+    ),
+    "dinov3_s16": _preset("s", 16, 21_981_160, _DINOV3, **_DINOV3_FIELDS),
+    "dinov3_s16plus": _preset("s", 16, 29_077_480, _DINOV3, **_DINOV3_FIELDS, **_GATED),
+    "dinov3_b16": _preset("b", 16, 86_428_648, _DINOV3, **_DINOV3_FIELDS),
+    "dinov3_l16": _preset("l", 16, 304_153_576, _DINOV3, **_DINOV3_FIELDS),
+    "siglip_b16": _preset("b", 16, 93_653_224, _SIGLIP, **_SIGLIP_FIELDS),
+    "siglip_so400m14": _preset("so400m", 14, 428_833_704, _SIGLIP, **_SIGLIP_FIELDS),
+    "clip_b32": _preset("b", 32, 88_225_768, _CLIP, **_CLIP_FIELDS),
+    "clip_b16": _preset("b", 16, 86_569_192, _CLIP, **_CLIP_FIELDS),
+    "clip_l14": _preset("l", 14, 304_205_800, _CLIP, **_CLIP_FIELDS),
 }
 
 

@@ -15,7 +15,7 @@ Each case is a folder with the checkpoint as its package writes it and
 No case is made by a test: the files are kept, and this script says where they come
 from. Name the groups to make; the others stay as they are:
 
-    python tests/golden/make.py timm huggingface vit-pytorch \\
+    python tests/golden/make.py timm huggingface huggingface-families vit-pytorch \\
         google --vision-transformer DIR --big-vision DIR
     python tests/golden/make.py keras-hub
     python tests/golden/make.py decoders --segmenter DIR
@@ -57,6 +57,7 @@ GROUPS = {
     "google": ("by_google", "make_google"),
     "timm": ("by_timm", "make_timm"),
     "huggingface": ("by_huggingface", "make_huggingface"),
+    "huggingface-families": ("by_huggingface_families", "make_families"),
     "decoders": ("by_decoders", "make_decoders"),
     "vit-pytorch": ("by_vit_pytorch", "make_vit_pytorch"),
     "keras-hub": ("by_keras", "make_keras_hub"),

@@ -24,6 +24,8 @@ NAMES = [
     *("vit_ti16", "vit_s16", "vit_s32", "vit_m16", "vit_b8", "vit_b16", "vit_b32"),
     *("vit_l16", "vit_l32", "vit_h14", "vit_g14"),
     *("deit_ti16", "deit_s16", "deit_b16"),
+    *("dinov2_g14", "dinov3_s16", "dinov3_s16plus", "dinov3_b16", "dinov3_l16"),
+    *("siglip_b16", "siglip_so400m14", "clip_b32", "clip_b16", "clip_l14"),
 ]
 
 

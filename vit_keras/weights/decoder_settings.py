@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .entries import CheckpointError
+from .family_settings import READERS as FAMILIES
 from .known_settings import HUGGINGFACE, Known, check_known
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
@@ -13,14 +14,7 @@ from .timm_names import read_name
 # `model_type`, or a setting of it, that names another network than any of ours.
 OTHERS = {
     "eomt_dinov3": "EoMT on DINOv3, which has rotary positions",
-    "dinov3_vit": "DINOv3, which has rotary positions",
     "beit": "BEiT, which has relative positions",
-    "siglip_vision_model": "the image tower of SigLIP in names of its own",
-    "siglip2_vision_model": "the image tower of SigLIP 2, on lists of patches",
-    "clip_vision_model": "the image tower of CLIP in names of its own",
-    "siglip": "SigLIP, whose text tower is no ViT",
-    "siglip2": "SigLIP 2, whose text tower is no ViT",
-    "clip": "CLIP, whose text tower is no ViT",
     "vit_hybrid": "a ViT on a ResNet, which is no plain ViT",
     "yolos": "YOLOS, which finds objects",
     "swinv2": "Swin, which is no plain ViT",
@@ -75,7 +69,11 @@ KNOWN = {
         silent=(*HUGGINGFACE.silent, *_NECK_SIZES),
     ),
     "huggingface_eomt": _beside(
-        {"model_type": ("eomt",), "hidden_act": ("gelu",)},
+        {
+            "model_type": ("eomt",),
+            "hidden_act": ("gelu",),
+            "use_swiglu_ffn": (False,),
+        },
         read=("num_blocks",),
         silent=(
             *("num_queries", "num_upscale_blocks", "attention_dropout"),
@@ -154,4 +152,8 @@ def _taps(model, backbone):
     return {"taps": tuple(blocks)} if blocks else {}
 
 
-READERS = {**BACKBONES, **{name: read_with_decoder(name) for name in KNOWN}}
+READERS = {
+    **BACKBONES,
+    **FAMILIES,
+    **{name: read_with_decoder(name) for name in KNOWN},
+}

@@ -10,6 +10,7 @@ from ..preprocessing import Preprocessing
 from ..presets import PRESETS
 from .entries import CheckpointError
 from .recognise import CORE, Match, name_of
+from .size_limit import refuse_large
 from .told import PAIRS
 
 # Arrays whose shapes determine the configuration; the first three are required.
@@ -70,11 +71,14 @@ def told_grid(match: Match) -> list[tuple[int, int]]:
     """Return the grid in the file's configuration or settings, if any, in a list."""
     if match.checkpoint.config is not None:
         return [match.checkpoint.config.grid]
-    told = match.told if "p" in match.sizes else {}
-    if "image_size" not in told:
+    told = match.told
+    patch = told.get("patch_size")
+    if "p" in match.sizes:
+        patch = match.sizes["p"], match.sizes["q"]
+    if "image_size" not in told or patch is None:
         return []
-    (height, width), sizes = told["image_size"], match.sizes
-    return [(height // sizes["p"], width // sizes["q"])]
+    height, width = told["image_size"]
+    return [(height // patch[0], width // patch[1])]
 
 
 def describe(match: Match, **given: Any) -> ViTConfig:
@@ -95,15 +99,17 @@ def describe(match: Match, **given: Any) -> ViTConfig:
     for name in PAIRS & given.keys():
         given[name] = as_pair(name, given[name])
     _check_told(match)
-    fields: dict[str, Any] = dict(layout.defaults)
-    for weight, more in layout.implied.items():
-        fields |= more if weight in weights else {}
+    fields: dict[str, Any] = layout.implies(weights)
     prep = fields.pop("preprocessing", {})
     told = match.told
     fields |= _sizes(match, sizes, {**told, **given})
     dense = HEADS[fields.get("head", "softmax")].task in DENSE
     if dense:
         fields |= _decoder(match, fields)
+    bias = {
+        part: f"encoderblock_0/attention/{part}/bias" in weights
+        for part in ("query", "key", "value")
+    }
     fields |= {
         "class_token": "class_token/token" in weights,
         "distillation_token": "distillation_token/token" in weights,
@@ -111,9 +117,8 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         "pre_norm": "pre_norm/gamma" in weights,
         "fc_norm": "fc_norm/gamma" in weights,
         "qk_norm": "encoderblock_0/attention/query_norm/gamma" in weights,
-        "qkv_bias": "encoderblock_0/attention/query/bias" in weights,
-        "key_bias": "encoderblock_0/attention/key/bias" in weights
-        or "encoderblock_0/attention/query/bias" not in weights,
+        "qkv_bias": any(bias.values()),
+        "key_bias": bias["key"] or not any(bias.values()),
         "attention_norm": "encoderblock_0/attention/inner_norm/gamma" in weights,
         "mlp_norm": "encoderblock_0/mlp/inner_norm/gamma" in weights,
         "mlp_gated": "encoderblock_0/mlp/gate/kernel" in weights,
@@ -126,7 +131,7 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         fields["layer_scale_init_value"] = 1e-5  # replaced by the file's values
     if "pre_logits/kernel" in weights and "F" in sizes:
         fields["representation_size"] = sizes["F"]
-    fields["pooling"] = (
+    fields["pooling"] = fields.get("pooling") or (
         "map"
         if "pooling/probe" in weights
         else "token"
@@ -157,13 +162,15 @@ def describe(match: Match, **given: Any) -> ViTConfig:
         for name in ("taps", "depth_type", *FIELDS):  # of the file's decoder
             fields.pop(name, None)
     try:
-        return ViTConfig().replace(**{**fields, **given})
+        config = ViTConfig().replace(**{**fields, **given})
     except ValueError as error:
         if given:
             raise
         raise CheckpointError(
             f"'{match.checkpoint.path}' and its settings do not fit together: {error}"
         ) from error
+    refuse_large(config, match.checkpoint.path)
+    return config
 
 
 def tells_heads(match: Match) -> bool:

@@ -96,7 +96,7 @@ MODEL_TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ),
         {},
     ),
-    "vit_mae": (("ViTMAEModel",), {}),
+    "vit_mae": (("ViTMAEModel", "ViTMAEForPreTraining"), {}),
     "ijepa": (("IJepaModel", "IJepaForImageClassification"), {}),
     "vit_msn": (
         ("ViTMSNModel", "ViTMSNForImageClassification"),
@@ -140,8 +140,11 @@ HUGGINGFACE = Known(
         "num_channels": "C",
         "patch_size": "pq",
     },
-    weights={"qkv_bias": "encoderblock_0/attention/query/bias"},
-    only={"pooler_act": ("tanh",), "use_swiglu_ffn": (False,)},
+    weights={
+        "qkv_bias": "encoderblock_0/attention/query/bias",
+        "use_swiglu_ffn": "encoderblock_0/mlp/gate/kernel",
+    },
+    only={"pooler_act": ("tanh",)},
     silent=(
         *_PRETRAINED,
         # Of the arrays: their shapes, or whether they are there.

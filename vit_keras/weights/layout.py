@@ -64,6 +64,9 @@ class Layout:
         ignored: regular expressions of names that are no weights of the network.
         zeros: those of names that must hold nothing but 0, where others would compute
             something that our models do not.
+        optional: of our weights the biases that its library can switch off: where a
+            file has one in no block, they are zeros.
+        refused: {regular expression: why a file with such a name is none of ours}.
         folded: {batch norm: the layer behind it}, which are loaded as one layer.
         resize: how its authors resize positions and patches, see `resize.METHODS`.
         resize_with: {one of our weights: `resize` of files that have it}.
@@ -93,6 +96,8 @@ class Layout:
     renamed: tuple[list[str], ...] = ()
     ignored: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     folded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     resize: str = "bicubic"
     resize_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -120,6 +125,13 @@ class Layout:
             if not needed or needed[0] in plain.values():
                 plain = {n: re.sub(pattern, replacement, p) for n, p in plain.items()}
         return plain
+
+    def implies(self, weights) -> dict[str, Any]:
+        """Return the fields of `ViTConfig` that a file with these weights implies."""
+        fields = dict(self.defaults)
+        for weight, more in self.implied.items():
+            fields |= more if weight in weights else {}
+        return fields
 
     def full_name(self, name: str, config) -> str:
         """Return a name as written: in classifiers all but the head has a prefix."""

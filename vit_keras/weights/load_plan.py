@@ -1,6 +1,7 @@
 """Comparison of a checkpoint with a model, without changing anything."""
 
 import dataclasses
+import re
 
 from .axes import axes_of, shape_of
 from .decoder_axes import is_dense
@@ -110,6 +111,8 @@ def make_plan(match, variables, config, report, head, task):
     optional = ("pooling", "fc_norm") if tokens_only else ()
     if task != "classify" and not config.tap_norm:
         optional += ("encoder_norm",)
+    if match.layout.implies(match.weights).get("pooling") == config.pooling:
+        optional += ("pooling",)  # in the file, and not read by its classifier
     fits = _head_fits(match, variables)
     for path, variable in variables.items():
         part = path.split("/")[0]
@@ -120,7 +123,7 @@ def make_plan(match, variables, config, report, head, task):
         elif path == POSITIONS or part in TOKENS:
             _plan_tokens(match, path, variable, config, report)
         elif path not in match.weights:
-            if path in OPTIONAL_BIASES:
+            if may_lack(match, path):
                 report.loaded.append(path)
             else:
                 report.missing.append(f"{path} {tuple(variable.shape)}")
@@ -135,6 +138,17 @@ def make_plan(match, variables, config, report, head, task):
         elif any(p in report.fresh for p in paths) and name not in report.dropped:
             report.dropped.append(name)
     report.unused += match.unused
+
+
+def may_lack(match, path) -> bool:
+    """Return whether a file without one of our weights means zeros."""
+    if path in OPTIONAL_BIASES:
+        return True
+    general = re.sub(r"_\d+/", "_{i}/", path)
+    blocks = range(match.sizes["L"])
+    return general in match.layout.optional and not any(
+        general.format(i=i) in match.weights for i in blocks
+    )
 
 
 def _fits(match, path, variable, report):

@@ -18,7 +18,6 @@ from .entries import CheckpointError
 from .formats import Checkpoint, open_checkpoint
 from .formats.keras_file import is_own, load_own_weights, open_own
 from .load_plan import (
-    OPTIONAL_BIASES,
     POSITIONS,
     TOKENS,
     LoadReport,
@@ -182,7 +181,7 @@ def _assign(match, variables, config, wanted):
                 size = variables[path].shape[:2]
                 value = resize_patches(value, size, match.layout.resize)
             _set(variables[path], value)
-    for path in set(OPTIONAL_BIASES) & wanted - match.weights.keys():
+    for path in wanted - match.weights.keys():  # biases that are zero there
         _set(variables[path], np.zeros(variables[path].shape))
     for path, value in sequence.items():
         _set(variables[path], value)

@@ -80,11 +80,7 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
         for layout in LAYOUTS.values()
         if is_readable(layout.settings, checkpoint.settings)
     ]
-    matches = [_match(checkpoint, layout) for layout in layouts]
-    # Among equal matches, that with fewer names unknown, or in its layout.
-    best = max(
-        matches, key=lambda m: (len(m.arrays), -len(m.unused), -len(m.layout.rows))
-    )
+    best = max((_match(checkpoint, layout) for layout in layouts), key=_rank)
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)
@@ -95,9 +91,19 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
             f"{', '.join(name_of(best.layout, path) for path in missing)}. It holds: "
             f"{_some(names)}. Known layouts: {', '.join(LAYOUTS)}"
         )
+    for pattern, reason in best.layout.refused.items():
+        names = [n for n in best.unused if re.fullmatch(pattern, n)]
+        if names:
+            raise CheckpointError(f"'{checkpoint.path}' has {names[0]}: {reason}")
     about = checkpoint, best.layout, best.sizes, best.weights
     told = read_settings(*about, accept=accept)
     return dataclasses.replace(best, told=told, undecided=undecided(*about, told))
+
+
+def _rank(match):
+    """Order matches by their arrays, then by fewer errors, unknown names and rows."""
+    wrong = len(match.unused) + len(match.misfits)
+    return len(match.arrays), -wrong, -len(match.layout.rows)
 
 
 def take_classes(match: Match, classes: Sequence[int]) -> Match:

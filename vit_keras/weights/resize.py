@@ -57,6 +57,7 @@ def _zoom(old, new):
 METHODS = {
     "zoom": _zoom,
     "bilinear": _convolution(_triangle, 1, antialias=False),
+    "bilinear_antialias": _convolution(_triangle, 1, antialias=True),
     "bicubic": _convolution(_cubic(-0.75), 2, antialias=False),
     "bicubic_antialias": _convolution(_cubic(-0.5), 2, antialias=True),
 }

@@ -95,6 +95,8 @@ def read_huggingface_fields(files: dict[str, dict]) -> dict[str, Any]:
     ):
         if theirs in model:
             fields[ours] = convert(model[theirs])
+    if model.get("use_swiglu_ffn"):  # it has this one, whatever `hidden_act` says
+        fields["mlp_activation"] = "silu"
     if model.get("problem_type") in PROBLEMS:
         fields["head"] = PROBLEMS[model["problem_type"]]
     names = _huggingface_names(model.get("id2label") or {})

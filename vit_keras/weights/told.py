@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from ..config import as_pair
 from .decoder_settings import READERS
 from .entries import CheckpointError
+from .family_settings import CHECKED as FAMILIES
 from .known_settings import check_arrays
-from .settings import CHECKED
+from .settings import CHECKED as BACKBONES
 
 if TYPE_CHECKING:
     from ..config import ViTConfig
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .recognise import Match
 
+CHECKED = {**BACKBONES, **FAMILIES}
 PAIRS = {"image_size", "patch_size"}
 
 

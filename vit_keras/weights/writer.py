@@ -14,13 +14,27 @@ from ..atomic import workspace
 from ..heads import DENSE
 from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entries import CheckpointError
+from .family_settings import WRITERS as FAMILIES
 from .layout import LAYOUTS, Layout
-from .load_plan import POSITIONS
-from .written_settings import WRITERS
+from .load_plan import OPTIONAL_BIASES, POSITIONS
+from .written_settings import WRITERS as BACKBONES
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
-# What no layout but our own can say otherwise.
-NEEDS = {"mlp_activation": ("gelu", "gelu_tanh"), "mlp_out_activation": (None,)}
+WRITERS = {**BACKBONES, **FAMILIES}
+# What a layout must name to say otherwise.
+NEEDS = {
+    "mlp_activation": ("gelu", "gelu_tanh"),
+    "mlp_out_activation": (None,),
+    "mlp_gated": (False,),
+    "key_bias": (True,),
+    "post_norm": (False,),
+    "rotary": (None,),
+    "pooling": ("token", "gap", "map", None),
+    "pool_heads": (None,),
+    "pool_prefix": (False,),
+    "representation_activation": ("tanh",),
+    "unit_norm": (False,),
+}
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 
 
@@ -35,7 +49,8 @@ def save_checkpoint(
             a folder for the weights and the JSON files that the library's
             `from_pretrained` reads. Existing files are replaced once all are written.
         layout: "augreg" (`.npz`), "timm" (`.safetensors`), or "huggingface"
-            (`.safetensors`), which is ViT, DeiT or Dinov2, depending on the model.
+            (`.safetensors`), which is ViT, DeiT, Dinov2, DINOv3, or the image encoder
+            of SigLIP or CLIP, depending on the model.
 
     Returns:
         The path.
@@ -53,7 +68,10 @@ def save_checkpoint(
             "written from a model of task='features' with its weights"
         )
     if model.task == "features":  # the model has no head, whatever its configuration
-        config = config.replace(include_top=False, representation_size=None)
+        changes = {"include_top": False, "representation_size": None}
+        if config.pooling == "map":  # it has weights, which the model lacks too
+            changes |= {"pooling": None, "class_token": config.class_token}
+        config = config.replace(**changes)
     chosen = _choose(layout, config)
     path = pathlib.Path(path)
     alone = path.suffix == chosen.suffix
@@ -94,11 +112,18 @@ def _write(file, suffix, content):
 
 
 def _choose(name, config) -> Layout:
-    """Return the layout of a name; `huggingface` has three."""
+    """Return the layout of a name; `huggingface` has one for each family."""
     if name == "huggingface":
-        kind = "deit" if config.distillation_token else "vit"
-        scaled = config.layer_scale_init_value is not None
-        name = f"huggingface_{'dinov2' if scaled else kind}"
+        families = {
+            "deit": config.distillation_token,
+            "dinov3": config.rotary is not None,
+            "siglip": config.pooling == "map"
+            or (config.pooling is None and not config.class_token),
+            "clip": config.pre_norm,
+            "dinov2": config.layer_scale_init_value is not None,
+            "vit": True,
+        }
+        name = f"huggingface_{next(kind for kind, is_it in families.items() if is_it)}"
     if name not in WRITABLE:
         raise ValueError(
             f"`layout` must be 'huggingface' or one of {', '.join(WRITABLE)}. "
@@ -108,6 +133,8 @@ def _choose(name, config) -> Layout:
     needs = {**NEEDS, **layout.needs}
     for weight, more in layout.needs_with.items():
         needs |= more if weight in shapes_of(config) else {}
+    if config.representation_size is None:
+        needs.pop("representation_activation")
     wrong = [
         f"{field}={getattr(config, field)!r} (must be {' or '.join(map(str, valid))})"
         for field, valid in needs.items()
@@ -157,13 +184,18 @@ def _arrays(model, config, layout) -> dict[str, np.ndarray]:
                 name = layout.full_name(row.theirs.replace("{i}", str(i)), config)
                 arrays[name] = np.ascontiguousarray(array)
                 written.update(paths)
-    left = sorted(weights.keys() - written)
+    left = sorted(p for p in weights.keys() - written if not _is_zero(p, weights[p]))
     if left:
         raise CheckpointError(
             f"the layout {layout.name} has no name for {len(left)} weights of "
             f"'{model.name}': {', '.join(left[:8])}"
         )
     return arrays
+
+
+def _is_zero(path, value):
+    """Return whether it is a bias that the library has not, and does not miss."""
+    return path in OPTIONAL_BIASES and not value.any()
 
 
 def _move_bias(weights, config, layout):

@@ -15,7 +15,11 @@ HF_CLASSES = {
         "Dinov2WithRegistersForImageClassification",
         "Dinov2WithRegistersModel",
     ),
+    "dinov3": ("", "DINOv3ViTModel"),
+    "siglip": ("", "SiglipVisionModel"),
+    "clip": ("", "CLIPVisionModel"),
 }
+HF_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}  # where they differ from ours
 
 
 def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
@@ -24,7 +28,6 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
     if kind == "dinov2" and config.num_register_tokens:
         kind = "dinov2_with_registers"
     (height, width), patch = config.image_size, config.patch_size
-    gelu = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.mlp_activation]
     model = {
         "model_type": kind,
         "architectures": [HF_CLASSES[kind][0 if config.include_top else 1]],
@@ -34,7 +37,7 @@ def write_huggingface(config: ViTConfig, layout: str) -> dict[str, dict]:
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
-        "hidden_act": gelu,
+        "hidden_act": HF_ACTIVATIONS.get(config.mlp_activation, config.mlp_activation),
         "layer_norm_eps": config.norm_epsilon,
         "qkv_bias": config.qkv_bias,
         "hidden_dropout_prob": config.dropout,

@@ -25,6 +25,7 @@ from vit_keras.weights.axes import (
 )
 from vit_keras.weights.decoder_axes import FIXED
 from vit_keras.weights.layout import LAYOUTS, OWN
+from vit_keras.weights.load_plan import OPTIONAL_BIASES
 
 
 def built(config):
@@ -228,6 +229,16 @@ NATURAL = {
     "huggingface_deit": tiny(distillation_token=True),
     "huggingface_dinov2": tiny(layer_scale_init_value=1.0, include_top=False),
     "huggingface_vit": tiny(),
+    "huggingface_clip": tiny(pre_norm=True, include_top=False, representation_size=8),
+    "huggingface_dinov3": tiny(
+        positions="none",
+        rotary="dinov3",
+        layer_scale_init_value=1.0,
+        mlp_gated=True,
+        include_top=False,
+    ),
+    "huggingface_siglip": tiny(pooling="map"),
+    "huggingface_siglip2": tiny(pooling="map"),
     "dinov2_heads": tiny(head="segmentation"),
     "huggingface_depth_anything": tiny(
         head="depth", classes=1, layer_scale_init_value=1.0, **DPT
@@ -254,7 +265,7 @@ def test_a_whole_vit_has_a_place(name):
     shapes = shapes_of(NATURAL[name])
     # Of a layer that is counted, or of one of several others.
     needed = {p if p in named else re.sub(r"_\d+/", "_{i}/", p) for p in shapes}
-    assert needed <= named
+    assert needed <= named | set(OPTIONAL_BIASES)
 
 
 WIDE = {"head": "segmentation", "num_layers": 4, "image_size": 32}

@@ -21,6 +21,7 @@ RECTANGLES = [
 ]
 TORCH = {
     "bilinear": {"mode": "bilinear"},
+    "bilinear_antialias": {"mode": "bilinear", "antialias": True},
     "bicubic": {"mode": "bicubic"},
     "bicubic_antialias": {"mode": "bicubic", "antialias": True},
 }

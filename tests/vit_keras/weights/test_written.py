@@ -55,6 +55,8 @@ EXACT = {
     "hf-rect": "huggingface",
     "hf-deit": "huggingface",
     "hf-dinov2": "huggingface",
+    "hf-dinov3": "huggingface",
+    "hf-dinov3-gated": "huggingface",
 }
 
 
@@ -107,6 +109,11 @@ CONVERTED = [
     ("hf-deit", "timm", "folder", {"norm_epsilon": 1e-12}),
     ("hf-dinov2", "timm", "folder", {}),
     ("hf-dinov2-registers", "timm", "folder", {}),
+    ("hf-dinov3-gated", "huggingface", "folder", {}),
+    ("hf-siglip", "huggingface", "folder", {}),
+    ("hf-siglip", "timm", "folder", {}),
+    ("hf-siglip2-naflex", "huggingface", "folder", {}),
+    ("hf-clip", "huggingface", "folder", {}),
     ("kh-gap", "timm", "folder", {}),
     ("kh-token", "huggingface", "folder", {}),
     # Its MLP is no multiple of its width, which only the settings must be able to say.
@@ -147,9 +154,37 @@ def test_crop_and_interpolation_come_back(layout, tmp_path):
 # --- refusals ------------------------------------------------------------------------
 
 PADDED = {"preprocessing": vit_keras.Preprocessing(resize="contain")}
+MAP = {"pooling": "map", "include_top": False}
 REFUSED = [
     ("huggingface", PADDED, "`resize` must not be contain"),
-    ("huggingface", {"pooling": "map"}, "pooling="),
+    ("huggingface", {"pooling": "map"}, "siglip cannot express.*include_top="),
+    ("huggingface_vit", {"pooling": "map"}, "pooling="),
+    ("huggingface", {"pooling": "max"}, "pooling="),
+    ("huggingface", {"unit_norm": True}, "unit_norm="),
+    ("huggingface", {"post_norm": True}, "post_norm="),
+    ("huggingface", {"key_bias": False}, "key_bias="),
+    ("huggingface", {"mlp_gated": True}, "mlp_gated="),
+    ("huggingface", {"rotary": "eva02"}, "rotary="),
+    ("timm", {"rotary": "eva02"}, "rotary="),
+    ("timm", {"pooling": "map", "pool_prefix": True}, "pool_prefix="),
+    ("timm", {"pooling": "map", "pool_heads": 1}, "pool_heads="),
+    (
+        "huggingface_vit",
+        {
+            "include_top": False,
+            "representation_size": 8,
+            "representation_activation": "linear",
+        },
+        "representation_activation=",
+    ),
+    ("huggingface_siglip", {**MAP, "image_size": (8, 16)}, "`image_size` must be"),
+    ("huggingface_clip", {**MAP, "pooling": "token"}, "pre_norm="),
+    (
+        "huggingface_clip",  # its bias is random, and CLIP's projection has none
+        {**MAP, "pooling": "token", "pre_norm": True, "representation_size": 8}
+        | {"representation_activation": "linear"},
+        "pre_logits/bias",
+    ),
     ("huggingface", {"pooling": "gap"}, "pooling="),
     ("huggingface", {"num_register_tokens": 2}, "num_register_tokens="),
     ("huggingface", {"patch_norm": True}, "patch_norm="),
@@ -157,7 +192,8 @@ REFUSED = [
     ("huggingface", {"representation_size": 8}, "representation_size="),
     ("huggingface", {"head_dim": 5}, "head_dim="),
     ("huggingface", {"qk_norm": True}, "query_norm"),
-    ("huggingface", {"pre_norm": True}, "pre_norm"),
+    ("huggingface", {"pre_norm": True}, "clip cannot express.*include_top="),
+    ("huggingface_vit", {"pre_norm": True}, "pre_norm"),
     ("huggingface", {"fc_norm": True}, "fc_norm"),
     ("huggingface", {"layer_scale_init_value": 0.1}, "include_top="),
     ("huggingface_vit", {"layer_scale_init_value": 0.1}, "layer_scale1"),
@@ -198,7 +234,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("layout,changes,field", REFUSED)
 def test_what_a_layout_can_not_express(layout, changes, field, tmp_path):
-    model = create_model(tiny(**changes))
+    model = randomise(create_model(tiny(**changes)))
     with pytest.raises(CheckpointError, match=field):
         vit_keras.save_checkpoint(model, tmp_path / "model", layout)
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,12 @@ from tests.vit_keras.weights.compared import (
 )
 from vit_keras import create_model
 
+DINOV3 = {
+    "include_top": False,
+    "layer_scale_init_value": 1.0,
+    "positions": "none",
+    "rotary": "dinov3",
+}
 GREY = {"channels": 1, "preprocessing": {"mean": [0.4], "std": [0.3]}}
 HF_MODELS = {
     "vit": (tiny(**SIZES), "ViTForImageClassification"),
@@ -56,6 +62,38 @@ HF_MODELS = {
         tiny(**SIZES, mlp_dim=32, include_top=False, layer_scale_init_value=0.5),
         "Dinov2Model",
     ),
+    "dinov3": (
+        tiny(**SIZES, **DINOV3, key_bias=False, norm_epsilon=1e-5),
+        "DINOv3ViTModel",
+    ),
+    "dinov3-gated": (
+        tiny(
+            **SIZES,
+            **DINOV3,
+            qkv_bias=False,
+            mlp_gated=True,
+            mlp_activation="silu",
+            num_register_tokens=3,
+            rotary_temperature=30.0,
+        ),
+        "DINOv3ViTModel",
+    ),
+    "dinov3-rectangle": (
+        tiny(image_size=(32, 16), patch_size=(8, 4), **DINOV3),
+        "DINOv3ViTModel",
+    ),
+    "siglip": (
+        tiny(**SIZES, pooling="map", include_top=False, mlp_activation="gelu_tanh"),
+        "SiglipVisionModel",
+    ),
+    "siglip-no-head": (
+        tiny(**SIZES, pooling=None, include_top=False),
+        "SiglipVisionModel",
+    ),
+    "clip": (
+        tiny(**SIZES, pre_norm=True, include_top=False, mlp_activation="quick_gelu"),
+        "CLIPVisionModel",
+    ),
     "dinov2-registers": (
         tiny(
             **SIZES,
@@ -69,13 +107,13 @@ HF_MODELS = {
 }
 
 
-def from_pretrained(cls, folder):
+def from_pretrained(cls, folder, empty=frozenset()):
     """Loads strictly: nothing may be missing, left over or of another shape."""
     module, info = cls.from_pretrained(folder, output_loading_info=True)
     wrong = ("missing_keys", "unexpected_keys", "mismatched_keys")
     found = {key: info[key] for key in wrong if info.get(key)}
     # Not of the network: masking in pre-training only.
-    missing = set(found.get("missing_keys", ())) - NOT_OURS
+    missing = set(found.get("missing_keys", ())) - NOT_OURS - empty
     assert not missing and set(found) <= {"missing_keys"}, found
     return module
 
@@ -86,17 +124,43 @@ def test_transformers_loads_it(name, hf, tmp_path):
     model = model_of(config)
     folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
     auto = hf.AutoModelForImageClassification if config.include_top else hf.AutoModel
-    module = from_pretrained(auto, folder)
+    # Without registers DINOv3 has an empty array of them.
+    empty = set() if config.num_register_tokens else {"embeddings.register_tokens"}
+    module = from_pretrained(auto, folder, empty)
     assert type(module).__name__ == cls
     x = images(*config.image_size, config.channels)
     outputs = run_torch(module, x)
     if config.include_top:
         close(run(model, x), outputs.logits)
         return
-    tokens = keras.Model(model.input, model.get_layer("encoder_norm").output)
+    # CLIP's tokens are those before its last norm.
+    last = f"encoderblock_{config.num_layers - 1}" if name == "clip" else "encoder_norm"
+    tokens = keras.Model(model.input, model.get_layer(last).output)
     close(run(tokens, x), outputs.last_hidden_state)
-    if config.representation_size:
+    if config.representation_size or name in ("siglip", "clip", "dinov3"):
         close(run(model, x), outputs.pooler_output)
+
+
+def test_transformers_loads_a_projection(hf, tmp_path):
+    config = HF_MODELS["clip"][0].replace(
+        representation_size=6, representation_activation="linear"
+    )
+    model = model_of(config)
+    bias = model.get_layer("pre_logits").bias
+    bias.assign(np.zeros(bias.shape))
+    folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
+    module = from_pretrained(hf.CLIPVisionModelWithProjection, folder)
+    close(run(model, images()), run_torch(module, images()).image_embeds)
+
+
+def test_features_of_siglip_have_no_head(hf, tmp_path):
+    config = HF_MODELS["siglip"][0]
+    model = randomise(create_model(config, task="features"))
+    folder = vit_keras.save_checkpoint(model, tmp_path / "model", "huggingface")
+    module = from_pretrained(hf.AutoModel, folder)
+    outputs = run_torch(module, images())
+    close(run(model, images()), outputs.last_hidden_state)
+    assert outputs.pooler_output is None
 
 
 def test_transformers_reads_our_preprocessing(hf, tmp_path):
