@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pathlib
+import string
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,20 +28,21 @@ class TextTower(NamedTuple):
     Attributes:
         model: class of `transformers`.
         padded: whether all texts have the full length, and padding is read like other
-            tokens (big_vision gives SigLIP no mask); else it is masked.
-        lower: whether texts are in lower case. CLIP's tokenizer does it itself, as
-            SigLIP's; that of SigLIP 2 (Gemma's, arXiv 2502.14786) does not.
+            tokens; else it is masked. big_vision, which trained SigLIP, has no mask.
+        plain: whether texts are in lower case and without punctuation, as big_vision
+            evaluates them. SigLIP's tokenizer does this itself, that of SigLIP 2
+            (arXiv 2502.14786), which is Gemma's, does not.
     """
 
     model: str
     padded: bool
-    lower: bool
+    plain: bool
 
 
 # By `model_type` in config.json.
 TEXT_TOWERS = {
-    "clip": TextTower("CLIPModel", padded=False, lower=False),
-    "siglip": TextTower("SiglipModel", padded=True, lower=True),
+    "clip": TextTower("CLIPModel", padded=False, plain=False),
+    "siglip": TextTower("SiglipModel", padded=True, plain=True),
 }
 
 
@@ -203,11 +205,17 @@ def _open_text_model(cls, folder):
     return model.eval().requires_grad_(False)
 
 
+def _plain(text):
+    """Return a text in lower case, without punctuation, with single spaces."""
+    removed = {ord(mark): None for mark in string.punctuation} | {ord("_"): " "}
+    return " ".join(text.lower().translate(removed).split())
+
+
 def _tokens(tokenizer, tower, config, template, labels):
     """Return the tokens of each label in a template, and check them."""
     texts = [template.replace("{}", label) for label in labels]
-    if tower.lower:
-        texts = [text.lower() for text in texts]
+    if tower.plain:
+        texts = [_plain(text) for text in texts]
     most = config.max_position_embeddings
     seen: dict[tuple[int, ...], str] = {}
     rows = tokenizer(texts)["input_ids"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from .heads import HEADS
@@ -156,4 +157,5 @@ def _copy_weights(source, model):
             f"{', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}"
         )
     for path, variable in ours.items():
-        variable.assign(theirs[path])
+        # JAX would give both models one buffer, which training in one of them frees.
+        variable.assign(np.array(keras.ops.convert_to_numpy(theirs[path].value)))
