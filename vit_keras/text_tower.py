@@ -42,7 +42,8 @@ class TextTower(NamedTuple):
 # By `model_type` in config.json.
 TEXT_TOWERS = {
     "clip": TextTower("CLIPModel", padded=False, plain=False),
-    "siglip": TextTower("SiglipModel", padded=True, plain=True),
+    "siglip": TextTower("SiglipModel", padded=True, plain=True),  # and SigLIP 2
+    "siglip2": TextTower("Siglip2Model", padded=True, plain=True),  # NaFlex
 }
 
 
@@ -54,7 +55,7 @@ class TextEmbeddings:
         embeddings: float32 (K, D), each row of length 1.
         logit_scale: by which a cosine is multiplied (not its logarithm).
         logit_bias: added to it, or None (CLIP).
-        kind: "clip" or "siglip".
+        kind: a name in `TEXT_TOWERS`.
     """
 
     embeddings: np.ndarray

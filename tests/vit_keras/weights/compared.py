@@ -43,7 +43,7 @@ def fill(module, seed=3):
                 continue
             value = 0.2 * rng.standard_normal(tuple(tensor.shape))
             scale = tensor.ndim == 1 and bool((tensor == 1).all())  # fresh norms
-            tensor.copy_(torch.from_numpy(value + scale))
+            tensor.copy_(torch.from_numpy(np.asarray(value + scale)))
     return module.eval()
 
 
