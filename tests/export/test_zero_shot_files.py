@@ -72,8 +72,8 @@ def test_the_texts_are_int8_each_with_its_own_scale(kind, pixels, tmp_path):
     """Texts are rows of the last kernel; one scale for all would round short ones."""
     classifier, path = zero_shot(kind), tmp_path / "m.tflite"
     report = export.to_tflite(classifier, path, scheme="int8", calibration=pixels)
-    # Of random weights, whose logits differ by 20; 18 and 26 dB are measured.
-    assert report.parity.sqnr_db > 15
+    # Of random weights, and logits up to 20; 17 and 26 dB are measured.
+    assert report.parity.sqnr_db > 12
     kernels = [
         tensor["quantization_parameters"]
         for tensor in new_interpreter(path).get_tensor_details()

@@ -184,12 +184,18 @@ def test_bad_usage(hf, tmp_path):
     assert not out.parent.exists()
 
 
-@pytest.mark.parametrize("package", ["transformers", "torch"])
+@pytest.mark.parametrize("package", ["transformers", "torch", "sentencepiece"])
 def test_missing_packages_are_named(package, hf, tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip"}))
     if package == "torch":
         monkeypatch.setattr(hf.utils, "is_torch_available", lambda: False)
-    else:
+    elif package == "transformers":
         monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=f"need {package}: pip install .*zero-shot"):
+    else:
+
+        def refuse(*_, **__):  # as it does without one of the two packages
+            raise ImportError("SiglipTokenizer requires the SentencePiece library")
+
+        monkeypatch.setattr(hf.AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(ImportError, match=f"need {package}.*: pip install .*zero-shot"):
         vit_keras.text_embeddings(tmp_path, LABELS)
