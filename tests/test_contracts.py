@@ -46,6 +46,8 @@ RANKS = {
         "instrument": 5,
         "network": 5,
         "model_file": 5,
+        "text_tower": 5,
+        "zero_shot_model": 6,
         "model": 6,
         "attention_maps": 7,
         "utils": 7,
@@ -220,6 +222,7 @@ def test_public_names(package):
 
 # Classes that public functions return, beside those that are public themselves.
 RETURNED = (
+    "vit_keras.text_tower.TextEmbeddings",
     "vit_keras.weights.load_plan.LoadReport",
     "export.compilers.CompileReport",
     "export.compression.clustering.Clustering",
@@ -404,7 +407,7 @@ def test_every_option_has_a_help_text(module, monkeypatch):
 LIGHT = {
     "vit_keras.cli": (
         ("--help", "train --help", "presets", "recipes", "weights list")
-        + ("train --no-such-option",)
+        + ("train --no-such-option", "zero-shot --help")
     ),
     "export.cli": ("--help", "tflite --help", "tflite", "schemes", "targets"),
 }

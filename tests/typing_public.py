@@ -28,6 +28,7 @@ from export.report import ExportReport
 from export.schemes import Scheme
 from export.targets import Target
 from vit_keras import VisionTransformer, ViTConfig, layers, preprocessing, vit
+from vit_keras.text_tower import TextEmbeddings
 from vit_keras.weights import LoadReport
 
 FOLDER = pathlib.Path("folder")
@@ -52,6 +53,13 @@ def models(pixels: np.ndarray) -> None:
     assert_type(vit_keras.visualize.attention_map(model, pixels[0]), np.ndarray)
     assert_type(vit_keras.utils.read("photo.jpg", 64), np.ndarray)
     assert_type(vit_keras.utils.get_imagenet_classes(), list[str])
+
+    names = ["cat", "dog"]
+    texts = vit_keras.text_embeddings(FOLDER, names, templates=["a photo of a {}"])
+    assert_type(texts, TextEmbeddings)
+    scale, bias = texts.logit_scale, texts.logit_bias
+    classifier = vit_keras.zero_shot(model, texts.embeddings, names, scale, bias)
+    assert_type(classifier, VisionTransformer)
 
     run = vit_keras.train(FOLDER, "deit", out=FOLDER, weights="augreg_ti16_in21k")
     assert_type(run, VisionTransformer)

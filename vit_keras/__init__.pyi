@@ -13,6 +13,7 @@ from .network import VisionTransformer as VisionTransformer
 from .preprocessing import Preprocessing as Preprocessing
 from .presets import PRESETS as PRESETS
 from .presets import Preset as Preset
+from .text_tower import text_embeddings as text_embeddings
 from .training import RECIPES as RECIPES
 from .training import Recipe as Recipe
 from .training import evaluate as evaluate
@@ -21,5 +22,6 @@ from .weights import PUBLISHED as PUBLISHED
 from .weights import CheckpointError as CheckpointError
 from .weights import load_weights as load_weights
 from .weights import save_checkpoint as save_checkpoint
+from .zero_shot_model import zero_shot as zero_shot
 
 __version__: str

@@ -1,9 +1,35 @@
-"""Class names: those stored beside a model, and their order in another model."""
+"""Class names: their checks, those beside a model, their order in another model."""
 
+import collections
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """Return names of classes or labels, after checking them.
+
+    Raises:
+        ValueError: there is none, one is empty or of several lines, or there twice.
+    """
+    names = [labels] if isinstance(labels, str) else list(labels)
+    if isinstance(labels, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"`labels` must be a list of names. Received: {labels!r}")
+    if not names:
+        raise ValueError("`labels` must be at least one name. Received: none")
+    for index, name in enumerate(names):
+        if not name.strip() or len(name.splitlines()) > 1:
+            raise ValueError(
+                f"`labels` must be one line of text each. Received: {name!r} as number "
+                f"{index}"
+            )
+    twice = [n for n, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"`labels` must differ from each other. Received twice: {', '.join(twice)}"
+        )
+    return names
 
 
 def find_labels(model_path: str | os.PathLike[str]) -> list[str] | None:

@@ -1,5 +1,5 @@
 """The command line `vit-keras`: presets, recipes, train, evaluate, predict,
-attention, weights.
+attention, zero-shot, weights.
 
 Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on stderr,
 130 stopped by Ctrl-C. Help and lists load no backend.
@@ -7,7 +7,13 @@ Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on
 
 import typer
 
-from . import attention_command, run_commands, table_commands, weights_commands
+from . import (
+    attention_command,
+    run_commands,
+    table_commands,
+    weights_commands,
+    zero_shot_command,
+)
 from .program import VERBOSE_HELP, run_program
 
 app = typer.Typer(
@@ -22,6 +28,7 @@ app.command("train")(run_commands.train_command)
 app.command("evaluate")(run_commands.evaluate_command)
 app.command("predict")(run_commands.predict_command)
 app.command("attention")(attention_command.attention_command)
+app.command("zero-shot")(zero_shot_command.zero_shot_command)
 app.add_typer(weights_commands.app, name="weights")
 
 

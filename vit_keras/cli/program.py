@@ -10,6 +10,13 @@ import warnings
 
 VERBOSE_HELP = "Every command takes --verbose: also show the libraries' messages."
 
+# Read by libraries when they are imported.
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # those of transformers, too
+}
+
 
 def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
     """Run a typer app, with one-line errors and an exit status.
@@ -63,7 +70,8 @@ def own_lines_only():
 
     They write to the file descriptor; Python's `sys.stderr` is kept.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     for library in ("tensorflow", "absl", "jax"):
         logging.getLogger(library).setLevel(logging.ERROR)
     before, kept = sys.stderr, os.dup(2)
