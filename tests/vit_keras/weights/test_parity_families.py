@@ -199,6 +199,23 @@ def test_beit_is_refused_by_name(relative, hf, tmp_path):
         vit_keras.from_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"use_relative_position_bias": True}, "bias_table, relative positions"),
+        ({"use_shared_relative_position_bias": True}, "bias_table, relative positions"),
+        ({"use_absolute_position_embeddings": True}, "lambda_1, the scales"),
+    ],
+)
+@pytest.mark.parametrize("name", ["BeitModel", "BeitForImageClassification"])
+def test_beit_is_refused_by_its_weights(name, options, words, hf, tmp_path):
+    """Without settings, too, and not as the backbone of a decoder."""
+    getattr(hf, name)(hf.BeitConfig(**SIZES, **options)).save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=words):
+        vit_keras.from_checkpoint(tmp_path / "model.safetensors", num_heads=3)
+
+
 @pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
 @pytest.mark.parametrize("name", ["mae", "mae-pretrained", "ijepa", "msn"])
 def test_encoders_with_the_names_of_vit(name, size, hf, tmp_path):
