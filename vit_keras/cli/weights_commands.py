@@ -54,6 +54,7 @@ def inspect_checkpoint(
     from ..weights.describe import describe
     from ..weights.entries import CheckpointError
     from ..weights.formats.keras_file import is_own
+    from ..weights.load_plan import may_lack
     from ..weights.loader import find
     from ..weights.recognise import recognise
     from ..weights.told import assumption
@@ -80,7 +81,7 @@ def inspect_checkpoint(
     if assumed := assumption(match.undecided, config, stated):
         print(f"  assumed: {assumed}")
     for path in shapes_of(config):
-        if path not in match.weights and path != "embedding/bias":
+        if path not in match.weights and not may_lack(match, path):
             print(f"  missing: {path}")
     for text in (*match.unused, *match.misfits.values()):
         print(f"  not usable: {text}")

@@ -20,6 +20,11 @@ from .told import read_settings, undecided
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
 # Weights that are skipped if the classes differ.
 HEAD = ("pre_logits", "head", "head_dist")
+# {names that no layout reads: what network has them, and is none of ours}
+REFUSED = {
+    ".*relative_position_bias_table": "relative positions in its attention, as BEiT's",
+    r".*\.lambda_[12]": "the scales of the branches of BEiT",
+}
 
 
 def in_head(path) -> bool:
@@ -81,6 +86,13 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
         if is_readable(layout.settings, checkpoint.settings)
     ]
     best = max((_match(checkpoint, layout) for layout in layouts), key=_rank)
+    for pattern, title in REFUSED.items():
+        names = [n for n in best.unused if re.fullmatch(pattern, n)]
+        if names:
+            raise CheckpointError(
+                f"'{checkpoint.path}' has {names[0]}, {title}: "
+                "this package has no such network"
+            )
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)

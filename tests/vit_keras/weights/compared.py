@@ -14,6 +14,7 @@ from vit_keras import create_model
 # the same sums in another order.
 TOLERANCE = {"rtol": 0, "atol": 2e-5}
 SIZES = {"image_size": 32, "num_heads": 2}
+PATCH = 8  # pixels of a patch in all models of transformers
 TANH = {"mlp_activation": "gelu_tanh"}
 
 
@@ -30,6 +31,20 @@ def run_torch(module, x, **options):
         return module.eval()(
             torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), **options
         )
+
+
+def flat_patches(x):
+    """What Siglip2ImageProcessor makes of images that need no padding."""
+    import torch
+
+    n, height, width, channels = x.shape
+    rows, columns = height // PATCH, width // PATCH
+    flat = x.reshape(n, rows, PATCH, columns, PATCH, channels)
+    flat = flat.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * columns, -1)
+    return torch.from_numpy(flat.copy()), {
+        "pixel_attention_mask": torch.ones(n, rows * columns),
+        "spatial_shapes": torch.tensor([[rows, columns]] * n),
+    }
 
 
 def fill(module, seed=3):

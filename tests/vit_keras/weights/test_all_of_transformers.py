@@ -6,12 +6,12 @@ import pytest
 import vit_keras
 from tests.models import run
 from tests.vit_keras.weights.against_timm import TOLERANCE, filled
-from tests.vit_keras.weights.compared import images, run_torch
+from tests.vit_keras.weights.compared import PATCH, flat_patches, images, run_torch
 from vit_keras import CheckpointError
 
 SIZES = {
     "image_size": 24,
-    "patch_size": 8,
+    "patch_size": PATCH,
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
@@ -38,7 +38,7 @@ FAMILIES = {
         ("ViTMSNModel", "ViTMSNForImageClassification"),
         True,
     ),
-    "mae-pictures": ("ViTMAEConfig", PLAIN, ("ViTMAEForPreTraining",), False),
+    "mae": ("ViTMAEConfig", PLAIN, ("ViTMAEModel", "ViTMAEForPreTraining"), True),
     "ijepa": (
         "IJepaConfig",
         PLAIN,
@@ -59,25 +59,26 @@ FAMILIES = {
         ("Dinov2WithRegistersForImageClassification",),
         False,
     ),
-    "dinov3": ("DINOv3ViTConfig", PLAIN, ("DINOv3ViTModel",), False),
-    "siglip": (
-        "SiglipVisionConfig",
-        PLAIN,
-        ("SiglipVisionModel",),
-        False,
+    "dinov3": ("DINOv3ViTConfig", PLAIN, ("DINOv3ViTModel",), True),
+    "siglip": ("SiglipVisionConfig", PLAIN, ("SiglipVisionModel",), True),
+    "siglip2": (
+        "Siglip2VisionConfig",
+        {**PLAIN, "num_patches": 9},
+        ("Siglip2VisionModel",),
+        True,
     ),
-    "siglip2": ("Siglip2VisionConfig", PLAIN, ("Siglip2VisionModel",), False),
     "clip": (
         "CLIPVisionConfig",
         PLAIN,
         ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
-        False,
+        True,
     ),
     "beit": ("BeitConfig", PLAIN, ("BeitModel", "BeitForImageClassification"), False),
 }
 # Settings, for the families that have them, and whether their models are loaded then.
 CHANGES = {
     "plain": ({}, True),
+    "GELU": ({"hidden_act": "gelu"}, True),
     "quick_gelu": ({"hidden_act": "quick_gelu"}, True),
     "tanh GELU": ({"hidden_act": "gelu_pytorch_tanh"}, True),
     "relu": ({"hidden_act": "relu"}, True),
@@ -87,10 +88,27 @@ CHANGES = {
     "no bias": ({"qkv_bias": False}, True),
     "grey": ({"num_channels": 1}, True),
     "relu pooler": ({"pooler_act": "relu"}, False),
-    "SwiGLU": ({"use_swiglu_ffn": True}, False),
+    # It computes SiLU there, whatever `hidden_act` says.
+    "SwiGLU": ({"use_swiglu_ffn": True, "hidden_act": "relu"}, True),
+    "gates": ({"use_gated_mlp": True, "hidden_act": "silu"}, True),
+    "gates of ReLU": ({"use_gated_mlp": True, "hidden_act": "relu"}, True),
+    "no query bias": ({"query_bias": False}, True),
+    "key bias": ({"key_bias": True}, True),
+    "no other bias": (
+        {"value_bias": False, "proj_bias": False, "mlp_bias": False},
+        True,
+    ),
+    "two registers": ({"num_register_tokens": 2}, True),
+    "rotary base": ({"rope_theta": 30.0}, True),
+    "training alone": ({"pos_embed_shift": 0.5, "pos_embed_jitter": 2.0}, True),
+    "no pooling": ({"vision_use_head": False}, True),
+    "more patches": ({"num_patches": 16}, True),
+    "narrow": ({"projection_dim": 10}, True),
+    "half hidden": ({"mask_ratio": 0.5}, True),  # ours sees all patches
     "oblong": ({"image_size": [24, 40]}, True),
 }
-SQUARE = ("dinov2", "registers")  # transformers has no oblong models of these
+# transformers has no oblong models of these.
+SQUARE = ("mae", "dinov2", "registers", "siglip", "clip")
 CASES = [(family, name) for family, row in FAMILIES.items() for name in row[2]]
 
 
@@ -108,13 +126,29 @@ def made(hf, family, name, changed):
 
 def outputs_of(module, family, x):
     """What ours gives: logits, the pooler's vector, or that of the tokens."""
-    outputs = run_torch(module, x)
+    import torch
+
+    if family == "mae":  # all patches, in the order of the noise
+        module, count = getattr(module, "vit", module), x[0, ::PATCH, ::PATCH, 0].size
+        module.config.mask_ratio = 0.0
+        noise = torch.arange(count).repeat(len(x), 1) / count
+        outputs = run_torch(module, x, noise=noise)
+    elif family == "siglip2":
+        patches, options = flat_patches(x)
+        with torch.inference_mode():
+            outputs = module(patches, **options)
+    else:
+        outputs = run_torch(module, x)
+    if "image_embeds" in outputs:
+        return outputs.image_embeds.numpy()
     if "logits" in outputs:
         return outputs.logits.numpy()
     if outputs.get("pooler_output") is not None:
         return outputs.pooler_output.numpy()
     tokens = outputs.last_hidden_state.numpy()
-    return tokens.mean(1) if family == "ijepa" else tokens[:, 0]
+    # Without a class token, ours is the mean.
+    without = family in ("ijepa", "siglip", "siglip2")
+    return tokens.mean(1) if without else tokens[:, 0]
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)

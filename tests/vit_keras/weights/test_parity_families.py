@@ -9,7 +9,14 @@ import pytest
 
 import vit_keras
 from tests.models import run
-from tests.vit_keras.weights.compared import close, fill, images, run_torch
+from tests.vit_keras.weights.compared import (
+    PATCH,
+    close,
+    fill,
+    flat_patches,
+    images,
+    run_torch,
+)
 from tests.vit_keras.weights.golden_files import (
     GOLDEN,
     arrays_of,
@@ -28,7 +35,7 @@ from vit_keras.weights.recognise import recognise
 
 SIZES = {
     "image_size": 32,
-    "patch_size": 8,
+    "patch_size": PATCH,
     "hidden_size": 24,
     "num_hidden_layers": 3,
     "num_attention_heads": 3,
@@ -37,7 +44,6 @@ SIZES = {
 # The file's own size, a larger one, and a rectangle with fewer rows and more columns.
 OTHER_SIZES = [(32, 32), (56, 56), (16, 48)]
 FLAT = {k: v for k, v in SIZES.items() if k != "image_size"}
-PATCH = SIZES["patch_size"]
 TEXT = {k: v for k, v in FLAT.items() if k != "patch_size"}
 TEXT |= {"vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -108,20 +114,6 @@ def test_siglip(name, size, hf, tmp_path):
         return
     tower = module.vision_model if name == "whole" else module
     features(tmp_path, size, tower, x, **options)
-
-
-def flat_patches(x):
-    """What Siglip2ImageProcessor makes of images that need no padding."""
-    import torch
-
-    n, height, width, channels = x.shape
-    rows, columns = height // PATCH, width // PATCH
-    flat = x.reshape(n, rows, PATCH, columns, PATCH, channels)
-    flat = flat.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * columns, -1)
-    return torch.from_numpy(flat.copy()), {
-        "pixel_attention_mask": torch.ones(n, rows * columns),
-        "spatial_shapes": torch.tensor([[rows, columns]] * n),
-    }
 
 
 # 2 x 8 has as many patches as the positions' own 4 x 4, and is resized there.
@@ -205,6 +197,23 @@ def test_beit_is_refused_by_name(relative, hf, tmp_path):
     hf.BeitModel(config).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="'beit': BEiT"):
         vit_keras.from_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"use_relative_position_bias": True}, "bias_table, relative positions"),
+        ({"use_shared_relative_position_bias": True}, "bias_table, relative positions"),
+        ({"use_absolute_position_embeddings": True}, "lambda_1, the scales"),
+    ],
+)
+@pytest.mark.parametrize("name", ["BeitModel", "BeitForImageClassification"])
+def test_beit_is_refused_by_its_weights(name, options, words, hf, tmp_path):
+    """Without settings, too, and not as the backbone of a decoder."""
+    getattr(hf, name)(hf.BeitConfig(**SIZES, **options)).save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=words):
+        vit_keras.from_checkpoint(tmp_path / "model.safetensors", num_heads=3)
 
 
 @pytest.mark.parametrize("size", OTHER_SIZES, ids=str)

@@ -51,7 +51,7 @@ def told(path):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ({"global_pool": "max"}, "`global_pool` must be one of 'token', 'avg', 'map'"),
+        ({"global_pool": "prr"}, "`global_pool` must be one of 'token', 'avg', 'map'"),
         ({"pos_embed": "none"}, "`pos_embed` must be 'learn'"),
         ({"pool_include_prefix": True}, "`pool_include_prefix` must be False"),
         ({"rope_type": "cat"}, "`rope_type` is no known setting"),
