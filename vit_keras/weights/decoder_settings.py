@@ -6,6 +6,7 @@ from typing import Any
 
 from .entries import CheckpointError
 from .family_settings import READERS as FAMILIES
+from .keras_hub_settings import READERS as KERAS_HUB
 from .known_settings import HUGGINGFACE, Known, check_known
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
@@ -116,6 +117,8 @@ def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
     model = settings.get("config.json", {})
     if "architecture" in model:
         return reader == "timm"
+    if "class_name" in model:  # Keras' description of a model
+        return (reader or "").startswith("keras_hub")
     return "model_type" not in model or (reader or "").startswith("huggingface")
 
 
@@ -155,5 +158,6 @@ def _taps(model, backbone):
 READERS = {
     **BACKBONES,
     **FAMILIES,
+    **KERAS_HUB,
     **{name: read_with_decoder(name) for name in KNOWN},
 }

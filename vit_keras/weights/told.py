@@ -7,6 +7,7 @@ from ..config import as_pair
 from .decoder_settings import READERS
 from .entries import CheckpointError
 from .family_settings import CHECKED as FAMILIES
+from .keras_hub_settings import CHECKED as KERAS_HUB
 from .known_settings import check_arrays
 from .settings import CHECKED as BACKBONES
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .recognise import Match
 
-CHECKED = {**BACKBONES, **FAMILIES}
+CHECKED = {**BACKBONES, **FAMILIES, **KERAS_HUB}
 PAIRS = {"image_size", "patch_size"}
 
 
