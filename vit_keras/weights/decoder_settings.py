@@ -7,6 +7,7 @@ from typing import Any
 from .entries import CheckpointError
 from .family_settings import READERS as FAMILIES
 from .keras_hub_settings import READERS as KERAS_HUB
+from .keras_hub_settings import refuse_other_classes
 from .known_settings import HUGGINGFACE, Known, check_known
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
@@ -91,6 +92,7 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
     Raises:
         CheckpointError: the settings name one.
     """
+    refuse_other_classes(settings)
     model = settings.get("config.json", {})
     if "architecture" in model:
         read_name(str(model["architecture"]), accept=True)

@@ -1,6 +1,6 @@
 """Settings of keras-hub's image encoders, from a preset's folder or a `.keras` file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..preprocessing import Preprocessing
@@ -78,6 +78,7 @@ FAMILIES = {
     "keras_hub_dinov3": (("DINOV3Backbone",), DINOV3),
     "keras_hub_siglip": (("SigLIPVisionEncoder", "SigLIPBackbone"), SIGLIP),
 }
+CLASSES = [name for names, _ in FAMILIES.values() for name in names]
 # Where a model has its encoder: of a classifier, of both towers.
 PARTS = ("backbone", "vision_encoder")
 TASK = Known(
@@ -98,7 +99,23 @@ def encoder(model: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def read_family(layout: str) -> Callable[..., dict[str, Any]]:
+def refuse_other_classes(settings: Mapping[str, dict]) -> None:
+    """Refuse the models of keras-hub that none of ours is, by their class.
+
+    Raises:
+        CheckpointError: the settings name one.
+    """
+    model = settings.get("config.json", {})
+    name = model.get("class_name")
+    if str(model.get("registered_name")).startswith("keras_hub>"):
+        if name not in CLASSES:
+            raise CheckpointError(
+                f"`class_name` of keras-hub must be one of {', '.join(CLASSES)}. "
+                f"Received from the settings: {name!r}"
+            )
+
+
+def keras_hub_reader(layout: str) -> Callable[..., dict[str, Any]]:
     """Return the reader of the settings of a layout, a name in `FAMILIES`."""
 
     def read(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
@@ -119,7 +136,7 @@ def read_family(layout: str) -> Callable[..., dict[str, Any]]:
                 check_known(task, TASK, accept=accept)
                 fields |= _read_task(task, model, layout)
         check_known(model, known, accept=accept)
-        fields |= _read_encoder(model)
+        fields |= _encoder_fields(model)
         images = files.get("image_converter.json")
         if images is not None:
             fields["preprocessing"] = _read_images(images)
@@ -128,7 +145,7 @@ def read_family(layout: str) -> Callable[..., dict[str, Any]]:
     return read
 
 
-def _read_encoder(model):
+def _encoder_fields(model):
     fields: dict[str, Any] = {"num_heads": int(model["num_heads"])}
     for theirs, ours, convert in (
         ("layer_norm_epsilon", "norm_epsilon", float),
@@ -140,10 +157,10 @@ def _read_encoder(model):
     ):
         if theirs in model:
             fields[ours] = convert(model[theirs])
-    shape = model.get("image_shape") or [None] * 3
-    # Channels are the least of three, and may be the first.
-    sides = shape[1:] if None not in shape and shape[0] < shape[2] else shape[:2]
-    if None not in sides:
+    shape = model.get("image_shape") or ()
+    if shape and None not in shape:  # None is any size
+        # Channels are the least of three, and may be the first.
+        sides = shape[1:] if shape[0] < shape[2] else shape[:2]
         fields["image_size"] = tuple(sides)
     return fields
 
@@ -205,6 +222,6 @@ def _activation(name):
     return ACTIVATIONS[name]
 
 
-READERS = {name: read_family(name) for name in FAMILIES}
+READERS = {name: keras_hub_reader(name) for name in FAMILIES}
 # {`Layout.settings`: the part of `config.json` that tells of the arrays, its table}
 CHECKED = {name: (encoder, known) for name, (_, known) in FAMILIES.items()}

@@ -51,9 +51,10 @@ def load_weights(
 
     Arguments:
         model: from `create_model`; unchanged if an error is raised.
-        path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file, an
-            index of shards, a folder with one of these or with `model.keras`, or a name
-            in `PUBLISHED`, which is downloaded unless it is in the cache.
+        path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file (of
+            this package or of keras-hub), an index of shards, a folder with one of
+            these or with `model.keras`, or a name in `PUBLISHED`, which is downloaded
+            unless it is in the cache.
         strict: refuse missing, unused and mis-shaped weights, and architectures and
             settings with unknown names. With False all weights that fit are loaded, and
             the report lists the others.

@@ -93,6 +93,8 @@ def undecided(
         fields.append("positions")
     if weights.keys() & {"pooling/probe", "head_dist/kernel"}:
         fields = [name for name in fields if name != "pooling"]
+    if "head/kernel" not in weights and "activation" in fields:
+        fields.remove("activation")
     return tuple(name for name in fields if name not in told)
 
 

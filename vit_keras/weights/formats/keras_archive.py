@@ -142,10 +142,9 @@ def name_variables(
         names = list(EMBEDDINGS[layer.rpartition("/")[2]])
         if len(own) == len(names) - 1:  # one of both
             shape = entries[own[1]].shape
-            if shape == (1, 1, entries[own[0]].shape[-1]) and len(names) == 3:
+            mask = len(shape) == 2  # that of DINOv2
+            if "position_embeddings" not in names and shape[1:2] == (1,):
                 mask = _has_mask(path, settings)
-            else:
-                mask = len(shape) == 2 or shape[:2] == (1, 1) and len(names) == 3
             names.remove("register_tokens?" if mask else "mask_token?")
         elif len(own) == len(names) - 2:
             names = [name for name in names if not name.endswith("?")]
