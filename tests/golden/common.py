@@ -56,6 +56,10 @@ class Maker:
         folder.mkdir()
         return folder
 
+    def folder_of(self, case):
+        """The folder of a case, with what is in it."""
+        return HERE / case
+
     def add(self, case, file, x, outputs, config, needs=None, layout=None):
         """Stores what the package computed for the images `x`, and the row."""
         outputs = np.asarray(outputs, "float32")

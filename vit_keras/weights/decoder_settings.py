@@ -6,6 +6,8 @@ from typing import Any
 
 from .entries import CheckpointError
 from .family_settings import READERS as FAMILIES
+from .keras_hub_settings import READERS as KERAS_HUB
+from .keras_hub_settings import refuse_other_classes
 from .known_settings import HUGGINGFACE, Known, check_known
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
@@ -90,6 +92,7 @@ def refuse_others(settings: Mapping[str, dict]) -> None:
     Raises:
         CheckpointError: the settings name one.
     """
+    refuse_other_classes(settings)
     model = settings.get("config.json", {})
     if "architecture" in model:
         read_name(str(model["architecture"]), accept=True)
@@ -116,6 +119,8 @@ def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
     model = settings.get("config.json", {})
     if "architecture" in model:
         return reader == "timm"
+    if "class_name" in model:  # Keras' description of a model
+        return (reader or "").startswith("keras_hub")
     return "model_type" not in model or (reader or "").startswith("huggingface")
 
 
@@ -155,5 +160,6 @@ def _taps(model, backbone):
 READERS = {
     **BACKBONES,
     **FAMILIES,
+    **KERAS_HUB,
     **{name: read_with_decoder(name) for name in KNOWN},
 }

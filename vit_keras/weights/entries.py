@@ -1,10 +1,14 @@
 """Entries of checkpoints: named arrays that are read on access."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+# Above the compression of trained weights, far below that of zeros only.
+BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**30
 
 
 class CheckpointError(ValueError):
@@ -29,3 +33,17 @@ class Entry:
     def nbytes(self) -> int:
         """Size in memory, in bytes."""
         return int(np.prod(self.shape, dtype="int64")) * np.dtype(self.dtype).itemsize
+
+
+@contextlib.contextmanager
+def errors_of(path, *kinds: type[BaseException]):
+    """Raise a CheckpointError for errors of these kinds while a file is read."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except kinds as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(
+            f"'{path}' is truncated, corrupt or of another format: {text}"
+        ) from error

@@ -16,6 +16,7 @@ from .describe import count_tokens, find_positions
 from .download import fetch
 from .entries import CheckpointError
 from .formats import Checkpoint, open_checkpoint
+from .formats.keras_archive import is_keras_hub
 from .formats.keras_file import is_own, load_own_weights, open_own
 from .load_plan import (
     POSITIONS,
@@ -50,9 +51,10 @@ def load_weights(
 
     Arguments:
         model: from `create_model`; unchanged if an error is raised.
-        path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file, an
-            index of shards, a folder with one of these or with `model.keras`, or a name
-            in `PUBLISHED`, which is downloaded unless it is in the cache.
+        path: a `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.keras` file (of
+            this package or of keras-hub), an index of shards, a folder with one of
+            these or with `model.keras`, or a name in `PUBLISHED`, which is downloaded
+            unless it is in the cache.
         strict: refuse missing, unused and mis-shaped weights, and architectures and
             settings with unknown names. With False all weights that fit are loaded, and
             the report lists the others.
@@ -82,7 +84,7 @@ def find(weights) -> Checkpoint:
         return dataclasses.replace(checkpoint, preprocessing=row.preprocessing)
     if os.path.isfile(os.path.join(weights, "model.keras")):  # a run of `train`
         weights = os.path.join(weights, "model.keras")
-    if str(weights).endswith(".keras"):
+    if str(weights).endswith(".keras") and not is_keras_hub(weights):
         return open_own(weights)
     if not os.path.exists(weights):
         close = difflib.get_close_matches(str(weights), PUBLISHED, n=3)

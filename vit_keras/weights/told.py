@@ -7,6 +7,7 @@ from ..config import as_pair
 from .decoder_settings import READERS
 from .entries import CheckpointError
 from .family_settings import CHECKED as FAMILIES
+from .keras_hub_settings import CHECKED as KERAS_HUB
 from .known_settings import check_arrays
 from .settings import CHECKED as BACKBONES
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .recognise import Match
 
-CHECKED = {**BACKBONES, **FAMILIES}
+CHECKED = {**BACKBONES, **FAMILIES, **KERAS_HUB}
 PAIRS = {"image_size", "patch_size"}
 
 
@@ -92,6 +93,8 @@ def undecided(
         fields.append("positions")
     if weights.keys() & {"pooling/probe", "head_dist/kernel"}:
         fields = [name for name in fields if name != "pooling"]
+    if "head/kernel" not in weights and "activation" in fields:
+        fields.remove("activation")
     return tuple(name for name in fields if name not in told)
 
 

@@ -3,7 +3,6 @@
 Names, shapes and dtypes are read at once, arrays on access.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -13,27 +12,31 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
-import h5py
 import ml_dtypes
 import numpy as np
 import safetensors
 
 from ...config import ViTConfig
 from ...preprocessing import Preprocessing
-from ..entries import CheckpointError, Entry
+from ..entries import BOMB_ALLOWANCE, BOMB_RATIO, CheckpointError, Entry, errors_of
+from .h5_file import h5_settings, read_h5
+from .keras_archive import archive_settings, name_variables, read_archive
 from .torch_file import read_torch_file
 
 # JSON settings beside the weights.
 SETTINGS = ("config.json", "preprocessor_config.json")
-# Files in a folder of Hugging Face or timm, in the order of preference.
+# Of the presets of keras-hub, with the weights of a head in a file of its own.
+SETTINGS += ("task.json", "image_converter.json")
+TASK_WEIGHTS = "task.weights.h5"
+# Files in a folder of Hugging Face, timm or keras-hub, in the order of preference.
 IN_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "model.npz",
+    "model.weights.h5",
 )
 _SAFETENSORS = {
     **{
@@ -45,8 +48,6 @@ _SAFETENSORS = {
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
     **{"U8": "uint8", "BOOL": "bool"},
 }
-# Above the compression of trained weights, far below that of zeros only.
-BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,9 @@ def open_checkpoint(path) -> Checkpoint:
     """Read the names and shapes in a file, the shards of an index, or a folder.
 
     Arguments:
-        path: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, an index of shards
-            (`.index.json`), or a folder with one of these, as for `from_pretrained`.
+        path: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, a `.keras` of
+            keras-hub, an index of shards (`.index.json`), or a folder with one of
+            these, as for `from_pretrained` and `from_preset`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -100,9 +102,19 @@ def open_checkpoint(path) -> Checkpoint:
         raise CheckpointError(f"'{path}' holds no arrays")
     beside = {name: path.with_name(name) for name in SETTINGS}
     settings = {n: _read_json(f) for n, f in beside.items() if f.is_file()}
+    if path.suffix == ".keras":
+        settings = archive_settings(path)
     if READERS.get(path.suffix) is read_h5:
-        settings |= _h5_settings(path)
+        settings |= h5_settings(path)
+        if path.name == "model.weights.h5" and "task.json" in settings:
+            entries = {**_read_task(path.with_name(TASK_WEIGHTS)), **entries}
+    if path.suffix in (".keras", ".h5"):
+        entries = name_variables(path, entries, settings)
     return Checkpoint(given, entries, settings)
+
+
+def _read_task(path):
+    return read_h5(path) if path.is_file() else {}
 
 
 def _reader(path):
@@ -144,22 +156,9 @@ def _read_index(path):
     return entries
 
 
-@contextlib.contextmanager
-def _errors_of(path, *kinds):
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except kinds as error:
-        text = " ".join(str(error).split())
-        raise CheckpointError(
-            f"'{path}' is truncated, corrupt or of another format: {text}"
-        ) from error
-
-
 def read_safetensors(path):
     """Read a `.safetensors` file; the library checks sizes against the file."""
-    with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
+    with errors_of(path, safetensors.SafetensorError, OSError, ValueError):
         with safetensors.safe_open(str(path), "numpy") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             about = {n: (tuple(s.get_shape()), s.get_dtype()) for n, s in parts.items()}
@@ -172,7 +171,7 @@ def read_safetensors(path):
             )
 
         def read():  # opened for each array: pages of an open file stay mapped
-            with _errors_of(path, safetensors.SafetensorError, OSError, ValueError):
+            with errors_of(path, safetensors.SafetensorError, OSError, ValueError):
                 with safetensors.safe_open(str(path), "numpy") as file:
                     return file.get_tensor(name)
 
@@ -186,7 +185,7 @@ def read_npz(path):
     damaged = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
     damaged += (ValueError, RuntimeError, TypeError, KeyError)
     damaged += (tokenize.TokenError, SyntaxError)  # NumPy's header is Python
-    with _errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
+    with errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
         total, limit = sum(m.file_size for m in members), path.stat().st_size
         if total > BOMB_RATIO * limit + BOMB_ALLOWANCE:
@@ -220,52 +219,12 @@ def _npy(path, archive, member, damaged):
         )
 
     def read():
-        with _errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
+        with errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
             with archive.open(member) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
         return array.view(entry_dtype) if raw else array
 
     return Entry(tuple(shape), entry_dtype, read)
-
-
-def read_h5(path):
-    """Read the data sets of an HDF5 file; data outside the file are refused."""
-    damaged = (OSError, ValueError, KeyError, RuntimeError, TypeError)
-    found = {}
-
-    def visit(name, item):  # h5py skips soft and external links here
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            if item.external or item.is_virtual:
-                raise CheckpointError(f"'{path}': {name} is stored outside the file")
-            if item.dtype.kind in "fiub" or item.dtype == ml_dtypes.bfloat16:
-                found[name] = (item.shape, item.dtype)
-                total = item.nbytes
-                if total > BOMB_RATIO * path.stat().st_size + BOMB_ALLOWANCE:
-                    raise CheckpointError(
-                        f"'{path}': {name} would unpack to {total:,} bytes: refused"
-                    )
-
-    with _errors_of(path, *damaged), h5py.File(path) as file:
-        file.visititems(visit)
-
-    def entry(name, shape, dtype):
-        def read():
-            with _errors_of(path, *damaged), h5py.File(path) as file:
-                return np.asarray(file[name])
-
-        return Entry(tuple(shape), dtype, read)
-
-    return {name: entry(name, *about) for name, about in found.items()}
-
-
-def _h5_settings(path):
-    """Return the model description that Keras stores in a whole model's file."""
-    try:
-        with h5py.File(path) as file:
-            text: Any = file.attrs["model_config"]
-            return {"model_config": json.loads(text)}
-    except (KeyError, ValueError, TypeError, OSError, RuntimeError):
-        return {}  # the file has weights only
 
 
 READERS = {
@@ -276,4 +235,5 @@ READERS = {
     ".bin": read_torch_file,
     ".h5": read_h5,
     ".hdf5": read_h5,
+    ".keras": read_archive,
 }
