@@ -28,6 +28,7 @@ CONFIGS = {
         activation="softmax",
     ),
     "map": tiny(
+        num_layers=1,
         image_size=(16, 24),
         positions="sincos2d",
         position_prefix=False,
