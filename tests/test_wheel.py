@@ -40,7 +40,8 @@ def environment(folder, requirement):
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     binaries = folder / "venv" / "bin"
     pip = (sys.executable, "-m", "pip", "--python", binaries / "python")
-    run(*pip, "install", "--quiet", requirement, cwd=folder)
+    # Most of their modules are never imported.
+    run(*pip, "install", "--quiet", "--no-compile", requirement, cwd=folder)
     return binaries
 
 

@@ -35,10 +35,10 @@ def in_a_process(*command, backend):
 
 
 @pytest.fixture(scope="module")
-def folder(model, pixels, tmp_path_factory):
+def folder(pixels, tmp_path_factory):
     """A run folder: model, labels, calibration images."""
     folder = tmp_path_factory.mktemp("run")
-    model.save(folder / "model.keras")
+    exported(num_layers=1).save(folder / "model.keras")
     (folder / "labels.txt").write_text("\n".join("abcdefghij") + "\n")
     np.save(folder / "pixels.npy", pixels)
     return folder
@@ -74,7 +74,7 @@ def test_the_whole_way(folder, tmp_path):
 
 def test_failed_check_is_status_1(folder, tmp_path):
     file = tmp_path / "other.tflite"
-    exported(seed=5).save(tmp_path / "other.keras")
+    exported(seed=5, num_layers=1).save(tmp_path / "other.keras")
     assert run("tflite", tmp_path / "other.keras", file).returncode == 0
     images = folder / "pixels.npy"
     done = run("verify", folder / "model.keras", file, "--data", images)

@@ -55,7 +55,7 @@ OLD = {
 @pytest.fixture(scope="module")
 def pixels():
     generator = np.random.default_rng(0)
-    coarse = generator.uniform(0, 255, (48, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
+    coarse = generator.uniform(0, 255, (24, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
     return (coarse + generator.normal(0, 20, coarse.shape)).clip(0, 255).astype("uint8")
 
 

@@ -40,7 +40,7 @@ def photograph(seed):
 @pytest.fixture(scope="module")
 def servable(tmp_path_factory):
     path = tmp_path_factory.mktemp("served") / "vit" / "1"
-    export.to_saved_model(exported(), path, labels=LABELS, warmup=BATCHES)
+    export.to_saved_model(exported(num_layers=1), path, labels=LABELS, warmup=BATCHES)
     return path
 
 
@@ -68,7 +68,7 @@ def test_contract_is_kept(servable):
 
 def test_contract_finds_what_is_wrong(servable, tmp_path):
     """Another exporter's directory: weights twice, no version, broken warm-up."""
-    model = exported()
+    model = exported(num_layers=1)
     path = tmp_path / "latest"
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -203,13 +203,13 @@ def test_written_client_stands_alone(servable, server, answers, tmp_path):
 @pytest.mark.slow
 def test_two_versions_compared(servable, tmp_path, pixels):
     other = tmp_path / "2"
-    export.to_saved_model(exported(seed=1), other)
+    export.to_saved_model(exported(seed=1, num_layers=1), other)
     same = export.compare(servable, servable, pixels[:8], runs=2)
     changed = export.compare(servable, other, pixels[:8], runs=2)
     assert same.parity.agreement == 1 and changed.parity.agreement < 1
     assert same.old_ms > 0 and "instead of" in str(changed)
     assert changed.same_labels and "labels" not in str(changed)  # `other` has none
-    export.to_saved_model(exported(), tmp_path / "3", labels=LABELS[::-1])
+    export.to_saved_model(exported(num_layers=1), tmp_path / "3", labels=LABELS[::-1])
     turned = export.compare(servable, tmp_path / "3", pixels[:8], runs=1)
     assert turned.parity.agreement == 1 and "the labels differ" in str(turned)
 
@@ -217,7 +217,7 @@ def test_two_versions_compared(servable, tmp_path, pixels):
 def test_openvino_reads_the_directory(tmp_path, pixels):
     """A second engine that reads SavedModels by itself."""
     openvino = pytest.importorskip("openvino")
-    model, path = exported(), tmp_path / "1"
+    model, path = exported(num_layers=1), tmp_path / "1"
     export.to_saved_model(model, path, signatures=["serving_default"])
     core = openvino.Core()
     read = core.read_model(path)

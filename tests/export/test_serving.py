@@ -28,7 +28,7 @@ LABELS = ["zero", "één", *map(str, range(2, 10))]
 
 @pytest.fixture(scope="module")
 def model():
-    return exported()
+    return exported(num_layers=1)
 
 
 @pytest.fixture(scope="module")

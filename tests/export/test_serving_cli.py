@@ -36,7 +36,7 @@ import export
 from tests.models import exported
 from vit_keras.preprocessing import normalize
 folder, labels = sys.argv[1], sys.argv[2:]
-model = exported()
+model = exported(num_layers=1)
 assert keras.backend.backend() == "jax"
 model.save(folder + "/model.keras")
 pixels = np.load(folder + "/pixels.npy")
@@ -118,7 +118,7 @@ def test_command_line_writes_all(folder):
 @pytest.fixture(scope="module")
 def servable(tmp_path_factory):
     path = tmp_path_factory.mktemp("served") / "vit" / "1"
-    export.to_saved_model(exported(), path, signatures=["predict_bytes"])
+    export.to_saved_model(exported(num_layers=1), path, signatures=["predict_bytes"])
     return path
 
 

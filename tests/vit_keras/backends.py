@@ -58,7 +58,7 @@ def pass_on(
     backend,
     *more,
     kept=("test_golden.py", "test_fit.py", "test_optimizers.py")
-    + ("test_class_weights.py",),
+    + ("test_class_weights.py", "test_dense_parts.py"),
 ):
     """Every test of this folder that a backend can change the outcome of passes on it.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.models import images_for, randomise, tiny, weights_of
+from tests.models import images_for, randomise, slow_but, tiny, weights_of
 from tests.vit_keras.backends import FAST, python, require
 from vit_keras import create_model
 
@@ -28,6 +28,7 @@ CONFIGS = {
         activation="softmax",
     ),
     "map": tiny(
+        num_layers=1,
         image_size=(16, 24),
         positions="sincos2d",
         position_prefix=False,
@@ -87,7 +88,8 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+# On PyTorch, `test_backend_torch.py` has `test_numerics.py` compare many more.
+@pytest.mark.parametrize("backend", slow_but(("tensorflow", "jax"), BACKENDS))
 def test_backend_equals_reference(backend, folder):
     """All agree with one reference, so with each other to twice the tolerance.
 

@@ -22,24 +22,7 @@ from vit_keras.training.devices import jit_compile, predictor
 from vit_keras.training.objective import freeze
 
 
-class Stopped(Exception):
-    """In place of a kill, in the same process."""
-
-
-def stop_after_first(data, recipe, out, monkeypatch, **options):
-    write = checkpoint.SaveCheckpoint.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        write(self, epoch, logs)
-        raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", stop)
-        with pytest.raises(Stopped):
-            train(data, recipe, out=out, console=quiet(), **options)
-
-
-def copy_after_first(data, recipe, out, copy, monkeypatch):
+def copy_after_first(data, recipe, out, copy, monkeypatch, console):
     """An unbroken run, and what was there of it after its first checkpoint."""
     write = checkpoint.SaveCheckpoint.on_epoch_end
 
@@ -50,7 +33,7 @@ def copy_after_first(data, recipe, out, copy, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.SaveCheckpoint, "on_epoch_end", write_and_copy)
-        return train(data, recipe, out=out, console=quiet())
+        return train(data, recipe, out=out, console=console)
 
 
 def rows_of(out):
@@ -92,7 +75,7 @@ def test_a_tiny_model_learns_shapes(tmp_path):
 EVERYTHING = SHORT.replace(
     model={**SIZES, "num_layers": 1, "taps": 1}
     | {"decoder": "upconv", "decoder_width": 8, "drop_path_rate": 0.2},
-    epochs=3,
+    epochs=2,
     scale=(0.5, 2.0),
     **dict(randaugment=2, three_augment=True, ema=0.9, layer_decay=0.8, warmup=0.2),
     **dict(class_weights="balanced", loss="softmax_dice"),
@@ -102,7 +85,7 @@ EVERYTHING = SHORT.replace(
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path, monkeypatch):
     data = shapes(32)
     folders = tmp_path / "whole", tmp_path / "stopped"
-    whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch)
+    whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch, quiet())
     console = quiet()
     model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
     assert "resuming from step 3" in console.file.getvalue()
@@ -125,7 +108,8 @@ def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
         monkeypatch.setattr(frozen_tokens, "IN_MEMORY", 0)
     data, console = shapes(32), quiet()
     recipe = FROZEN.replace(epochs=2)
-    model = train(data, recipe, out=tmp_path / "run", console=console)
+    folders = tmp_path / "run", tmp_path / "stopped"
+    model = copy_after_first(data, recipe, *folders, monkeypatch, console)
     said = console.file.getvalue()
     # 24 images and mirror images, 36 patches, two taps of 32 values in 16 bits.
     assert "tokens of 24 images and their mirror images: 0.2 MB" in said
@@ -139,7 +123,6 @@ def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
         assert equal != changes, layer.name
     losses = [float(row["loss"]) for row in rows_of(tmp_path / "run")]
     assert losses[-1] < losses[0]
-    stop_after_first(data, recipe, tmp_path / "stopped", monkeypatch)
     again = train(data, recipe, out=tmp_path / "stopped", console=quiet())
     assert same(again, model)
 
@@ -276,11 +259,14 @@ def test_a_recipe_with_a_scale_survives_json():
 def test_depth(tmp_path):
     """Redder is nearer: a linear layer can tell."""
     draws = np.random.default_rng(0)
-    images = draws.integers(0, 256, (48, 6, 6, 3), "uint8").repeat(8, 1).repeat(8, 2)
+    images = draws.integers(0, 256, (96, 3, 3, 3), "uint8").repeat(8, 1).repeat(8, 2)
     depth = (20 - 15 * (images[..., 0] / 255)).astype("float32")
     depth[:, :4] = np.nan
     data = Dataset(images, depth, ("depth",), "depth")
-    recipe = SHORT.replace(epochs=20, learning_rate=1e-2, warmup=0.1)
+    sizes = {**SIZES, "image_size": 24, "num_layers": 1, "taps": 1}
+    # Many steps in few epochs: each epoch evaluates and writes.
+    steps = {"epochs": 5, "batch_size": 4, "learning_rate": 1e-2, "warmup": 0.1}
+    recipe = SHORT.replace(model=sizes, **steps)
     out = tmp_path / "run"
     model = train(data, recipe, out=out, console=quiet())
     assert model.config.activation == "softplus" and model.output_shape[-1] == 1
@@ -303,7 +289,8 @@ METRICS = ("absolute_relative_error", "delta_1", "root_mean_squared_error", "los
 @pytest.mark.usefixtures("eager")
 def test_evaluate_at_the_size_of_each_mask(tmp_path):
     """Masks of other sizes than the input; classes in another order; pictures."""
-    model = train(shapes(24), SHORT, out=tmp_path / "run", console=quiet())
+    recipe = SHORT.replace(epochs=1)
+    model = train(shapes(24), recipe, out=tmp_path / "run", console=quiet())
     large = [shapes(1, seed, size=60 + 5 * seed) for seed in range(3)]
     images = [part.images[0] for part in large]
     masks = [part.labels[0] for part in large]

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vit_keras
-from tests.models import run, tiny
+from tests.models import run, slow_but, tiny
 from tests.vit_keras.training.runs import few, quiet
 from vit_keras import cli
 from vit_keras.data import Dataset
@@ -53,7 +53,9 @@ def finetune(weights, data, out, **settings):
     return keras.models.load_model(out / "model.keras"), result.output
 
 
-@pytest.mark.parametrize("case", LIBRARIES)
+@pytest.mark.parametrize(
+    "case", slow_but(set(LIBRARIES) - {"hf-vit", "timm-map"}, LIBRARIES)
+)
 def test_the_first_step_starts_where_the_library_ended(case, tmp_path):
     file = GOLDEN / case / CASES[case]["file"]
     needs = {f"model.{n}": v for n, v in CASES[case]["needs"].items()}
@@ -225,7 +227,7 @@ def test_names_of_hugging_face_and_timm(tmp_path):
 def test_probe_trains_the_head_alone(earlier, tmp_path):
     folder, model = earlier
     data = few(60)
-    recipe = RECIPES["linear_probe"].replace(epochs=5, validation_split=0.3)
+    recipe = RECIPES["linear_probe"].replace(epochs=2, validation_split=0.3)
     tuned = train(data, recipe, weights=folder, out=tmp_path, console=quiet())
     for layer in model.layers:
         if layer.name != "head":
@@ -246,7 +248,7 @@ def test_what_a_probe_says_is_what_the_model_does(tmp_path):
     model on images."""
     vit_keras.create_model(tiny(image_size=16)).save(tmp_path / "m.keras")
     recipe = RECIPES["linear_probe"].replace(
-        epochs=20, validation_split=0.0, probe_rates=(1e-2,), flip=False
+        epochs=8, validation_split=0.0, probe_rates=(1e-2,), flip=False
     )
     data, out = few(200), tmp_path / "run"
     train(data, recipe, weights=tmp_path / "m.keras", out=out, console=quiet())
@@ -267,7 +269,7 @@ def probed(held_out, **settings):
     model = vit_keras.create_model(
         tiny(image_size=16, classes=2, head="multi_label", labels=("a", "b"))
     )
-    recipe = RECIPES["linear_probe"].replace(epochs=20, **settings)
+    recipe = RECIPES["linear_probe"].replace(epochs=4, **settings)
     rows = fit_probe(model, *parts, recipe, quiet())
     return rows, vit_keras.evaluate(model, parts[1], console=quiet())["loss"], model
 

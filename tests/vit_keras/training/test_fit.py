@@ -143,7 +143,7 @@ def test_distillation(run, tmp_path, kind, token):
         distillation=kind,
         temperature=2.0,
         model=sizes,
-        epochs=3,
+        epochs=2,
     )
     keras.utils.set_random_seed(recipe.seed)
     fresh = {
@@ -214,9 +214,10 @@ def test_patience_needs_held_out_images(tmp_path):
         )
 
 
+@pytest.mark.usefixtures("eager")
 def test_mixed_precision(tmp_path):
     before = keras.config.dtype_policy()
-    recipe = SHORT.replace(precision="mixed_bfloat16")
+    recipe = SHORT.replace(precision="mixed_bfloat16", epochs=1)
     model = train(few(), recipe, out=tmp_path, console=quiet())
     assert keras.config.dtype_policy() == before
     assert model.get_layer("encoderblock_0").compute_dtype == "bfloat16"
@@ -230,7 +231,7 @@ def test_mixed_precision(tmp_path):
 
 @pytest.mark.usefixtures("eager")
 def test_average_and_sigmoid(tmp_path):
-    recipe = SHORT.replace(ema=0.9, loss="sigmoid")
+    recipe = SHORT.replace(ema=0.9, loss="sigmoid", epochs=1)
     averaged = train(few(), recipe, out=tmp_path / "a", console=quiet())
     last = train(few(), recipe.replace(ema=None), out=tmp_path / "b", console=quiet())
     assert not same(averaged, last)

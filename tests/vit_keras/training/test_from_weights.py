@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import vit_keras
-from tests.models import images_for, run, tiny
+from tests.models import images_for, run, slow_but, tiny
 from tests.vit_keras.training.runs import SHORT, few, quiet
 from vit_keras.training import train
 
@@ -36,7 +36,7 @@ KINDS = {
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.filterwarnings("ignore:.*left fresh")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(("bv-map", "hf-deit", "timm-clip"), KINDS))
 def test_training_takes_all_that_the_checkpoint_tells(kind, tmp_path):
     file = GOLDEN / kind / CASES[kind]["file"]
     head = {"classes": 10, "activation": "linear", "include_top": True}
