@@ -57,6 +57,9 @@ def read_settings(
         if layout.settings in CHECKED and "config.json" in files:
             part, known = CHECKED[layout.settings]
             check_arrays(part(files["config.json"]), known, sizes, weights)
+        positions = weights.get("posembed_input/embedding")
+        if positions and told.get("positions", "learned") != "learned":
+            raise CheckpointError(f"the network has no positions, the file {positions}")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"the settings beside '{checkpoint.path}' cannot be used "
@@ -90,6 +93,8 @@ def undecided(
         fields.append("positions")
     if weights.keys() & {"pooling/probe", "head_dist/kernel"}:
         fields = [name for name in fields if name != "pooling"]
+    if "pooling/probe" not in weights:
+        fields = [name for name in fields if not name.startswith("pool_")]
     return tuple(name for name in fields if name not in told)
 
 
