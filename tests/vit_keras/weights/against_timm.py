@@ -188,7 +188,8 @@ def outcome(module, folder, *, named=True):
         ours = vit_keras.from_checkpoint(whole)
     except CheckpointError as error:
         return "refused", str(error)
-    x = images(*ours.config.image_size, ours.config.channels)
+    height, width = ours.config.image_size
+    x = images(height, width, ours.config.channels)
     expected = run_torch(module, x).numpy()
     error = np.abs(run(ours, x) - expected).max() / np.abs(expected).max()
     return ("equal" if error < TOLERANCE else "wrong"), f"{error:.1e}"
