@@ -35,7 +35,7 @@ PROBLEMS = {
 # timm's `crop_mode`, which pads with the mean, too: the way of resizing here.
 CROP_MODES = {"center": "cover", "squash": "stretch", "border": "contain"}
 POOLING = {"token": "token", "avg": "gap", "map": "map", "max": "max", "": None}
-POSITIONS = {"learn": "learned", "none": "none", "": "none"}
+POSITIONS = {"learn": "learned", "": "none", "none": "none"}
 # What timm takes where `pretrained_cfg` says nothing: `timm.data.resolve_data_config`.
 TIMM_IMAGE = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 TIMM_IMAGE |= {"crop": 0.875}
