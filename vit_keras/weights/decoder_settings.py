@@ -6,6 +6,8 @@ from typing import Any
 
 from .entries import CheckpointError
 from .known_settings import HUGGINGFACE, Known, check_known
+from .open_clip_settings import FILE as OPEN_CLIP
+from .open_clip_settings import read_open_clip
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
 from .timm_names import read_name
@@ -116,6 +118,8 @@ def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
         settings: JSON files beside the weights, by name.
     """
     model = settings.get("config.json", {})
+    if OPEN_CLIP in settings:
+        return reader == "open_clip"
     if "architecture" in model:
         return reader == "timm"
     return "model_type" not in model or (reader or "").startswith("huggingface")
@@ -154,4 +158,8 @@ def _taps(model, backbone):
     return {"taps": tuple(blocks)} if blocks else {}
 
 
-READERS = {**BACKBONES, **{name: read_with_decoder(name) for name in KNOWN}}
+READERS = {
+    **BACKBONES,
+    "open_clip": read_open_clip,
+    **{name: read_with_decoder(name) for name in KNOWN},
+}

@@ -7,6 +7,7 @@ from ..config import as_pair
 from .decoder_settings import READERS
 from .entries import CheckpointError
 from .known_settings import check_arrays
+from .open_clip_settings import VISION, vision_of
 from .settings import CHECKED
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def read_settings(
         if layout.settings in CHECKED and "config.json" in files:
             part, known = CHECKED[layout.settings]
             check_arrays(part(files["config.json"]), known, sizes, weights)
+        check_arrays(vision_of(files), VISION, sizes, weights)
         positions = weights.get("posembed_input/embedding")
         if positions and told.get("positions", "learned") != "learned":
             raise CheckpointError(f"the network has no positions, the file {positions}")

@@ -27,6 +27,8 @@ from .torch_file import read_torch_file
 
 # JSON settings beside the weights.
 SETTINGS = ("config.json", "preprocessor_config.json")
+# Those of open_clip, whose files may lie beside the same model of transformers.
+OPEN_CLIP, OPEN_CLIP_SETTINGS = "open_clip_", ("open_clip_config.json",)
 # Files in a folder of Hugging Face or timm, in the order of preference.
 IN_FOLDER = (
     "model.safetensors",
@@ -34,6 +36,8 @@ IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "model.npz",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 )
 _SAFETENSORS = {
     **{
@@ -98,7 +102,8 @@ def open_checkpoint(path) -> Checkpoint:
         entries = _reader(path)(path)
     if not entries:
         raise CheckpointError(f"'{path}' holds no arrays")
-    beside = {name: path.with_name(name) for name in SETTINGS}
+    names = OPEN_CLIP_SETTINGS if path.name.startswith(OPEN_CLIP) else SETTINGS
+    beside = {name: path.with_name(name) for name in names}
     settings = {n: _read_json(f) for n, f in beside.items() if f.is_file()}
     if READERS.get(path.suffix) is read_h5:
         settings |= _h5_settings(path)
