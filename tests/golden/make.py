@@ -17,6 +17,7 @@ from. Name the groups to make; the others stay as they are:
 
     python tests/golden/make.py timm huggingface huggingface-families vit-pytorch \\
         google --vision-transformer DIR --big-vision DIR
+    python tests/golden/make.py open-clip
     python tests/golden/make.py keras-hub
     python tests/golden/make.py decoders --segmenter DIR
     python tests/golden/make.py vit-keras --vit-keras DIR
@@ -32,6 +33,7 @@ What they need, and the versions the files were made with:
         (big_vision/models/vit.py as of 5f95305cdb93f8da81fb21178a5024cff5ad4f96)
     git clone https://github.com/rstrudel/segmenter
         (segm/model as of 20d1bfad354165ee45c3f65972a4d9c131f58d53)
+    pip install open_clip_torch==3.3.0
     pip install keras==3.15.1 tensorflow==2.21 keras-hub==0.32.0
     pip install --no-deps --target DIR vit-keras==0.2.0 \\
         && pip install keras==3.15.1 tensorflow==2.21 scipy validators
@@ -56,6 +58,7 @@ from common import CASES, DENSE
 GROUPS = {
     "google": ("by_google", "make_google"),
     "timm": ("by_timm", "make_timm"),
+    "open-clip": ("by_open_clip", "make_open_clip"),
     "huggingface": ("by_huggingface", "make_huggingface"),
     "huggingface-families": ("by_huggingface_families", "make_families"),
     "decoders": ("by_decoders", "make_decoders"),

@@ -9,6 +9,8 @@ from .family_settings import READERS as FAMILIES
 from .keras_hub_settings import READERS as KERAS_HUB
 from .keras_hub_settings import refuse_other_classes
 from .known_settings import HUGGINGFACE, Known, check_known
+from .open_clip_settings import FILE as OPEN_CLIP
+from .open_clip_settings import read_open_clip
 from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
 from .timm_names import read_name
@@ -117,6 +119,8 @@ def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
         settings: JSON files beside the weights, by name.
     """
     model = settings.get("config.json", {})
+    if OPEN_CLIP in settings:
+        return reader == "open_clip"
     if "architecture" in model:
         return reader == "timm"
     if "class_name" in model:  # Keras' description of a model
@@ -161,5 +165,6 @@ READERS = {
     **BACKBONES,
     **FAMILIES,
     **KERAS_HUB,
+    "open_clip": read_open_clip,
     **{name: read_with_decoder(name) for name in KNOWN},
 }

@@ -283,7 +283,8 @@ def _positions(match, fields):
             raise CheckpointError(
                 f"'{match.checkpoint.path}' has no positions ({name}): its network may "
                 "have rotary ones, or none. assume={'positions': 'sincos2d'} says that "
-                "it computes those"
+                "it computes those, assume={'positions': 'none', 'rotary': 'dinov3'} "
+                "that it turns queries and keys"
             )
         found = {"positions": found}
         return found if size else {**found, "image_size": (14 * p, 14 * q)}

@@ -30,39 +30,76 @@ class Known:
     only: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     silent: tuple[str, ...] = ()
 
+    def __or__(self, other: "Known") -> "Known":
+        """Return one table with the settings of both."""
+        return Known(
+            self.read + other.read,
+            {**self.sizes, **other.sizes},
+            {**self.weights, **other.weights},
+            {**self.only, **other.only},
+            self.silent + other.silent,
+        )
 
-# The arguments of timm's VisionTransformer, and of `timm.create_model`.
-TIMM_ARGS = Known(
-    read=("num_heads", "act_layer", "global_pool", "img_size"),
+
+# The arguments of `timm.create_model`, of its VisionTransformer and its Eva, ...
+_TIMM_MODEL = Known(
+    read=("num_heads", "global_pool", "img_size"),
     sizes={"embed_dim": "D", "depth": "L", "in_chans": "C", "patch_size": "pq"},
     weights={
         "qkv_bias": "encoderblock_0/attention/query/bias",
         "qk_norm": "encoderblock_0/attention/query_norm/gamma",
         "init_values": "encoderblock_0/layer_scale1/gamma",
         "class_token": "class_token/token",
-        "pre_norm": "pre_norm/gamma",
     },
-    only={
-        "scale_attn_norm": (False,),
-        "scale_mlp_norm": (False,),
-        "proj_bias": (True,),
-        "pos_embed": ("learn",),
-        "final_norm": (True,),
-        "pool_include_prefix": (False,),
-        "attn_layer": ("", "attn"),
-        "norm_layer": ("layernorm", "layernormfp32"),
-        "use_naflex": (False,),
-        "features_only": (False,),
-    },
+    only={"features_only": (False,)},
     silent=(
         # Of the arrays: their shapes, or whether they are there.
-        *("mlp_ratio", "fc_norm", "reg_tokens", "no_embed_class", "num_classes"),
+        *("mlp_ratio", "no_embed_class", "num_classes"),
         # Other sizes of images, and patches at the edge of one that does not divide.
         *("dynamic_img_size", "dynamic_img_pad", "strict_img_size"),
         # Training.
         *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate"),
         *("attn_drop_rate", "drop_path_rate", "drop_block_rate", "weight_init"),
         *("fix_init", "device", "dtype", "cache_dir", "scriptable", "exportable"),
+    ),
+)
+# ... of the first alone ...
+TIMM_ARGS = _TIMM_MODEL | Known(
+    read=("act_layer", "pos_embed", "pool_include_prefix"),
+    weights={
+        "pre_norm": "pre_norm/gamma",
+        "scale_attn_norm": "encoderblock_0/attention/inner_norm/gamma",
+        "scale_mlp_norm": "encoderblock_0/mlp/inner_norm/gamma",
+    },
+    only={
+        "proj_bias": (True,),
+        "final_norm": (True,),
+        "attn_layer": ("", "attn"),
+        "norm_layer": ("layernorm", "layernormfp32"),
+        "use_naflex": (False,),
+    },
+    silent=("fc_norm", "reg_tokens"),
+)
+# ... and of the second.
+EVA_ARGS = _TIMM_MODEL | Known(
+    read=(
+        *("swiglu_mlp", "use_post_norm", "use_abs_pos_emb", "use_rot_pos_emb"),
+        *("rope_type", "rope_grid_offset", "rope_grid_indexing", "rope_temperature"),
+        *("rope_rotate_half", "ref_feat_shape", "attn_pool_num_heads"),
+    ),
+    weights={
+        "use_pre_transformer_norm": "pre_norm/gamma",
+        "use_abs_pos_emb": "posembed_input/embedding",
+        "swiglu_mlp": "encoderblock_0/mlp/gate/kernel",
+        "scale_mlp": "encoderblock_0/mlp/inner_norm/gamma",
+        "scale_attn_inner": "encoderblock_0/attention/inner_norm/gamma",
+    },
+    only={"attn_type": ("eva", "rope"), "attn_only_layer_scale": (False,)},
+    silent=(
+        *("qkv_fused", "swiglu_align_to", "num_reg_tokens", "attn_pool_mlp_ratio"),
+        *("use_fc_norm", "use_post_transformer_norm"),
+        *("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords"),
+        "head_init_scale",
     ),
 )
 TIMM = Known(

@@ -168,19 +168,19 @@ def _match(checkpoint, layout):
         if any(re.fullmatch(p, plain[name]) for p in layout.zeros):
             zeros.append(name)
             continue
-        for row in layout.rows:
-            hit = row.pattern.fullmatch(plain[name])
-            if hit:
-                number = _number(hit["i"]) if "{i}" in row.theirs else None
-                break
-        else:
-            hit, number = None, None
+        rows = [row for row in layout.rows if row.pattern.fullmatch(plain[name])]
+        number, paths = None, set()
+        if rows and "{i}" in rows[0].theirs:
+            number = _number(rows[0].pattern.fullmatch(plain[name])["i"])
+        if rows:
+            row = rows[0]
+            paths = {(path, number) for path in row.ours}
         # Not in the layout, an improper block number, or a second name of a weight.
-        if not hit or number == -1 or (row.ours, number) in taken:
+        if not rows or number == -1 or paths & taken:
             unused.append(name)
             continue
-        found[name] = (row, number)
-        taken.add((row.ours, number))
+        found[name] = (rows, number)
+        taken |= paths
         if row.stacked and entry.shape:
             blocks = max(blocks, entry.shape[0])
         elif number is not None:
@@ -193,15 +193,21 @@ def _match(checkpoint, layout):
     if steps:
         sizes["S"] = min(max(steps) + 1, len(steps))
     order = {row.theirs: rank for rank, row in enumerate(layout.rows)}
-    for name in sorted(found, key=lambda n: order[found[n][0].theirs]):
-        row, number = found[name]
-        paths = row.weights(number, blocks)
+    # Names with several rows come last, when their sizes are known.
+    ranks = {n: (len(rows), order[rows[0].theirs]) for n, (rows, _) in found.items()}
+    for name in sorted(found, key=lambda n: ranks[n]):
+        rows, number = found[name]
         shape = checkpoint.entries[name].shape
-        try:
-            known = {**sizes, "n": len(paths)}
-            sizes |= bind(row.axes_for(shape), shape, known)
-        except ValueError as error:
-            misfits |= dict.fromkeys(paths, f"{name} {error}")
+        for row in rows:
+            paths = row.weights(number, blocks)
+            try:
+                known = {**sizes, "n": len(paths)}
+                sizes |= bind(row.axes_for(shape), shape, known)
+                break
+            except ValueError as error:
+                wrong = str(error)
+        else:
+            misfits |= dict.fromkeys(paths, f"{name} {wrong}")
         arrays[name] = (row, paths)
         weights |= dict.fromkeys(paths, name)
     if "H" in sizes and "d" in sizes:
@@ -221,7 +227,7 @@ def _number(text):
 
 
 def _unstacked(found):
-    return not any(row.stacked for row, _ in found.values())
+    return not any(rows[0].stacked for rows, _ in found.values())
 
 
 def _tokens_without_reader(weights, arrays):

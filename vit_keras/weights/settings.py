@@ -5,6 +5,7 @@ from typing import Any
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
 from .known_settings import (
+    EVA_ARGS,
     HUGGINGFACE,
     MODEL_TYPES,
     TIMM,
@@ -12,7 +13,8 @@ from .known_settings import (
     TIMM_IMAGES,
     check_known,
 )
-from .timm_names import read_name
+from .timm_eva import check_pooling, read_eva
+from .timm_names import is_eva, read_name
 
 # Names in Hugging Face and timm, and ours.
 ACTIVATIONS = {
@@ -33,6 +35,7 @@ PROBLEMS = {
 # timm's `crop_mode`, which pads with the mean, too: the way of resizing here.
 CROP_MODES = {"center": "cover", "squash": "stretch", "border": "contain"}
 POOLING = {"token": "token", "avg": "gap", "map": "map", "max": "max", "": None}
+POSITIONS = {"learn": "learned", "": "none", "none": "none"}
 # What timm takes where `pretrained_cfg` says nothing: `timm.data.resolve_data_config`.
 TIMM_IMAGE = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 TIMM_IMAGE |= {"crop": 0.875}
@@ -177,18 +180,25 @@ def read_timm(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]
         images = settings
         settings = {name: images[name] for name in TIMM.read if name in images}
     model = _without_none(settings.get("model_args") or {})
-    for part, known in ((settings, TIMM), (model, TIMM_ARGS), (images, TIMM_IMAGES)):
+    name = str(settings.get("architecture", ""))
+    arguments = EVA_ARGS if is_eva(name) else TIMM_ARGS
+    for part, known in ((settings, TIMM), (model, arguments), (images, TIMM_IMAGES)):
         check_known(part, known, accept=accept)
-    fields = read_name(str(settings.get("architecture", "")), accept=accept)
+    fields = read_name(name, accept=accept)
     if "num_heads" in model:
         fields["num_heads"] = int(model["num_heads"])
     if "act_layer" in model:
         fields["mlp_activation"] = _activation(model["act_layer"])
     if "norm_layer" in model:  # by its name, with timm's own epsilon
         fields["norm_epsilon"] = 1e-6
+    if "pos_embed" in model:
+        fields["positions"] = _one_of("`pos_embed`", model["pos_embed"], POSITIONS)
+    fields |= read_eva(model, fields)
     pool = model.get("global_pool", settings.get("global_pool"))
     if pool is not None:
         fields["pooling"] = _one_of("`global_pool`", pool, POOLING)
+    prefix = bool(model.get("pool_include_prefix", fields.get("pool_prefix")))
+    fields |= check_pooling(fields, prefix, is_eva(name))
     channels = 3
     if images.get("input_size"):
         channels = images["input_size"][0]
@@ -246,5 +256,8 @@ READERS = {
 # {`Layout.settings`: of which part of the file the arrays tell the same, and its table}
 CHECKED = {
     "huggingface": (lambda model: model, HUGGINGFACE),
-    "timm": (lambda model: _without_none(model.get("model_args") or {}), TIMM_ARGS),
+    "timm": (
+        lambda model: _without_none(model.get("model_args") or {}),
+        TIMM_ARGS | EVA_ARGS,
+    ),
 }

@@ -9,25 +9,33 @@ from typing import Any
 
 from .entries import CheckpointError
 
-ROTARY = "it has rotary positions"
 RELATIVE = "it has relative positions"
 CONVOLUTIONS = "it has a convolutional network in front of the blocks"
-SWIGLU = "its MLP is a SwiGLU"
 DIFFERENTIAL = "it has differential attention"
 PARALLEL = "it computes attention and MLP side by side"
 NO_LAST_NORM = "it has no layer norm behind the last block"
 
 PLAIN = {"pooling": "token", "mlp_activation": "gelu", "norm_epsilon": 1e-6}
 TANH = {"mlp_activation": "gelu_tanh"}
+SILU = {"mlp_activation": "silu"}
+EVA02 = {"rotary": "eva02", "rotary_grid": (16, 16)}
+DINOV3 = {"norm_epsilon": 1e-5, "positions": "none", "rotary": "dinov3"}
+PE = {"norm_epsilon": 1e-5, "pooling": "map", "pool_heads": 8, "rotary": "pe"}
+
+# Names of its class `Eva`; all others that are loaded are of `VisionTransformer`.
+EVA = "eva02_.*|eva_giant_.*|.*_(dinov3|lingbot|rope|pe)(_.*)?"
 
 # Whole names, before their words: what is said of the first that fits.
 NAMES: dict[str, dict[str, Any] | str] = {
-    r"eva_large_patch14_\d+": {**PLAIN, "num_heads": 16, "pooling": "gap"},
+    r"eva_(large|giant)_patch14_\d+": {**PLAIN, "num_heads": 16, "pooling": "gap"},
+    r"eva_giant_patch14_clip_224": {**PLAIN, "num_heads": 16},
+    r"eva02_enormous_patch14_clip_224": {**PLAIN, "num_heads": 16, "post_norm": True},
     r"vit_base_patch16_gap_224": {**PLAIN, "num_heads": 16, "pooling": "gap"},
-    r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)": SWIGLU,
+    r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)": {**PLAIN, **SILU, "num_heads": 24},
+    r"vit_pe_core_gigantic_.*": "the MLP of its pooling is narrower than the blocks'",
     r"test_vit": {**PLAIN, "num_heads": 2},
     r"test_vit2": {**PLAIN, "num_heads": 2, "pooling": "gap"},
-    r"test_vit3": "its pooling attends to the registers, too",
+    r"test_vit3": {**PLAIN, "num_heads": 3, "pooling": "map", "pool_prefix": True},
     r"test_vit4": "its norms are RMS norms",
     r"test_vit_relpos": RELATIVE,
 }
@@ -36,6 +44,15 @@ PARTS: dict[str, dict[str, Any]] = {
     # The second SigLIP, of which the smaller models keep the exact GELU.
     "(base_patch32|giantopt_patch16|so400m_patch16)_siglip": TANH,
     "large_patch16_siglip_(gap_)?512": TANH,
+    # What the class `Eva` has otherwise.
+    "eva02_.*_clip": {"pooling": "token", "norm_epsilon": 1e-6},
+    r"_rope_reg\d": EVA02,
+    "small_plus_patch16_dinov3": {"num_heads": 6},
+    "huge_plus_patch16_dinov3": {"num_heads": 20},
+    "(plus|7b)_patch16_dinov3": SILU,
+    "giant_patch16_lingbot": {**SILU, "num_heads": 24},
+    "pe_core_(tiny|small|large)": {"rotary_grid": (24, 24)},
+    "pe_core_base": {"rotary_grid": (14, 14)},
 }
 # Words; what a later one says goes before.
 WORDS: dict[str, dict[str, Any] | str] = {
@@ -51,30 +68,43 @@ WORDS: dict[str, dict[str, Any] | str] = {
     "so150m2": {"num_heads": 13},
     "so150m|plus": {"num_heads": 14},
     "large|huge|giant|giantopt|gigantic|so400m": {"num_heads": 16},
+    "7b": {"num_heads": 32},
     # Told by the arrays: patches, depth, registers, a distillation token.
-    r"patch\d+|\d+x1|reg\d+|distilled|dinov2|tipsv2": {},
+    r"patch\d+|\d+x1|reg\d+|distilled|dinov2|tipsv2|qkvb": {},
     r"\d+": {},  # the image's side
     "clip": {"norm_epsilon": 1e-5},
     "quickgelu": {"mlp_activation": "quick_gelu"},
     "siglip|map": {"pooling": "map"},
     "gap": {"pooling": "gap"},
+    "rpn": {"pooling": "gap", "post_norm": True},
+    "beit3": {**PLAIN, "pooling": "gap", "norm_epsilon": 1e-5},
+    # Rotary positions.
+    "eva02": {**PLAIN, **SILU, **EVA02, "pooling": "gap"},
+    "dinov3": {**DINOV3, "pooling": "gap"},
+    "lingbot": DINOV3,
+    "rope": {"rotary": "rope_vit", "positions": "none"},
+    "ape": {"positions": "learned"},
+    "pe": PE,
+    "core": {},
     # Trainings, in names of older releases.
     "in21k|in21ft1k|miil|sam|dino|laion2b": {},
     # Networks that are none of ours.
-    "rpn": "its layer norms are behind attention and MLP",
     "xp": f"{PARALLEL}, and its norms are RMS norms",
     "pwee|18x2": PARALLEL,
     "dpwee|dwee|dlittle": DIFFERENTIAL,
     "s?relpos|beitv?2?": RELATIVE,
-    "beit3": "it has layer norms inside attention and MLP",
-    "eva02": f"{ROTARY}, and {SWIGLU}",
-    "eva": "its keys have no bias, and its queries and values have one",
-    "dinov3|rope|lingbot|sapiens2|pe": ROTARY,
-    "radio|intern300m": NO_LAST_NORM,
+    "mixed": "the frequencies of its rotary positions are learned",
+    "sapiens2": "its LayerScale is on attention alone, its norms are RMS norms",
+    "radio|intern300m|lang|spatial": NO_LAST_NORM,
     "samvit": "it attends within windows, with relative positions",
     "naflexvit": "its images come as lists of patches of any shape",
     r"r\d*|resnet\d+d?|mci": CONVOLUTIONS,
 }
+
+
+def is_eva(name: str) -> bool:
+    """Return whether a name is one of timm's class `Eva`; a tag may be behind it."""
+    return re.fullmatch(EVA, name.partition(".")[0]) is not None
 
 
 def read_name(name: str, *, accept: bool = False) -> dict[str, Any]:

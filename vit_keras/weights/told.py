@@ -9,6 +9,7 @@ from .entries import CheckpointError
 from .family_settings import CHECKED as FAMILIES
 from .keras_hub_settings import CHECKED as KERAS_HUB
 from .known_settings import check_arrays
+from .open_clip_settings import VISION, vision_of
 from .settings import CHECKED as BACKBONES
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def read_settings(
         if layout.settings in CHECKED and "config.json" in files:
             part, known = CHECKED[layout.settings]
             check_arrays(part(files["config.json"]), known, sizes, weights)
+        check_arrays(vision_of(files), VISION, sizes, weights)
+        positions = weights.get("posembed_input/embedding")
+        if positions and told.get("positions", "learned") != "learned":
+            raise CheckpointError(f"the network has no positions, the file {positions}")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"the settings beside '{checkpoint.path}' cannot be used "
@@ -95,6 +100,8 @@ def undecided(
         fields = [name for name in fields if name != "pooling"]
     if "head/kernel" not in weights and "activation" in fields:
         fields.remove("activation")
+    if "pooling/probe" not in weights:
+        fields = [name for name in fields if not name.startswith("pool_")]
     return tuple(name for name in fields if name not in told)
 
 

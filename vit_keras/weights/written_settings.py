@@ -4,7 +4,7 @@ import math
 
 from ..config import ViTConfig
 from .entries import CheckpointError
-from .settings import CROP_MODES, POOLING, PROBLEMS, RESAMPLE, unnamed
+from .settings import CROP_MODES, POOLING, POSITIONS, PROBLEMS, RESAMPLE, unnamed
 
 # model_type: class names in transformers, with and without a classifier
 HF_CLASSES = {
@@ -114,6 +114,8 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
         "init_values": config.layer_scale_init_value,
         "qk_norm": config.qk_norm,
         "pre_norm": config.pre_norm,
+        "scale_attn_norm": config.attention_norm,
+        "scale_mlp_norm": config.mlp_norm,
     }
     if not config.distillation_token:
         model |= {
@@ -122,6 +124,8 @@ def write_timm(config: ViTConfig, layout: str) -> dict[str, dict]:
             "reg_tokens": config.num_register_tokens,
             "no_embed_class": not config.position_prefix,
             "fc_norm": config.fc_norm,
+            "pos_embed": {v: k for k, v in POSITIONS.items()}[config.positions],
+            "pool_include_prefix": config.pool_prefix,
         }
     images, classes = config.preprocessing, config.classes * config.include_top
     return {

@@ -23,9 +23,10 @@ GRID = 3
 # blocks, a head and norms of small tokens.
 TOLERANCE = 2e-5
 # Arguments with which a VisionTransformer is one of ours.
-PLAIN = {"init_values", "class_token", "global_pool", "reg_tokens", "no_embed_class"}
-PLAIN |= {"pre_norm", "fc_norm", "qkv_bias", "qk_norm", "act_layer", "norm_layer"}
-PLAIN |= {"dynamic_img_size", "weight_init"}
+OURS = {"init_values", "class_token", "global_pool", "reg_tokens", "no_embed_class"}
+OURS |= {"pre_norm", "fc_norm", "qkv_bias", "qk_norm", "act_layer", "norm_layer"}
+OURS |= {"scale_attn_norm", "scale_mlp_norm", "pool_include_prefix"}
+OURS |= {"dynamic_img_size", "weight_init", "mlp_layer", "block_fn"}
 SIZES = {"img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio"}
 SIZES |= {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
@@ -62,13 +63,27 @@ def arguments_of(timm, monkeypatch, name):
     return cls, {k: v for k, v in arguments.items() if k not in ignored}
 
 
-def is_plain(cls, arguments):
-    """Whether these are a VisionTransformer's that ours computes, too."""
-    if cls.__name__ not in ("VisionTransformer", "VisionTransformerDistilled"):
+def is_ours(cls, arguments):
+    """Whether these are the arguments of a network that ours computes, too."""
+
+    def said(name):
+        return _said(arguments.get(name))
+
+    if said("norm_layer") not in ("None", "LayerNorm"):
         return False
-    return arguments.keys() <= PLAIN | SIZES and _said(arguments.get("norm_layer")) in (
-        "None",
-        "LayerNorm",
+    if cls.__name__ == "Eva":
+        ratio = arguments.get("mlp_ratio", 4)
+        return (
+            said("rope_type") in ("None", "dinov3")
+            and "num_kv_heads" not in arguments
+            and arguments.get("use_post_transformer_norm", True)
+            and arguments.get("attn_pool_mlp_ratio", ratio) == ratio
+        )
+    return (
+        cls.__name__ in ("VisionTransformer", "VisionTransformerDistilled")
+        and arguments.keys() <= OURS | SIZES
+        and said("block_fn") in ("None", "ResPostBlock")
+        and said("mlp_layer") in ("None", "GluMlp")
     )
 
 
@@ -173,7 +188,8 @@ def outcome(module, folder, *, named=True):
         ours = vit_keras.from_checkpoint(whole)
     except CheckpointError as error:
         return "refused", str(error)
-    x = images(*ours.config.image_size, ours.config.channels)
+    height, width = ours.config.image_size
+    x = images(height, width, ours.config.channels)
     expected = run_torch(module, x).numpy()
     error = np.abs(run(ours, x) - expected).max() / np.abs(expected).max()
     return ("equal" if error < TOLERANCE else "wrong"), f"{error:.1e}"

@@ -52,8 +52,12 @@ def told(path):
     ("model", "words"),
     [
         ({"global_pool": "prr"}, "`global_pool` must be one of 'token', 'avg', 'map'"),
-        ({"pos_embed": "none"}, "`pos_embed` must be 'learn'"),
-        ({"pool_include_prefix": True}, "`pool_include_prefix` must be False"),
+        ({"pos_embed": "none"}, "the network has no positions, the file pos_embed"),
+        ({"pos_embed": "rope"}, "`pos_embed` must be one of 'learn'"),
+        (
+            {"global_pool": "avg", "pool_include_prefix": True},
+            "`pool_include_prefix` must be False",
+        ),
         ({"rope_type": "cat"}, "`rope_type` is no known setting"),
         ({"embed_dim": 16}, "`embed_dim` must be 8, as in the arrays.*16"),
         ({"depth": 3}, "`depth` must be 2, as in the arrays"),
@@ -77,8 +81,9 @@ def test_arguments_of_timm_that_are_refused(tmp_path, model, words):
         ({"hub_note": "rotary"}, "`hub_note` is no known setting"),
         ({"images": {"crop_mode": "random"}}, "`crop_mode` must be one of 'center'"),
         ({"images": {"first_conv": "stem.conv"}}, "`first_conv` must be"),
-        ({"architecture": "vit_base_patch16_rpn_224"}, "behind attention and MLP"),
-        ({"architecture": "vit_base_patch16_dinov3.lvd"}, "rotary positions"),
+        ({"architecture": "vit_base_patch16_xp_224"}, "side by side"),
+        ({"architecture": "vit_base_patch16_rope_mixed_224.in1k"}, "are learned"),
+        ({"architecture": "vit_base_patch16_dinov3.lvd"}, "has no positions"),
         ({"architecture": "vit_base_patch16_new_224"}, "'new' is not known"),
     ],
 )
@@ -135,8 +140,8 @@ def test_names_of_architectures():
     gap = {"num_heads": 16, "pooling": "gap"}
     assert read_name("vit_base_patch16_gap_224") == plain | gap
     assert read_name("vit_new_patch16_224", accept=True) == {}
-    with pytest.raises(CheckpointError, match="SwiGLU"):
-        read_name("vit_giant_patch14_reg4_dinov2", accept=True)
+    with pytest.raises(CheckpointError, match="RMS norms"):
+        read_name("vit_giant_patch16_sapiens2", accept=True)
 
 
 def test_a_name_tells_the_heads(tmp_path):
@@ -260,6 +265,7 @@ def test_pooling_is_not_assumed_where_there_is_none():
 def test_what_is_stated_is_taken():
     stated = {"mlp_activation": "quick_gelu", "pooling": "gap", "norm_epsilon": 1e-5}
     stated |= {"preprocessing": Preprocessing(), "num_heads": 4}
+    stated |= {"post_norm": True, "rotary": None}
     config = from_checkpoint(BARE, assume=stated).config  # and no warning
     assert {name: getattr(config, name) for name in stated} == stated
     sizes = {**sizes_of("timm-token"), "num_heads": 2}
@@ -288,8 +294,9 @@ def test_libraries_that_decide_all(name):
 def test_unknown_names_are_taken_with_assumptions(tmp_path):
     path = timm_folder(tmp_path, architecture="vit_tiny_patch16_new_224", new=3)
     assert from_checkpoint(path, assume={}).config.mlp_activation == "gelu"
-    config = from_checkpoint(path, assume={"mlp_activation": "silu"}, norm_epsilon=1e-5)
-    assert config.config.mlp_activation == "silu"
+    assume = {"mlp_activation": "silu", "post_norm": False, "rotary": None}
+    model = from_checkpoint(path, assume=assume, norm_epsilon=1e-5)
+    assert model.config.mlp_activation == "silu"
     with pytest.raises(ValueError, match="does not decide: mlp_activation, norm"):
         from_checkpoint(path, assume={"num_heads": 4})  # the settings tell it
 

@@ -29,6 +29,8 @@ SETTINGS = ("config.json", "preprocessor_config.json")
 # Of the presets of keras-hub, with the weights of a head in a file of its own.
 SETTINGS += ("task.json", "image_converter.json")
 TASK_WEIGHTS = "task.weights.h5"
+# Those of open_clip, whose files may lie beside the same model of transformers.
+OPEN_CLIP, OPEN_CLIP_SETTINGS = "open_clip_", ("open_clip_config.json",)
 # Files in a folder of Hugging Face, timm or keras-hub, in the order of preference.
 IN_FOLDER = (
     "model.safetensors",
@@ -37,6 +39,8 @@ IN_FOLDER = (
     "pytorch_model.bin.index.json",
     "model.npz",
     "model.weights.h5",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 )
 _SAFETENSORS = {
     **{
@@ -100,7 +104,8 @@ def open_checkpoint(path) -> Checkpoint:
         entries = _reader(path)(path)
     if not entries:
         raise CheckpointError(f"'{path}' holds no arrays")
-    beside = {name: path.with_name(name) for name in SETTINGS}
+    names = OPEN_CLIP_SETTINGS if path.name.startswith(OPEN_CLIP) else SETTINGS
+    beside = {name: path.with_name(name) for name in names}
     settings = {n: _read_json(f) for n, f in beside.items() if f.is_file()}
     if path.suffix == ".keras":
         settings = archive_settings(path)
