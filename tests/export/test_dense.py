@@ -165,7 +165,7 @@ def test_tokens_that_join_between_blocks_are_no_plain_vit():
 
 def test_rewrites_keep_an_outlier_from_costing_accuracy(tmp_path, monkeypatch):
     """One channel far larger than the others, as pre-trained ViTs have."""
-    model = outlier(dense(**TWO_BLOCKS))
+    model = outlier(dense(taps=4))
     options = {"scheme": "int8", "calibration": PICTURES, "enforce_parity": False}
     path = tmp_path / "m.tflite"
     with_them = export.to_tflite(model, path, **options).parity
