@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 from .axes import axes_of, shape_of
 from .decoder_axes import is_dense
@@ -208,9 +209,10 @@ def _plan_tokens(match, path, variable, config, report):
 def silent_differences(match, config):
     """Return differences that change the outputs but no shapes, one line each."""
     p, q = match.sizes["p"], match.sizes["q"]
-    heads = {"num_heads": config.num_heads}
+    heads: dict[str, Any] = {"num_heads": config.num_heads}
     if POSITIONS not in match.weights:
-        heads["positions"] = config.positions
+        names = ("positions", "rotary", "rotary_temperature", "rotary_grid")
+        heads |= {name: getattr(config, name) for name in names}
     size = {"image_size": (config.grid[0] * p, config.grid[1] * q)}
     # Fields that the file does not determine are taken from the model.
     for given in ({}, heads, {**heads, **size}):

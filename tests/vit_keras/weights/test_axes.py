@@ -181,8 +181,8 @@ def test_patches_of_torch_and_flattened_ones():
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_rows_are_of_our_weights(name):
     letters = set(sizes_of(tiny())) | {"n", "L"}
-    names = [row.theirs for row in LAYOUTS[name].rows]
-    assert len(names) == len(set(names))
+    names = [(row.theirs, row.axes) for row in LAYOUTS[name].rows]
+    assert len(names) == len(set(names))  # the sizes decide between two of a name
     for row in LAYOUTS[name].rows:
         assert row.ours
         assert all(path in AXES for path in row.ours), row
@@ -251,6 +251,7 @@ NATURAL = {
         num_register_tokens=1,
         layer_scale_init_value=1.0,
     ),
+    "open_clip": tiny(include_top=False, representation_size=6, pre_norm=True),
     "segmenter": tiny(head="segmentation", decoder="mask"),
     "keras_hub": tiny(),
     "keras_hub_deit": tiny(),

@@ -312,3 +312,40 @@ def test_a_file_without_positions(tmp_path):
         model = from_checkpoint(path, assume=assume, **given)
     assert model.config.positions == "sincos2d"
     assert describe(recognise(find(path)), **given, **assume).positions == "sincos2d"
+
+
+def test_rotary_positions_of_a_bare_file(tmp_path):
+    """EVA-02 has learned ones, too; DINOv3 has no others."""
+    eva02, dinov3 = file_of("timm-eva02"), file_of("timm-dinov3")
+    assert any("rotary=None" in line for line in said(eva02))
+    lines = said(eva02, assume={"rotary": "eva02"}, rotary_grid=3)
+    assert not any("rotary" in line for line in lines)
+    size = {"image_size": (16, 8)}
+    with pytest.raises(CheckpointError, match="'rotary': 'dinov3'"):
+        said(dinov3, **size)
+    rotary = {"positions": "none", "rotary": "dinov3"}
+    assert not any("rotary" in line for line in said(dinov3, assume=rotary, **size))
+    with warnings.catch_warnings(action="ignore"):
+        notes = load_weights(blank("timm-dinov3"), dinov3).notes
+        others = load_weights(blank("timm-eva02"), eva02).notes
+    assert notes and not any("rotary" in note for note in notes)
+    assert any("implies rotary=None" in note for note in others)
+
+
+def test_buffers_of_rotary_positions_are_not_skipped(tmp_path):
+    """Other frequencies than ours may be in them."""
+    buffers = {"rope.freqs_cos": np.ones((16, 4), "f4")}
+    path = saved(tmp_path, arrays_of("timm-eva02") | buffers)
+    with pytest.raises(CheckpointError, match="rope.freqs_cos"):
+        from_checkpoint(path, num_heads=2, assume={})
+
+
+def test_a_matrix_with_gates_is_told_by_its_rows(tmp_path):
+    """Twice as many as the second layer has columns; others fit nothing."""
+    path = file_of("timm-dinov2-swiglu")
+    match = recognise(find(path))
+    assert match.sizes["M"] == 12 and not match.misfits
+    arrays = arrays_of("timm-dinov2-swiglu")
+    arrays["blocks.1.mlp.fc1.weight"] = np.ones((36, 8), "f4")
+    wrong = recognise(find(saved(tmp_path, arrays))).misfits
+    assert list(wrong) == ["encoderblock_1/mlp/dense1/kernel"]
