@@ -190,10 +190,10 @@ def make_eva(case):
         ref_feat_shape=(3, 3),
     )
     rotary = {"rotary": "pe", "rotary_grid": [3, 3], "norm_epsilon": 1e-5}
-    rotary |= {"pool_heads": 4, "pool_prefix": True}
+    rotary |= {"pooling": "map", "pool_heads": 4, "pool_prefix": True}
     case(
         "timm-pe",
-        {"pooling": "map", "class_token": True, "pre_norm": True} | rotary,
+        {"class_token": True, "pre_norm": True} | rotary,
         rotary,
         cls=Eva,
         global_pool="map",
