@@ -1,9 +1,13 @@
 """Every ViT of timm, made small, saved as timm does and loaded: equal, or refused."""
 
+import collections
 import functools
 import inspect
 import json
+import pathlib
+import re
 import sys
+import tempfile
 
 import numpy as np
 
@@ -200,3 +204,40 @@ def rows(timm, monkeypatch, names, folder):
     return {
         name: outcome(small(timm, monkeypatch, name), folder / name) for name in names
     }
+
+
+def as_table(found):
+    """Lines of a Markdown table of what `rows` gave, without what differs by chance."""
+    for name, (result, why) in sorted(found.items()):
+        reason = why.split("which this package does not have: ")[-1]
+        reason = re.sub(r"\s+", " ", reason.replace("|", "\\|"))
+        yield f"| {name} | {result} | {reason if result == 'refused' else ''} |"
+
+
+def main():
+    """Print the document on every ViT of timm, `docs/timm.md`."""
+    import pytest
+
+    from tests import peers
+
+    peers.without_torchvision()
+    import timm
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        found = rows(timm, patch, names_of(timm), pathlib.Path(folder))
+    number = collections.Counter(result for result, _ in found.values())
+    print("# timm's Vision Transformers\n")
+    print(
+        "What `vit_keras.from_checkpoint` makes of each architecture of timm "
+        f"{timm.__version__}, hybrids\nincluded: made small, with random weights, "
+        "saved as timm saves it, with and without\n`model_args`. "
+        + ", ".join(f"{count} {result}" for result, count in sorted(number.items()))
+        + ". Equal is within 2e-5 of the largest output.\n\n"
+        "    python -m tests.vit_keras.weights.against_timm > docs/timm.md\n"
+    )
+    print("| architecture | result | why |\n|---|---|---|")
+    print("\n".join(as_table(found)))
+
+
+if __name__ == "__main__":
+    main()

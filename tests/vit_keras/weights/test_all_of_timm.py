@@ -1,5 +1,7 @@
 """Whatever is loaded from timm computes as there, or is refused."""
 
+import pathlib
+
 import pytest
 
 from tests.vit_keras.weights import against_timm
@@ -39,6 +41,8 @@ def check(timm, monkeypatch, names, folder):
     assert not wrong
     ours = {n for n in names if is_ours(*arguments_of(timm, monkeypatch, n))}
     assert ours == {name for name, (result, _) in found.items() if result == "equal"}
+    document = (pathlib.Path(__file__).parents[3] / "docs" / "timm.md").read_text()
+    assert set(against_timm.as_table(found)) <= set(document.splitlines())
 
 
 def test_a_name_of_each_network(timm, monkeypatch, tmp_path):

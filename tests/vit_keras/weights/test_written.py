@@ -166,7 +166,6 @@ REFUSED = [
     ("huggingface", {"mlp_gated": True}, "mlp_gated="),
     ("huggingface", {"rotary": "eva02"}, "rotary="),
     ("timm", {"rotary": "eva02"}, "rotary="),
-    ("timm", {"pooling": "map", "pool_prefix": True}, "pool_prefix="),
     ("timm", {"pooling": "map", "pool_heads": 1}, "pool_heads="),
     (
         "huggingface_vit",
