@@ -144,7 +144,8 @@ def rotate_heads(weights: Weights) -> bool:
     turning = [weights.rotation is not None] * len(weights.blocks) + [False]
     for attention, rotary in zip(attentions(weights), turning, strict=False):
         rotation = orthogonal(attention.head_dim)
-        turned = [] if attention.inner_norm is not None else [attention.value]
+        free = attention.inner_norm is None
+        turned = [attention.value] if free else []
         if attention.query_norm is None and not rotary:
             turned += [attention.query, attention.key]
         for linear in turned:
@@ -153,7 +154,7 @@ def rotate_heads(weights: Weights) -> bool:
                 setattr(
                     linear, array, (heads @ rotation).reshape(heads.shape[:-2] + (-1,))
                 )
-        if attention.value not in turned:
+        if not free:
             continue
         out = attention.out.kernel.reshape(attention.heads, attention.head_dim, -1)
         out = np.einsum("ed,hef->hdf", rotation, out)

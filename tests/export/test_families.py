@@ -10,7 +10,7 @@ from export.graph.found_vit import vit_by_layers
 from export.graph.rewrites import REWRITES
 from export.graph.write_weights import build_vit
 from tests.export.families import FAMILIES, family
-from tests.models import randomise, run
+from tests.models import randomise, run, slow_but
 from vit_keras.preprocessing import normalize
 
 FLOATS = {"FLOAT32", "FLOAT16"}
@@ -27,9 +27,9 @@ def pixels():
     return np.clip(images, 0, 255).astype("uint8")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module")
 def random_model(request):
-    """A random model of each family, with its name."""
+    """A random model of a family, with its name."""
     return request.param, randomise(vit_keras.create_model(family(request.param)), 3)
 
 
@@ -46,6 +46,7 @@ def written(model, tmp_path, pixels, **options):
     return path, report, export.load(path)(pixels)
 
 
+@pytest.mark.parametrize("random_model", FAMILIES, indirect=True)
 def test_float_file_is_the_model(random_model, pixels, tmp_path):
     _, model = random_model
     _, report, outputs = written(model, tmp_path, pixels, scheme="float32")
@@ -56,6 +57,11 @@ def test_float_file_is_the_model(random_model, pixels, tmp_path):
     assert not any("converted as it is" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    "random_model",
+    slow_but(("dinov3", "eva02", "pe", "siglip"), FAMILIES),
+    indirect=True,
+)
 def test_integer_file_has_no_float_inside(random_model, pixels, tmp_path):
     name, model = random_model
     path, _, outputs = written(model, tmp_path, pixels, scheme="int8")
@@ -68,7 +74,10 @@ def test_integer_file_has_no_float_inside(random_model, pixels, tmp_path):
     assert noise < 0.2, name  # random weights: a swapped head or sign gives 1
 
 
-@pytest.mark.parametrize("target", COMPILED)
+@pytest.mark.parametrize(
+    "random_model", slow_but(("dinov3", "siglip"), FAMILIES), indirect=True
+)
+@pytest.mark.parametrize("target", slow_but(("ethos_u85", "qualcomm"), COMPILED))
 def test_compilers_take_the_file_whole(target, random_model, pixels, tmp_path):
     _, model = random_model
     scheme = "float32" if target == "gpu" else "int8"
@@ -81,7 +90,7 @@ def test_compilers_take_the_file_whole(target, random_model, pixels, tmp_path):
     assert not result.unsupported
 
 
-@pytest.mark.parametrize("name", ["pe", "siglip", "dinov3"])
+@pytest.mark.parametrize("name", ["pe", "dinov3"])
 def test_attention_in_int16(name, pixels, tmp_path):
     model = randomise(vit_keras.create_model(family(name)), 3)
     path, _, _ = written(model, tmp_path, pixels, scheme="int8_attention16")
@@ -89,6 +98,7 @@ def test_attention_in_int16(name, pixels, tmp_path):
     assert products and all(set(op.inputs) == {"INT16"} for op in products)
 
 
+@pytest.mark.parametrize("random_model", FAMILIES, indirect=True)
 def test_rewritten_weights_become_the_model_again(random_model, pixels):
     """The inverse that quantisation-aware training needs."""
     name, model = random_model
@@ -121,6 +131,9 @@ def test_constant_query_is_one_layer(pixels, tmp_path):
     assert attention.scores.kernel.shape == (32, 2)
 
 
+@pytest.mark.parametrize(
+    "random_model", slow_but(("pe", "clip"), FAMILIES), indirect=True
+)
 def test_named_outputs_are_those_of_the_model(random_model, pixels, tmp_path):
     """A file of which one output is below the threshold of its scheme is refused."""
     _, model = random_model

@@ -60,6 +60,33 @@ KINDS = {
     ),
     "wide heads": ({"head_dim": 8}, ()),
     "features": ({"task": "features", "num_register_tokens": 2}, ()),
+    "rotary": (
+        {"rotary": "pe", "positions": "none", "head_dim": 8},
+        ("drop_key_bias",),
+    ),
+    "rotary, qk norm": (
+        {"rotary": "dinov3", "qk_norm": True, "head_dim": 8},
+        ("drop_key_bias",),
+    ),
+    "gates": (
+        {"mlp_gated": True, "mlp_norm": True, "attention_norm": True},
+        (),
+    ),
+    "post norm": ({"post_norm": True}, ("centre_writers", "rotate_stream")),
+    "max": ({"pooling": "max"}, ()),
+    "map of all tokens": (
+        {"pooling": "map", "class_token": True, "pool_prefix": True, "pool_heads": 1},
+        (),
+    ),
+    "unit norm": ({"unit_norm": True}, ()),
+    "projected": (
+        {
+            "representation_size": 7,
+            "representation_activation": "linear",
+            "unit_norm": True,
+        },
+        (),
+    ),
 }
 
 
@@ -99,14 +126,15 @@ def test_each_rewrite_is_exact(kind):
         if not rewrite(weights):
             skipped.add(name)
         same()
-    if "layer scale" != kind:
-        assert "fold_layer_scale" in skipped
-    assert skipped - {"fold_layer_scale"} == set(KINDS[kind][1])
+    assert ("fold_layer_scale" in skipped) == (kind != "layer scale")
+    assert ("fold_probe" in skipped) == (model.config.pooling != "map")
+    assert skipped - {"fold_layer_scale", "fold_probe"} == set(KINDS[kind][1])
     draws = np.random.default_rng(2)
     inner = weights.blocks[0].attention.heads * weights.blocks[0].attention.head_dim
     means = draws.normal(size=(2, inner))  # exact whatever they are
-    assert shift_keys(weights, means) == (kind != "qk norm")
-    assert shift_v(weights, means)
+    turned = model.config.qk_norm or model.config.rotary is not None
+    assert shift_keys(weights, means) == (not turned)
+    assert shift_v(weights, means) == (not model.config.attention_norm)
     same()
     for option in ("split_softmax", "heads_apart", "keys_as_rows", "convolutions"):
         same(GraphOptions(**{option: True}))

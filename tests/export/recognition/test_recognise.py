@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from export.graph.build import ONLY_IF_THERE
 from export.graph.inference_layer import InferenceViT
 from export.graph.recognition.function import function_of
 from export.graph.recognition.recognise import recognise
@@ -178,8 +179,8 @@ def test_recognised(model, expected, traced):
     assert prove(case.graph, function) < EQUAL
     weights = copy.deepcopy(found.weights)
     done = [name for name, rewrite in REWRITES.items() if rewrite(weights)]
-    optional = {"fold_input", "fold_layer_scale"}
-    assert set(REWRITES) - set(done) - optional == set(expected.left_out)
+    left_out = set(REWRITES) - set(done) - set(ONLY_IF_THERE)
+    assert left_out == set(expected.left_out)
     close(function_of(case.graph, found, InferenceViT(weights)), case)
 
 
