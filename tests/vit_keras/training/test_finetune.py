@@ -21,7 +21,10 @@ from vit_keras.training.probe import fit_probe
 from vit_keras.training.start import open_start
 from vit_keras.weights import CheckpointError
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = [
+    pytest.mark.usefixtures("eager"),
+    pytest.mark.filterwarnings("ignore:.*nothing in the file tells"),
+]
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 CASES = {c["case"]: c for c in json.loads((GOLDEN / "cases.json").read_text())}

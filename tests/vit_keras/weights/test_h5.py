@@ -11,6 +11,8 @@ from tests.vit_keras.weights.damaged import CUTS, H5, damage, refuses, unchanged
 from vit_keras import CheckpointError, create_model, from_checkpoint, load_weights
 from vit_keras.weights.formats import open_checkpoint
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 # --- .h5 --------------------------------------------------------------------------
 
 DATA = "layers/vi_t_backbone/layers/vi_t_encoder/layer_norm/vars/0"

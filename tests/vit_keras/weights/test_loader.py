@@ -23,6 +23,9 @@ from tests.vit_keras.weights.golden_files import (
 )
 from vit_keras import CheckpointError, from_checkpoint, load_weights
 
+# Files of timm and keras-hub without settings.
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing in the file tells")
+
 # --- Recognising a layout ---------------------------------------------------------
 
 

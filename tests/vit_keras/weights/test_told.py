@@ -285,7 +285,7 @@ def test_what_the_file_tells_is_not_assumed(field):
         create_model(config_of("timm-token"), weights=BARE, assume={})
 
 
-@pytest.mark.parametrize("name", ["augreg-token", "bv-gap", "kh-token", "vk-h5"])
+@pytest.mark.parametrize("name", ["augreg-token", "bv-gap", "vk-h5"])
 def test_libraries_that_decide_all(name):
     match = recognise(find(file_of(name)))
     assert "mlp_activation" not in match.undecided and "pooling" not in match.undecided
