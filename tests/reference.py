@@ -56,10 +56,52 @@ def norm(weights, path, x, epsilon):
     return layer_norm(x, weights[f"{path}/gamma"], weights[f"{path}/beta"], epsilon)
 
 
-def attention(weights, path, query, value, num_heads, epsilon=1e-6):
+# Coordinates of patches, temperature, pairs of channels, axis of the first half of the
+# angles, and what is added to an index: arXiv 2508.10104, 2303.11331, 2403.13298 and
+# 2504.13181.
+ROTARY = {
+    "dinov3": ("centred", 100.0, "halves", "y", 0.0),
+    "eva02": ("index", 10_000.0, "adjacent", "y", 0.0),
+    "rope_vit": ("index", 100.0, "adjacent", "x", 0.0),
+    "pe": ("index", 10_000.0, "adjacent", "x", 1.0),
+}
+
+
+def turn(x, config):
+    """Rotary positions (arXiv 2104.09864) of queries or keys of one head, (N, T, d)."""
+    coordinates, temperature, pairs, first, offset = ROTARY[config.rotary]
+    temperature = config.rotary_temperature or temperature
+    rows = config.image_size[0] // config.patch_size[0]
+    columns = config.image_size[1] // config.patch_size[1]
+    trained = config.rotary_grid or (rows, columns)
+    d, out = x.shape[-1], x.copy()
+    for row in range(rows):
+        for column in range(columns):
+            if coordinates == "centred":
+                y = 2.0 * math.pi * (2.0 * (row + 0.5) / rows - 1.0)
+                z = 2.0 * math.pi * (2.0 * (column + 0.5) / columns - 1.0)
+            else:
+                y = (row + offset) * trained[0] / rows
+                z = (column + offset) * trained[1] / columns
+            token = x.shape[1] - rows * columns + row * columns + column
+            for pair in range(d // 2):
+                k, second = pair % (d // 4), pair >= d // 4
+                position = y if second == (first == "x") else z
+                angle = position / temperature ** (4.0 * k / d)
+                i, j = 2 * pair, 2 * pair + 1
+                if pairs == "halves":
+                    i, j = pair, pair + d // 2
+                a, b = x[:, token, i], x[:, token, j]
+                out[:, token, i] = a * math.cos(angle) - b * math.sin(angle)
+                out[:, token, j] = b * math.cos(angle) + a * math.sin(angle)
+    return out
+
+
+def attention(weights, path, query, value, num_heads, epsilon=1e-6, config=None):
     """Equations 5 to 8: `(output (N, T, D), scores (N, H, T, S))`.
 
-    With a norm of the queries and keys of each head where there are such weights.
+    With a norm of the queries and keys of each head, and of all heads' outputs, where
+    there are such weights, and with the rotary positions of a configuration.
     """
     q = dense(weights, f"{path}/query", query)
     k = dense(weights, f"{path}/key", value)
@@ -72,25 +114,47 @@ def attention(weights, path, query, value, num_heads, epsilon=1e-6):
         if f"{path}/query_norm/gamma" in weights:
             one_q = norm(weights, f"{path}/query_norm", one_q, epsilon)
             one_k = norm(weights, f"{path}/key_norm", one_k, epsilon)
+        if config is not None and config.rotary is not None:
+            one_q, one_k = turn(one_q, config), turn(one_k, config)
         a = softmax(one_q @ one_k.swapaxes(-1, -2) / math.sqrt(d))
         scores.append(a)
         outputs.append(a @ v[..., part])
     joined = np.concatenate(outputs, axis=-1)
+    if f"{path}/inner_norm/gamma" in weights:
+        joined = norm(weights, f"{path}/inner_norm", joined, epsilon)
     return dense(weights, f"{path}/out", joined), np.stack(scores, axis=1)
 
 
-def mlp(weights, path, x, activation, last=None):
-    hidden = MLP_ACTIVATIONS[activation](dense(weights, f"{path}/dense1", x))
+def mlp(weights, path, x, activation, last=None, epsilon=1e-6):
+    """Two layers; with a gate its activation times the first (arXiv 2002.05202)."""
+    hidden = dense(weights, f"{path}/dense1", x)
+    if f"{path}/gate/kernel" in weights:
+        hidden = hidden * MLP_ACTIVATIONS[activation](dense(weights, f"{path}/gate", x))
+    else:
+        hidden = MLP_ACTIVATIONS[activation](hidden)
+    if f"{path}/inner_norm/gamma" in weights:
+        hidden = norm(weights, f"{path}/inner_norm", hidden, epsilon)
     return MLP_ACTIVATIONS[last](dense(weights, f"{path}/dense2", hidden))
 
 
-def block(weights, path, x, num_heads, activation="gelu", epsilon=1e-6, last=None):
-    """Equations 2 and 3, with LayerScale where there are such weights."""
+def block(
+    weights, path, x, num_heads, activation="gelu", epsilon=1e-6, last=None, config=None
+):
+    """Equations 2 and 3, with LayerScale where there are such weights; with post-norms
+    those of Swin V2 (arXiv 2111.09883, section 3.2)."""
+    if config is not None and config.post_norm:
+        part, more = f"{path}/attention", (num_heads, epsilon, config)
+        y, scores = attention(weights, part, x, x, *more)
+        x = x + norm(weights, f"{path}/norm1", y, epsilon)
+        y = mlp(weights, f"{path}/mlp", x, activation, last, epsilon)
+        return x + norm(weights, f"{path}/norm2", y, epsilon), scores
     y = norm(weights, f"{path}/norm1", x, epsilon)
-    y, scores = attention(weights, f"{path}/attention", y, y, num_heads, epsilon)
+    y, scores = attention(
+        weights, f"{path}/attention", y, y, num_heads, epsilon, config
+    )
     x = x + y * weights.get(f"{path}/layer_scale1/gamma", 1.0)
     y = norm(weights, f"{path}/norm2", x, epsilon)
-    y = mlp(weights, f"{path}/mlp", y, activation, last)
+    y = mlp(weights, f"{path}/mlp", y, activation, last, epsilon)
     return x + y * weights.get(f"{path}/layer_scale2/gamma", 1.0), scores
 
 
@@ -142,6 +206,8 @@ def embed(weights, config, images):
         prefix.append(weights["register_tokens/token"])
     prefix = [np.broadcast_to(t, (len(x), *t.shape[1:])) for t in prefix]
 
+    if config.positions == "none":
+        return np.concatenate([*prefix, x], axis=1)
     if config.positions == "learned":
         positions = weights["posembed_input/embedding"][0]
     else:
@@ -171,6 +237,7 @@ def encode(weights, config, images):
             config.mlp_activation,
             config.norm_epsilon,
             config.mlp_out_activation,
+            config,
         )
         scores.append(a)
     if config.fc_norm:  # the last norm comes after pooling
@@ -183,13 +250,17 @@ def pool(weights, config, tokens):
         return tokens[:, 0]
     rows = config.image_size[0] // config.patch_size[0]
     columns = config.image_size[1] // config.patch_size[1]
-    tokens = tokens[:, -rows * columns :]  # the patches
+    if not config.pool_prefix:
+        tokens = tokens[:, -rows * columns :]  # the patches
     if config.pooling == "gap":
         return tokens.mean(axis=1)
+    if config.pooling == "max":
+        return tokens.max(axis=1)
     probe = np.broadcast_to(
         weights["pooling/probe"], (len(tokens), 1, config.hidden_size)
     )
-    x, _ = attention(weights, "pooling/attention", probe, tokens, config.num_heads)
+    heads = config.pool_heads or config.num_heads
+    x, _ = attention(weights, "pooling/attention", probe, tokens, heads)
     y = norm(weights, "pooling/norm", x, config.norm_epsilon)
     return (x + mlp(weights, "pooling/mlp", y, config.mlp_activation))[:, 0]
 
@@ -218,7 +289,10 @@ def forward(weights, config, images, task="classify"):
     if config.fc_norm:
         x = norm(weights, "fc_norm", x, config.norm_epsilon)
     if config.representation_size is not None:
-        x = np.tanh(dense(weights, "pre_logits", x))
+        x = dense(weights, "pre_logits", x)
+        x = np.tanh(x) if config.representation_activation == "tanh" else x
+    if config.unit_norm:
+        x = x / np.linalg.norm(x, axis=-1, keepdims=True)
     if not config.include_top:
         return x
     logits = dense(weights, "head", x)

@@ -19,7 +19,10 @@ from vit_keras import Preprocessing
 
 
 @pytest.mark.parametrize("target", slow_but((None,), (None, "ethos_u85")))
-def test_estimate_agrees_with_a_file_of_each_part(model, pixels, target, tmp_path):
+def test_estimate_agrees_with_a_file_of_each_part(
+    model, pixels, target, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("export.graph.build.MEASURED_ON", 32)  # as for users
     path = tmp_path / "m.tflite"
     plan = resolve("int8", target, has_calibration=True, min_sqnr=1.0)
     graph = inference_graph(model, Preprocessing(), pixels, plan.graph)

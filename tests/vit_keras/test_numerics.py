@@ -51,6 +51,42 @@ CONFIGS = {
     "fc_norm": tiny(fc_norm=True, representation_size=7, norm_epsilon=0.1),
     "fc_norm_gap": tiny(fc_norm=True, pooling="gap", class_token=True),
     "all_norms_map": tiny(qk_norm=True, pre_norm=True, fc_norm=True, pooling="map"),
+    "dinov3": tiny(
+        image_size=(16, 24),
+        head_dim=8,
+        rotary="dinov3",
+        rotary_temperature=50.0,
+        positions="none",
+        num_register_tokens=2,
+        key_bias=False,
+    ),
+    "eva02": tiny(
+        image_size=(16, 24),
+        head_dim=8,
+        rotary="eva02",
+        rotary_grid=(5, 7),
+        mlp_gated=True,
+        mlp_activation="silu",
+        mlp_norm=True,
+        attention_norm=True,
+        norm_epsilon=0.1,
+    ),
+    "rope_vit": tiny(image_size=(16, 24), head_dim=8, rotary="rope_vit", qk_norm=True),
+    "pe": tiny(
+        image_size=(16, 24),
+        head_dim=8,
+        rotary="pe",
+        rotary_grid=(5, 7),
+        pooling="map",
+        class_token=True,
+        pool_heads=1,
+        pool_prefix=True,
+    ),
+    "post_norm": tiny(post_norm=True, norm_epsilon=0.1),
+    "max": tiny(pooling="max", class_token=True),
+    "projection": tiny(
+        representation_size=7, representation_activation="linear", unit_norm=True
+    ),
     "grey": tiny(
         channels=1, preprocessing={"mean": (0.5,), "std": (0.5,)}, num_layers=1
     ),
