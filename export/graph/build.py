@@ -16,7 +16,7 @@ from .inference_layer import InferenceViT
 from .named_layer import NamedViT, with_inside
 from .named_outputs import function_by_name
 from .resizes import resizes, resizes_for
-from .rewrites import FOR_INTEGERS, REWRITES
+from .rewrites import FOR_INTEGERS, ONLY_IF_THERE, REWRITES
 from .shifts import SHIFTS
 from .source_model import gives_dict
 from .sparsity import keep_gammas, rewrites_that_break_sparsity
@@ -50,8 +50,6 @@ class Graph:
 # changed in a way that its configuration does not show.
 EQUAL = 1e-4
 NEAR = 1e-2  # with GELU in its tanh approximation
-# Rewrites of parts that a model may well not have.
-ONLY_IF_THERE = ("fold_layer_scale", "fold_input", "fold_probe")
 MEASURED_ON = 32  # images for the means of keys and values
 
 

@@ -86,14 +86,12 @@ class InferenceBlocks(keras.layers.Layer):
 
         q, k, v = (self._heads(*row, attention) for row in projections)
         q, k = self._turned(q, rotation), self._turned(k, rotation)
-        y = ops.transpose(self._products(q, k, v, attention.scale), (0, 2, 1, 3))
-        inner = attention.heads * attention.head_dim
-        return self._out(ops.reshape(y, (-1, query.shape[1], inner)), attention)
+        return self._beside(self._products(q, k, v, attention.scale), attention)
 
     def _pooled(self, source, attention):
         """Return attention (N, 1, D) of a constant query, by its scores of tokens."""
         scores, heads = self.linear(source, attention.scores), attention.heads
-        tokens, inner = source.shape[1], heads * attention.head_dim
+        tokens = source.shape[1]
         rows = self.options.split_softmax and self.options.transposed_scores
         if not self.options.heads_apart:
             shape = (tokens, 1) if rows else (1, tokens)
@@ -102,8 +100,7 @@ class InferenceBlocks(keras.layers.Layer):
             v = self.linear(source, attention.value)
             v = ops.reshape(v, (-1, tokens, heads, attention.head_dim))
             y = self._weighted(scores, ops.transpose(v, (0, 2, 1, 3)))
-            y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, 1, inner))
-            return self._out(y, attention)
+            return self._beside(y, attention)
         parts = []
         for head, columns in enumerate(attention.columns()):
             own = scores[..., head : head + 1]
@@ -111,6 +108,11 @@ class InferenceBlocks(keras.layers.Layer):
             v = self._head(source, attention.value, None, columns)
             parts.append(self._weighted(own, v))
         return self._out(self.activation(ops.concatenate(parts, -1)), attention)
+
+    def _beside(self, y, attention):
+        """Return the output of attention, of the heads' (N, H, Q, d)."""
+        y, inner = ops.transpose(y, (0, 2, 1, 3)), attention.heads * attention.head_dim
+        return self._out(ops.reshape(y, (-1, y.shape[1], inner)), attention)
 
     def _out(self, y, attention):
         if attention.inner_norm is not None:

@@ -84,14 +84,9 @@ def _read_rotation(block, prefix):
     if layer is None:
         return None
     head_dim = block.attention.query.kernel.shape[1] // block.num_heads
-    order = layer.order(head_dim)
-    cosines, sines, _ = layer.tables(head_dim)
-    before = ((prefix, 0), (0, 0))
-    return Rotation(
-        np.pad(cosines[:, order], before, constant_values=1.0),
-        np.pad(sines[:, order], before),
-        prefix,
-    )
+    order, (rows, columns) = layer.order(head_dim), layer.grid
+    cosines, sines, _ = layer.tables(prefix + rows * columns, head_dim)
+    return Rotation(cosines[:, order], sines[:, order], prefix)
 
 
 def _read_pool(layer):

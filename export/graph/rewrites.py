@@ -190,6 +190,8 @@ REWRITES = {
     "rotate_heads": rotate_heads,
     "fold_probe": fold_probe,
 }
+# Of parts that a model may well not have.
+ONLY_IF_THERE = ("fold_input", "fold_layer_scale", "fold_probe")
 # They help integers; floats would only lose time and a little precision.
 FOR_INTEGERS = ("rotate_stream", "rotate_heads")
 

@@ -122,6 +122,9 @@ class MultiHeadAttention(keras.layers.Layer):
             setattr(self, name, dense)
         if self.inner_norm is not None:
             self.inner_norm.build((None, None, inner))
+        if self.rotary_embedding is not None:
+            heads = (None, query_shape[1], self.num_heads, inner // self.num_heads)
+            self.rotary_embedding.build(heads)
         if self.qk_norm:
             self.query_norm.build((None, None, None, inner // self.num_heads))
             self.key_norm.build((None, None, None, inner // self.num_heads))

@@ -50,8 +50,22 @@ class TokenPooling(keras.layers.Layer):
         return {**super().get_config(), "index": self.index}
 
 
+class _PatchPooling(keras.layers.Layer):
+    """Pooling of the tokens behind a prefix."""
+
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+
+
 @keras.saving.register_keras_serializable(package="vit_keras")
-class AveragePooling(keras.layers.Layer):
+class AveragePooling(_PatchPooling):
     """Mean of the patch tokens ("gap"; arXiv 2205.01580).
 
     Arguments:
@@ -61,22 +75,12 @@ class AveragePooling(keras.layers.Layer):
         inputs: (N, T, D). Returns (N, D).
     """
 
-    def __init__(self, num_prefix_tokens: int = 0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.num_prefix_tokens = num_prefix_tokens
-
     def call(self, inputs: Tensor) -> Tensor:
         return ops.mean(inputs[:, self.num_prefix_tokens :], axis=1)
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
-
 
 @keras.saving.register_keras_serializable(package="vit_keras")
-class MaxPooling(keras.layers.Layer):
+class MaxPooling(_PatchPooling):
     """Largest value of each channel over the patch tokens ("max").
 
     Arguments:
@@ -86,18 +90,8 @@ class MaxPooling(keras.layers.Layer):
         inputs: (N, T, D). Returns (N, D).
     """
 
-    def __init__(self, num_prefix_tokens: int = 0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.num_prefix_tokens = num_prefix_tokens
-
     def call(self, inputs: Tensor) -> Tensor:
         return ops.max(inputs[:, self.num_prefix_tokens :], axis=1)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -119,7 +113,7 @@ class UnitNorm(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        # Not Keras' own, which holds more than the arguments.
+        # Without it Keras would store arguments of its own base class, too.
         return super().get_config()
 
 

@@ -49,10 +49,13 @@ class RotaryEmbedding(keras.layers.Layer):
         self.temperature = temperature
         self.reference_grid = reference_grid and tuple(reference_grid)
 
-    def tables(self, head_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return cosines (P, d), sines (P, d) with their signs, and partners (d,).
+    def tables(
+        self, tokens: int, head_dim: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return cosines (T, d), sines (T, d) with their signs, and partners (d,).
 
-        A turned vector is `x * cosines + x[..., partners] * sines`.
+        A turned vector is `x * cosines + x[..., partners] * sines`; those before the
+        patches have cosines 1 and sines 0.
 
         Raises:
             ValueError: d is no multiple of 4.
@@ -70,23 +73,25 @@ class RotaryEmbedding(keras.layers.Layer):
         cosines[:, first] = cosines[:, second] = np.cos(angles)
         sines[:, first], sines[:, second] = -np.sin(angles), np.sin(angles)
         partners[first], partners[second] = second, first
-        return cosines, sines, partners
+        before = ((tokens - len(angles), 0), (0, 0))
+        cosines = np.pad(cosines, before, constant_values=1.0)
+        return cosines, np.pad(sines, before), partners
 
     def order(self, head_dim: int) -> np.ndarray:
         """Return the channels (d,): the first of each pair, then the second."""
         return np.concatenate(channel_pairs(ROTARY[self.kind].pairs, head_dim))
 
+    def build(self, input_shape: Shape) -> None:
+        # Here and not in each call, which is not traced on every backend.
+        cosines, sines, self._partners = self.tables(input_shape[1], input_shape[3])
+        self._cosines, self._sines = cosines[:, None], sines[:, None]
+
     def call(self, inputs: Tensor) -> Tensor:
-        tokens, head_dim = inputs.shape[1], inputs.shape[3]
-        cosines, sines, partners = self.tables(head_dim)
-        before = ((tokens - len(cosines), 0), (0, 0))
-        cosines = np.pad(cosines, before, constant_values=1.0)
-        sines = np.pad(sines, before)
         cosines, sines = (
-            ops.convert_to_tensor(table[:, None], dtype=self.compute_dtype)
-            for table in (cosines, sines)
+            ops.convert_to_tensor(table, dtype=self.compute_dtype)
+            for table in (self._cosines, self._sines)
         )
-        return inputs * cosines + ops.take(inputs, partners, axis=-1) * sines
+        return inputs * cosines + ops.take(inputs, self._partners, axis=-1) * sines
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -1,32 +1,11 @@
-"""Settings of transformers' models with a decoder, and what of them is refused."""
+"""Settings of transformers' models with a decoder."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-from .entries import CheckpointError
-from .family_settings import READERS as FAMILIES
-from .keras_hub_settings import READERS as KERAS_HUB
-from .keras_hub_settings import refuse_other_classes
 from .known_settings import HUGGINGFACE, Known, check_known
-from .open_clip_settings import FILE as OPEN_CLIP
-from .open_clip_settings import read_open_clip
-from .settings import READERS as BACKBONES
 from .settings import read_huggingface_fields
-from .timm_names import read_name
 
-# `model_type`, or a setting of it, that names another network than any of ours.
-OTHERS = {
-    "eomt_dinov3": "EoMT on DINOv3, which has rotary positions",
-    "beit": "BEiT, which has relative positions",
-    "vit_hybrid": "a ViT on a ResNet, which is no plain ViT",
-    "yolos": "YOLOS, which finds objects",
-    "swinv2": "Swin, which is no plain ViT",
-    "bit": "a ResNet, which is no plain ViT",
-    "dpt, is_hybrid": "DPT-Hybrid on a ResNet, which is no plain ViT",
-    "dpt, backbone_config": "DPT on the maps of another model, not of its own",
-}
-DPT_PARTS = ("is_hybrid", "backbone_config")
 # The settings of each layout, beside those of its ViT.
 _NECK_SIZES = ("neck_hidden_sizes", "fusion_hidden_size", "reassemble_hidden_size")
 _NECK = {"reassemble_factors": ([4, 2, 1, 0.5],), "head_in_index": (-1,)}
@@ -88,46 +67,6 @@ KNOWN = {
 }
 
 
-def refuse_others(settings: Mapping[str, dict]) -> None:
-    """Refuse networks by the name that their settings give them.
-
-    Raises:
-        CheckpointError: the settings name one.
-    """
-    refuse_other_classes(settings)
-    model = settings.get("config.json", {})
-    if "architecture" in model:
-        read_name(str(model["architecture"]), accept=True)
-    backbone = model.get("backbone_config") or {}
-    kinds = [model.get("model_type")]
-    if isinstance(backbone, dict):
-        kinds.append(backbone.get("model_type"))
-    kinds += [f"{kinds[0]}, {name}" for name in DPT_PARTS if model.get(name)]
-    for kind in kinds:
-        if isinstance(kind, str) and kind in OTHERS:
-            raise CheckpointError(
-                f"`config.json` beside the weights says {kind!r}: {OTHERS[kind]}; "
-                "this package has no such network"
-            )
-
-
-def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
-    """Return whether a layout's reader is for the library whose settings these are.
-
-    Arguments:
-        reader: `Layout.settings`.
-        settings: JSON files beside the weights, by name.
-    """
-    model = settings.get("config.json", {})
-    if OPEN_CLIP in settings:
-        return reader == "open_clip"
-    if "architecture" in model:
-        return reader == "timm"
-    if "class_name" in model:  # Keras' description of a model
-        return (reader or "").startswith("keras_hub")
-    return "model_type" not in model or (reader or "").startswith("huggingface")
-
-
 def read_with_decoder(layout: str):
     """Return the reader of the settings of a layout with a decoder."""
 
@@ -161,10 +100,4 @@ def _taps(model, backbone):
     return {"taps": tuple(blocks)} if blocks else {}
 
 
-READERS = {
-    **BACKBONES,
-    **FAMILIES,
-    **KERAS_HUB,
-    "open_clip": read_open_clip,
-    **{name: read_with_decoder(name) for name in KNOWN},
-}
+READERS = {name: read_with_decoder(name) for name in KNOWN}

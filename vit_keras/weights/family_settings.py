@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import ViTConfig
 from .entries import CheckpointError
-from .known_settings import HUGGINGFACE, Known, check_known
+from .known_settings import HUGGINGFACE, Known, check_known, one_of
 from .settings import read_huggingface_fields
 from .written_settings import write_huggingface
 
@@ -121,16 +121,11 @@ def read_family(layout: str) -> Callable[[dict[str, dict]], dict[str, Any]]:
 
 def _check_names(model, family):
     """Refuse a model of another name."""
-    for name, values, valid in (
-        ("model_type", [model.get("model_type")], (None, *family.model_types)),
-        ("architectures", model.get("architectures") or (), family.classes),
-    ):
-        for value in values:
-            if value not in valid:
-                raise CheckpointError(
-                    f"`{name}` must be one of {', '.join(filter(None, valid))}. "
-                    f"Received from the settings: {value!r}"
-                )
+    kind = model.get("model_type")
+    if kind is not None:
+        one_of("`model_type`", kind, dict.fromkeys(family.model_types))
+    for name in model.get("architectures") or ():
+        one_of("`architectures`", name, dict.fromkeys(family.classes))
 
 
 def _distorted(files, fields):

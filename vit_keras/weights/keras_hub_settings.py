@@ -5,7 +5,7 @@ from typing import Any
 
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
-from .known_settings import Known, check_known
+from .known_settings import Known, check_known, one_of
 
 BLOCK = "encoderblock_0/"
 # Keras' names, and ours.
@@ -126,11 +126,9 @@ def keras_hub_reader(layout: str) -> Callable[..., dict[str, Any]]:
         fields: dict[str, Any] = {}
         model = encoder(whole)
         for description in (whole, files.get("task.json", {})):
-            if not accept and description.get("class_name", classes[0]) not in classes:
-                raise CheckpointError(
-                    f"`class_name` must be one of {', '.join(classes)}. "
-                    f"Received from the settings: {description['class_name']!r}"
-                )
+            if not accept and "class_name" in description:
+                name = description["class_name"]
+                one_of("`class_name`", name, dict.fromkeys(classes))
             task = description.get("config") or {}
             if any(part in task for part in PARTS):
                 check_known(task, TASK, accept=accept)
@@ -214,12 +212,7 @@ def _three(value):
 
 
 def _activation(name):
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise CheckpointError(
-            f"the activation must be one of {', '.join(ACTIVATIONS)}. "
-            f"Received from the settings: {name!r}"
-        )
-    return ACTIVATIONS[name]
+    return one_of("the activation", str(name), ACTIVATIONS)
 
 
 READERS = {name: keras_hub_reader(name) for name in FAMILIES}

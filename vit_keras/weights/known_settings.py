@@ -231,6 +231,25 @@ def _is_off(value):
     return value is None or value is False or value in ("", [], {})
 
 
+def one_of(title: str, value: Any, table: Mapping[Any, Any]) -> Any:
+    """Return what a table has for the value of a setting.
+
+    Arguments:
+        title: of the setting, for the message.
+        value: what stands in the JSON object.
+        table: {valid value: what it means}.
+
+    Raises:
+        CheckpointError: the table has no such value; the message lists those it has.
+    """
+    if value not in table:
+        raise CheckpointError(
+            f"{title} must be one of {', '.join(map(repr, table))}. "
+            f"Received from the settings: {value!r}"
+        )
+    return table[value]
+
+
 def check_arrays(
     settings: Mapping[str, Any],
     known: Known,

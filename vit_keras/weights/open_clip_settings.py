@@ -4,7 +4,7 @@ from typing import Any
 
 from ..preprocessing import Preprocessing
 from .entries import CheckpointError
-from .known_settings import Known, check_known
+from .known_settings import Known, check_known, one_of
 
 FILE = "open_clip_config.json"
 TOP = Known(read=("model_cfg", "preprocess_cfg"))
@@ -71,12 +71,12 @@ def read_open_clip(files: dict[str, dict], *, accept: bool = False) -> dict[str,
         check_known(part, known, accept=accept)
     fields: dict[str, Any] = {"mlp_activation": _activation(model, vision)}
     fields["norm_epsilon"] = float((vision.get("norm_kwargs") or {}).get("eps", 1e-5))
-    fields["pooling"] = _one_of("pool_type", vision.get("pool_type", "tok"), POOLING)
+    fields["pooling"] = one_of("`pool_type`", vision.get("pool_type", "tok"), POOLING)
     if "width" in vision:
         fields["num_heads"] = int(vision["width"]) // int(vision.get("head_width", 64))
     size = vision.get("image_size", 224)
     fields["image_size"] = tuple(size) if isinstance(size, list) else (size, size)
-    mode = _one_of("resize_mode", images.get("resize_mode", "shortest"), RESIZE)
+    mode = one_of("`resize_mode`", images.get("resize_mode", "shortest"), RESIZE)
     options = {n: images[n] for n in ("mean", "std", "interpolation") if images.get(n)}
     default = {
         "mean": (0.48145466, 0.4578275, 0.40821073),
@@ -104,12 +104,3 @@ def _activation(model, vision):
     if model.get("quick_gelu"):
         return "quick_gelu"
     return "gelu_tanh" if options.get("approximate") == "tanh" else "gelu"
-
-
-def _one_of(name, value, table):
-    if value not in table:
-        raise CheckpointError(
-            f"`{name}` must be one of {', '.join(map(repr, table))}. "
-            f"Received from the settings: {value!r}"
-        )
-    return table[value]

@@ -9,22 +9,17 @@ import numpy as np
 
 from .axes import BLOCK, bind, tokens_of
 from .decoder_axes import FIXED
-from .decoder_settings import is_readable, refuse_others
 from .entries import CheckpointError, Entry
 from .folding import fold_batch_norms
 from .formats import Checkpoint
 from .layout import LAYOUTS, OWN, Layout, Row
-from .told import read_settings, undecided
+from .refused_networks import REFUSED, refuse_others
+from .told import is_readable, read_settings, undecided
 
 # Weights that every supported ViT has.
 CORE = ("embedding/kernel", "encoderblock_0/attention/query/kernel")
 # Weights that are skipped if the classes differ.
 HEAD = ("pre_logits", "head", "head_dist")
-# {names that no layout reads: what network has them, and is none of ours}
-REFUSED = {
-    ".*relative_position_bias_table": "relative positions in its attention, as BEiT's",
-    r".*\.lambda_[12]": "the scales of the branches of BEiT",
-}
 
 
 def in_head(path) -> bool:
@@ -86,13 +81,10 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
         if is_readable(layout.settings, checkpoint.settings)
     ]
     best = max((_match(checkpoint, layout) for layout in layouts), key=_rank)
-    for pattern, title in REFUSED.items():
-        names = [n for n in best.unused if re.fullmatch(pattern, n)]
-        if names:
-            raise CheckpointError(
-                f"'{checkpoint.path}' has {names[0]}, {title}: "
-                "this package has no such network"
-            )
+    for name, title in _names_in(REFUSED, best.unused):
+        raise CheckpointError(
+            f"'{checkpoint.path}' has {name}, {title}: this package has no such network"
+        )
     missing = [path for path in CORE if path not in best.weights]
     if missing:
         names = list(checkpoint.entries)
@@ -103,13 +95,21 @@ def recognise(checkpoint: Checkpoint, *, accept: bool = False) -> Match:
             f"{', '.join(name_of(best.layout, path) for path in missing)}. It holds: "
             f"{_some(names)}. Known layouts: {', '.join(LAYOUTS)}"
         )
-    for pattern, reason in best.layout.refused.items():
-        names = [n for n in best.unused if re.fullmatch(pattern, n)]
-        if names:
-            raise CheckpointError(f"'{checkpoint.path}' has {names[0]}: {reason}")
+    for name, reason in _names_in(best.layout.refused, best.unused):
+        raise CheckpointError(f"'{checkpoint.path}' has {name}: {reason}")
     about = checkpoint, best.layout, best.sizes, best.weights
     told = read_settings(*about, accept=accept)
     return dataclasses.replace(best, told=told, undecided=undecided(*about, told))
+
+
+def _names_in(table, names):
+    """Return the names that fit a table's patterns, each with what it says of them."""
+    return [
+        (name, text)
+        for pattern, text in table.items()
+        for name in names
+        if re.fullmatch(pattern, name)
+    ]
 
 
 def _rank(match):

@@ -12,6 +12,7 @@ from .known_settings import (
     TIMM_ARGS,
     TIMM_IMAGES,
     check_known,
+    one_of,
 )
 from .timm_eva import check_pooling, read_eva
 from .timm_names import is_eva, read_name
@@ -46,17 +47,7 @@ def _pair(value):
 
 
 def _activation(name):
-    return _one_of("the activation", name, ACTIVATIONS)
-
-
-def _one_of(title, value, table):
-    """Return what a table has for a value."""
-    if value not in table:
-        raise CheckpointError(
-            f"{title} must be one of {', '.join(map(repr, table))}. "
-            f"Received from the settings: {value!r}"
-        )
-    return table[value]
+    return one_of("the activation", name, ACTIVATIONS)
 
 
 def read_huggingface(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]:
@@ -76,9 +67,9 @@ def read_huggingface(files: dict[str, dict], *, accept: bool = False) -> dict[st
     check_known(model, HUGGINGFACE, accept=accept)
     kind, implied = model.get("model_type"), {}
     if kind is not None and not (accept and kind not in MODEL_TYPES):
-        classes, implied = _one_of("`model_type`", kind, MODEL_TYPES)
+        classes, implied = one_of("`model_type`", kind, MODEL_TYPES)
         for name in () if accept else model.get("architectures") or ():
-            _one_of("`architectures`", name, dict.fromkeys(classes))
+            one_of("`architectures`", name, dict.fromkeys(classes))
     return {**implied, **read_huggingface_fields(files)}
 
 
@@ -144,7 +135,7 @@ def _huggingface_images(settings):
     resample = settings.get("resample")
     if resample is not None:
         filters = dict(enumerate(RESAMPLE))
-        options["interpolation"] = _one_of("`resample`", resample, filters)
+        options["interpolation"] = one_of("`resample`", resample, filters)
     if settings.get("do_center_crop") and "crop_size" in settings:
         kept, whole = _side(settings["crop_size"]), _side(settings.get("size"))
         if kept and whole:
@@ -192,11 +183,11 @@ def read_timm(files: dict[str, dict], *, accept: bool = False) -> dict[str, Any]
     if "norm_layer" in model:  # by its name, with timm's own epsilon
         fields["norm_epsilon"] = 1e-6
     if "pos_embed" in model:
-        fields["positions"] = _one_of("`pos_embed`", model["pos_embed"], POSITIONS)
+        fields["positions"] = one_of("`pos_embed`", model["pos_embed"], POSITIONS)
     fields |= read_eva(model, fields)
     pool = model.get("global_pool", settings.get("global_pool"))
     if pool is not None:
-        fields["pooling"] = _one_of("`global_pool`", pool, POOLING)
+        fields["pooling"] = one_of("`global_pool`", pool, POOLING)
     prefix = bool(model.get("pool_include_prefix", fields.get("pool_prefix")))
     fields |= check_pooling(fields, prefix, is_eva(name))
     channels = 3
@@ -224,7 +215,7 @@ def _timm_images(images, channels):
         if isinstance(values, (list, tuple)) and len(values) != channels:
             options[name] = (sum(values) / len(values),) * channels
     if images.get("crop_mode"):
-        options["resize"] = _one_of("`crop_mode`", images["crop_mode"], CROP_MODES)
+        options["resize"] = one_of("`crop_mode`", images["crop_mode"], CROP_MODES)
     return options
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..rotary_positions import ROTARY
 from .entries import CheckpointError
+from .known_settings import one_of
 
 # {argument: attribute of `Rotary`, {value: that attribute's}}
 CHOICES = {
@@ -49,13 +50,9 @@ def _rotary(model, named):
     row = ROTARY[named.get("rotary") or DEFAULT]
     wanted = {"offset": float(model.get("rope_grid_offset", row.offset))}
     for name, (attribute, values) in CHOICES.items():
-        value = model.get(name)
-        if value is not None and value not in values:
-            raise CheckpointError(
-                f"`{name}` must be one of {', '.join(map(repr, values))}. "
-                f"Received from the settings: {value!r}"
-            )
-        wanted[attribute] = getattr(row, attribute) if value is None else values[value]
+        value, wanted[attribute] = model.get(name), getattr(row, attribute)
+        if value is not None:
+            wanted[attribute] = one_of(f"`{name}`", value, values)
     kinds = [
         kind
         for kind, found in ROTARY.items()

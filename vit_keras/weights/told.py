@@ -4,13 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import as_pair
-from .decoder_settings import READERS
+from . import decoder_settings, family_settings, keras_hub_settings, settings
 from .entries import CheckpointError
-from .family_settings import CHECKED as FAMILIES
-from .keras_hub_settings import CHECKED as KERAS_HUB
 from .known_settings import check_arrays
-from .open_clip_settings import VISION, vision_of
-from .settings import CHECKED as BACKBONES
+from .open_clip_settings import FILE as OPEN_CLIP
+from .open_clip_settings import VISION, read_open_clip, vision_of
 
 if TYPE_CHECKING:
     from ..config import ViTConfig
@@ -18,8 +16,37 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .recognise import Match
 
-CHECKED = {**BACKBONES, **FAMILIES, **KERAS_HUB}
+# By `Layout.settings`.
+READERS = {
+    **settings.READERS,
+    **family_settings.READERS,
+    **keras_hub_settings.READERS,
+    **decoder_settings.READERS,
+    "open_clip": read_open_clip,
+}
+CHECKED = {
+    **settings.CHECKED,
+    **family_settings.CHECKED,
+    **keras_hub_settings.CHECKED,
+}
 PAIRS = {"image_size", "patch_size"}
+
+
+def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
+    """Return whether a layout's reader is for the library whose settings these are.
+
+    Arguments:
+        reader: `Layout.settings`.
+        settings: JSON files beside the weights, by name.
+    """
+    model = settings.get("config.json", {})
+    if OPEN_CLIP in settings:
+        return reader == "open_clip"
+    if "architecture" in model:
+        return reader == "timm"
+    if "class_name" in model:  # Keras' description of a model
+        return (reader or "").startswith("keras_hub")
+    return "model_type" not in model or (reader or "").startswith("huggingface")
 
 
 def read_settings(

@@ -7,12 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from export.graph.build import ONLY_IF_THERE
 from export.graph.inference_layer import InferenceViT
 from export.graph.recognition.function import function_of
 from export.graph.recognition.recognise import recognise
 from export.graph.recognition.traced_graph import Unrecognised
-from export.graph.rewrites import REWRITES
+from export.graph.rewrites import ONLY_IF_THERE, REWRITES
 from tests.export.recognition import builders
 from tests.export.recognition.proof import prove
 from tests.models import tiny
