@@ -20,9 +20,10 @@ from vit_keras.layers.positions import sincos2d
 from vit_keras.training.evaluation import evaluate
 
 
-def with_learned_positions(model):
-    """The same model with its fixed positions as weights, which every layout has."""
-    config = model.config.replace(positions="learned")
+def as_published(model, labels):
+    """The same model with its fixed positions as weights, which every layout has, and
+    with the names of its classes."""
+    config = model.config.replace(positions="learned", labels=labels)
     copy = vit_keras.create_model(config)
     values = {weight.path: weight.numpy() for weight in model.weights}
     if model.config.positions == "sincos2d":
@@ -37,7 +38,8 @@ def with_learned_positions(model):
 def main(run, test, out):
     run, out = pathlib.Path(run), pathlib.Path(out)
     keras.config.set_dtype_policy("float32")
-    model = with_learned_positions(keras.models.load_model(run / "model.keras"))
+    labels = (run / "labels.txt").read_text().splitlines()
+    model = as_published(keras.models.load_model(run / "model.keras"), labels)
     vit_keras.save_checkpoint(model, out, layout="timm")
     file = out / "model.safetensors"
     halves = {
