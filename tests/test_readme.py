@@ -1,16 +1,15 @@
-"""The README's words are true: its code runs, its commands exist, its map is right."""
+"""The README's words are true: its code runs, its commands exist, its figures are those
+of the benchmarks."""
 
-import dataclasses
+import csv
 import importlib
 import pathlib
 import re
 import tomllib
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from vit_keras import PRESETS
+from vit_keras import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,65 +25,98 @@ def test_first_lines_are_the_two_commands():
     assert "\ndemo:" in makefile and "\ntest:" in makefile
 
 
+def test_it_is_read_at_one_go():
+    assert len(README.splitlines()) <= 130
+    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+    prose = "\n".join(line for line in prose.splitlines() if line[:1] != "|")
+    assert re.findall(r"[\d.]+ ?(?:%|dB|ms|[kM]B)", prose) == []  # those are in tables
+
+
 def test_python_blocks_run(tmp_path, monkeypatch):
-    """One after the other; the preset that they name has one of its blocks here."""
-    preset = PRESETS["vit_ti16"]
-    small = dataclasses.replace(preset, config=preset.config.replace(num_layers=1))
-    monkeypatch.setitem(PRESETS, "vit_ti16", small)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 6
+    """One after the other, with one step of a run of one block."""
+    digits = RECIPES["digits"]
+    small = digits.replace(
+        model={**digits.model, "num_layers": 1}, epochs=1, optimizer="adamw"
+    )
+    monkeypatch.setitem(RECIPES, "digits", small)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     names = {}
-    for block in blocks:
-        if "keras_hub" in block and not _offline_preset(monkeypatch, tmp_path):
-            continue
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(block, "README.md", "exec"), names)
-    assert (tmp_path / "model.keras").is_file()
-    assert (tmp_path / "model.tflite").is_file()
-    assert (tmp_path / "vit" / "1" / "saved_model.pb").is_file()
+    assert names["maps"].shape == (1, 32, 32)
+    assert (tmp_path / "run" / "model.keras").is_file()
+    assert (tmp_path / "int8.tflite").is_file()
+    assert (tmp_path / "served" / "digits" / "2" / "saved_model.pb").is_file()
 
 
-def _offline_preset(monkeypatch, folder):
-    """Have KerasHub give a small classifier without network, and photographs; False if
-    it is not installed."""
-    try:
-        import keras_hub
-    except ImportError:
-        return False
-    converter = keras_hub.layers.ImageConverter(
-        image_size=(32, 32), scale=1 / 127.5, offset=-1
-    )
-    backbone = keras_hub.models.ViTBackbone(
-        **{"image_shape": (32, 32, 3), "patch_size": 8, "num_layers": 1},
-        **{"num_heads": 2, "hidden_dim": 32, "mlp_dim": 32},
-    )
-    preprocessor = keras_hub.models.ViTImageClassifierPreprocessor(converter)
-    classifier = keras_hub.models.ViTImageClassifier(
-        backbone=backbone, num_classes=5, preprocessor=preprocessor
-    )
-    presets = keras_hub.models.ImageClassifier
-    monkeypatch.setattr(presets, "from_preset", lambda name: classifier)
-    (folder / "photos").mkdir()
-    draws = np.random.default_rng(0)
-    for i in range(8):
-        pixels = draws.integers(0, 256, (40, 48, 3)).astype("uint8")
-        Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
-    return True
+def test_outputs_are_those_of_the_tutorials():
+    """A script writes what the commands print into the documentation; what is here is
+    some lines of that."""
+    known = {}
+    for page in (ROOT / "docs").rglob("*.md"):
+        known |= _outputs(page.read_text("utf-8"))
+    ours = _outputs(README)
+    assert len(ours) == 6
+    for command, lines in ours.items():
+        assert lines <= known[command], command
 
 
-def test_named_paths_exist():
-    # A folder in the first column, what is in it in the second.
-    rows = re.findall(r"^\| `(\w+/)` \| (.*) \|$", README, re.M)
-    assert [folder for folder, _ in rows] == [
-        "vit_keras/",
-        "export/",
-        "examples/",
-        "benchmarks/",
-        "tests/",
+def _outputs(text):
+    """{command: lines that it prints} of the transcripts in a text."""
+    found = {}
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, *lines = part.strip().splitlines()
+            found[command] = {line.strip() for line in lines if line.strip()}
+    return found
+
+
+def _result(results, **values):
+    """The row of a benchmark that has these values."""
+    with (ROOT / "benchmarks" / "results" / f"{results}.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    (row,) = (r for r in rows if all(r[k] == v for k, v in values.items()))
+    return row
+
+
+def test_figures_are_those_of_the_benchmarks():
+    streets, cpu = {"photos": "camvid"}, {"model": "s16", "threads": "1"}
+    u85 = {"model": "ti16", "accelerator": "ethos-u85-512"}
+    u55 = {"model": "ti16", "accelerator": "ethos-u55-256"}
+    figures = [
+        _result("fidelity_vit_s14", **streets, scheme=scheme)["cls_sqnr_db"]
+        for scheme in ("stock", "int8")
     ]
-    for folder, text in rows:
+    figures += [
+        _result("latency_cpu", **cpu, contestant=name)["ratio_to_stock_litert"]
+        for name in ("stock LiteRT dynamic int8", "ours int8")
+    ]
+    figures += [_result("npu", **u85, file=f)["estimate_ms"] for f in ("stock", "ours")]
+    figures += [_result("npu", **u55, file=f)["sram_kb"] for f in ("stock", "ours")]
+    accuracy = [
+        _result("accuracy_cifar10", scheme=scheme)["accuracy"]
+        for scheme in ("float32", "int8")
+    ]
+    figures += [100 * float(share) for share in accuracy]
+    table = README.split("| measured by |")[1].split("## ")[0]
+    table = re.sub(r"ViT-\w+/\d+|Ethos-U\w+-\d+|CIFAR-10|int8|U85-512|= 1", "", table)
+    shown = re.findall(r"\d[\d,.]*", table.replace(",", ""))
+    assert len(shown) == len(figures)
+    for text, figure in zip(shown, figures, strict=True):
+        decimals = len(text.partition(".")[2])
+        # Half of the last digit that is shown.
+        assert abs(float(text) - float(figure)) <= 0.501 * 10**-decimals, text
+
+
+def test_folders_are_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    # A folder in the first column, what is in it in the second.
+    rows = re.findall(r"^\| `(\w+/)` \| (.*) \|$", text, re.M)
+    assert len(rows) == 6
+    for folder, words in rows:
         assert (ROOT / folder).is_dir()
-        for name in re.findall(r"`([a-z_]+(?:/|\.py))`", text):
+        for name in re.findall(r"`([a-z_]+(?:/|\.py))`", words):
             assert (ROOT / folder / name).exists(), name
 
 
