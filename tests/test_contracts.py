@@ -75,6 +75,7 @@ RANKS = {
         "compression": 9,
         "tflite": 10,
         "serving": 10,
+        "web": 10,
         "cli": 11,
         "__main__": 12,
     },
