@@ -145,15 +145,27 @@ function alongColumns({ data, width, channels }, rows) {
   return { data: found, width, height: rows.length, channels };
 }
 
-function nearest({ data, width, channels }, wide, tall, [left, top, right, bottom]) {
+function nearest({ data, width, channels }, wide, tall, box) {
+  const [left, top, right, bottom] = box.map(Math.fround);
+  const columns = nearestTo(left, right, wide);
   const found = new Uint8ClampedArray(wide * tall * channels);
-  for (let y = 0, to = 0; y < tall; y++) {
-    const row = Math.floor(top + ((y + 0.5) * (bottom - top)) / tall);
-    for (let x = 0; x < wide; x++) {
-      const column = Math.floor(left + ((x + 0.5) * (right - left)) / wide);
+  let to = 0;
+  for (const row of nearestTo(top, bottom, tall)) {
+    for (const column of columns) {
       const from = (row * width + column) * channels;
       for (let c = 0; c < channels; c++) found[to++] = data[from + c];
     }
   }
   return { data: found, width: wide, height: tall, channels };
+}
+
+/** The pixel that each place takes; Pillow adds step after step, which decides ties. */
+function nearestTo(low, high, number) {
+  const step = Math.fround(high - low) / number;
+  let exact = low + step * 0.5;
+  return Array.from({ length: number }, () => {
+    const pixel = Math.trunc(exact);
+    exact += step;
+    return pixel;
+  });
 }
