@@ -15,9 +15,10 @@ from ..evaluation.runners import TFLiteRunner
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.metadata import DEPTHS, LABELLED, read_metadata
 from ..schemes import SCHEMES
+from ..targets import ANY, TARGETS
 from .runtime import integrity
 
-TARGET = "web"
+WEB = "web"
 FIX = (
     "`vit-export tflite MODEL.keras FILE.tflite --target web` writes one that it "
     "takes, in scheme int8, too (with float32 ends)"
@@ -67,7 +68,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _check_runs(path):
-    report = check(path, TARGET)
+    report = check(path, WEB)
     if not report.passed:
         raise ValueError(
             f"`files` must run in LiteRT.js. '{path}' does not: "
@@ -213,9 +214,8 @@ def _facts(metadata, made):
     }
     if made:
         scheme, parity = made["scheme"], made["parity"]
-        use = SCHEMES[scheme].summary if scheme in SCHEMES else "of another release"
-        found["Scheme"] = f"{scheme}: {use}"
-        found["Made for"] = made["target"] or "any device"
+        found["Scheme"] = _explained(scheme, SCHEMES)
+        found["Made for"] = _explained(made["target"] or ANY, TARGETS)
         calibration = made.get("calibration")
         if calibration:
             found["Calibrated on"] = f"{calibration['images']} images"
@@ -226,6 +226,11 @@ def _facts(metadata, made):
             f"{name} {versions[name]}" for name in tools if name in versions
         )
     return [[name, value] for name, value in found.items() if value]
+
+
+def _explained(name, table):
+    """A name of a table with what stands there; perhaps of another release."""
+    return f"{name} ({table[name].summary})" if name in table else name
 
 
 def _parity(parity):

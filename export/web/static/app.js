@@ -1,7 +1,7 @@
 // The page: what the user chooses, and what is shown of it.
 
 import { Model, hasWebGPU, loadRuntime } from "./model.js";
-import { MAPS, element, show } from "./outputs.js";
+import { MAPS, element, heading, show } from "./outputs.js";
 import { visibleBox } from "./resize.js";
 
 const LARGEST = 4096; // pixels of a photograph's longer side; canvases of phones end near
@@ -38,6 +38,7 @@ async function open() {
   get("results").replaceChildren();
   get("speed").hidden = true;
   get("seen").hidden = true;
+  get("layers").hidden = true;
   ({ threads } = await loadRuntime(page.runtime));
   try {
     state.model = await Model.open(description, accelerator);
@@ -79,10 +80,9 @@ function describe({ name, description, outputs, facts, input, preprocessing, byt
   const maps = outputs.filter((output) => output.kind in MAPS);
   state.layer = maps[0]?.name ?? null;
   get("layer").replaceChildren(
-    ...maps.map((output) => element("option", { value: output.name }, output.name)),
-    element("option", { value: "" }, "nothing"),
+    ...maps.map((output) => element("option", { value: output.name }, heading(output))),
+    element("option", { value: "" }, "Nothing"),
   );
-  get("layers").hidden = maps.length === 0;
 }
 
 function preparation({ width, height }, { resize, crop, interpolation, stated }) {
@@ -128,6 +128,7 @@ function showResult() {
   get("time").textContent = `${middle.toFixed(middle < 10 ? 1 : 0)} ms${runs}`;
   get("place").textContent = placeOf(state.model);
   get("speed").hidden = false;
+  get("layers").hidden = !outputs.some(({ kind }) => kind in MAPS);
 }
 
 function valuesOf({ name }) {
@@ -136,10 +137,6 @@ function valuesOf({ name }) {
   if (!(name in last.outputs)) throw new Error(`LiteRT.js gives no output ${name}.`);
   return last.outputs[name];
 }
-
-const HEADINGS = { classes: "Classes", values: "Values", scores: "Classes at each pixel" };
-Object.assign(HEADINGS, { classes_map: "Classes at each pixel", depth: "Depth", attention: "Attention" });
-const heading = ({ kind, name }) => HEADINGS[kind] ?? `Output ${name}`;
 
 function placeOf({ accelerator, compiled }) {
   const asked = document.querySelector("[name=accelerator]:checked").value;
@@ -256,4 +253,7 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 }
 fade();
 inTurn(open);
-hasWebGPU().then((there) => (document.querySelector("[value=webgpu]").disabled = !there));
+hasWebGPU().then((there) => {
+  document.querySelector("[value=webgpu]").disabled = !there;
+  if (!there) get("gpu").textContent = "GPU (no WebGPU in this browser)";
+});

@@ -108,7 +108,7 @@ export function heatMap(output, values, { width, box }) {
     const place = share * (HEAT.length - 1);
     const first = Math.min(Math.floor(place), HEAT.length - 2);
     const mixed = HEAT[first].map((c, k) => c + (HEAT[first + 1][k] - c) * (place - first));
-    return [...mixed.map(Math.round), Math.round(255 * (0.35 + 0.65 * share))];
+    return [...mixed.map(Math.round), Math.round(255 * (0.15 + 0.85 * share))];
   });
   const unit = (value) => `${(100 * value).toPrecision(2)} %`;
   const words = { dark: "least of a patch", light: "most" };

@@ -16,7 +16,8 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) =>
+  share > 0 && share < 5e-4 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 const short = (value) => String(Number(value.toPrecision(4)));
 const labelOf = (output, index) => output.labels?.[index] ?? `class ${index}`;
 
@@ -34,8 +35,13 @@ export function probabilities(values, { head, activation }) {
   return head === "sigmoid" ? [1 - found[0], found[0]] : found;
 }
 
-/** The maps that can lie over a picture: their kinds. */
+/** The kinds of maps that can lie over a picture. */
 export const MAPS = { scores: classMap, classes_map: classMap, depth: depthMap, attention: heatMap };
+
+const HEADINGS = { classes: "Classes", values: "Values", scores: "Classes at each pixel" };
+Object.assign(HEADINGS, { classes_map: "Classes at each pixel", depth: "Depth", attention: "Attention" });
+/** What an output is called: what it is, or its name where that is not known. */
+export const heading = ({ kind, name }) => HEADINGS[kind] ?? `Output ${name}`;
 
 /** Show an output.
  *

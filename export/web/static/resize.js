@@ -1,6 +1,7 @@
 // A photograph to the pixels of a model's input, as `vit_keras.preprocessing.fit` has
-// Pillow do it, to the last bit. A canvas resizes in another way in each browser, and
-// none of them is the way that models are trained and calibrated with.
+// Pillow do it, to the last bit (but for tall pictures in Pillow 13, which resizes their
+// columns first: a few steps of 255). A canvas resizes in another way in each browser,
+// and none of them is the way that models are trained and calibrated with.
 
 const cubic = (x, a = -0.5) =>
   x < 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;

@@ -69,7 +69,7 @@ def test_an_int8_file_tells_its_applied_activation(pixels, tmp_path):
     assert kinds(found) == EXPECTED["probabilities"]
     facts = dict(found["facts"])
     assert (
-        facts["Scheme"].startswith("int8: ")
+        facts["Scheme"].startswith("int8 (")
         and "dB" in facts["Parity with the Keras model"]
     )
     assert facts["Calibrated on"] == f"{len(pixels)} images"
