@@ -410,7 +410,14 @@ LIGHT = {
         ("--help", "train --help", "presets", "recipes", "weights list")
         + ("train --no-such-option", "zero-shot --help")
     ),
-    "export.cli": ("--help", "tflite --help", "tflite", "schemes", "targets"),
+    "export.cli": (
+        "--help",
+        "tflite --help",
+        "tflite",
+        "schemes",
+        "targets",
+        "web --help",
+    ),
 }
 
 

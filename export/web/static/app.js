@@ -43,8 +43,11 @@ async function open() {
   try {
     state.model = await Model.open(description, accelerator);
   } catch (error) {
+    const way = accelerator === "wasm" ? "WebAssembly" : "WebGPU";
+    const other = accelerator === "wasm" ? "" : " Choose CPU (WebAssembly).";
     const reason = error.message ?? String(error);
-    throw new Error(`${description.name} does not run on ${accelerator === "wasm" ? "WebAssembly" : "WebGPU"} here: ${reason}`);
+    const said = `LiteRT.js says: ${reason}`;
+    throw new Error(`${description.name} does not run on ${way} here.${other} ${said}`);
   }
   for (const id of ["choose", "camera"]) get(id).disabled = false;
   say("Ready: choose a picture.");
@@ -87,10 +90,11 @@ function describe({ name, description, outputs, facts, input, preprocessing, byt
 
 function preparation({ width, height }, { resize, crop, interpolation, stated }) {
   const part = crop < 1 ? ` of ${(100 * crop).toFixed(1)} %` : "";
+  const size = `${width} × ${height} pixels`;
   const ways = {
-    cover: `resized until it covers ${width} × ${height} pixels, of which the centre${part} is kept`,
-    stretch: `stretched to ${width} × ${height} pixels${crop < 1 ? `, from the centre${part}` : ""}`,
-    contain: `resized until all of it is inside ${width} × ${height} pixels, the rest padded`,
+    cover: `resized until it covers ${size}, of which the centre${part} is kept`,
+    stretch: `stretched to ${size}${crop < 1 ? `, from the centre${part}` : ""}`,
+    contain: `resized until all of it is inside ${size}, the rest padded`,
   };
   const source = stated
     ? "as the file says that the model was trained"
@@ -121,7 +125,8 @@ function showResult() {
       ),
     ),
   );
-  place(shown.find(({ output, map }) => map && output.name === state.layer)?.map, photo, input, rules);
+  const chosen = shown.find(({ output, map }) => map && output.name === state.layer);
+  place(chosen?.map, photo, input, rules);
   const sorted = [...times].sort((a, b) => a - b);
   const middle = sorted[sorted.length >> 1];
   const runs = times.length > 1 ? ` (median of ${times.length})` : "";
@@ -181,7 +186,8 @@ async function takeFile(file) {
   stopCamera();
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    const options = { colorSpaceConversion: "none", imageOrientation: "from-image" };
+    bitmap = await createImageBitmap(file, options);
   } catch {
     throw new Error(`${file.name} is no picture that this browser reads.`);
   }

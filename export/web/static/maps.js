@@ -45,7 +45,9 @@ export function classMap(output, values, { width, height, box }) {
   const area = (right - left) * (bottom - top);
   const classes = [...counts]
     .sort((a, b) => b[1] - a[1])
-    .map(([index, count]) => ({ index, share: count / area, colour: `rgb(${classColour(index)})` }));
+    .map(([index, count]) => {
+      return { index, share: count / area, colour: `rgb(${classColour(index)})` };
+    });
   const map = painted(width, box, (i) => [...classColour(found[i]), 255]);
   return { map, facts: { classes } };
 }
@@ -115,7 +117,8 @@ export function heatMap(output, values, { width, box }) {
   return { map, facts: { low, high, ...words, ...ramp([low, high]), unit } };
 }
 
-const ramp = ([atDark, atLight]) => ({ atDark, atLight, unit: (v) => String(Number(v.toPrecision(3))) });
+const plain = (value) => String(Number(value.toPrecision(3)));
+const ramp = ([atDark, atLight]) => ({ atDark, atLight, unit: plain });
 
 function range(values) {
   let [low, high] = [Infinity, -Infinity];
