@@ -150,6 +150,12 @@ def test_a_server_without_the_headers_gives_one_thread(browser, page, serve, pho
     assert text(browser, "place") == "CPU (WebAssembly, one thread)"
 
 
+def test_a_page_opened_as_a_file_says_what_it_needs(browser, page):
+    uri = (page / "index.html").as_uri()
+    browser("open", url=uri, width=800, height=600, scheme="light")
+    assert "from a web server" in text(browser, "status")
+
+
 def test_a_page_of_the_cdn(browser, files, serve, photo, tmp_path):
     """Its addresses, answered with the files of npm, which a CDN serves as they are."""
     out = export.web_page(files["classes"], tmp_path / "page")

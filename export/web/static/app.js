@@ -103,7 +103,8 @@ function preparation({ width, height }, { resize, crop, interpolation, stated })
     `A picture is ${ways[resize]}, ${source}. The page resizes (${interpolation}, antialiased) ` +
     "by the arithmetic of Pillow, because a canvas resizes in another way in each browser. " +
     "Decoding is the browser's: pixels of a JPEG may differ by a step or two from those that " +
-    "Python reads, colour profiles are not applied, transparent parts are black."
+    "Python reads, colour profiles are not applied, transparent parts are black. A side of " +
+    `more than ${LARGEST} pixels is made shorter by the canvas first.`
   );
 }
 

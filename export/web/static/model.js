@@ -11,7 +11,8 @@ async function checked(url, integrity) {
   try {
     answer = await fetch(url, { integrity, mode: "cors", credentials: "omit" });
   } catch (error) {
-    throw new Error(`${url} cannot be loaded, or is not the file that this page is for.`, { cause: error });
+    const cause = { cause: error }; // the browser does not tell which of the two it is
+    throw new Error(`${url} cannot be loaded, or is not the file that this page is for.`, cause);
   }
   if (!answer.ok) throw new Error(`${url} cannot be loaded: status ${answer.status}.`);
   return answer;
@@ -33,10 +34,12 @@ export async function loadRuntime({ folder, integrity }) {
   try {
     module = await import("@litertjs/core");
   } catch (error) {
-    throw new Error(`LiteRT.js cannot be loaded from ${folder}: ${error.message}`, { cause: error });
+    const text = `LiteRT.js cannot be loaded from ${folder}: ${error.message}`;
+    throw new Error(text, { cause: error });
   }
   const simd = await module.supportsFeature("relaxedSimd");
-  const threaded = simd && globalThis.crossOriginIsolated && (await module.supportsFeature("threads"));
+  const isolated = globalThis.crossOriginIsolated;
+  const threaded = simd && isolated && (await module.supportsFeature("threads"));
   const build = `wasm/litert_wasm_${threaded ? "threaded_" : simd ? "" : "compat_"}internal`;
   const [script, binary] = await Promise.all(
     ["js", "wasm"].map(async (suffix) => {

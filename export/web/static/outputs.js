@@ -36,10 +36,21 @@ export function probabilities(values, { head, activation }) {
 }
 
 /** The kinds of maps that can lie over a picture. */
-export const MAPS = { scores: classMap, classes_map: classMap, depth: depthMap, attention: heatMap };
+export const MAPS = {
+  scores: classMap,
+  classes_map: classMap,
+  depth: depthMap,
+  attention: heatMap,
+};
 
-const HEADINGS = { classes: "Classes", values: "Values", scores: "Classes at each pixel" };
-Object.assign(HEADINGS, { classes_map: "Classes at each pixel", depth: "Depth", attention: "Attention" });
+const HEADINGS = {
+  classes: "Classes",
+  values: "Values",
+  scores: "Classes at each pixel",
+  classes_map: "Classes at each pixel",
+  depth: "Depth",
+  attention: "Attention",
+};
 /** What an output is called: what it is, or its name where that is not known. */
 export const heading = ({ kind, name }) => HEADINGS[kind] ?? `Output ${name}`;
 
@@ -106,7 +117,7 @@ function numbers(output, values) {
 }
 
 function showMap(output, values, state) {
-  const [height, width] = output.kind === "attention" ? output.shape.slice(1) : sizeOf(output, state);
+  const [height, width] = sizeOf(output, state);
   const box = placedBox(state.photo, { width, height }, state.rules);
   const { map, facts } = MAPS[output.kind](output, values, { width, height, box });
   const panel = element("div", { className: "legend" });
@@ -136,10 +147,11 @@ function showMap(output, values, state) {
   return { panel, map };
 }
 
-/** Of a map of classes or depths: that of the input, to which smaller scores are enlarged. */
+/** The size of a map; smaller scores are enlarged to that of the input. */
 function sizeOf(output, { input }) {
   const [height, width] = output.shape.slice(1);
-  return output.kind === "scores" ? [Math.max(height, input.height), Math.max(width, input.width)] : [height, width];
+  if (output.kind !== "scores") return [height, width];
+  return [Math.max(height, input.height), Math.max(width, input.width)];
 }
 
 const note = (text) => element("p", { className: "note" }, text);
