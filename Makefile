@@ -4,12 +4,13 @@ BIN := .venv/bin
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test coverage test-all peers lint format clean
+.PHONY: help demo test coverage test-all test-web chromium peers lint format clean
 help:
 	@echo "make demo      train on real digits, export, compare (3 minutes)"
 	@echo "make test      the tests"
 	@echo "make coverage  the tests, and what of the code they run"
 	@echo "make test-all  the tests, slow ones included"
+	@echo "make test-web  the page of vit-export web, in Chromium"
 	@echo "make peers     the libraries whose weights are read, for the tests to compare with"
 	@echo "make lint      ruff and pyright"
 	@echo "make format    ruff format"
@@ -29,13 +30,16 @@ CORE = $(shell $(BIN)/python -c \
 	'import sys; print("sysmon" if sys.version_info >= (3, 12) else "")')
 
 test: .venv/dev .venv/mediapipe/installed
-	$(if $(CORE),COVERAGE_CORE=$(CORE)) $(PYTEST) $(if $(CORE),$(COVERAGE)) -m "not slow"
+	$(if $(CORE),COVERAGE_CORE=$(CORE)) $(PYTEST) $(if $(CORE),$(COVERAGE)) -m "not slow and not web"
 
 coverage: .venv/dev .venv/mediapipe/installed
-	$(PYTEST) $(COVERAGE) -m "not slow"
+	$(PYTEST) $(COVERAGE) -m "not slow and not web"
 
 test-all: .venv/dev .venv/mediapipe/installed
-	$(PYTEST)
+	$(PYTEST) -m "not web"
+
+test-web: .venv/dev chromium tests/web/node_modules/installed
+	$(RUN) -m pytest -n 0 tests/web
 
 peers: .venv/peers
 
@@ -72,6 +76,20 @@ clean:
 	$(BIN)/python -m venv --without-pip .venv/mediapipe
 	$(BIN)/python -m pip --python .venv/mediapipe/bin/python install --quiet \
 		--progress-bar off --group mediapipe
+	@touch $@
+
+# Node.js drives Chromium by playwright-core, which brings no browser of its own.
+WEB_TOOLS := chromium (or google-chrome) and Node.js 20 or newer with npm
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && \
+		apt-get -qq install --no-install-recommends chromium; } || \
+		{ echo "make test-web needs $(WEB_TOOLS)"; exit 1; }
+	@{ command -v npm && node -e 'process.exit(+(parseInt(process.versions.node) < 20))'; } \
+		>/dev/null || { echo "make test-web needs $(WEB_TOOLS)"; exit 1; }
+
+tests/web/node_modules/installed: tests/web/package-lock.json
+	cd tests/web && npm ci --no-audit --no-fund
 	@touch $@
 
 # timm and vit-pytorch ask for torchvision, which their ViTs do not use, and which would

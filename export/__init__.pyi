@@ -26,3 +26,4 @@ from .serving.saved_model import to_saved_model as to_saved_model
 from .targets import TARGETS as TARGETS
 from .tflite.layer_errors import verify_layers as verify_layers
 from .tflite.writer import to_tflite as to_tflite
+from .web.web_page import web_page as web_page

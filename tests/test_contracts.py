@@ -75,6 +75,7 @@ RANKS = {
         "compression": 9,
         "tflite": 10,
         "serving": 10,
+        "web": 10,
         "cli": 11,
         "__main__": 12,
     },
@@ -409,7 +410,14 @@ LIGHT = {
         ("--help", "train --help", "presets", "recipes", "weights list")
         + ("train --no-such-option", "zero-shot --help")
     ),
-    "export.cli": ("--help", "tflite --help", "tflite", "schemes", "targets"),
+    "export.cli": (
+        "--help",
+        "tflite --help",
+        "tflite",
+        "schemes",
+        "targets",
+        "web --help",
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What the packages read beside their modules.
-DATA = (".npz", ".pyi", ".typed", ".toml", ".json", ".html")
+DATA = (".npz", ".pyi", ".typed", ".toml", ".json", ".html", ".css", ".js", ".svg")
 
 
 def run(*command, cwd, **environment):
@@ -56,6 +56,7 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
     }
     assert files <= names
     assert {"vit_keras/py.typed", "export/py.typed"} <= names
+    assert "export/web/static/app.js" in names
     rest = {name for name in names - files if ".dist-info/" not in name}
     assert rest == set()
 

@@ -142,6 +142,9 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(compiled, CompileReport)
     assert_type(export.compare("vit/1", "vit/2", pixels), Comparison)
     assert_type(export.read_metadata("m.tflite"), dict[str, Any])
+    assert_type(
+        export.web_page(["m.tflite", FOLDER], "page", vendor="npm"), pathlib.Path
+    )
 
 
 def smaller(model: VisionTransformer, pixels: np.ndarray) -> None:

@@ -1,5 +1,5 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, compile,
-describe, benchmark, schemes, targets, prune, cluster, qat.
+describe, benchmark, web, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
 with a one-line error on stderr. Help and lists load no backend.
@@ -23,6 +23,7 @@ from . import (  # noqa: E402
     export_commands,
     list_commands,
     training_commands,
+    web_command,
 )
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command("compile")(compile_command.compile_command)
 app.command("compare")(evaluation_commands.compare_command)
 app.command("benchmark")(evaluation_commands.benchmark_command)
 app.command("describe")(evaluation_commands.describe_command)
+app.command("web")(web_command.web_command)
 app.command("schemes")(list_commands.list_schemes)
 app.command("targets")(list_commands.list_targets)
 app.command("qat")(training_commands.qat_command)

@@ -16,6 +16,11 @@ from ..errors import missing
 ENTRY = "TFLITE_METADATA"
 SEGMENTER = "SEGMENTER_METADATA"  # how MediaPipe makes masks of the outputs
 RECORD = "export.json"  # of this package, in the archive: how the file was made
+# What a file says of an output of depths.
+DEPTHS = {
+    "metric": "distance at each pixel, in the unit of the training data",
+    "inverse": "inverse distance at each pixel, up to a scale and a shift",
+}
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

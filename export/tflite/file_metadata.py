@@ -10,16 +10,12 @@ import zipfile
 from typing import Any
 
 from ..evaluation.reference import UNNAMED
-from ..flatbuffer.metadata import ENTRY, RECORD, SEGMENTER
+from ..flatbuffer.metadata import DEPTHS, ENTRY, RECORD, SEGMENTER
 from ..flatbuffer.objects import pack, unpack
 from ..inputs import ExportInputs
 from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
-DEPTHS = {
-    "metric": "distance at each pixel, in the unit of the training data",
-    "inverse": "inverse distance at each pixel, up to a scale and a shift",
-}
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
 RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
 

@@ -5,6 +5,7 @@ from .result import CheckResult, UnsupportedOp
 
 TYPES = ("float32", "int32")
 FIX = "export with target='web'"
+RULES = "rules of @litertjs/core 2.5.3"
 
 
 def check_litert_js(path, found, name) -> CheckResult:
@@ -18,4 +19,4 @@ def check_litert_js(path, found, name) -> CheckResult:
         for name, dtype in dtypes.items()
         if dtype not in TYPES
     )
-    return CheckResult("rules of @litertjs/core 2.5.3", unsupported)
+    return CheckResult(RULES, unsupported)
