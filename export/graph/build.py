@@ -51,6 +51,7 @@ class Graph:
 EQUAL = 1e-4
 NEAR = 1e-2  # with GELU in its tanh approximation
 MEASURED_ON = 32  # images for the means of keys and values
+TOGETHER = 8  # images in one call: each call costs, and so does memory
 
 
 def inference_graph(
@@ -146,14 +147,12 @@ def _rewritten(found, images, options, integers, names) -> Graph:
 
 def _check_equal(as_trained, graph, images, options):
     """Refuse a rewritten graph that does not compute what the model computes."""
-    references, rewritten = (
-        [f(image[None]) for image in images[:4]] for f in (as_trained, graph.function)
-    )
+    references, rewritten = (f(images[:4]) for f in (as_trained, graph.function))
     exact = options is None or options.gelu == "builtin"
-    several = isinstance(references[0], dict)
-    for name in references[0] if several else [None]:
+    several = isinstance(references, dict)
+    for name in references if several else [None]:
         reference, values = (
-            np.concatenate([np.asarray(x[name] if several else x) for x in outputs])
+            np.asarray(outputs[name] if several else outputs)
             for outputs in (references, rewritten)
         )
         if not np.isfinite(reference).all():
@@ -171,13 +170,15 @@ def _shift(layer, function, images):
     """Apply the rewrites that need the mean keys and values of images."""
     number = len(layer.source_weights.blocks)
     keys, values = [0.0] * number, [0.0] * number
-    for image in images:
+    for start in range(0, len(images), TOGETHER):
+        chunk = images[start : start + TOGETHER]
+        share = len(chunk) / len(images)
         layer.seen = []
-        function(image[None])
+        function(chunk)
         pairs = zip(layer.seen[1::3], layer.seen[2::3], strict=True)
         for i, (key, value) in enumerate(list(pairs)[:number]):
-            keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() / len(images)
-            values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() / len(images)
+            keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() * share
+            values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() * share
     layer.seen = None
     means = {"shift_keys": keys, "shift_values": values}
     done = [n for n, shift in SHIFTS.items() if shift(layer.source_weights, means[n])]
