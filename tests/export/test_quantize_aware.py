@@ -68,11 +68,13 @@ def decibels(expected, got):
     return 10 * np.log10((expected**2).sum() / noise) if noise else np.inf
 
 
-def trained(model, pixels, epochs=2, **options):
-    """Trained for a few steps towards the outputs of the float model alone."""
+def trained(model, pixels, epochs=2, eagerly=True, **options):
+    """Trained for a few steps towards the outputs of the float model alone.
+
+    Of so few steps, the graph would take longest to build; one test has it.
+    """
     aware = export.quantize_aware(model, pixels, **options)
-    # Of one pass, the graph would take longest.
-    options = {"jit_compile": False, "run_eagerly": epochs == 1}
+    options = {"jit_compile": False, "run_eagerly": eagerly}
     aware.compile(keras.optimizers.Adam(2e-3), **options)
     aware.fit(normal(model, pixels), batch_size=8, epochs=epochs, verbose=0)
     return aware
@@ -264,7 +266,8 @@ def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
 )
 def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
-    aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
+    one = exported(num_layers=1)
+    aware = trained(one, pixels, 1, eagerly=bits != 4, weight_bits=bits)
     report = export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
     linear = [
         op for op in operators.read_operators(path) if op.name == "FULLY_CONNECTED"
@@ -410,13 +413,16 @@ def test_command_line_trains_and_says_what_is_next(tmp_path):
     from typer.testing import CliRunner
 
     from export.cli import app
-    from vit_keras import create_model
+    from vit_keras import create_model, data
 
     config = exported().config.replace(num_layers=1, image_size=8, patch_size=4)
     model = create_model(config)
     model.save(tmp_path / "model.keras")
-    arguments = ["qat", str(tmp_path / "model.keras"), "--data", "digits"]
-    arguments += ["--out", str(tmp_path / "out"), "--batch-size", "256"]
+    digits = data.digits()[0].take(np.arange(100))
+    few = {"images": digits.images, "labels": digits.labels}
+    np.savez(tmp_path / "few.npz", **few, classes=digits.classes)
+    arguments = ["qat", str(tmp_path / "model.keras"), "--data"]
+    arguments += [str(tmp_path / "few.npz"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "next: vit-export tflite" in result.output

@@ -1,5 +1,6 @@
 """Training of models with outputs at each pixel: it learns, resumes, and is refused."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import vit_keras
-from tests.models import slow_but
+from tests.models import eagerly, slow_but
 from tests.vit_keras.training.runs import quiet, same
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
@@ -82,12 +83,13 @@ EVERYTHING = SHORT.replace(
 )
 
 
-def test_a_stopped_run_ends_with_the_same_bits(tmp_path, monkeypatch):
-    data = shapes(32)
+@pytest.mark.parametrize("how", slow_but(("eagerly",), ("eagerly", "in a graph")))
+def test_a_stopped_run_ends_with_the_same_bits(how, tmp_path, monkeypatch):
+    data, console = shapes(32), quiet()
     folders = tmp_path / "whole", tmp_path / "stopped"
-    whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch, quiet())
-    console = quiet()
-    model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
+    with eagerly() if how == "eagerly" else contextlib.nullcontext():
+        whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch, quiet())
+        model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
     assert "resuming from step 3" in console.file.getvalue()
     assert same(model, whole)
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
