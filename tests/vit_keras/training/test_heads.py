@@ -1,6 +1,5 @@
 """Training, evaluation and prediction of every kind of head."""
 
-import contextlib
 import csv
 import dataclasses
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from tests.models import eagerly, tiny
+from tests.models import tiny
 from tests.vit_keras.training.runs import SHORT, SIZES, few, quiet
 from vit_keras import ViTConfig, create_model
 from vit_keras.cli.answers import describe_outputs
@@ -59,9 +58,7 @@ BY_CHANCE = {"sigmoid": 0.5, "multi_label": 0.55, "regression": 0.5}
 
 @pytest.mark.parametrize("head", list(BY_CHANCE))
 def test_a_head_is_trained_evaluated_and_saved(head, tmp_path):
-    # Most of the time is that of building a graph, which one of them shows to work.
-    with contextlib.nullcontext() if head == "multi_label" else eagerly():
-        model, found = trained(head, tmp_path)
+    model, found = trained(head, tmp_path)
     kind, data = HEADS[head], data_of(head)
     assert model.config.head == head
     assert model.output_shape == (None, kind.outputs(2))
