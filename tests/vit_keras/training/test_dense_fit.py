@@ -104,7 +104,8 @@ FROZEN = SHORT.replace(
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("stored", [False, True])
+# In memory, the next test has them.
+@pytest.mark.parametrize("stored", slow_but((True,), (False, True)))
 def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
     if stored:
         monkeypatch.setattr(frozen_tokens, "IN_MEMORY", 0)
@@ -134,8 +135,10 @@ def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
 def test_tokens_give_what_images_give(decoder, tmp_path, monkeypatch):
     """The frozen model on images, and its decoder on kept tokens, learn the same."""
     recipe = FROZEN.replace(model={**SIZES, "decoder": decoder}, epochs=1)
-    data = shapes(16)
-    kept = train(data, recipe, out=tmp_path / "kept", console=quiet())
+    data, console = shapes(16), quiet()
+    kept = train(data, recipe, out=tmp_path / "kept", console=console)
+    said = console.file.getvalue()
+    assert "tokens of 12 images and their mirror images" in said and "in memory" in said
     monkeypatch.setattr(frozen_tokens, "keeps_tokens", lambda *_: False)
     monkeypatch.setattr("vit_keras.training.fit.keeps_tokens", lambda *_: False)
     anew = train(data, recipe, out=tmp_path / "anew", console=quiet())
