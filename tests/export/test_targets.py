@@ -113,7 +113,7 @@ def test_lists(tflite_of):
 
 
 def test_heads_apart_need_less_memory(tmp_path):
-    model = exported(num_heads=4, image_size=64, hidden_size=32, num_layers=1)
+    model = exported(num_heads=4, image_size=64, hidden_size=32)
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), "uint8")
     options = {"scheme": "int8", "target": "ethos_u55", "calibration": images}
     kilobytes = []
