@@ -51,7 +51,6 @@ class Graph:
 EQUAL = 1e-4
 NEAR = 1e-2  # with GELU in its tanh approximation
 MEASURED_ON = 32  # images for the means of keys and values
-TOGETHER = 8  # images in one call: each call costs, and so does memory
 
 
 def inference_graph(
@@ -170,15 +169,13 @@ def _shift(layer, function, images):
     """Apply the rewrites that need the mean keys and values of images."""
     number = len(layer.source_weights.blocks)
     keys, values = [0.0] * number, [0.0] * number
-    for start in range(0, len(images), TOGETHER):
-        chunk = images[start : start + TOGETHER]
-        share = len(chunk) / len(images)
+    for image in images:
         layer.seen = []
-        function(chunk)
+        function(image[None])
         pairs = zip(layer.seen[1::3], layer.seen[2::3], strict=True)
         for i, (key, value) in enumerate(list(pairs)[:number]):
-            keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() * share
-            values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() * share
+            keys[i] += np.asarray(key, "float64").mean((0, 1)).ravel() / len(images)
+            values[i] += np.asarray(value, "float64").mean((0, 1)).ravel() / len(images)
     layer.seen = None
     means = {"shift_keys": keys, "shift_values": values}
     done = [n for n, shift in SHIFTS.items() if shift(layer.source_weights, means[n])]
