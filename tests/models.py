@@ -122,6 +122,22 @@ def without_memory():
         global_state.set_global_attribute("uninitialized_variables", [])
 
 
+def covering(first, second):
+    """Pairs for two parameters of a test, of which `make test` takes so many that each
+    value is there, and `make test-all` every one."""
+    first, second = list(first), list(second)
+    size, number = len(first), len(second)
+    return [
+        pytest.param(
+            *(a, b),
+            id=f"{a}-{b}",
+            marks=() if (i - k) % min(size, number) == 0 else pytest.mark.slow,
+        )
+        for i, a in enumerate(first)
+        for k, b in enumerate(second)
+    ]
+
+
 def slow_but(quick, values):
     """Parameters of a test, a tuple for several, of which `make test` takes some."""
     rows = ((v, v if isinstance(v, tuple) else (v,)) for v in values)

@@ -4,6 +4,7 @@ All share one network function, and each weight is one variable.
 """
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -72,14 +73,8 @@ class Server:
         import keras
         import tensorflow as tf
 
-        def traced(function, spec):
-            graph = tf.function(function, [spec], autograph=False)
-            return graph.get_concrete_function()
-
-        core = traced(self.network, tf.TensorSpec((None, *self.shape), "float32"))
-        decode = None
-        if self.decoder is not None:
-            decode = traced(self.decoder.decode, tf.TensorSpec((), tf.string))
+        core = _traced(self.network, (None, *self.shape), tf.float32)
+        decode = None if self.decoder is None else _decoding(self.decoder)
         archive = keras.export.ExportArchive()
         with tempfile.TemporaryDirectory() as folder:
             table = self._table(folder)
@@ -166,6 +161,22 @@ class Server:
         if table is not None:
             found["top_labels"] = table.lookup(ids)
         return found
+
+
+def _traced(function, shape, dtype):
+    """Return the graph of a function of one tensor."""
+    import tensorflow as tf
+
+    graph = tf.function(function, [tf.TensorSpec(shape, dtype)], autograph=False)
+    return graph.get_concrete_function()
+
+
+@functools.lru_cache(maxsize=4)
+def _decoding(decoder):
+    """Return the graph of a decoder, which is the same in every SavedModel."""
+    import tensorflow as tf
+
+    return _traced(decoder.decode, (), tf.string)
 
 
 def _probabilities(output, head, given):

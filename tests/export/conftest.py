@@ -17,11 +17,13 @@ from tests.models import exported
 @pytest.fixture(scope="session", autouse=True)
 def few_measured():
     """Means of keys and values are those of 8 images: the rewrite is exact with any.
+    SavedModels are proven on many images at a time, not one: these are small.
 
-    The demo, the README and the programs in other processes have the usual number.
+    The demo, the README and the programs in other processes have the usual numbers.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.graph.build.MEASURED_ON", 8)
+        patch.setattr("export.serving.saved_model.BATCH", 16)
         yield
 
 

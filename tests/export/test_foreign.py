@@ -10,7 +10,7 @@ from keras import layers
 import export
 from export.graph.float_file import float_file
 from tests.export.recognition import builders
-from tests.models import slow_but
+from tests.models import run, slow_but
 
 # Of `tests/golden/litert-torch/make.py`.
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "litert-torch"
@@ -52,7 +52,7 @@ def test_the_tutorial_s_model_in_float32(tutorial, tmp_path):
     assert "recognised a ViT" in report.notes[0]
     assert report.parity.sqnr_db >= 110
     assert "from the model's own Normalization" in report.input_meaning
-    expected = tutorial.predict(pixels.astype("float32"), verbose=0)
+    expected = run(tutorial, pixels.astype("float32"))
     assert decibels(expected, export.load(tmp_path / "m.tflite")(pixels)) >= 100
 
 
@@ -66,7 +66,7 @@ def test_the_tutorial_s_model_in_integers(tutorial, scheme, tmp_path):
     )
     if scheme == "int8":
         assert report.checked_by and not export.check(path, "npu").unsupported
-    expected = tutorial.predict(pixels.astype("float32"), verbose=0)
+    expected = run(tutorial, pixels.astype("float32"))
     assert decibels(expected, export.load(path)(pixels)) >= 15
 
 
@@ -113,7 +113,7 @@ def test_a_float_file_is_a_source_like_a_model(layout, scheme, tmp_path):
         source, path, scheme=scheme, calibration=pixels, preprocessing="-1..1"
     )
     assert "recognised a ViT" in report.notes[0]
-    expected = model.predict(pixels / 127.5 - 1, verbose=0)
+    expected = run(model, pixels / 127.5 - 1)
     outputs = export.load(path)(pixels)
     assert decibels(expected, outputs) > (100 if scheme == "float32" else 15)
     assert export.verify(source, path, pixels).passed

@@ -9,7 +9,7 @@ import export
 import vit_keras
 from export.graph.model_input import own_normalisation, read_model_input
 from tests.models import exported as two_blocks
-from tests.models import slow_but
+from tests.models import run, slow_but
 from vit_keras.preprocessing import NORMALISATIONS, formula, get_preprocessing
 
 OWN = "x / 127.5 - 1 inside, from the model's own"
@@ -73,7 +73,7 @@ def test_what_is_in_front_of_a_vit_is_not_put_inside_twice(name, scheme, tmp_pat
     assert report.input.startswith("uint8")
     assert report.rewrites[:1] != () and report.input_meaning in str(report)
     # The proof: what the user feeds the model, to the model itself.
-    expected = model.predict(pixels.astype("float32"), verbose=0)
+    expected = run(model, pixels.astype("float32"))
     outputs = export.load(path)(pixels)
     error = np.abs(outputs - expected).max() / np.ptp(expected)
     assert error < (1e-5 if scheme == "float32" else 0.1)
@@ -86,7 +86,7 @@ def test_a_saved_model_is_not_normalised_twice_either(tmp_path):
     options = {"signatures": ["serving_default"], "calibration": pixels}
     report = export.to_saved_model(model, tmp_path / "saved", **options)
     assert report.input.startswith("uint8") and OWN in report.input_meaning
-    expected = model.predict(pixels.astype("float32"), verbose=0)
+    expected = run(model, pixels.astype("float32"))
     outputs = export.load(tmp_path / "saved")(pixels)
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
@@ -109,7 +109,7 @@ def test_an_augmentation_in_front_leaves_the_vit_s_own_preprocessing(tmp_path):
     report = export.to_tflite(model, tmp_path / "m.tflite", calibration=pixels)
     assert report.preprocessing is not None
     normalised = vit_keras.preprocessing.normalize(pixels, vit.config.preprocessing)
-    expected = vit.predict(normalised, verbose=0)
+    expected = run(vit, normalised)
     outputs = export.load(tmp_path / "m.tflite")(pixels)
     assert np.abs(outputs - expected).max() < 1e-5 * np.ptp(expected)
 
@@ -121,7 +121,7 @@ def test_the_range_a_vit_was_trained_on_has_a_short_name(tmp_path):
     report = export.to_tflite(vit, path, preprocessing="0..1", calibration=pixels)
     said = "x / 255 inside, from the argument `preprocessing` (0..1)"
     assert report.input_meaning == f"uint8 pixels 0..255; {said}"
-    expected = vit.predict(pixels / np.float32(255), verbose=0)
+    expected = run(vit, pixels / np.float32(255))
     outputs = export.load(path)(pixels)
     assert np.abs(outputs - expected).max() < 1e-5 * np.ptp(expected)
 

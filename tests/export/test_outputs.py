@@ -20,7 +20,7 @@ from export.graph.build import inference_graph
 from export.report import read_report
 from export.resolve import graph_options
 from tests.export import stock
-from tests.models import exported, slow_but
+from tests.models import exported, run, slow_but
 from vit_keras.preprocessing import normalize
 
 FLOAT_DB = 80  # float32 in another order of sums, through a division by a root
@@ -249,7 +249,7 @@ def test_the_heads_of_a_user(pixels, tmp_path):
     assert (report.head, report.labels) == ("softmax", list("abcdefg"))
     ends = export.read_metadata(path)["subgraph_metadata"][0]["output_tensor_metadata"]
     assert ["associated_files" in end for end in ends] == [False, True, False]
-    expected = model.predict(normalize(pixels, vit_keras.Preprocessing()), verbose=0)
+    expected = run(model, normalize(pixels, vit_keras.Preprocessing()))
     for name, values in export.load(path).all(pixels).items():
         parity = verify.measure_parity(expected[name], values)
         assert parity.sqnr_db > 10, name  # the threshold of int8

@@ -14,7 +14,7 @@ from export.flatbuffer import operators
 from export.quantization.aware import litert_rounding
 from export.quantization.aware.layer import QuantizedViT
 from export.targets import TARGETS, GraphOptions
-from tests.models import exported, slow_but
+from tests.models import exported, run, slow_but
 from vit_keras.preprocessing import normalize
 
 if keras.backend.backend() != "tensorflow":
@@ -68,11 +68,13 @@ def decibels(expected, got):
     return 10 * np.log10((expected**2).sum() / noise) if noise else np.inf
 
 
-def trained(model, pixels, epochs=2, **options):
-    """Trained for a few steps towards the outputs of the float model alone."""
+def trained(model, pixels, epochs=2, eagerly=True, **options):
+    """Trained for a few steps towards the outputs of the float model alone.
+
+    Of so few steps, the graph would take longest to build; one test has it.
+    """
     aware = export.quantize_aware(model, pixels, **options)
-    # Of one pass, the graph would take longest.
-    options = {"jit_compile": False, "run_eagerly": epochs == 1}
+    options = {"jit_compile": False, "run_eagerly": eagerly}
     aware.compile(keras.optimizers.Adam(2e-3), **options)
     aware.fit(normal(model, pixels), batch_size=8, epochs=epochs, verbose=0)
     return aware
@@ -98,9 +100,9 @@ def test_starts_at_the_float_model_and_goes_back_to_one(name, pixels):
     model = exported(num_layers=1, **CONFIGURATIONS[name])
     aware = export.quantize_aware(model, pixels)
     images = normal(model, pixels[:8])
-    expected = model.predict(images, verbose=0)
+    expected = run(model, images)
     # What an int8 file must keep; of random weights it keeps 12 to 30 dB.
-    assert decibels(expected, aware.predict(images, verbose=0)) > 10
+    assert decibels(expected, run(aware, images)) > 10
     generator = np.random.default_rng(1)
     for variable in aware.quantized.trainable_variables:  # as training would
         noise = generator.normal(0, 0.02, variable.shape)
@@ -110,7 +112,7 @@ def test_starts_at_the_float_model_and_goes_back_to_one(name, pixels):
     aware.quantized.exact = False
     assert decibels(expected, moved) < 60  # the noise did something
     # Float32 in another order.
-    plain = aware.to_float().predict(images, verbose=0)
+    plain = run(aware.to_float(), images)
     np.testing.assert_allclose(plain, moved, atol=2e-5 * np.ptp(expected), rtol=1e-4)
 
 
@@ -120,8 +122,8 @@ def test_features_go_back_to_float(pixels):
     model = create_model(exported().config.replace(num_layers=1), task="features")
     aware = export.quantize_aware(model, pixels)
     images = normal(model, pixels[:4])
-    plain = aware.to_float().predict(images, verbose=0)
-    np.testing.assert_allclose(plain, model.predict(images, verbose=0), atol=2e-5)
+    plain = run(aware.to_float(), images)
+    np.testing.assert_allclose(plain, run(model, images), atol=2e-5)
 
 
 def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_path):
@@ -130,7 +132,7 @@ def test_file_needs_no_calibration_and_is_what_was_trained(aware, pixels, tmp_pa
     assert "quantize_aware" in report.rewrites and report.calibration is None
     assert not [note for note in report.notes if "not trained" in note]
     outputs = export.load(path)(pixels)
-    expected = aware.predict(normal(aware, pixels), verbose=0)
+    expected = aware.predict(normal(aware, pixels), verbose=0)  # as a user calls it
     # Most outputs are equal; in a few images one value lies between two steps so nearly
     # that float32 kernels take the other. Rounding in float32 alone gives 27 dB.
     assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
@@ -163,7 +165,7 @@ def test_file_of_another_kind_is_what_was_trained(name, target, pixels, tmp_path
     report = export.to_tflite(aware, tmp_path / "m.tflite", **options)
     assert not [note for note in report.notes if "not trained" in note]
     outputs = export.load(tmp_path / "m.tflite")(pixels)
-    expected = aware.predict(normal(aware, pixels), verbose=0)
+    expected = run(aware, normal(aware, pixels))
     # As above. Where the file adds two constants at once and the layer does not, no
     # output is equal and 22 dB are left.
     assert np.mean(np.abs(outputs - expected).max(1) < 1e-5) > 0.5
@@ -209,9 +211,7 @@ def test_saved_model_goes_on_and_is_exported_from_its_file(aware, pixels, tmp_pa
     aware.save(file)
     again = export.open_quantized(file)
     images = normal(aware, pixels)
-    np.testing.assert_array_equal(
-        again.predict(images, verbose=0), aware.predict(images, verbose=0)
-    )
+    np.testing.assert_array_equal(run(again, images), run(aware, images))
     np.testing.assert_array_equal(again.ranges(), aware.ranges())
     assert again.optimizer.iterations == aware.optimizer.iterations > 0
     again.fit(images[:8], verbose=0)
@@ -252,9 +252,7 @@ def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
     opened = export.open_quantized(tmp_path / "old.keras")
     assert opened.quantized.get_config() == aware.quantized.get_config()
     images = normal(aware, pixels)
-    np.testing.assert_array_equal(
-        opened.predict(images, verbose=0), aware.predict(images, verbose=0)
-    )
+    np.testing.assert_array_equal(run(opened, images), run(aware, images))
     np.testing.assert_array_equal(opened.ranges(), aware.ranges())
 
 
@@ -268,7 +266,8 @@ def test_saved_model_of_release_0_1_is_opened(pixels, tmp_path):
 )
 def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     path = tmp_path / "m.tflite"
-    aware = trained(exported(num_layers=1), pixels, 1, weight_bits=bits)
+    one = exported(num_layers=1)
+    aware = trained(one, pixels, 1, eagerly=bits != 4, weight_bits=bits)
     report = export.to_tflite(aware, path, scheme="int8", enforce_parity=False)
     linear = [
         op for op in operators.read_operators(path) if op.name == "FULLY_CONNECTED"
@@ -276,7 +275,7 @@ def test_coarse_weights_are_int4_in_the_file(bits, int4, pixels, tmp_path):
     assert [op.inputs[1] for op in linear].count("INT4") == int4  # all of the block
     held = f"6 kernels of {bits} bits as {'int4' if int4 else 'int8'}"
     assert any(held in note for note in report.notes)
-    expected = aware.predict(normal(aware, pixels), verbose=0)
+    expected = run(aware, normal(aware, pixels))
     assert decibels(expected, export.load(path)(pixels)) > 35
     for values in aware.quantized.arrays().blocks[0].dense1.kernel.T:
         assert len(np.unique(values.astype("float32"))) <= 2**bits - 1
@@ -326,9 +325,9 @@ def test_structure_of_a_graph(aware):
 def test_training_repairs_what_two_bits_break(pixels):
     model = exported(num_layers=1)
     images = normal(model, pixels)
-    expected = model.predict(images, verbose=0)
+    expected = run(model, images)
     before, after = (trained(model, pixels, epochs, weight_bits=2) for epochs in (0, 8))
-    gaps = [decibels(expected, m.predict(images, verbose=0)) for m in (before, after)]
+    gaps = [decibels(expected, run(m, images)) for m in (before, after)]
     assert gaps[1] > gaps[0] + 3
 
 
@@ -342,7 +341,7 @@ def test_products_alone_for_the_cpu(pixels, tmp_path):
     aware = trained(model, pixels, 1, layer_norm="float")
     path = tmp_path / "m.tflite"
     report = export.to_tflite(aware, path, scheme="int8", target="cpu")
-    expected = aware.predict(normal(aware, pixels), verbose=0)
+    expected = run(aware, normal(aware, pixels))
     assert decibels(expected, export.load(path)(pixels)) > 60  # norms are in float32
     assert not [note for note in report.notes if "not trained" in note]
     with pytest.raises(ValueError, match="target"):
@@ -355,7 +354,7 @@ def test_zeros_of_a_pruned_model_stay(pixels, tmp_path):
     pruning = export.prune(model, sparsity=0.5)
     model.compile("adam", "mse", jit_compile=False)
     images = normal(model, pixels)
-    outputs = model.predict(images, verbose=0)
+    outputs = run(model, images)
     model.fit(images, outputs, 8, epochs=2, verbose=0, callbacks=[pruning])
     aware = trained(pruning.strip(), pixels)
     path = tmp_path / "m.tflite"
@@ -414,13 +413,16 @@ def test_command_line_trains_and_says_what_is_next(tmp_path):
     from typer.testing import CliRunner
 
     from export.cli import app
-    from vit_keras import create_model
+    from vit_keras import create_model, data
 
     config = exported().config.replace(num_layers=1, image_size=8, patch_size=4)
     model = create_model(config)
     model.save(tmp_path / "model.keras")
-    arguments = ["qat", str(tmp_path / "model.keras"), "--data", "digits"]
-    arguments += ["--out", str(tmp_path / "out"), "--batch-size", "256"]
+    digits = data.digits()[0].take(np.arange(100))
+    few = {"images": digits.images, "labels": digits.labels}
+    np.savez(tmp_path / "few.npz", **few, classes=digits.classes)
+    arguments = ["qat", str(tmp_path / "model.keras"), "--data"]
+    arguments += [str(tmp_path / "few.npz"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "next: vit-export tflite" in result.output

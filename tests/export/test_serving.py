@@ -15,7 +15,7 @@ import export
 from export.evaluation.saved_model_session import SavedModelSession
 from export.serving.signatures import SIGNATURES
 from tests.export.pictures import bad_items, evaluated, good_items
-from tests.models import exported
+from tests.models import exported, run
 from vit_keras import preprocessing as pp
 
 if keras.backend.backend() != "tensorflow":
@@ -49,7 +49,7 @@ def expected(model, items):
     """What the Keras model says, on images as evaluation reads them."""
     rules, size = model.config.preprocessing, model.config.image_size
     pixels = [evaluated(item, size, rules) for item in items]
-    return model.predict(pp.normalize(np.stack(pixels), rules), verbose=0)
+    return run(model, pp.normalize(np.stack(pixels), rules))
 
 
 def test_bad_items_harm_no_other(model, signatures):

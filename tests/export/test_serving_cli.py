@@ -14,10 +14,11 @@ from PIL import Image
 
 import export
 from tests.export.pictures import oriented
-from tests.models import EXPORTED, exported
+from tests.models import EXPORTED, exported, slow_but
+from tests.models import run as ask
 from tests.program import run
 from tests.vit_keras.backends import FAST
-from vit_keras.preprocessing import fit
+from vit_keras.preprocessing import fit, normalize
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("runs on TensorFlow alone", allow_module_level=True)
@@ -53,14 +54,20 @@ assert export.verify(model, folder + "/vit/1", pixels).passed
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, pixels):
-    """With a model made by a process on JAX."""
-    pytest.importorskip("jax")
-    folder = tmp_path_factory.mktemp("jax")
+@pytest.fixture(scope="module", params=slow_but(("tensorflow",), ("tensorflow", "jax")))
+def folder(request, tmp_path_factory, pixels):
+    """With a model made here, or by a process on JAX, and what it gives."""
+    folder = tmp_path_factory.mktemp(request.param)
     np.save(folder / "pixels.npy", pixels[:4])
     (folder / "labels.txt").write_text("\n".join(LABELS))
-    on_jax(FROM_JAX, folder)
+    if request.param == "jax":
+        pytest.importorskip("jax")
+        on_jax(FROM_JAX, folder)
+        return folder
+    model = exported(num_layers=1)
+    model.save(folder / "model.keras")
+    images = normalize(pixels[:4], model.config.preprocessing)
+    np.save(folder / "outputs.npy", ask(model, images))
     return folder
 
 

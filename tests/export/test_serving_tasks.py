@@ -8,7 +8,7 @@ import export
 from export.evaluation.tools.serving_requests import example
 from export.serving import client
 from tests.export.pictures import encoded, evaluated, picture
-from tests.models import EXPORTED, slow_but
+from tests.models import EXPORTED, run, slow_but
 from tests.models import exported as two_blocks
 from vit_keras import create_model
 from vit_keras.preprocessing import normalize
@@ -56,7 +56,7 @@ def test_masks_of_a_segmentation_model(nested, tmp_path, pixels):
     assert report.parity.passed and report.rewrites
     items = [encoded(picture(seed=i)) for i in range(3)]
     images = normalize(np.stack([evaluated(i, (32, 32), rules) for i in items]), rules)
-    logits = model.predict(images, verbose=0)
+    logits = run(model, images)
     found = asked(path, [items[0], b"no image", *items[1:]])
     assert set(found) == {"masks", "valid"} and found["masks"].dtype == "uint8"
     assert found["valid"].tolist() == [True, False, True, True]
@@ -87,7 +87,7 @@ def test_tokens_are_an_output_as_they_are(tmp_path):
     found = asked(tmp_path / "1", [item, b""])
     assert set(found) == {"output", "valid"} and not found["output"][1].any()
     rules = model.config.preprocessing
-    tokens = model.predict(normalize(evaluated(item, (32, 32), rules)[None], rules))
+    tokens = run(model, normalize(evaluated(item, (32, 32), rules)[None], rules))
     np.testing.assert_allclose(found["output"][:1], tokens, atol=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_values_are_no_classes(tmp_path):
     assert set(found) == {"values", "valid"} and found["values"][1].tolist() == [0, 0]
     rules = model.config.preprocessing
     pixels = normalize(evaluated(item, (32, 32), rules)[None], rules)
-    expected = model.predict(pixels, verbose=0)
+    expected = run(model, pixels)
     np.testing.assert_allclose(found["values"][:1], expected, atol=1e-4)
     assert "classify" not in tf.saved_model.load(str(path)).signatures
     assert not list((path / "assets").glob("*"))
@@ -203,6 +203,6 @@ def test_probabilities_are_no_logits(how, tmp_path):
     item = encoded(picture())
     found = asked(tmp_path / "1", [item])
     pixels = normalize(evaluated(item, (32, 32), rules)[None], rules)
-    shares = model.predict(pixels, verbose=0)
+    shares = run(model, pixels)
     assert "logits" not in found
     np.testing.assert_allclose(found["probabilities"], shares, atol=1e-5)

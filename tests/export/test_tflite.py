@@ -13,7 +13,7 @@ import export
 import vit_keras
 from export.evaluation.reference import predict
 from export.flatbuffer.operators import read_operators
-from tests.models import exported, slow_but
+from tests.models import exported, run, slow_but
 from vit_keras.preprocessing import normalize
 
 TRAINED = pathlib.Path(__file__).parents[2] / "examples" / "models" / "cifar10"
@@ -107,7 +107,7 @@ def test_float_file_is_equal(variant, tmp_path):
     model = exported(**VARIANTS[variant])
     images, path = noise(model, 8), tmp_path / "m.tflite"
     export.to_tflite(model, path)
-    expected = model.predict(normalize(images, model.config.preprocessing), verbose=0)
+    expected = run(model, normalize(images, model.config.preprocessing))
     # Folding the normalisation reorders float32 sums: 1e-5 of the largest output.
     limit = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(export.load(path)(images), expected, atol=limit)
@@ -228,7 +228,7 @@ def test_given_preprocessing_goes_inside(pixels, tmp_path):
     rules = body.config.preprocessing
     path = tmp_path / "m.tflite"
     export.to_tflite(cut, path, preprocessing=rules)
-    expected = cut.predict(normalize(pixels[:4], rules), verbose=0)
+    expected = run(cut, normalize(pixels[:4], rules))
     limit = 1e-5 * np.abs(expected).max()  # as in test_float_file_is_equal
     np.testing.assert_allclose(export.load(path)(pixels[:4]), expected, atol=limit)
 

@@ -59,11 +59,12 @@ def pass_on(
     *more,
     kept=("test_golden.py", "test_fit.py", "test_optimizers.py")
     + ("test_class_weights.py", "test_dense_parts.py"),
+    only=None,
 ):
     """Every test of this folder that a backend can change the outcome of passes on it.
 
     `kept` are the files in the folders below that are run, `more` those that only this
-    backend takes.
+    backend takes; `only` names those to run in place of all.
     """
     require(backend)
     here = pathlib.Path(__file__).parent.relative_to(ROOT)
@@ -73,6 +74,11 @@ def pass_on(
     same += ("mask_coco", "mask_data", "mask_files", "mask_folders")
     left_out = [here / f"test_{name}.py" for name in same]
     left_out += [path.relative_to(ROOT) for path in (ROOT / here).glob("test_backend*")]
+    chosen = [here]
+    if only is not None:
+        found = sorted((ROOT / here).rglob("test_*.py"))
+        chosen = [path.relative_to(ROOT) for path in found if path.name in only]
+        assert len(chosen) == len(only), chosen
     # Of the folders the tests that compute most: from files to outputs, and `fit`.
     kept = [*kept, *more]
     for folder in ("weights", "training"):
@@ -80,7 +86,7 @@ def pass_on(
         left_out += [path for path in files if path.name not in kept]
     done = python(
         backend,
-        *("-m", "pytest", str(here), "-q", "--tb=short"),
+        *("-m", "pytest", *map(str, chosen), "-q", "--tb=short"),
         *("-p", "no:cacheprovider", "-m", "not slow"),
         *(f"--ignore={path}" for path in left_out),
         *("-k", " and ".join(f"not {name}" for name in LEFT_OUT)),

@@ -86,6 +86,15 @@ class RangedViT(InferenceViT):
                 variable.assign(DECAY * variable + (1 - DECAY) * value)
         return tf.cast(outputs, "float32")
 
+    def compute_output_spec(self, *args, **kwargs):
+        # Keras traces the call for the output's shape, which no rounding changes: most
+        # of the operators are left out.
+        exact, self.exact = self.exact, True
+        try:
+            return super().compute_output_spec(*args, **kwargs)
+        finally:
+            self.exact = exact
+
     def activation(self, x, fixed=None):
         return x if self.linear_only else self._quantized(x, fixed)
 

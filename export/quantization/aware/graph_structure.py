@@ -45,7 +45,7 @@ def traced(function, shape, record, weight_refs) -> Structure:
         record: a list of (activation, fixed range or None).
         weight_refs: {tensor reference: path of the weight}.
     """
-    tf.function(function).get_concrete_function(tf.TensorSpec(shape))
+    tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec(shape))
     numbers = {x.ref(): i for i, (x, _) in enumerate(record)}
     groups = [{i} for i in range(len(record))]
     constants, factors, biases, shifts = set(), {}, {}, {}

@@ -1,5 +1,6 @@
 """Training of models with outputs at each pixel: it learns, resumes, and is refused."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import vit_keras
-from tests.models import slow_but
+from tests.models import eagerly, slow_but
 from tests.vit_keras.training.runs import quiet, same
 from tests.vit_keras.training.shapes import NAMES, SHORT, SIZES, shapes
 from vit_keras import create_model, train
@@ -82,12 +83,13 @@ EVERYTHING = SHORT.replace(
 )
 
 
-def test_a_stopped_run_ends_with_the_same_bits(tmp_path, monkeypatch):
-    data = shapes(32)
+@pytest.mark.parametrize("how", slow_but(("eagerly",), ("eagerly", "in a graph")))
+def test_a_stopped_run_ends_with_the_same_bits(how, tmp_path, monkeypatch):
+    data, console = shapes(32), quiet()
     folders = tmp_path / "whole", tmp_path / "stopped"
-    whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch, quiet())
-    console = quiet()
-    model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
+    with eagerly() if how == "eagerly" else contextlib.nullcontext():
+        whole = copy_after_first(data, EVERYTHING, *folders, monkeypatch, quiet())
+        model = train(data, EVERYTHING, out=tmp_path / "stopped", console=console)
     assert "resuming from step 3" in console.file.getvalue()
     assert same(model, whole)
     names = ["best.keras", "history.csv", "labels.txt", "model.keras", "recipe.json"]
@@ -102,7 +104,8 @@ FROZEN = SHORT.replace(
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("stored", [False, True])
+# In memory, the next test has them.
+@pytest.mark.parametrize("stored", slow_but((True,), (False, True)))
 def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
     if stored:
         monkeypatch.setattr(frozen_tokens, "IN_MEMORY", 0)
@@ -132,8 +135,10 @@ def test_tokens_are_computed_once(stored, tmp_path, monkeypatch):
 def test_tokens_give_what_images_give(decoder, tmp_path, monkeypatch):
     """The frozen model on images, and its decoder on kept tokens, learn the same."""
     recipe = FROZEN.replace(model={**SIZES, "decoder": decoder}, epochs=1)
-    data = shapes(16)
-    kept = train(data, recipe, out=tmp_path / "kept", console=quiet())
+    data, console = shapes(16), quiet()
+    kept = train(data, recipe, out=tmp_path / "kept", console=console)
+    said = console.file.getvalue()
+    assert "tokens of 12 images and their mirror images" in said and "in memory" in said
     monkeypatch.setattr(frozen_tokens, "keeps_tokens", lambda *_: False)
     monkeypatch.setattr("vit_keras.training.fit.keeps_tokens", lambda *_: False)
     anew = train(data, recipe, out=tmp_path / "anew", console=quiet())

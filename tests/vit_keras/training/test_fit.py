@@ -159,6 +159,7 @@ def test_distillation(run, tmp_path, kind, token):
     assert keras.models.load_model(tmp_path / "model.keras").config == model.config
 
 
+@pytest.mark.usefixtures("eager")
 def test_patience_leaves_the_best_weights(tmp_path):
     recipe = SHORT.replace(
         learning_rate=0.1, epochs=12, patience=2, validation_split=0.3

@@ -6,7 +6,7 @@ import pytest
 
 import vit_keras
 from tests import peers
-from tests.models import randomise, run, tiny, weights_of
+from tests.models import covering, randomise, run, tiny, weights_of
 from tests.vit_keras.weights.compared import (
     SIZES,
     close,
@@ -114,8 +114,7 @@ def test_a_wanted_grid_is_not_taken_for_that_of_the_file(timm, tmp_path):
     parity_with_timm(timm, "registers", (24, 40), tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", TIMM_RANDOM)
+@pytest.mark.parametrize(("name", "size"), covering(TIMM_RANDOM, OTHER_SIZES))
 def test_parity_with_timm(name, size, timm, tmp_path):
     parity_with_timm(timm, name, size, tmp_path / "model.safetensors")
 

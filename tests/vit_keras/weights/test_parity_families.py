@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vit_keras
-from tests.models import run
+from tests.models import covering, run
 from tests.vit_keras.weights.compared import (
     PATCH,
     close,
@@ -72,8 +72,7 @@ def features(folder, size, module, x, **options):
         close(run(ours, x), outputs.pooler_output)
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", DINOV3)
+@pytest.mark.parametrize(("name", "size"), covering(DINOV3, OTHER_SIZES))
 def test_dinov3(name, size, hf, tmp_path):
     module = fill(hf.DINOv3ViTModel(hf.DINOv3ViTConfig(**SIZES | DINOV3[name])))
     module.save_pretrained(tmp_path)
@@ -91,8 +90,9 @@ def siglip_config(hf, **options):
     return hf.SiglipConfig(vision_config=SIZES, text_config=TEXT, **options)
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", ["tower", "whole", "classifier", "no-head"])
+@pytest.mark.parametrize(
+    ("name", "size"), covering(["tower", "whole", "classifier", "no-head"], OTHER_SIZES)
+)
 def test_siglip(name, size, hf, tmp_path):
     module = fill(
         {
@@ -117,8 +117,10 @@ def test_siglip(name, size, hf, tmp_path):
 
 
 # 2 x 8 has as many patches as the positions' own 4 x 4, and is resized there.
-@pytest.mark.parametrize("size", [*OTHER_SIZES, (16, 64)], ids=str)
-@pytest.mark.parametrize("name", ["tower", "whole", "classifier"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    covering(["tower", "whole", "classifier"], [*OTHER_SIZES, (16, 64)]),
+)
 def test_siglip2_naflex(name, size, hf, tmp_path):
     import torch
 
@@ -148,8 +150,9 @@ def test_siglip2_naflex(name, size, hf, tmp_path):
     close(run(ours, x), outputs.last_hidden_state)
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", ["tower", "projection", "whole"])
+@pytest.mark.parametrize(
+    ("name", "size"), covering(["tower", "projection", "whole"], OTHER_SIZES)
+)
 def test_clip(name, size, hf, tmp_path):
     import torch
 
@@ -216,8 +219,9 @@ def test_beit_is_refused_by_its_weights(name, options, words, hf, tmp_path):
         vit_keras.from_checkpoint(tmp_path / "model.safetensors", num_heads=3)
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", ["mae", "mae-pretrained", "ijepa", "msn"])
+@pytest.mark.parametrize(
+    ("name", "size"), covering(["mae", "mae-pretrained", "ijepa", "msn"], OTHER_SIZES)
+)
 def test_encoders_with_the_names_of_vit(name, size, hf, tmp_path):
     import torch
 
