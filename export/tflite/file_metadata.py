@@ -21,7 +21,8 @@ DEPTHS = {
     "inverse": "inverse distance at each pixel, up to a scale and a shift",
 }
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
-RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
+RECORDED = ("scheme", "target", "input", "output", "head", "activation")
+RECORDED += ("preprocessing", "rewrites")
 
 
 def embed(path, inputs: ExportInputs, class_map: bool = False):
