@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import export
+from export.evaluation.runners import TFLiteRunner
 from export.evaluation.tools.micro import smallest_size
 from export.flatbuffer.operators import read_operators
 from export.tflite.c_array import adder
@@ -74,7 +75,7 @@ def test_header_holds_the_file(language, header, tmp_path):
     *labels, shape, facts, kind = done.stderr.decode().splitlines()
     assert labels == LABELS
     assert shape == "1 32 32 3"
-    runner = export.load(path)
+    runner = TFLiteRunner(path)
     (end,) = runner.interpreter.get_output_details()
     scale, zero = end["quantization"]
     sizes, found = facts.split()[:2], facts.split()[2:]

@@ -9,10 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import export
 import vit_keras
+from export.cli import app
 from tests.export.dense_models import dense, pictures
 from tests.models import exported, slow_but
 from tests.program import run
@@ -202,3 +204,21 @@ def test_pi_needs_three_packages(model, photo, tmp_path):
     path = tmp_path / "m.tflite"
     export.to_tflite(model, path, labels=LABELS)
     assert shares(alone(path, photo[0], python=python)) == shares(alone(path, photo[0]))
+
+
+def test_what_was_not_run_says_so():
+    """And the commands that the files give parse."""
+    commands = typer.main.get_command(app)
+    for path in [
+        *DEVICE.rglob("*.kt"),
+        *DEVICE.rglob("*.swift"),
+        *DEVICE.rglob("*.cc"),
+    ]:
+        text = path.read_text()
+        assert "Not run here: " in text or path.suffix == ".cc"
+        lines = re.findall(r"^// +vit-export (.*)$", text, re.M)
+        assert lines, path
+        for line in lines:
+            name, *arguments = line.split()
+            getattr(commands, "commands", {})[name].make_context(name, arguments)
+        assert f"({path.relative_to(DEVICE)})" in (DEVICE / "README.md").read_text()

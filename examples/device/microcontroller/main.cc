@@ -1,6 +1,6 @@
 // Classifies an image with LiteRT for Microcontrollers (tflite-micro).
 //
-//   vit-export tflite RUN/model.keras m.tflite --target micro --calibration PHOTOS
+//   vit-export tflite RUN/model.keras m.tflite --scheme int8 --target micro --calibration PHOTOS
 //   vit-export c-array m.tflite model.h
 //
 // The image is read from standard input, as raw RGB pixels of the input's size: put your
