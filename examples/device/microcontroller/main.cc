@@ -4,7 +4,7 @@
 //   vit-export c-array m.tflite model.h
 //
 // The image is read from standard input, as raw RGB pixels of the input's size: put your
-// camera there. The tests of this package compile the file against declarations only.
+// camera there. The tests compile this file against declarations only.
 
 #include <cstdint>
 #include <cstdio>
