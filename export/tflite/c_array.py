@@ -79,18 +79,21 @@ def c_array(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> CArray
         What is in the header.
 
     Raises:
-        ValueError: `path` is no TFLite file, or `out` begins with no letter.
+        ValueError: `path` is no TFLite file, or `out` is `path` or begins with no
+            letter.
         UnsupportedOperators: the runtime lacks an operator or a type, or computes
             something else than LiteRT; the message says which, and what helps.
         FileNotFoundError: the file, or the folder of `out`, does not exist.
         MissingDependency: the extra "export" is not installed. Without "edge" the
             header is written all the same, and says that nothing ran the file.
     """
-    name = re.sub(r"\W", "_", pathlib.Path(out).stem, flags=re.ASCII)
+    name = _identifier(pathlib.Path(out).stem)
     if not re.match("[A-Za-z]", name):
         raise ValueError(
             f"`out` must begin with a letter, as names in C do. Received: out='{out}'"
         )
+    if pathlib.Path(path).resolve() == pathlib.Path(out).resolve():
+        raise ValueError(f"`out` must not be the file to read. Received: '{out}'")
     found = read_operators(path)
     kinds = tuple(sorted({op.name for op in found}))
     result = _run_here(path, out, found)
@@ -109,6 +112,10 @@ def c_array(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> CArray
     with publishing(out) as work:
         work.write_text("\n".join(parts), encoding="ascii")
     return CArray(str(out), name, len(content), arena, kinds, result.tool)
+
+
+def _identifier(text):
+    return re.sub(r"\W", "_", text, flags=re.ASCII)
 
 
 def _run_here(path, out, found: Sequence[Operator]) -> CheckResult:
@@ -136,7 +143,7 @@ def _ends(path):
     outputs = outputs_by_name(interpreter)
     ends = {"input": interpreter.get_input_details()[0]}
     for name, end in outputs.items():
-        last = "" if len(outputs) == 1 else "_" + re.sub(r"\W", "_", name)
+        last = "" if len(outputs) == 1 else f"_{_identifier(name)}"
         ends[f"output{last}"] = end
     for name, end in ends.items():
         scale, zero = end["quantization"]
@@ -147,7 +154,8 @@ def _ends(path):
 def _opening(name, file, result):
     guard = f"{name.upper()}_H_"
     return (
-        f"// {file}, for LiteRT for Microcontrollers; written by vit-export c-array.\n"
+        f"// {_in_comment(file)}, for LiteRT for Microcontrollers.\n"
+        "// Written by vit-export c-array.\n"
         f"// {_in_comment(result.tool)}.\n"
         f"#ifndef {guard}\n#define {guard}\n\n"
         "#include <stddef.h>\n#include <stdint.h>\n"
@@ -156,7 +164,7 @@ def _opening(name, file, result):
 
 
 def _in_comment(text):
-    """Text of one line that ends no comment, in ASCII."""
+    """Text on one line in ASCII; a backslash at its end would continue the comment."""
     return " ".join(text.encode("ascii", "replace").decode().split()).replace("\\", "/")
 
 

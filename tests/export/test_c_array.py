@@ -153,6 +153,8 @@ def test_bad_arguments(header, tmp_path):
     _, path, _ = header
     with pytest.raises(ValueError, match="`out` must begin with a letter.*8bit.h"):
         export.c_array(path, tmp_path / "8bit.h")
+    with pytest.raises(ValueError, match="`out` must not be the file to read"):
+        export.c_array(path, path)
     (tmp_path / "bad.tflite").write_bytes(b"no model")
     with pytest.raises(ValueError, match="`path` must be a whole TFLite file"):
         export.c_array(tmp_path / "bad.tflite", tmp_path / "m.h")
@@ -171,6 +173,18 @@ def test_without_the_runtime_the_header_says_so(header, tmp_path, monkeypatch):
     assert "not run here: pip install" in text
     assert "#define MODEL_ARENA_BYTES" not in text
     assert "#define MODEL_OPERATORS" in text
+
+
+def test_several_outputs_and_names_that_c_does_not_have(model, pixels, tmp_path):
+    path, out = tmp_path / "größe.tflite", tmp_path / "model-1.h"
+    options = {"calibration": pixels, "outputs": ("logits", "attention")}
+    export.to_tflite(model, path, scheme="int8", target="micro", **options)
+    export.c_array(path, out)
+    text = out.read_text(encoding="ascii")
+    for name, size in (("LOGITS", 10), ("ATTENTION", 16)):
+        assert f"#define MODEL_1_OUTPUT_{name}_SIZE {size}\n" in text
+    assert "There are no labels" in text
+    compiled("cc", out, tmp_path, "-fsyntax-only", "-Wno-pragma-once-outside-header")
 
 
 def test_what_vela_compiled_becomes_a_header(tflite_of, tmp_path):
