@@ -23,7 +23,7 @@ from vit_keras.heads import probabilities
 
 DEVICE = pathlib.Path(__file__).parents[2] / "examples" / "device"
 PI = DEVICE / "raspberry_pi.py"
-LABELS = [f"digit {i}" for i in range(10)]
+LABELS = tuple(f"digit {i}" for i in range(10))
 # The script alone, in a process where nothing else of this project can be imported.
 ALONE = """
 import runpy, sys
@@ -98,10 +98,15 @@ def test_pi_resizes_to_the_pixels_of_training(pi, photo, resize, interpolation):
     np.testing.assert_array_equal(found, pp.fit(pixels[..., :1], (32, 40), how))
 
 
+@pytest.fixture(scope="module")
+def labelled(tflite_of):
+    """A function of scheme: the path of a file with labels."""
+    return lambda scheme: tflite_of(scheme, labels=LABELS)[0]
+
+
 @pytest.mark.parametrize("scheme", ["int8", "float32"])
-def test_pi_classifies(scheme, model, pixels, photo, tmp_path):
-    path, options = tmp_path / "m.tflite", {"calibration": pixels, "labels": LABELS}
-    export.to_tflite(model, path, scheme=scheme, **options)
+def test_pi_classifies(scheme, labelled, model, photo):
+    path = labelled(scheme)
     found = shares(alone(path, photo[0], "--threads", 1))
     expected = expected_shares(path, photo[0], model.config)
     best = np.argsort(-expected, kind="stable")[:5]
@@ -110,15 +115,13 @@ def test_pi_classifies(scheme, model, pixels, photo, tmp_path):
     np.testing.assert_allclose(list(found.values()), expected[best], atol=0.0051)
 
 
-def test_pi_says_what_predict_says(model, photo, tmp_path):
+def test_pi_says_what_predict_says(labelled, model, photo, tmp_path):
     model.save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     done = run("vit-keras", "predict", tmp_path / "model.keras", photo[0], "--top", 3)
     assert done.returncode == 0, done.stderr
     answer = re.findall(r"(digit \d) ([\d.]+)%", done.stdout)
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, labels=LABELS)
-    found = list(shares(alone(path, photo[0])).items())[:3]
+    found = list(shares(alone(labelled("float32"), photo[0])).items())[:3]
     assert [label for label, _ in found] == [label for label, _ in answer]
     # One digit is printed there, of float32 in another order.
     for (_, share), (_, said) in zip(found, answer, strict=True):
@@ -193,7 +196,7 @@ def test_pi_segments(decode, photo, tmp_path):
 
 
 @pytest.mark.slow
-def test_pi_needs_three_packages(model, photo, tmp_path):
+def test_pi_needs_three_packages(labelled, photo, tmp_path):
     """In an environment that has those of its first lines, and nothing else."""
     (line,) = re.findall(r"^ +pip install (.*)$", PI.read_text(), re.M)
     folder = tmp_path / "venv"
@@ -201,8 +204,7 @@ def test_pi_needs_three_packages(model, photo, tmp_path):
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     subprocess.run([*pip, *line.split()], check=True)
-    path = tmp_path / "m.tflite"
-    export.to_tflite(model, path, labels=LABELS)
+    path = labelled("float32")
     assert shares(alone(path, photo[0], python=python)) == shares(alone(path, photo[0]))
 
 
