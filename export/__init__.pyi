@@ -24,6 +24,7 @@ from .quantization.aware import quantize_aware as quantize_aware
 from .schemes import SCHEMES as SCHEMES
 from .serving.saved_model import to_saved_model as to_saved_model
 from .targets import TARGETS as TARGETS
+from .tflite.c_array import c_array as c_array
 from .tflite.layer_errors import verify_layers as verify_layers
 from .tflite.writer import to_tflite as to_tflite
 from .web.web_page import web_page as web_page

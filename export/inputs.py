@@ -275,6 +275,7 @@ class ExportInputs:
             "preprocessing": None if inside is None else dataclasses.asdict(inside),
             "model_output": self.output,
             "head": self.outputs.head,
+            "activation": self.outputs.activation,
             "input_meaning": self.meaning.describe(dtype),
             "parity_images": self.images.source,
             "labels": self.labels,

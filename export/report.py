@@ -97,6 +97,8 @@ class ExportReport:
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: names of classes, labels or values, or None.
         head: what the outputs mean, a name in `vit_keras.heads.HEADS`, or None.
+        activation: what the model's last layer applies, as "softmax"; "linear" for
+            logits and values.
         model_output: name or index of the output, of a model with several.
         outputs: all of the artefact's, as `OutputReport`; the first is above, too.
         rewrites: exact changes of the graph (`graph/rewrites.py`), in order.
@@ -123,6 +125,7 @@ class ExportReport:
     calibration: dict[str, Any] | None = None
     labels: list[str] | None = None
     head: str | None = None
+    activation: str = "linear"
     input_meaning: str = ""
     model_output: str | int | None = None
     outputs: tuple[OutputReport, ...] = ()

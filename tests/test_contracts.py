@@ -244,6 +244,7 @@ RETURNED = (
     "export.quantization.aware.aware_model.QuantizedModel",
     "export.report.ExportReport",
     "export.report.OutputReport",
+    "export.tflite.c_array.CArray",
 )
 
 

@@ -27,6 +27,7 @@ from export.quantization.aware.aware_model import QuantizedModel
 from export.report import ExportReport
 from export.schemes import Scheme
 from export.targets import Target
+from export.tflite.c_array import CArray
 from vit_keras import VisionTransformer, ViTConfig, layers, preprocessing, vit
 from vit_keras.text_tower import TextEmbeddings
 from vit_keras.weights import LoadReport
@@ -140,6 +141,7 @@ def evaluation(model: VisionTransformer, pixels: np.ndarray) -> None:
     assert_type(export.emulate("m.tflite", pixels), dict[str, Parity])
     compiled = export.compile_tflite("m.tflite", "npu.tflite", "qualcomm")
     assert_type(compiled, CompileReport)
+    assert_type(export.c_array("m.tflite", FOLDER / "m.h"), CArray)
     assert_type(export.compare("vit/1", "vit/2", pixels), Comparison)
     assert_type(export.read_metadata("m.tflite"), dict[str, Any])
     assert_type(

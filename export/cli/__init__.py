@@ -1,5 +1,5 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, compile,
-describe, benchmark, web, schemes, targets, prune, cluster, qat.
+c-array, describe, benchmark, web, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
 with a one-line error on stderr. Help and lists load no backend.
@@ -17,6 +17,7 @@ from vit_keras.cli.program import VERBOSE_HELP, run_program  # noqa: E402
 
 from ..errors import ParityError  # noqa: E402
 from . import (  # noqa: E402
+    c_array_command,
     check_command,
     compile_command,
     evaluation_commands,
@@ -37,6 +38,7 @@ app.command("saved-model")(export_commands.saved_model_command)
 app.command("verify")(evaluation_commands.verify_command)
 app.command("check")(check_command.check_command)
 app.command("compile")(compile_command.compile_command)
+app.command("c-array")(c_array_command.c_array_command)
 app.command("compare")(evaluation_commands.compare_command)
 app.command("benchmark")(evaluation_commands.benchmark_command)
 app.command("describe")(evaluation_commands.describe_command)

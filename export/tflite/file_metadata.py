@@ -17,7 +17,8 @@ from ..report import ExportReport, versions
 
 LABELS = "labels.txt"
 # Fields of the report to record: no local paths, nothing that is elsewhere in the file.
-RECORDED = ("scheme", "target", "input", "output", "head", "preprocessing", "rewrites")
+RECORDED = ("scheme", "target", "input", "output", "head", "activation")
+RECORDED += ("preprocessing", "rewrites")
 
 
 def embed(path, inputs: ExportInputs, class_map: bool = False):
