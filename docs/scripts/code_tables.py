@@ -129,7 +129,7 @@ def _changes(value, without=()):
         for f in dataclasses.fields(value)
         if f.name not in without and getattr(value, f.name) != getattr(default, f.name)
     )
-    return ", ".join(f"`{name}={v!r}`" for name, v in changed)
+    return "<br>".join(f"`{name}={v!r}`" for name, v in changed)
 
 
 def _fields(described):

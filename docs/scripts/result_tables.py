@@ -23,8 +23,10 @@ BARS = {
     "npu": ("estimate_ms", ("model", "file", "accelerator"), "Vela's estimate in ms"),
     "accuracy_cifar10": ("sqnr_db", ("scheme",), "SQNR in dB"),
     "qat_cifar10": ("accuracy", ("variant", "weight_bits", "seed"), "accuracy"),
+    "residual_stream": ("db", ("block", "stream"), "SQNR of the stream in int8, dB"),
     "pruning": ("gzip_bytes", ("variant", "scheme"), "compressed bytes"),
 }
+OTHERS = ("stock", "as it is", "plain")  # names of what is compared with
 COLLAPSED = 40  # rows of a table that is folded away
 
 
@@ -55,7 +57,8 @@ def everything() -> str:
     for path in sorted(RESULTS.glob("*.csv")):
         title, words = _script(path.stem)
         chart = bars(path.stem) if path.stem in BARS else ""
-        parts = (f"## {path.stem}", f"**{title}**", words, chart, table(path.stem))
+        heading = f"## {path.stem.partition('-cpu')[0]}"
+        parts = (heading, f"**{title}**", words, chart, table(path.stem))
         sections.append("\n\n".join(part for part in parts if part))
     return "\n\n".join(sections)
 
@@ -73,7 +76,7 @@ def bars(name: str) -> str:
     lines = [f'<text x="{left}" y="14" class="unit">{html.escape(unit)}</text>']
     for i, (label, value) in enumerate(zip(names, values, strict=True)):
         y, length = 22 + step * i, width * value / max(values)
-        ours = "stock" not in label and "as it is" not in label
+        ours = not any(word in label for word in OTHERS)
         lines.append(
             f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">'
             f"{html.escape(label)}</text>"
@@ -102,4 +105,4 @@ def _script(name):
         raise FileNotFoundError(f"no script in benchmarks/ is called as {name}.csv")
     text = ast.get_docstring(ast.parse(fitting.read_text(encoding="utf-8"))) or ""
     title, _, rest = text.partition("\n")
-    return title, rest.strip()
+    return title, rest.strip("\n").rstrip()
