@@ -46,7 +46,7 @@ def reference(program: str) -> str:
         table = markdown_table(("argument", "default", "meaning"), rows) if rows else ""
         sections.append(f"### {title}\n\n{text}\n\n```text\n{' '.join(usage)}\n```\n")
         sections.append(table)
-    return "\n".join(sections)
+    return "\n\n".join(filter(None, sections))
 
 
 def _default(parameter):

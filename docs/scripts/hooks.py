@@ -1,8 +1,8 @@
 """Hooks of mkdocs: what is generated comes in, and every public name must be described.
 
 A line `<!-- generated: NAME -->` in a page becomes the table of that name in `TABLES`;
-`<!-- results: FILE -->` becomes that table of `benchmarks/results`, and
-`<!-- file: PATH -->` the file, if the clone has it.
+`<!-- results: FILE -->` becomes that table of `benchmarks/results`,
+`<!-- bars: FILE -->` its bars, and `<!-- file: PATH -->` the file, if the clone has it.
 """
 
 import logging
@@ -35,7 +35,11 @@ TABLES = {
     "vit-export": lambda: command_pages.reference("vit-export"),
     "all results": result_tables.everything,
 }
-MARK = re.compile(r"^<!-- (generated|results|file): (.+?) -->$", re.M)
+LANGUAGES = {
+    **{".py": "python", ".h": "c", ".cc": "cpp", ".kt": "kotlin"},
+    ".swift": "swift",
+}
+MARK = re.compile(r"^<!-- (generated|results|bars|file): (.+?) -->$", re.M)
 
 
 def on_config(config):
@@ -71,9 +75,12 @@ def _generate(kind, name):
         return TABLES[name]()
     if kind == "results":
         return result_tables.table(name)
+    if kind == "bars":
+        return result_tables.bars(name)
     path = ROOT / name
     if not path.is_file():
         return ""
-    language = {".py": "python", ".h": "c", ".cc": "cpp", ".kt": "kotlin"}
     code = path.read_text(encoding="utf-8").rstrip()
-    return f"```{language.get(path.suffix, '')} title={name!r}\n{code}\n```"
+    block = f"```{LANGUAGES.get(path.suffix, '')}\n{code}\n```"
+    start = f'<details markdown="1"><summary><code>{name}</code></summary>'
+    return f"{start}\n\n{block}\n\n</details>"
