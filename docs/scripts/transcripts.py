@@ -45,7 +45,8 @@ def commands(block: str) -> list[str]:
 
 
 def output_of(command: str, folder: str) -> str:
-    """Run a command of ours in a folder; return what it prints."""
+    """Run a command of ours in a folder; return what it prints, without the stages
+    and their times, which go to stderr."""
     program, *arguments = shlex.split(command)
     start = f"import sys; sys.argv[0] = {program!r}; from {MODULES[program]} import "
     done = subprocess.run(
@@ -57,7 +58,7 @@ def output_of(command: str, folder: str) -> str:
     )
     if done.returncode:
         raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
+    return done.stdout
 
 
 def rerun(block: str, folder: str) -> str:
