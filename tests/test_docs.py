@@ -19,7 +19,9 @@ from export.schemes import SCHEMES
 from export.targets import TARGETS
 from tests import program
 from tests.test_contracts import HOMES, commands_of
-from vit_keras import PRESETS, RECIPES
+from vit_keras import PRESETS, PUBLISHED, RECIPES, Recipe
+from vit_keras.heads import HEADS
+from vit_keras.weights.layout import LAYOUTS
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -32,6 +34,9 @@ OTHERS = ("pip", "cd", "docker", "python")  # programs in blocks beside ours
 
 sys.path.append(str(DOCS / "scripts"))
 transcripts = importlib.import_module("transcripts")
+code_tables = importlib.import_module("code_tables")
+command_pages = importlib.import_module("command_pages")
+result_tables = importlib.import_module("result_tables")
 
 
 def blocks(name, language):
@@ -204,8 +209,9 @@ def test_transcripts_are_still_so(tmp_path):
 
 
 def unnumbered(text):
-    """A text's words without its numbers and what is drawn with lines."""
-    return re.findall(r"[A-Za-z_]+", text)
+    """A text's words; how often a training says where it is, depends on its speed."""
+    lines = (line for line in text.splitlines() if not line.startswith("step "))
+    return set(re.findall(r"[A-Za-z_]+", " ".join(lines)))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -238,3 +244,47 @@ def test_generated_names_are_known():
                 assert f'"{wanted}": ' in hooks, name
             if kind in ("results", "bars"):
                 assert (ROOT / "benchmarks" / "results" / f"{wanted}.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "name, table",
+    [
+        ("schemes", SCHEMES),
+        ("targets", TARGETS),
+        ("presets", PRESETS),
+        ("recipes", RECIPES),
+        ("layouts", LAYOUTS),
+        ("published", PUBLISHED),
+        ("heads", HEADS),
+    ],
+)
+def test_tables_have_a_line_for_each_row(name, table):
+    lines = getattr(code_tables, name)().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{n}`" for n in table]
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_fields_of_a_recipe_have_their_docstring():
+    lines = code_tables.recipe_fields().splitlines()[2:]
+    fields = [f.name for f in dataclasses.fields(Recipe) if f.name != "reference"]
+    assert [line.split(" | ")[0] for line in lines] == [f"| `{n}`" for n in fields]
+    assert "| `beta2` | `0.999` | second decay rate of AdamW" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", program.MODULES)
+def test_every_command_has_a_section(name):
+    text = command_pages.reference(name)
+    for words in commands_of(program.MODULES[name]):
+        assert f"\n\n### {' '.join((name, *words))}\n\n" in f"\n\n{text}"
+
+
+def test_results_are_shown():
+    """Every file of them, with the words of the script that wrote it."""
+    text = result_tables.everything()
+    assert "**Accuracy of exported files on a folder of class folders" in text
+    for path in result_tables.RESULTS.glob("*.csv"):
+        assert f"`benchmarks/results/{path.name}`" in text
+    table = result_tables.table("export_cost")
+    assert "| int8@cpu | 36.1 | 49.9 | 4451 |" in table
+    assert "model: vit_b16; images: 64" in table  # the same in all rows
+    assert "<rect" in result_tables.bars("npu")

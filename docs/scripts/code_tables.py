@@ -75,11 +75,17 @@ def recipes() -> str:
             (
                 *(f"`{name}`", f"`{recipe.preset}`" if recipe.preset else ""),
                 *(r.data, r.accuracy, r.hardware),
-                *(_source(f"arXiv {r.paper}" if r.paper else ""), f"`{r.command}`"),
+                _source(f"arXiv {r.paper}" if r.paper else ""),
             )
         )
     header = ("recipe", "preset", "data", "accuracy in %", "hardware", "source")
-    return markdown_table((*header, "command"), rows)
+    return markdown_table(header, rows)
+
+
+def recipe_commands() -> str:
+    """The command of each recipe's result."""
+    commands = (recipe.reference.command for recipe in RECIPES.values())
+    return "```text\n" + "\n".join(commands) + "\n```"
 
 
 def recipe_fields() -> str:

@@ -27,6 +27,7 @@ TABLES = {
     "graph options": code_tables.graph_options,
     "presets": code_tables.presets,
     "recipes": code_tables.recipes,
+    "recipe commands": code_tables.recipe_commands,
     "recipe fields": code_tables.recipe_fields,
     "layouts": code_tables.layouts,
     "published": code_tables.published,

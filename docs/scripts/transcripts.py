@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 DIGESTS = pathlib.Path(__file__).with_name("transcripts.json")
 MODULES = {"vit-keras": "vit_keras.cli", "vit-export": "export.cli"}
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
-COLUMNS = 96  # as wide as a block of the site
+COLUMNS = 84  # as wide as a block of the site
 
 
 def pages() -> list[pathlib.Path]:
