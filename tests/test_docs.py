@@ -288,3 +288,4 @@ def test_results_are_shown():
     assert "| int8@cpu | 36.1 | 49.9 | 4451 |" in table
     assert "model: vit_b16; images: 64" in table  # the same in all rows
     assert "<rect" in result_tables.bars("npu")
+    assert "| `int8` | 30 of 30 | v68 |" in result_tables.qualcomm_chips()

@@ -34,6 +34,7 @@ TABLES = {
     "heads": code_tables.heads,
     "vit-keras": lambda: command_pages.reference("vit-keras"),
     "vit-export": lambda: command_pages.reference("vit-export"),
+    "qualcomm chips": result_tables.qualcomm_chips,
     "all results": result_tables.everything,
 }
 LANGUAGES = {

@@ -63,6 +63,21 @@ def everything() -> str:
     return "\n\n".join(sections)
 
 
+def qualcomm_chips() -> str:
+    """Return on how many chips Qualcomm's compiler takes a ViT-Ti/16 in one piece."""
+    found = {}
+    for row in _rows("qualcomm"):
+        if row["model"] == "ti16":
+            found.setdefault(row["scheme"], []).append(row)
+    lines = []
+    for scheme, rows in found.items():
+        whole = [row for row in rows if row["partitions"] == "1"]
+        oldest = min(int(row["hexagon"].lstrip("v")) for row in whole)
+        lines.append((f"`{scheme}`", f"{len(whole)} of {len(rows)}", f"v{oldest}"))
+    header = ("scheme", "chips that take it in one piece", "oldest Hexagon of these")
+    return markdown_table(header, lines)
+
+
 def bars(name: str) -> str:
     """Return horizontal bars of a result as SVG, in the colours of the page."""
     column, labels, unit = BARS[name]
