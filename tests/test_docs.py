@@ -56,7 +56,7 @@ def commands(name):
 def small(monkeypatch):
     """Presets of one narrow block, and recipes of one short epoch."""
     for name, preset in PRESETS.items():
-        sizes = {"hidden_size": 48, "num_heads": 3, "mlp_dim": 96, "num_layers": 1}
+        sizes = {"hidden_size": 96, "num_heads": 3, "mlp_dim": 384, "num_layers": 1}
         config = preset.config.replace(**sizes, head_dim=None)
         monkeypatch.setitem(PRESETS, name, dataclasses.replace(preset, config=config))
     for name, recipe in RECIPES.items():
