@@ -30,6 +30,7 @@ PAGES = {
 }
 PYTHON = [name for name, text in PAGES.items() if "\n```python" in text]
 SHELL = [name for name, text in PAGES.items() if "\n```sh" in text]
+NO_GPU = "a GPU with a Vulkan driver is needed here and not found"
 OTHERS = ("pip", "cd", "docker", "python")  # programs in blocks beside ours
 
 sys.path.append(str(DOCS / "scripts"))
@@ -152,6 +153,8 @@ def test_shell_blocks_run(name, here):
         words = shlex.split(line, comments=True)
         if words and words[0] in program.MODULES:
             done = program.run(*words)
+            if NO_GPU in done.stderr:
+                continue
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
