@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test coverage test-all test-web chromium peers lint format clean
+.PHONY: help demo test coverage test-all test-web chromium peers lint format docs clean
 help:
 	@echo "make demo      train on real digits, export, compare (3 minutes)"
 	@echo "make test      the tests"
@@ -14,6 +14,7 @@ help:
 	@echo "make peers     the libraries whose weights are read, for the tests to compare with"
 	@echo "make lint      ruff and pyright"
 	@echo "make format    ruff format"
+	@echo "make docs      the documentation, into site/"
 
 demo: .venv/export
 	$(RUN) examples/demo.py
@@ -52,8 +53,12 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Fails on a broken link, and on a public name without a description.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv artifacts
+	rm -rf .venv artifacts site
 
 # What is installed, as stamp files: newer than pyproject.toml means up to date.
 .venv/venv:
@@ -69,6 +74,10 @@ clean:
 
 .venv/dev: .venv/export
 	$(BIN)/python -m pip install --quiet --progress-bar off --group dev
+	@touch $@
+
+.venv/docs: .venv/export
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[docs]"
 	@touch $@
 
 # MediaPipe and the extra `qat` ask for different releases of absl-py.

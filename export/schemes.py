@@ -142,6 +142,7 @@ SCHEMES: dict[str, Scheme] = {
         input_dtypes=("float32",),
     ),
 }
+"""Schemes by name, for `to_tflite`; `vit-export schemes` prints them."""
 
 
 def get_scheme(name: str) -> Scheme:

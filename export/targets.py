@@ -281,6 +281,7 @@ TARGETS: dict[str, Target] = {
         fallback_operators=(),
     ),
 }
+"""Targets by name, for `to_tflite`; `vit-export targets` prints them."""
 
 
 def get_target(name: str) -> Target:

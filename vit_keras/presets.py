@@ -93,6 +93,7 @@ PRESETS: dict[str, Preset] = {
     "clip_b16": _preset("b", 16, 86_569_192, _CLIP, **_CLIP_FIELDS),
     "clip_l14": _preset("l", 14, 304_205_800, _CLIP, **_CLIP_FIELDS),
 }
+"""Published sizes by name, for `create_model`; `vit-keras presets` prints them."""
 
 
 def get_config(name: str) -> ViTConfig:

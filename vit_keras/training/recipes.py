@@ -249,6 +249,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
 }
+"""Recipes by name, for `train`; `vit-keras recipes` prints them."""
 
 
 def default_recipe(data: Any, weights: Any, task: str = "classify") -> str:

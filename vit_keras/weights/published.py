@@ -188,3 +188,4 @@ PUBLISHED: dict[str, Published] = {
     "deit_b16_distilled_224": _deit("b16", "df68dfff", 224, 83.386, distilled=True),
     "deit_b16_distilled_384": _deit("b16", "d0272ac0", 384, 85.426, distilled=True),
 }
+"""Published files by name, for `weights=`; `vit-keras weights list` prints them."""

@@ -215,7 +215,7 @@ def as_table(found):
 
 
 def main():
-    """Print the document on every ViT of timm, `docs/timm.md`."""
+    """Print the document on every ViT of timm, `docs/reference/timm.md`."""
     import pytest
 
     from tests import peers
@@ -233,7 +233,7 @@ def main():
         "saved as timm saves it, with and without\n`model_args`. "
         + ", ".join(f"{count} {result}" for result, count in sorted(number.items()))
         + ". Equal is within 2e-5 of the largest output.\n\n"
-        "    python -m tests.vit_keras.weights.against_timm > docs/timm.md\n"
+        "    python -m tests.vit_keras.weights.against_timm > docs/reference/timm.md\n"
     )
     print("| architecture | result | why |\n|---|---|---|")
     print("\n".join(as_table(found)))

@@ -41,7 +41,8 @@ def check(timm, monkeypatch, names, folder):
     assert not wrong
     ours = {n for n in names if is_ours(*arguments_of(timm, monkeypatch, n))}
     assert ours == {name for name, (result, _) in found.items() if result == "equal"}
-    document = (pathlib.Path(__file__).parents[3] / "docs" / "timm.md").read_text()
+    root = pathlib.Path(__file__).parents[3]
+    document = (root / "docs" / "reference" / "timm.md").read_text()
     assert set(against_timm.as_table(found)) <= set(document.splitlines())
 
 
