@@ -75,6 +75,7 @@ def rerun(block: str, folder: str) -> str:
 def main():
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "examples").symlink_to(ROOT / "examples")
         for page in pages():
             text = BLOCK.sub(
                 lambda found: f"```console\n{rerun(found[1], folder)}```",
