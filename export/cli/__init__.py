@@ -1,5 +1,5 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, compile,
-describe, benchmark, schemes, targets, prune, cluster, qat.
+describe, benchmark, report, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
 with a one-line error on stderr. Help and lists load no backend.
@@ -22,6 +22,7 @@ from . import (  # noqa: E402
     evaluation_commands,
     export_commands,
     list_commands,
+    report_command,
     training_commands,
 )
 
@@ -39,6 +40,7 @@ app.command("compile")(compile_command.compile_command)
 app.command("compare")(evaluation_commands.compare_command)
 app.command("benchmark")(evaluation_commands.benchmark_command)
 app.command("describe")(evaluation_commands.describe_command)
+app.command("report")(report_command.report_command)
 app.command("schemes")(list_commands.list_schemes)
 app.command("targets")(list_commands.list_targets)
 app.command("qat")(training_commands.qat_command)

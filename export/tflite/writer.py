@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from vit_keras import Preprocessing
 
+NOT_PROVEN = "not proven for target"  # begins the note on a tool that is not installed
+
 
 def to_tflite(
     model: "keras.Model | str | os.PathLike[str]",
@@ -252,7 +254,7 @@ def _check(path, plan, images) -> tuple[CheckReport, tuple[str, ...]]:
     try:
         report = check(path, plan.target, made=made, options=options)
     except MissingDependency as error:
-        notes = (*notes, f"not proven for target {plan.target!r}: {error}")
+        notes = (*notes, f"{NOT_PROVEN} {plan.target!r}: {error}")
         report = check(path, ANY, made=made)
     if not report.passed:
         raise UnsupportedOperators(f"the target does not support the file: {report}")

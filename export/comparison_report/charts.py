@@ -1,0 +1,226 @@
+"""Charts as inline SVG, without other libraries: text in them can be read aloud."""
+
+import dataclasses
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+WIDTH, HEIGHT = 560, 360
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 26, 46
+LETTER, LINE = 6.3, 13  # width and height of text of 12 pixels, about
+COLOURS = 6  # that the page has, as classes c0 to c5
+WIDE = 8.0  # ratio of the largest to the smallest value from which an axis is log
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point of a scatter chart.
+
+    Attributes:
+        x, y: where it is.
+        error: of y, drawn as a bar.
+        label: beside it.
+        words: what is said of it on hovering.
+        series: number of its colour.
+        marked: whether it has a ring.
+    """
+
+    x: float
+    y: float
+    error: float
+    label: str
+    words: str
+    series: int
+    marked: bool = False
+
+
+class Axis:
+    """A scale from values to pixels, with round ticks.
+
+    Arguments:
+        values: that it must show.
+        start, end: pixels.
+        log: whether equal ratios have equal lengths.
+    """
+
+    def __init__(self, values: Sequence[float], start: float, end: float, log=False):
+        low, high = min(values), max(values)
+        self.log = log and low > 0 and high / low > WIDE
+        if self.log:
+            low, high = low / 1.25, high * 1.25
+        else:
+            margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+            low = max(0.0, low - margin) if low >= 0 else low - margin
+            high += margin
+        self.low, self.high, self.start, self.end = low, high, start, end
+
+    def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Return round values inside."""
+        if self.log:
+            decades = range(
+                math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1
+            )
+            every = [m * 10.0**d for d in decades for m in (1, 2, 5)]
+            return [v for v in every if self.low <= v <= self.high]
+        raw = (self.high - self.low) / 5
+        unit = 10.0 ** math.floor(math.log10(raw))
+        step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw)
+        first = math.ceil(self.low / step)
+        number = math.floor(self.high / step + 1e-9) - first + 1
+        return [(first + i) * step for i in range(number)]
+
+
+def scatter(
+    points: Sequence[Point],
+    title: str,
+    titles: tuple[str, str],
+    level: tuple[float, str] | None = None,
+) -> str:
+    """Draw points with labels that do not cover each other.
+
+    Arguments:
+        points: at least one.
+        title: of the chart, for those who hear it.
+        titles: of the axes.
+        level: (y, words) of a horizontal line.
+    """
+    heights = [v for p in points for v in (p.y - p.error, p.y + p.error)]
+    heights += [level[0]] if level else []
+    across = Axis([p.x for p in points], LEFT, WIDTH - RIGHT, log=True)
+    up = Axis(heights, HEIGHT - BOTTOM, TOP)
+    parts = [*_axes(across, up, titles)]
+    if level:
+        y = up(level[0])
+        parts.append(
+            f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
+            f'y2="{y:.1f}"/><text class="small" x="{WIDTH - RIGHT}" y="{y - 5:.1f}" '
+            f'text-anchor="end">{html.escape(level[1])}</text>'
+        )
+    places = [(across(p.x), up(p.y)) for p in points]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    if level:
+        width = LETTER * len(level[1])
+        y = up(level[0])
+        taken.append((WIDTH - RIGHT - width, y - 5 - LINE, WIDTH - RIGHT, y + 1))
+    for point, (x, y) in zip(points, places, strict=True):
+        top, bottom = up(point.y + point.error), up(point.y - point.error)
+        anchor, (tx, ty) = _free_place(x, y, point.label, taken)
+        ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="9"/>'
+        parts.append(
+            f'<g class="point c{point.series % COLOURS}" tabindex="0">'
+            f"<title>{html.escape(point.words)}</title>"
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>{ring if point.marked else ""}'
+            f'<text x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">'
+            f"{html.escape(point.label)}</text></g>"
+        )
+    return _svg(parts, title)
+
+
+def lines(
+    series: Mapping[str, Mapping[str, float]], title: str, titles: tuple[str, str]
+) -> str:
+    """Draw a line for each name over common places.
+
+    Arguments:
+        series: {name: {place: value}}; places in order.
+        title, titles: as for `scatter`.
+    """
+    places = list(dict.fromkeys(place for row in series.values() for place in row))
+    across = Axis([0, max(len(places) - 1, 1)], LEFT + 8, WIDTH - RIGHT - 8)
+    across.low, across.high = 0, max(len(places) - 1, 1)
+    up = Axis(
+        [v for row in series.values() for v in row.values()], HEIGHT - BOTTOM, TOP
+    )
+    parts = [*_axes(None, up, titles)]
+    every = math.ceil(len(places) / 13)
+    for i in range(0, len(places), every):
+        parts.append(
+            f'<text class="small" x="{across(i):.1f}" y="{HEIGHT - BOTTOM + 16}" '
+            f'text-anchor="middle">{html.escape(places[i])}</text>'
+        )
+    for number, (name, row) in enumerate(series.items()):
+        dots = [(across(places.index(k)), up(v), k, v) for k, v in row.items()]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in dots)
+        marks = "".join(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>'
+            f"{html.escape(f'{name}, {place}: {value:.1f}')}</title></circle>"
+            for x, y, place, value in dots
+        )
+        dash = ' class="dashed"' if number >= COLOURS else ""
+        parts.append(
+            f'<g class="point c{number % COLOURS}" tabindex="0">'
+            f"<title>{html.escape(name)}</title>"
+            f'<polyline{dash} points="{path}"/>{marks}</g>'
+        )
+    return _svg(parts, title) + legend(list(series))
+
+
+def legend(names: Sequence[str]) -> str:
+    """Return the names of colours, in their order."""
+    spans = (
+        f'<span class="c{i % COLOURS}"><i></i>{html.escape(name)}</span>'
+        for i, name in enumerate(names)
+    )
+    return f'<p class="legend">{"".join(spans)}</p>'
+
+
+def _svg(parts, title):
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="'
+        f'{html.escape(title)}">{"".join(parts)}</svg>'
+    )
+
+
+def _axes(across: Axis | None, up: Axis, titles):
+    right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
+    for value in up.ticks():
+        y = up(value)
+        yield f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield (
+            f'<text class="small" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{value:.6g}</text>"
+        )
+    for value in across.ticks() if across else ():
+        x = across(value) if across else 0
+        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{floor}"/>'
+        yield (
+            f'<text class="small" x="{x:.1f}" y="{floor + 16}" text-anchor="middle">'
+            f"{value:.6g}</text>"
+        )
+    middle = (LEFT + right) / 2
+    yield (
+        f'<text class="small" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f"{html.escape(titles[0])}</text>"
+        f'<text class="small" x="4" y="14">{html.escape(titles[1])}</text>'
+    )
+
+
+def _free_place(x, y, label, taken):
+    """Return where a label covers nothing: (text-anchor, (x, y)); it is then taken."""
+    width = LETTER * len(label)
+    choices = []
+    for dy in (4, -9, 17, -22, 30, -35, 43, -48, 56):
+        choices.append(("start", x + 9, x + 9, y + dy))
+        choices.append(("end", x - 9, x - 9 - width, y + dy))
+    inside = [c for c in choices if c[2] >= LEFT and c[2] + width <= WIDTH - 2]
+    inside = [c for c in inside if TOP <= c[3] <= HEIGHT - BOTTOM - 2] or choices
+
+    def covered(choice):
+        left, bottom = choice[2], choice[3] + 2
+        box = (left, bottom - LINE, left + width, bottom)
+        return sum(
+            box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3]
+            for t in taken
+        )
+
+    anchor, at, left, base = min(inside, key=covered)
+    taken.append((left, base + 2 - LINE, left + width, base + 2))
+    return anchor, (at, base)

@@ -1,0 +1,227 @@
+"""One file of a report: made, scored, weighed, asked about, and looked into."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ..errors import MissingDependency, ParityError
+from ..evaluation import runners
+from ..evaluation.check import CheckReport, check, check_all
+from ..evaluation.tensor_errors import TensorError
+from ..graph.open_source import open_source
+from ..inputs import ExportInputs
+from ..progress import report_stages_to, stage
+from ..report import ExportReport, read_report
+from ..targets import get_target
+from ..tflite.layer_errors import verify_layers
+from ..tflite.writer import NOT_PROVEN, to_tflite
+from .kept import Kept, file_hash
+from .keras_reference import KerasReference
+from .peak_memory import peak_memory
+from .plan_files import PlannedFile
+from .reported_images import ReportedImages
+from .scores import FileScores, beside_keras, score_outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the tool of a target says of a file.
+
+    Attributes:
+        target: name in `TARGETS`.
+        supported: whether the target takes the whole file; None if nobody was asked.
+        tool: compiler, runtime or list, with version; or what is to be installed.
+        problems: unsupported operators, one line each.
+        facts: measurements or estimates of the tool.
+    """
+
+    target: str
+    supported: bool | None
+    tool: str
+    problems: tuple[str, ...] = ()
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredFile:
+    """One row of a report.
+
+    Attributes:
+        planned: its scheme and target.
+        path: of the file.
+        failed: why there is no file, or None.
+        size_bytes: of the file.
+        scores: on the reported images.
+        verdicts: of the target's tool, and of the compilers that it stands for.
+        memory_mb: see `peak_memory`.
+        blocks: {block: SQNR in dB where it ends}, in order; empty if not asked for.
+        worst: the tensor of the least SQNR, in words.
+        latency_ms, cpu_ms: median of one image, timed alternately with the others.
+        notes: of the export.
+    """
+
+    planned: PlannedFile
+    path: pathlib.Path
+    failed: str | None = None
+    size_bytes: int | None = None
+    scores: FileScores | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    memory_mb: float | None = None
+    blocks: dict[str, float] = dataclasses.field(default_factory=dict)
+    worst: str = ""
+    latency_ms: float | None = None
+    cpu_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file is there and no tool refuses it."""
+        return self.failed is None and all(
+            v.supported is not False for v in self.verdicts
+        )
+
+
+def measure_file(
+    planned: PlannedFile,
+    folder: pathlib.Path,
+    subject: ExportInputs,
+    images: ReportedImages,
+    keras: KerasReference,
+    *,
+    of: dict[str, Any],
+    export: dict[str, Any],
+    layers: bool,
+) -> MeasuredFile:
+    """Make a file and measure it, as far as an earlier run has not.
+
+    Arguments:
+        planned: scheme and target.
+        folder: where the file, its report and what was found are.
+        subject: the opened model.
+        images: the reported images.
+        keras: what the Keras model gives.
+        of: what the findings depend on: "model", "calibration", "images", "truth",
+            "options" and "versions".
+        export: arguments of `to_tflite`.
+        layers: whether to compare each tensor with its float value.
+    """
+    path = folder / f"{planned.name}.tflite"
+    kept = Kept(folder / f"{planned.name}.found.json", str(planned))
+    base = {key: of[key] for key in ("model", "calibration", "options", "versions")}
+    before = kept.found.get("file", {}).get("found", {})
+    there = before.get("sha256") == file_hash(path)
+    made = kept.get("file", base, lambda: _exported(planned, path, export), there)
+    if "file" not in kept.anew:
+        stage(f"{planned}: kept from the run before")
+    if made["failed"]:
+        return MeasuredFile(planned, path, failed=made["failed"])
+    report = read_report(path)
+    own = {"file": made["sha256"], "versions": of["versions"]}
+    seen = {**own, "images": of["images"], "truth": of["truth"], "model": of["model"]}
+    scores = kept.get("scores", seen, lambda: _scores(path, subject, images, keras))
+    known = kept.found.get("verdicts", {}).get("found", ())
+    asked = all(v["supported"] is not None for v in known)  # tools may be there now
+    verdicts = kept.get(
+        "verdicts", own, lambda: _verdicts(planned, path, report), asked
+    )
+    memory = kept.get("memory", own, lambda: peak_memory(path))
+    blocks, worst = {}, ""
+    if layers and planned.scheme != "float32":
+        inside = {**own, "model": of["model"], "calibration": of["calibration"]}
+        blocks, worst = kept.get("layers", inside, lambda: _layers(path, export))
+    return MeasuredFile(
+        planned=planned,
+        path=path,
+        size_bytes=path.stat().st_size,
+        scores=FileScores(**{**scores, "differing": tuple(scores["differing"])}),
+        verdicts=tuple(
+            Verdict(**{**v, "problems": tuple(v["problems"])}) for v in verdicts
+        ),
+        memory_mb=memory,
+        blocks=blocks,
+        worst=worst,
+        notes=report.notes,
+    )
+
+
+def _nobody(text):
+    """Listen to the stages of one file, which are too many in a report."""
+
+
+def _exported(planned, path, export):
+    """Export; a file that is refused is a finding, not the end."""
+    try:
+        with report_stages_to(_nobody):
+            to_tflite(path=path, scheme=planned.scheme, target=planned.target, **export)
+    except (ParityError, ValueError, RuntimeError) as error:
+        return {"failed": f"{type(error).__name__}: {error}", "sha256": file_hash(path)}
+    return {"failed": None, "sha256": file_hash(path)}
+
+
+def _scores(path, subject, images, keras):
+    size = subject.model.input_shape[1:3]
+    found = score_outputs(run_of(path), images, subject.outputs, size)
+    expected = keras.scored(runners.load(path).output_shape)
+    scores = beside_keras(expected, found, subject.outputs.head, len(images))
+    return dataclasses.asdict(scores)
+
+
+def run_of(path):
+    """Function from pixels to the first output of a file, on all cores."""
+
+    def run(pixels):
+        return next(iter(runners.run_on_all_cores(path, pixels).values()))
+
+    return run
+
+
+def _verdicts(planned, path, report: ExportReport) -> list[dict[str, Any]]:
+    """Ask the tool of the target, and the compilers that the target stands for."""
+    missing = [note for note in report.notes if note.startswith(NOT_PROVEN)]
+    own = Verdict(planned.target, True, report.checked_by, facts=report.facts)
+    if missing:  # perhaps it was installed since
+        own = _verdict(planned.target, _checked(path, planned.target))
+    found = [own]
+    compilers = get_target(planned.target).checker_options.get("compilers", ())
+    for name, said in check_all(path, targets=compilers).items():
+        found.append(_verdict(name, said))
+    return [dataclasses.asdict(verdict) for verdict in found]
+
+
+def _checked(path, target):
+    try:
+        return check(path, target)
+    except MissingDependency as error:
+        return error
+
+
+def _verdict(target, said: CheckReport | MissingDependency) -> Verdict:
+    if isinstance(said, MissingDependency):
+        return Verdict(target, None, str(said))
+    return Verdict(target, said.passed, said.tool, said.problems, said.facts)
+
+
+def _layers(path, export):
+    """Return ({block: SQNR where it ends}, the worst tensor in words)."""
+    model = export["model"]
+    if isinstance(model, str | os.PathLike):
+        model = open_source(model, export["custom_objects"])
+    try:
+        with report_stages_to(_nobody):
+            errors = verify_layers(model, path, export["calibration"])
+    except ValueError as error:
+        return {}, f"not compared: {error}"
+    finite = [error for error in errors if np.isfinite(error.sqnr_db)]
+    if not finite:
+        return {}, ""
+    blocks = {_block(error): round(error.sqnr_db, 2) for error in finite}
+    worst = min(finite, key=lambda error: error.sqnr_db)
+    return blocks, f"{worst.name} ({worst.operator}), {worst.sqnr_db:.1f} dB"
+
+
+def _block(error: TensorError) -> str:
+    """The layer that a tensor belongs to: the last of it is the block's own result."""
+    return error.name.split("/")[0]
