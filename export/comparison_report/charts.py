@@ -100,15 +100,15 @@ def scatter(
         y = up(level[0])
         parts.append(
             f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
-            f'y2="{y:.1f}"/><text class="small" x="{WIDTH - RIGHT}" y="{y - 5:.1f}" '
-            f'text-anchor="end">{html.escape(level[1])}</text>'
+            f'y2="{y:.1f}"/><text class="small" x="{LEFT + 4}" y="{y - 5:.1f}">'
+            f"{html.escape(level[1])}</text>"
         )
     places = [(across(p.x), up(p.y)) for p in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     if level:
         width = LETTER * len(level[1])
         y = up(level[0])
-        taken.append((WIDTH - RIGHT - width, y - 5 - LINE, WIDTH - RIGHT, y + 1))
+        taken.append((LEFT + 4, y - 5 - LINE, LEFT + 4 + width, y + 1))
     for point, (x, y) in zip(points, places, strict=True):
         top, bottom = up(point.y + point.error), up(point.y - point.error)
         anchor, (tx, ty) = _free_place(x, y, point.label, taken)

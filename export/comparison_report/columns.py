@@ -52,13 +52,30 @@ def _scored(text: Callable[[FileScores], str]):
     return lambda file: "" if file.scores is None else text(file.scores)
 
 
-def _drop(scores: FileScores):
+def drop_text(scores: FileScores) -> str:
+    """Return what a file loses against Keras, "-0.25 ± 0.19 points"."""
     unit = " points" if is_share(scores.metric) else ""
-    return f"{-scores.drop:+.2f} ± {scores.drop_noise:.2f}{unit}"
+    change = round(-scores.drop, 2) or 0.0  # not -0.00
+    return f"{change:+.2f} ± {scores.drop_noise:.2f}{unit}"
+
+
+def agreement_text(scores: FileScores) -> str:
+    """Return the agreement in percent; "" of values."""
+    return "" if scores.agreement is None else f"{scores.agreement:.2%}"
+
+
+def sqnr_text(scores: FileScores) -> str:
+    """Return the SQNR in dB; "" of equal outputs."""
+    return "" if scores.sqnr_db is None else f"{scores.sqnr_db:.1f} dB"
 
 
 def _number(value, unit, digits=2):
     return "" if value is None else f"{value:.{digits}f} {unit}"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 file", "2 files"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -75,11 +92,11 @@ def verdict_text(verdict: Verdict) -> str:
     if facts.get("arena_bytes"):
         parts.append(f"arena {facts['arena_bytes'] / 1e3:,.0f} KB")
     if facts.get("outside XNNPACK"):
-        outside = sum(facts["outside XNNPACK"].values())
-        parts.append(f"{outside} operators outside XNNPACK")
+        outside = counted(sum(facts["outside XNNPACK"].values()), "operator")
+        parts.append(f"{outside} outside XNNPACK")
     for name, inner in facts.items():
         if isinstance(inner, dict) and "partitions" in inner:
-            parts.append(f"{name} {inner['partitions']} partition(s)")
+            parts.append(f"{name} {counted(inner['partitions'], 'partition')}")
     parts += verdict.problems[:2]
     return "; ".join(parts)
 
@@ -105,19 +122,19 @@ COLUMNS = (
         "against Keras",
         "the same, minus that of the Keras model on the same images, with the standard "
         "error of the difference",
-        _scored(_drop),
+        _scored(drop_text),
     ),
     Column(
         "agreement",
         "share of images, or of pixels, to which the file gives the class that Keras "
         "gives",
-        _scored(lambda s: "" if s.agreement is None else f"{s.agreement:.2%}"),
+        _scored(agreement_text),
     ),
     Column(
         "SQNR",
         "signal to quantisation noise of the outputs against Keras; 20 dB is a tenth "
         "of the signal's amplitude",
-        _scored(lambda s: "" if s.sqnr_db is None else f"{s.sqnr_db:.1f} dB"),
+        _scored(sqnr_text),
     ),
     Column(
         "latency",

@@ -44,6 +44,7 @@ class Kept:
             find: function that returns it, plain data.
             good: whether the kept one may be taken: what it is about is still there.
         """
+        of = json.loads(json.dumps(of))  # as it was kept: tuples are lists there
         known = self.found.get(step)
         if known is not None and good:
             if known["of"] == of:

@@ -1,6 +1,8 @@
 """One file of a report: made, scored, weighed, asked about, and looked into."""
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
 from typing import Any
@@ -24,6 +26,9 @@ from .peak_memory import peak_memory
 from .plan_files import PlannedFile
 from .reported_images import ReportedImages
 from .scores import FileScores, beside_keras, score_outputs
+
+# Packages of the checkers, whose versions decide what they say.
+TOOLS = ("ethos-u-vela", "onnxruntime-qnn", "openvino", "tflite-micro")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +130,10 @@ def measure_file(
     known = kept.found.get("verdicts", {}).get("found", ())
     asked = all(v["supported"] is not None for v in known)  # tools may be there now
     verdicts = kept.get(
-        "verdicts", own, lambda: _verdicts(planned, path, report), asked
+        "verdicts",
+        {**own, "tools": tool_versions()},
+        lambda: _verdicts(planned, path, report),
+        asked,
     )
     memory = kept.get("memory", own, lambda: peak_memory(path))
     blocks, worst = {}, ""
@@ -147,6 +155,15 @@ def measure_file(
     )
 
 
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the packages of `TOOLS` that are installed."""
+    found = {}
+    for package in TOOLS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
 def _nobody(text):
     """Listen to the stages of one file, which are too many in a report."""
 
@@ -162,15 +179,30 @@ def _exported(planned, path, export):
 
 
 def _scores(path, subject, images, keras):
+    return dataclasses.asdict(score_artefact(path, subject, images, keras))
+
+
+def score_artefact(
+    path: str | os.PathLike[str],
+    subject: ExportInputs,
+    images: ReportedImages,
+    keras: KerasReference,
+) -> FileScores:
+    """Run an artefact on the reported images, and compare it with Keras.
+
+    Raises:
+        ValueError: its outputs have another shape than the model's.
+    """
+    expected = keras.scored(runners.load(path).output_shape)
     size = subject.model.input_shape[1:3]
     found = score_outputs(run_of(path), images, subject.outputs, size)
-    expected = keras.scored(runners.load(path).output_shape)
-    scores = beside_keras(expected, found, subject.outputs.head, len(images))
-    return dataclasses.asdict(scores)
+    return beside_keras(expected, found, subject.outputs.head, len(images))
 
 
 def run_of(path):
-    """Function from pixels to the first output of a file, on all cores."""
+    """Function from pixels to the first output of an artefact, on all cores."""
+    if pathlib.Path(path).is_dir():
+        return runners.load(path)
 
     def run(pixels):
         return next(iter(runners.run_on_all_cores(path, pixels).values()))

@@ -5,10 +5,10 @@ import pathlib
 import string
 
 from ..targets import TARGETS
-from .charts import Point, legend, lines, scatter
+from .chart_sections import chart_sections, made_files, page_section, paragraph
 from .columns import (
     COLUMNS,
-    is_share,
+    counted,
     metric_name,
     metric_text,
     verdict_text,
@@ -18,7 +18,7 @@ from .measure_file import MeasuredFile
 
 PROSE = "verdict"  # the column whose cells are lists
 LATENCY = (
-    "Latencies are of one run on {processor}: LiteRT with {threads} thread(s), all "
+    "Latencies are of one run on {processor}: LiteRT with {threads}, all "
     "files in turn, {runs} rounds, so that whatever else the machine did slowed all of "
     "them. Their ratios count, not their milliseconds, and they are of this processor: "
     "what a tool estimates for its own device is in the column verdict."
@@ -34,46 +34,29 @@ def make_report_page(report: ComparisonReport, pictures: str) -> str:
     """
     parts = [
         _head(report),
-        _section("Take this one", _cards(report)),
-        _section("All files", _table(report)),
-        *_charts(report),
+        page_section("Take this one", _cards(report)),
+        page_section("All files", _table(report)),
+        *chart_sections(report),
     ]
     if pictures:
         parts.append(pictures)
     parts += [
-        _section("What the columns mean", _meanings(report)),
-        _section("How it was measured", _method(report)),
+        page_section("What the columns mean", _meanings(report)),
+        page_section("How it was measured", _method(report)),
     ]
     template = pathlib.Path(__file__).with_name("report_page.html").read_text("utf-8")
-    title = html.escape(f"{report.model}: {len(_made(report))} files compared")
+    title = html.escape(f"{report.model}: {len(made_files(report))} files compared")
     return string.Template(template).substitute(title=title, body="\n".join(parts))
-
-
-def _section(title, content):
-    return f"<section><h2>{title}</h2>\n{content}</section>"
-
-
-def _text(words, kind=""):
-    return f'<p class="{kind}">{html.escape(words)}</p>'
-
-
-def _made(report):
-    return [file for file in report.files if file.failed is None]
-
-
-def _metric_title(report):
-    name = metric_name(report.metric)
-    return f"{name} (%)" if is_share(report.metric) else name
 
 
 def _head(report):
     keras = metric_text(report.keras, report.keras_noise, report.metric)
-    made, failed = _made(report), len(report.files) - len(_made(report))
-    words = f"{len(made)} files for {', '.join(report.targets)}"
+    made, failed = made_files(report), len(report.files) - len(made_files(report))
+    words = f"{counted(len(made), 'file')} for {', '.join(report.targets)}"
     words += f"; {failed} refused" if failed else ""
     return (
         f"<h1>{html.escape(report.model)}</h1>"
-        + _text(
+        + paragraph(
             f"{words}. Keras: {metric_name(report.metric)} {keras} on {report.images}.",
             "lead",
         )
@@ -88,7 +71,8 @@ def _cards(report):
         if file is None:
             cards.append(
                 f'<div class="card none"><div class="name">None</div>'
-                f"{_text(where, 'quiet')}{_text(_nearest(report, target))}</div>"
+                f"{paragraph(where, 'quiet')}"
+                f"{paragraph(_nearest(report, target))}</div>"
             )
             continue
         facts = (
@@ -102,16 +86,16 @@ def _cards(report):
         )
         cards.append(
             f'<div class="card"><div class="name">{file.planned.scheme}</div>'
-            f'{_text(where, "quiet")}<div class="facts">{shown}</div>'
+            f'{paragraph(where, "quiet")}<div class="facts">{shown}</div>'
             f"<pre>{html.escape(report.commands[target])}</pre></div>"
         )
-    rule = _text(f"For each target {report.budget.rule}.", "quiet")
+    rule = paragraph(f"For each target {report.budget.rule}.", "quiet")
     return f'{rule}<div class="cards">{"".join(cards)}</div>'
 
 
 def _nearest(report, target):
     """Say why no file is taken, and what would be."""
-    files = [f for f in _made(report) if f.planned.target == target]
+    files = [f for f in made_files(report) if f.planned.target == target]
     if not files:
         return "No file could be made; the table says why."
     able = [f for f in files if f.fits and f.scores]
@@ -151,7 +135,7 @@ def _table(report):
             for pair, reason in report.impossible.items()
         )
         table += (
-            f"<details><summary>{len(report.impossible)} pairs are not possible"
+            f"<details><summary>Not possible: {counted(len(report.impossible), 'pair')}"
             f"</summary><ul>{pairs}</ul></details>"
         )
     return table
@@ -184,70 +168,6 @@ def _verdict(verdict):
     return f"<li{kind}>{html.escape(verdict_text(verdict) + tool)}</li>"
 
 
-def _charts(report):
-    files = [f for f in _made(report) if f.scores and f.size_bytes]
-    if not files:
-        return
-    unit = 100 if is_share(report.metric) else 1
-    level = (unit * report.keras, "Keras")
-    several = len(report.targets) > 1
-
-    def points(place):
-        for file in files:
-            cells = [c.cell(file) for c in COLUMNS[1:8] if c.cell(file)]
-            yield Point(
-                x=place(file),
-                y=unit * file.scores.value,
-                error=file.scores.drop_noise,
-                label=file.planned.scheme,
-                words=f"{file.planned}: {', '.join(cells)}",
-                series=report.targets.index(file.planned.target),
-                marked=file in report.taken.values(),
-            )
-
-    title = _metric_title(report)
-    names = legend(report.targets) if several else ""
-    charts = []
-    for over, place in (
-        ("size of the file (MB)", lambda f: f.size_bytes / 1e6),
-        ("latency of one image here (ms)", lambda f: f.latency_ms),
-    ):
-        words = f"{title} over {over}"
-        drawn = scatter(list(points(place)), words, (over, title), level)
-        charts.append(f"<figure>{drawn}{names}</figure>")
-    note = _text(
-        "Bars are the standard error of the difference to Keras, on the same images; "
-        "rings mark the files to take.",
-        "quiet",
-    )
-    yield _section(
-        "Accuracy against cost", f'<div class="charts">{"".join(charts)}</div>{note}'
-    )
-    yield from _layers(report, files)
-
-
-def _layers(report, files):
-    looked = [f for f in files if f.blocks]
-    if looked:
-        several = len(report.targets) > 1
-        rows = {str(f.planned) if several else f.planned.scheme: f for f in looked}
-        chart = lines(
-            {name: f.blocks for name, f in rows.items()},
-            "Signal to noise at the end of each layer",
-            ("layer, in order of execution", "SQNR (dB)"),
-        )
-        worst = "".join(
-            f"<dt>{html.escape(name)}</dt><dd>{html.escape(f.worst)}</dd>"
-            for name, f in rows.items()
-        )
-        note = _text(
-            "Where each layer ends, how far its values are from those of the same "
-            "graph in float, on 8 calibration images. The tensor of the least SQNR:",
-            "quiet",
-        )
-        yield _section("Error by layer", f'{chart}{note}<dl class="words">{worst}</dl>')
-
-
 def _meanings(report):
     rows = "".join(
         f"<dt>{html.escape(column.title.format(metric=metric_name(report.metric)))}</dt>"
@@ -260,7 +180,9 @@ def _meanings(report):
 def _method(report):
     versions = ", ".join(f"{name} {v}" for name, v in report.versions.items())
     speed = LATENCY.format(
-        processor=report.processor, threads=report.threads, runs=report.runs
+        processor=report.processor,
+        threads=counted(report.threads, "thread"),
+        runs=report.runs,
     )
     words = [
         f"Reported: {report.images}. Calibrated on others: {report.calibration}.",
@@ -268,4 +190,4 @@ def _method(report):
         *report.notes,
         f"Versions: {versions}.",
     ]
-    return "".join(_text(line) for line in words)
+    return "".join(paragraph(line) for line in words)

@@ -65,6 +65,21 @@ class ReportedImages:
         return {"images": pixels.hexdigest(), "truth": truth.hexdigest()}
 
 
+def open_images(
+    source: Any,
+    subject: ExportInputs,
+    *,
+    part: str | None = None,
+    limit: int | None = None,
+) -> ReportedImages:
+    """Open labelled images, of which nothing is left for calibration.
+
+    Arguments and errors are those of `open_reported`.
+    """
+    whole, where, _, notes = _parts(source, subject, part)
+    return _prepared(whole, where, notes, subject, limit)
+
+
 def open_reported(
     source: Any,
     subject: ExportInputs,
@@ -93,6 +108,24 @@ def open_reported(
             that are reported.
         FileNotFoundError: a file or folder does not exist.
     """
+    whole, where, given, notes = _parts(source, subject, part)
+    origin = f"of the training part of {_words(source)}"
+    if calibration is not None:
+        given, origin = calibration, f"of {_words(calibration)}"
+    elif given is None:
+        whole, given = _set_aside(whole)
+        origin = f"of {_words(source)}, set aside at random and not reported"
+        where += ", without those set aside for calibration"
+    images = _prepared(whole, where, notes, subject, limit)
+    size = subject.model.input_shape[1:3]
+    with warnings.catch_warnings():  # unreadable files are named by the notes
+        warnings.simplefilter("ignore", UserWarning)
+        pixels = data.load_images(given, size, subject.reading, CALIBRATION_LIMIT)
+    return images, *_without_reported(pixels, origin, images, size)
+
+
+def _parts(source, subject, part):
+    """What is reported, its name, the training part or None, and notes."""
     kind = subject.outputs.kind
     if kind is None or subject.reading is None:
         raise ValueError(
@@ -103,40 +136,30 @@ def open_reported(
         )
     splits = data.open_splits(source, held_out=True, task=kind.task)
     name = splits.name_of_part(True, part)
-    whole, training = getattr(splits, name), splits.train
-    notes = (*splits.notes, *splits.problems)
-    if training is whole:
-        training = None
+    training = None if name == "train" else splits.train
     if training is None and _has_parts(source):
         training = data.open_source(source, held_out=False, task=kind.task)
-    where = f"the training part of {_words(source)}"
-    parts = splits.counts()
-    reported = f"the {name} part of {_words(source)}"
-    if len(parts) == 1 and training is None:
-        reported = _words(source)
-    if calibration is None and training is None:
-        whole, training = _set_aside(whole)
-        where = f"{len(training)} of {_words(source)}, set aside at random"
-        reported = f"the others of {_words(source)}"
+    alone = len(splits.counts()) == 1 and training is None
+    where = (
+        f"of {_words(source)}" if alone else f"of the {name} part of {_words(source)}"
+    )
+    notes = (*splits.notes, *splits.problems)
+    return getattr(splits, name), where, training, notes
+
+
+def _prepared(whole, where, notes, subject, limit):
+    """Draw the images to report, and read them."""
     total = len(whole)
     if limit is not None and limit < total:
         draw = np.random.default_rng(0).choice(total, limit, replace=False)
         whole = whole.take(np.sort(draw))
     size = subject.model.input_shape[1:3]
     dataset, bad = data.prepare(_fitting(whole, subject), size, subject.reading)
-    words = f"{len(dataset)} images, {reported}"
+    words = f"all {total:,} images {where}"
     if len(dataset) < total:
-        words = f"{len(dataset)} of {total} images, drawn at random, {reported}"
-    images = ReportedImages(
-        dataset, subject.reading, words, (*notes, *(f"skipped: {line}" for line in bad))
-    )
-    given = training if calibration is None else calibration
-    if calibration is not None:
-        where = f"images of {_words(calibration)}"
-    with warnings.catch_warnings():  # the same files were named already
-        warnings.simplefilter("ignore", UserWarning)
-        pixels = data.load_images(given, size, subject.reading, CALIBRATION_LIMIT)
-    return images, *_without_reported(pixels, where, images, size)
+        words = f"{len(dataset):,} of {total:,} images {where}, drawn at random"
+    notes = (*notes, *(f"skipped: {line}" for line in bad))
+    return ReportedImages(dataset, subject.reading, words, notes)
 
 
 def _words(source):
@@ -168,13 +191,9 @@ def _set_aside(dataset):
             "`data` must hold 5 images at least, for a fifth of them to calibrate; or "
             f"give `calibration`. Received: {len(dataset)}"
         )
-    rest, aside = data.split(dataset, number / len(dataset), seed=0)
-    if not len(aside):
-        raise ValueError(
-            "`data` must hold two images of a class at least, for one of them to "
-            "calibrate; or give `calibration`"
-        )
-    return rest, aside
+    order = np.random.default_rng(0).permutation(len(dataset))
+    aside, rest = np.sort(order[:number]), np.sort(order[number:])
+    return dataset.take(rest), dataset.take(aside)
 
 
 def _fitting(dataset, subject):
@@ -204,5 +223,5 @@ def _without_reported(pixels, where, images, size):
             f"{len(pixels)} of {where} are"
         )
     if len(good) < len(pixels):
-        where += f", without {len(pixels) - len(good)} that are reported, too"
+        where += f", without {len(pixels) - len(good)} that are reported"
     return pixels[good], where

@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import platform
-import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ import numpy as np
 
 from vit_keras.atomic import publishing
 
-from ..evaluation.benchmark import benchmark
 from ..evaluation.parity_images import content_hash
 from ..inputs import ExportInputs, UserInputs
 from ..progress import stage
@@ -23,7 +20,8 @@ from .columns import csv_text
 from .findings import ComparisonReport
 from .kept import model_hash
 from .keras_reference import KerasReference
-from .measure_file import MeasuredFile, measure_file
+from .latencies import processor, timed
+from .measure_file import measure_file
 from .plan_files import plan_files
 from .predictions import predictions_html
 from .report_page import make_report_page
@@ -142,7 +140,7 @@ def write_report(
         )
         for file in planned
     ]
-    files = _timed(files, num_threads, runs)
+    files = timed(files, num_threads, runs)
     taken = {
         target: choose([f for f in files if f.planned.target == target], budget)
         for target in dict.fromkeys(file.target for file in planned)
@@ -187,26 +185,6 @@ def _options(subject) -> dict[str, Any]:
         "head": subject.outputs.head,
         "output": subject.output,
     }
-
-
-def _timed(files: list[MeasuredFile], threads, runs) -> list[MeasuredFile]:
-    """Return the files with latencies, measured in turn."""
-    made = [file for file in files if file.failed is None]
-    if not made:
-        return files
-    stage(f"timing {len(made)} files in turn")
-    rows = benchmark([file.path for file in made], num_threads=threads, runs=runs)
-    found = {row.path: row for row in rows}
-    return [
-        dataclasses.replace(
-            file,
-            latency_ms=found[str(file.path)].latency_ms,
-            cpu_ms=found[str(file.path)].cpu_ms,
-        )
-        if file.failed is None
-        else file
-        for file in files
-    ]
 
 
 def _pictures(report, keras):
@@ -259,13 +237,3 @@ def _publish_pixels(path, pixels):
 def _publish_text(path, text):
     with publishing(path) as work:
         work.write_text(text, encoding="utf-8")
-
-
-def processor() -> str:
-    """Return the name of the processor and its number of cores."""
-    known, name = pathlib.Path("/proc/cpuinfo"), platform.processor()
-    if known.is_file():
-        found = re.search(r"model name\s*: (.+)", known.read_text())
-        name = found[1] if found else name
-    words = " ".join(filter(None, (platform.machine(), name)))
-    return f"{words}, {os.cpu_count()} cores"
