@@ -13,6 +13,7 @@ from ..errors import MissingDependency, ParityError
 from ..evaluation import runners
 from ..evaluation.check import CheckReport, check, check_all
 from ..evaluation.tensor_errors import TensorError
+from ..evaluation.verify import sidecar
 from ..graph.open_source import open_source
 from ..inputs import ExportInputs
 from ..progress import report_stages_to, stage
@@ -96,6 +97,7 @@ def measure_file(
     images: ReportedImages,
     keras: KerasReference,
     *,
+    place: str,
     of: dict[str, Any],
     export: dict[str, Any],
     layers: bool,
@@ -108,19 +110,21 @@ def measure_file(
         subject: the opened model.
         images: the reported images.
         keras: what the Keras model gives.
+        place: of the file among all, for messages, as "3/20".
         of: what the findings depend on: "model", "calibration", "images", "truth",
             "options" and "versions".
         export: arguments of `to_tflite`.
         layers: whether to compare each tensor with its float value.
     """
     path = folder / f"{planned.name}.tflite"
-    kept = Kept(folder / f"{planned.name}.found.json", str(planned))
+    name = f"{place} {planned}"
+    kept = Kept(folder / f"{planned.name}.found.json", name)
     base = {key: of[key] for key in ("model", "calibration", "options", "versions")}
     before = kept.found.get("file", {}).get("found", {})
     there = before.get("sha256") == file_hash(path)
     made = kept.get("file", base, lambda: _exported(planned, path, export), there)
     if "file" not in kept.anew:
-        stage(f"{planned}: kept from the run before")
+        stage(f"{name}: kept from the run before")
     if made["failed"]:
         return MeasuredFile(planned, path, failed=made["failed"])
     report = read_report(path)
@@ -170,6 +174,8 @@ def _nobody(text):
 
 def _exported(planned, path, export):
     """Export; a file that is refused is a finding, not the end."""
+    for old in (path, sidecar(path)):  # none may stay if the new one is refused
+        old.unlink(missing_ok=True)
     try:
         with report_stages_to(_nobody):
             to_tflite(path=path, scheme=planned.scheme, target=planned.target, **export)

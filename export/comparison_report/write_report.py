@@ -134,11 +134,14 @@ def write_report(
     }
     keras = KerasReference(subject, images)
     reference = keras.scored()
+    common = {"of": of, "export": export, "layers": layers}
     files = [
         measure_file(
-            file, folder, subject, images, keras, of=of, export=export, layers=layers
+            *(file, folder, subject, images, keras),
+            place=f"{number}/{len(planned)}",
+            **common,
         )
-        for file in planned
+        for number, file in enumerate(planned, 1)
     ]
     files = timed(files, num_threads, runs)
     taken = {
