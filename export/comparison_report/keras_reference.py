@@ -7,7 +7,6 @@ import numpy as np
 from ..evaluation.reference import UNNAMED, references
 from ..graph.up_to_decoder import up_to_decoder
 from ..inputs import ExportInputs
-from ..progress import stage
 from .reported_images import ReportedImages
 from .scores import Scored, score_outputs
 
@@ -39,7 +38,6 @@ class KerasReference:
         """Return the scores on the reported images; `shape` as for `outputs`."""
         key = self._model(shape).output_shape[1:]
         if key not in self._scored:
-            stage("Keras: scores")
             self._scored[key] = score_outputs(
                 lambda pixels: self.outputs(pixels, shape),
                 self.images,

@@ -58,6 +58,7 @@ def score_artefacts(
     subject = ExportInputs.open(UserInputs(model, **options), limit=1)
     images = open_images(data, subject, limit=limit)
     keras = KerasReference(subject, images)
+    stage("Keras: scores")
     reference, found = keras.scored(), []
     for path in paths:
         stage(f"{path}: scores")

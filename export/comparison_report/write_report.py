@@ -18,7 +18,7 @@ from ..report import versions
 from .choice import Budget, choose
 from .columns import csv_text
 from .findings import ComparisonReport
-from .kept import model_hash
+from .kept import Kept, model_hash
 from .keras_reference import KerasReference
 from .latencies import processor, timed
 from .measure_file import measure_file
@@ -63,10 +63,10 @@ def write_report(
     labelled images, and write a page that compares them.
 
     `out` then holds `report.html`, which needs no other file and no network;
-    `report.csv`; the files with their reports; `calibration.npy`; and beside each file
-    what was found about it. A run that was stopped goes on from there when it is
-    called again: what was made or found from the same model, images, options and
-    versions is kept, anything else is made anew, with a warning that says what differs.
+    `report.csv`; the files with their reports; `calibration.npy`; and in JSON what was
+    found about each. A run that was stopped goes on from there when it is called again:
+    what was made or found from the same model, images, options and versions is kept,
+    anything else is made anew, with a warning that says what differs.
     Latencies are measured by each run, all files in turn.
 
     A file that cannot be made, as one below its scheme's parity threshold, is a row
@@ -133,7 +133,11 @@ def write_report(
         "versions": versions(),
     }
     keras = KerasReference(subject, images)
-    reference = keras.scored()
+    reference = Kept(folder / "keras.found.json", "Keras").get(
+        "scores",
+        {key: value for key, value in of.items() if key != "calibration"},
+        lambda: {"value": keras.scored().value, "noise": keras.scored().noise},
+    )
     common = {"of": of, "export": export, "layers": layers}
     files = [
         measure_file(
@@ -153,8 +157,8 @@ def write_report(
         table=folder / TABLE,
         model=_name(model),
         metric=subject.outputs.kind.metric,
-        keras=reference.value,
-        keras_noise=reference.noise,
+        keras=reference["value"],
+        keras_noise=reference["noise"],
         images=images.words,
         calibration=f"{len(pixels)} images, {where}",
         files=tuple(files),

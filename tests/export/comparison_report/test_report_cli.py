@@ -1,4 +1,4 @@
-"""`vit-export report`, and `benchmark` with a model and images, as a user types them."""
+"""`vit-export report`, and `benchmark` with images, as a user types them."""
 
 import pytest
 
