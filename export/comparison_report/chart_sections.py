@@ -75,8 +75,14 @@ def _point(report, file, x, share):
 def _layers(report, looked):
     several = len(report.targets) > 1
     rows = {str(f.planned) if several else f.planned.scheme: f for f in looked}
+    schemes = list(dict.fromkeys(f.planned.scheme for f in looked))
     chart = lines(
         {name: _short(f.blocks) for name, f in rows.items()},
+        {
+            name: (schemes.index(scheme), report.targets.index(target))
+            for name, f in rows.items()
+            for scheme, target in [(f.planned.scheme, f.planned.target)]
+        },
         "Signal to noise at the end of each layer",
         ("layer, in order of execution", "SQNR (dB)"),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 26, 46
 LETTER, LINE = 6.3, 13  # width and height of text of 12 pixels, about
-COLOURS = 6  # that the page has, as classes c0 to c5
+COLOURS = 6  # that the page has, as classes c0 to c5, and dashes d0 to d5
 WIDE = 8.0  # ratio of the largest to the smallest value from which an axis is log
 
 
@@ -83,7 +83,7 @@ def scatter(
     titles: tuple[str, str],
     level: tuple[float, str] | None = None,
 ) -> str:
-    """Draw points with labels that do not cover each other.
+    """Draw points with labels that do not cover each other; neighbours share one.
 
     Arguments:
         points: at least one.
@@ -104,6 +104,7 @@ def scatter(
             f"{html.escape(level[1])}</text>"
         )
     places = [(across(p.x), up(p.y)) for p in points]
+    named: dict[str, list[tuple[float, float]]] = {}  # where labels are
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     if level:
         width = LETTER * len(level[1])
@@ -111,26 +112,36 @@ def scatter(
         taken.append((LEFT + 4, y - 5 - LINE, LEFT + 4 + width, y + 1))
     for point, (x, y) in zip(points, places, strict=True):
         top, bottom = up(point.y + point.error), up(point.y - point.error)
-        anchor, (tx, ty) = _free_place(x, y, point.label, taken)
+        words = ""
+        if not any(_near((x, y), place) for place in named.get(point.label, ())):
+            anchor, (tx, ty) = _free_place(x, y, point.label, taken)
+            words = (
+                f'<text x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">'
+                f"{html.escape(point.label)}</text>"
+            )
+            named.setdefault(point.label, []).append((x, y))
         ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="9"/>'
         parts.append(
             f'<g class="point c{point.series % COLOURS}" tabindex="0">'
             f"<title>{html.escape(point.words)}</title>"
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>{ring if point.marked else ""}'
-            f'<text x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">'
-            f"{html.escape(point.label)}</text></g>"
+            f"{words}</g>"
         )
     return _svg(parts, title)
 
 
 def lines(
-    series: Mapping[str, Mapping[str, float]], title: str, titles: tuple[str, str]
+    series: Mapping[str, Mapping[str, float]],
+    styles: Mapping[str, tuple[int, int]],
+    title: str,
+    titles: tuple[str, str],
 ) -> str:
     """Draw a line for each name over common places.
 
     Arguments:
         series: {name: {place: value}}; places in order.
+        styles: {name: (number of its colour, number of its dashes)}.
         title, titles: as for `scatter`.
     """
     places = list(dict.fromkeys(place for row in series.values() for place in row))
@@ -146,7 +157,14 @@ def lines(
             f'<text class="small" x="{across(i):.1f}" y="{HEIGHT - BOTTOM + 16}" '
             f'text-anchor="middle">{html.escape(places[i])}</text>'
         )
-    for number, (name, row) in enumerate(series.items()):
+    keys = []
+    for name, row in series.items():
+        colour, dash = (number % COLOURS for number in styles[name])
+        keys.append(
+            f'<span class="c{colour}"><svg class="key" viewBox="0 0 30 8" aria-hidden='
+            f'"true"><line class="d{dash}" x1="0" x2="30" y1="4" y2="4"/></svg>'
+            f"{html.escape(name)}</span>"
+        )
         dots = [(across(places.index(k)), up(v), k, v) for k, v in row.items()]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in dots)
         marks = "".join(
@@ -154,13 +172,12 @@ def lines(
             f"{html.escape(f'{name}, {place}: {value:.1f}')}</title></circle>"
             for x, y, place, value in dots
         )
-        dash = ' class="dashed"' if number >= COLOURS else ""
         parts.append(
-            f'<g class="point c{number % COLOURS}" tabindex="0">'
+            f'<g class="point c{colour}" tabindex="0">'
             f"<title>{html.escape(name)}</title>"
-            f'<polyline{dash} points="{path}"/>{marks}</g>'
+            f'<polyline class="d{dash}" points="{path}"/>{marks}</g>'
         )
-    return _svg(parts, title) + legend(list(series))
+    return f'{_svg(parts, title)}<p class="legend">{"".join(keys)}</p>'
 
 
 def legend(names: Sequence[str]) -> str:
@@ -201,6 +218,11 @@ def _axes(across: Axis | None, up: Axis, titles):
         f"{html.escape(titles[0])}</text>"
         f'<text class="small" x="4" y="14">{html.escape(titles[1])}</text>'
     )
+
+
+def _near(a, b):
+    """Whether two points may share a label."""
+    return math.dist(a, b) < 2 * LINE
 
 
 def _free_place(x, y, label, taken):

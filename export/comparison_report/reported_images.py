@@ -65,7 +65,7 @@ class ReportedImages:
         return {"images": pixels.hexdigest(), "truth": truth.hexdigest()}
 
 
-def open_images(
+def open_labelled(
     source: Any,
     subject: ExportInputs,
     *,

@@ -9,7 +9,7 @@ from ..inputs import ExportInputs, UserInputs
 from ..progress import stage
 from .keras_reference import KerasReference
 from .measure_file import score_artefact
-from .reported_images import open_images
+from .reported_images import open_labelled
 from .scores import FileScores
 
 
@@ -56,7 +56,7 @@ def score_artefacts(
     """
     stage("reading the model and the images")
     subject = ExportInputs.open(UserInputs(model, **options), limit=1)
-    images = open_images(data, subject, limit=limit)
+    images = open_labelled(data, subject, limit=limit)
     keras = KerasReference(subject, images)
     stage("Keras: scores")
     reference, found = keras.scored(), []

@@ -22,7 +22,7 @@ from ..progress import stage
 from ..quantization.accuracy_budget import Budget
 from ..quantization.quantize import quantize
 from ..quantization.strategies import choose_strategy, register_layers
-from ..report import ExportReport, ends, publish, read_report, workspace
+from ..report import NOT_PROVEN, ExportReport, ends, publish, read_report, workspace
 from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import keras
 
     from vit_keras import Preprocessing
-
-NOT_PROVEN = "not proven for target"  # begins the note on a tool that is not installed
 
 
 def to_tflite(

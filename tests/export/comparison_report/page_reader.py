@@ -31,7 +31,7 @@ class Page(html.parser.HTMLParser):
         if tag == "img":
             self.images.append(given["src"])
             assert given["alt"]
-        self.charts += tag == "svg"
+        self.charts += given.get("role") == "img"
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th") and self.rows:

@@ -81,8 +81,16 @@ def test_ticks_are_round(values, log, ticks):
 
 def test_a_line_for_each_name():
     rows = {"int8": {"a": 30.0, "b": 20.0}, "int8 for cpu": {"a": 31.0, "b": 25.0}}
-    text = lines(rows, "t", ("x", "y"))
+    styles = {"int8": (0, 0), "int8 for cpu": (0, 1)}
+    text = lines(rows, styles, "t", ("x", "y"))
     drawn = xml.fromstring(f"<div>{text}</div>")
     assert [g.find("title").text for g in drawn.iter("g")] == list(rows)
     assert all(len(g.findall("circle")) == 2 for g in drawn.iter("g"))
-    assert "int8 for cpu" in text.split("legend")[1]
+    legend = text.split("legend")[1]
+    assert all(name in legend for name in rows) and 'class="d1"' in legend
+
+
+def test_neighbours_of_one_name_share_a_label():
+    near = [Point(x, 80, 0.0, "int8", f"at {x}", 0) for x in (1.0, 1.001, 2.0)]
+    drawn = groups(scatter(near, "t", ("x", "y")))
+    assert [len(g.findall("text")) for g in drawn] == [1, 0, 1]

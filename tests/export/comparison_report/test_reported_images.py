@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.comparison_report.reported_images import open_images, open_reported
+from export.comparison_report.reported_images import open_labelled, open_reported
 from export.inputs import ExportInputs, UserInputs
 from tests.export.dense_models import SIZE, dense
 from vit_keras import data
@@ -89,7 +89,7 @@ def test_calibration_of_its_own(subject, tmp_path):
 
 def test_none_is_set_aside_for_files_that_are_there(subject, tmp_path):
     class_folders(tmp_path, 20)
-    assert open_images(tmp_path, subject).words == f"all 20 images of '{tmp_path}'"
+    assert open_labelled(tmp_path, subject).words == f"all 20 images of '{tmp_path}'"
 
 
 def test_unreadable_files_are_named(subject, tmp_path):
