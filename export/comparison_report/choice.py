@@ -11,7 +11,7 @@ CHANCE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
+class CostLimits:
     """What the file to take may cost; None is any.
 
     Arguments:
@@ -60,7 +60,7 @@ class Budget:
         scores = file.scores
         if scores is None or not file.fits or file.size_bytes is None:
             return False
-        if self == Budget():
+        if self == CostLimits():
             return scores.drop <= CHANCE * scores.drop_noise
         return (
             (self.max_mb is None or file.size_bytes <= 1e6 * self.max_mb)
@@ -69,14 +69,14 @@ class Budget:
         )
 
 
-def choose(files: Sequence[MeasuredFile], budget: Budget) -> MeasuredFile | None:
+def choose(files: Sequence[MeasuredFile], budget: CostLimits) -> MeasuredFile | None:
     """Return the file that the rule of a budget takes; None if none meets it.
 
     Of equally accurate files the smaller one is taken, of equally large ones the more
     accurate, then the faster.
     """
     able = [file for file in files if budget.is_met(file)]
-    by_accuracy = budget.max_drop is None and budget != Budget()
+    by_accuracy = budget.max_drop is None and budget != CostLimits()
 
     def order(file):
         drop = file.scores.drop

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from .choice import Budget
+from .choice import CostLimits
 from .measure_file import MeasuredFile
 
 
@@ -41,7 +41,7 @@ class ComparisonReport:
     calibration: str
     files: tuple[MeasuredFile, ...]
     impossible: dict[str, str]
-    budget: Budget
+    budget: CostLimits
     taken: dict[str, MeasuredFile | None]
     commands: dict[str, str]
     command: str

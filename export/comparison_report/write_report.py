@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vit_keras.atomic import publishing
+from vit_keras.atomic import leftovers, publishing, remove
 
 from ..evaluation.parity_images import content_hash
 from ..inputs import ExportInputs, UserInputs
 from ..progress import stage
 from ..report import versions
-from .choice import Budget, choose
+from .choice import CostLimits, choose
 from .columns import csv_text
 from .findings import ComparisonReport
 from .kept import Kept, model_hash
@@ -108,7 +108,7 @@ def write_report(
         OSError: `out` cannot be written to.
         MissingDependency: the extra "export" is not installed.
     """
-    budget = Budget(max_mb, max_ms, max_drop)
+    budget = CostLimits(max_mb, max_ms, max_drop)
     planned, impossible = plan_files(schemes, targets)
     if limit is not None and limit < 1:
         raise ValueError(f"`limit` must be at least 1, or None. Received: {limit}")
@@ -123,6 +123,8 @@ def write_report(
     )
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in leftovers(folder):  # of a run that was killed
+        remove(unfinished)
     export |= {"model": model, "calibration": str(folder / CALIBRATION)}
     _publish_pixels(folder / CALIBRATION, pixels)
     of = {

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from export.comparison_report.choice import Budget, choose
+from export.comparison_report.choice import CostLimits, choose
 from export.comparison_report.measure_file import MeasuredFile, Verdict
 from export.comparison_report.plan_files import PlannedFile
 from export.comparison_report.scores import FileScores
@@ -50,13 +50,13 @@ FILES = [
     ],
 )
 def test_rules(budget, taken):
-    found = choose(FILES, Budget(**budget))
+    found = choose(FILES, CostLimits(**budget))
     assert (found and found.planned.scheme) == taken
 
 
 def test_of_equal_files_the_faster():
     files = [measured("int8", 2.0, 0.0, ms=3.0), measured("float16", 2.0, 0.0, ms=2.0)]
-    for budget in (Budget(), Budget(max_mb=2.0), Budget(max_drop=1.0)):
+    for budget in (CostLimits(), CostLimits(max_mb=2.0), CostLimits(max_drop=1.0)):
         assert choose(files, budget) is files[1]
 
 
@@ -64,14 +64,14 @@ def test_refused_files_are_not_taken():
     refused = measured("int8", 1.0, 0.0, supported=False)
     unasked = measured("int8", 2.0, 0.0, supported=None)
     failed = measured("int8", 1.0, 0.0, failed="ParityError: too far")
-    assert choose([refused, unasked, failed], Budget()) is unasked
-    assert choose([refused, failed], Budget(max_mb=5.0)) is None
-    assert choose([], Budget()) is None
+    assert choose([refused, unasked, failed], CostLimits()) is unasked
+    assert choose([refused, failed], CostLimits(max_mb=5.0)) is None
+    assert choose([], CostLimits()) is None
 
 
 def test_an_exact_file_is_within_chance():
-    assert choose([measured("float32", 8.0, 0.0, 0.0)], Budget()) is not None
-    assert choose([measured("float32", 8.0, 0.01, 0.0)], Budget()) is None
+    assert choose([measured("float32", 8.0, 0.0, 0.0)], CostLimits()) is not None
+    assert choose([measured("float32", 8.0, 0.01, 0.0)], CostLimits()) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_exact_file_is_within_chance():
     ],
 )
 def test_the_rule_is_said(budget, words):
-    assert words in Budget(**budget).rule
+    assert words in CostLimits(**budget).rule
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_wrong_budgets(wrong):
     (name,) = wrong
     wrong = {name: float(wrong[name])}
     with pytest.raises(ValueError, match=f"`{name}` must be"):
-        Budget(**wrong)
+        CostLimits(**wrong)
