@@ -29,6 +29,12 @@ def paragraph(words: str, kind: str = "") -> str:
     return f'<p class="{kind}">{html.escape(words)}</p>'
 
 
+def command_block(command: str) -> str:
+    """Return a command as it is typed; no line breaks within the names of options."""
+    words = re.sub(r"(?<= )(--[\w-]+)", r"<span>\1</span>", html.escape(command))
+    return f"<pre>{words}</pre>"
+
+
 def made_files(report: ComparisonReport) -> list[MeasuredFile]:
     """Return the files that could be made."""
     return [file for file in report.files if file.failed is None]

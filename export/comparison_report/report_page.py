@@ -5,7 +5,13 @@ import pathlib
 import string
 
 from ..targets import TARGETS
-from .chart_sections import chart_sections, made_files, page_section, paragraph
+from .chart_sections import (
+    chart_sections,
+    command_block,
+    made_files,
+    page_section,
+    paragraph,
+)
 from .columns import (
     COLUMNS,
     counted,
@@ -60,7 +66,7 @@ def _head(report):
             f"{words}. Keras: {metric_name(report.metric)} {keras} on {report.images}.",
             "lead",
         )
-        + (f"<pre>{html.escape(report.command)}</pre>" if report.command else "")
+        + (command_block(report.command) if report.command else "")
     )
 
 
@@ -87,7 +93,7 @@ def _cards(report):
         cards.append(
             f'<div class="card"><div class="name">{file.planned.scheme}</div>'
             f'{paragraph(where, "quiet")}<div class="facts">{shown}</div>'
-            f"<pre>{html.escape(report.commands[target])}</pre></div>"
+            f"{command_block(report.commands[target])}</div>"
         )
     rule = paragraph(f"For each target {report.budget.rule}.", "quiet")
     return f'{rule}<div class="cards">{"".join(cards)}</div>'
