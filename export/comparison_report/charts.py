@@ -106,6 +106,10 @@ def scatter(
     places = [(across(p.x), up(p.y)) for p in points]
     named: dict[str, list[tuple[float, float]]] = {}  # where labels are
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    for point, (x, _) in zip(points, places, strict=True):
+        taken.append(
+            (x - 1, up(point.y + point.error), x + 1, up(point.y - point.error))
+        )
     if level:
         width = LETTER * len(level[1])
         y = up(level[0])
