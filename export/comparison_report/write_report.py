@@ -162,7 +162,7 @@ def write_report(
         keras=reference["value"],
         keras_noise=reference["noise"],
         images=images.words,
-        calibration=f"{len(pixels)} images, {where}",
+        calibration=f"{len(pixels)} images {where}",
         files=tuple(files),
         impossible=impossible,
         budget=budget,
