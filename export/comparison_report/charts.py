@@ -148,7 +148,9 @@ def lines(
         styles: {name: (number of its colour, number of its dashes)}.
         title, titles: as for `scatter`.
     """
-    places = list(dict.fromkeys(place for row in series.values() for place in row))
+    # A row may lack some; the longest has them in order.
+    rows = sorted(series.values(), key=len, reverse=True)
+    places = list(dict.fromkeys(place for row in rows for place in row))
     across = Axis([0, max(len(places) - 1, 1)], LEFT + 8, WIDTH - RIGHT - 8)
     across.low, across.high = 0, max(len(places) - 1, 1)
     up = Axis(

@@ -90,6 +90,14 @@ def test_a_line_for_each_name():
     assert all(name in legend for name in rows) and 'class="d1"' in legend
 
 
+def test_a_line_that_lacks_a_place_keeps_the_order():
+    rows = {"float16": {"a": 1.0, "c": 2.0}, "int8": {"a": 1.0, "b": 2.0, "c": 3.0}}
+    text = lines(rows, {"float16": (0, 0), "int8": (1, 0)}, "t", ("x", "y"))
+    for line in xml.fromstring(f"<div>{text}</div>").iter("polyline"):
+        xs = [float(point.split(",")[0]) for point in line.get("points").split()]
+        assert xs == sorted(xs)
+
+
 def test_neighbours_of_one_name_share_a_label():
     near = [Point(x, 80, 0.0, "int8", f"at {x}", 0) for x in (1.0, 1.001, 2.0)]
     drawn = groups(scatter(near, "t", ("x", "y")))
