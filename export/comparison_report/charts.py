@@ -157,11 +157,15 @@ def lines(
         [v for row in series.values() for v in row.values()], HEIGHT - BOTTOM, TOP
     )
     parts = [*_axes(None, up, titles)]
-    every = math.ceil(len(places) / 13)
-    for i in range(0, len(places), every):
+    end = 0.0  # of the label before
+    for i, place in enumerate(places):
+        half = LETTER * len(place) / 2
+        if across(i) - half < end + LETTER:
+            continue
+        end = across(i) + half
         parts.append(
             f'<text class="small" x="{across(i):.1f}" y="{HEIGHT - BOTTOM + 16}" '
-            f'text-anchor="middle">{html.escape(places[i])}</text>'
+            f'text-anchor="middle">{html.escape(place)}</text>'
         )
     keys = []
     for name, row in series.items():
