@@ -8,8 +8,9 @@ from typing import Any
 
 from vit_keras.heads import HEADS
 
-from .measure_file import MeasuredFile, Verdict
+from .measure_file import MeasuredFile
 from .scores import FileScores
+from .verdicts import Verdict
 
 SHORT = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 

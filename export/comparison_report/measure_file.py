@@ -1,24 +1,20 @@
 """One file of a report: made, scored, weighed, asked about, and looked into."""
 
-import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from ..errors import MissingDependency, ParityError
+from ..errors import ParityError
 from ..evaluation import runners
-from ..evaluation.check import CheckReport, check, check_all
 from ..evaluation.tensor_errors import TensorError
 from ..evaluation.verify import sidecar
 from ..graph.open_source import open_source
 from ..inputs import ExportInputs
 from ..progress import report_stages_to, stage
-from ..report import NOT_PROVEN, ExportReport, read_report
-from ..targets import get_target
+from ..report import read_report
 from ..tflite.layer_errors import verify_layers
 from ..tflite.writer import to_tflite
 from .kept import Kept, file_hash
@@ -27,28 +23,7 @@ from .peak_memory import peak_memory
 from .plan_files import PlannedFile
 from .reported_images import ReportedImages
 from .scores import FileScores, beside_keras, score_outputs
-
-# Packages of the checkers, whose versions decide what they say.
-TOOLS = ("ethos-u-vela", "onnxruntime-qnn", "openvino", "tflite-micro")
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What the tool of a target says of a file.
-
-    Attributes:
-        target: name in `TARGETS`.
-        supported: whether the target takes the whole file; None if nobody was asked.
-        tool: compiler, runtime or list, with version; or what is to be installed.
-        problems: unsupported operators, one line each.
-        facts: measurements or estimates of the tool.
-    """
-
-    target: str
-    supported: bool | None
-    tool: str
-    problems: tuple[str, ...] = ()
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+from .verdicts import Verdict, ask_tools, tool_versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +111,7 @@ def measure_file(
     verdicts = kept.get(
         "verdicts",
         {**own, "tools": tool_versions()},
-        lambda: _verdicts(planned, path, report),
+        lambda: ask_tools(planned, path, report),
         asked,
     )
     memory = kept.get("memory", own, lambda: peak_memory(path))
@@ -157,15 +132,6 @@ def measure_file(
         worst=worst,
         notes=report.notes,
     )
-
-
-def tool_versions() -> dict[str, str]:
-    """Return the versions of the packages of `TOOLS` that are installed."""
-    found = {}
-    for package in TOOLS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def _nobody(text):
@@ -214,32 +180,6 @@ def run_of(path):
         return next(iter(runners.run_on_all_cores(path, pixels).values()))
 
     return run
-
-
-def _verdicts(planned, path, report: ExportReport) -> list[dict[str, Any]]:
-    """Ask the tool of the target, and the compilers that the target stands for."""
-    missing = [note for note in report.notes if note.startswith(NOT_PROVEN)]
-    own = Verdict(planned.target, True, report.checked_by, facts=report.facts)
-    if missing:  # perhaps it was installed since
-        own = _verdict(planned.target, _checked(path, planned.target))
-    found = [own]
-    compilers = get_target(planned.target).checker_options.get("compilers", ())
-    for name, said in check_all(path, targets=compilers).items():
-        found.append(_verdict(name, said))
-    return [dataclasses.asdict(verdict) for verdict in found]
-
-
-def _checked(path, target):
-    try:
-        return check(path, target)
-    except MissingDependency as error:
-        return error
-
-
-def _verdict(target, said: CheckReport | MissingDependency) -> Verdict:
-    if isinstance(said, MissingDependency):
-        return Verdict(target, None, str(said))
-    return Verdict(target, said.passed, said.tool, said.problems, said.facts)
 
 
 def _layers(path, export):

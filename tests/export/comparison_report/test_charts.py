@@ -5,6 +5,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
+from export.comparison_report.chart_axis import Axis
 from export.comparison_report.charts import (
     BOTTOM,
     HEIGHT,
@@ -14,7 +15,6 @@ from export.comparison_report.charts import (
     RIGHT,
     TOP,
     WIDTH,
-    Axis,
     Point,
     lines,
     scatter,

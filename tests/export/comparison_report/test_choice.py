@@ -5,9 +5,10 @@ import pathlib
 import pytest
 
 from export.comparison_report.choice import CostLimits, choose
-from export.comparison_report.measure_file import MeasuredFile, Verdict
+from export.comparison_report.measure_file import MeasuredFile
 from export.comparison_report.plan_files import PlannedFile
 from export.comparison_report.scores import FileScores
+from export.comparison_report.verdicts import Verdict
 
 
 def measured(scheme, mb, drop, noise=0.5, ms=1.0, supported=True, failed=None):
