@@ -1,3 +1,4 @@
+from .comparison_report.write_report import write_report as write_report
 from .compilers import compile_tflite as compile_tflite
 from .compression import cluster as cluster
 from .compression import prune as prune

@@ -22,6 +22,8 @@ PACKAGES = (
     "litert-quantizer",
 )
 
+NOT_PROVEN = "not proven for target"  # begins the note on a tool that is not installed
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputReport:

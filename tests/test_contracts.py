@@ -76,8 +76,9 @@ RANKS = {
         "tflite": 10,
         "serving": 10,
         "web": 10,
-        "cli": 11,
-        "__main__": 12,
+        "comparison_report": 11,
+        "cli": 12,
+        "__main__": 13,
     },
 }
 LANDING = 12  # files at the top of `export`; a subject of its own gets a folder
@@ -226,6 +227,9 @@ RETURNED = (
     "vit_keras.text_tower.TextEmbeddings",
     "vit_keras.weights.load_plan.LoadReport",
     "export.compilers.CompileReport",
+    "export.comparison_report.findings.ComparisonReport",
+    "export.comparison_report.measure_file.MeasuredFile",
+    "export.comparison_report.scores.FileScores",
     "export.compression.clustering.Clustering",
     "export.compression.compress.CompressionResult",
     "export.compression.pruning.Pruning",

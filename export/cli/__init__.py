@@ -1,5 +1,5 @@
 """The command line `vit-export`: tflite, saved-model, verify, compare, check, compile,
-c-array, describe, benchmark, web, schemes, targets, prune, cluster, qat.
+c-array, describe, benchmark, report, web, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
 with a one-line error on stderr. Help and lists load no backend.
@@ -23,6 +23,7 @@ from . import (  # noqa: E402
     evaluation_commands,
     export_commands,
     list_commands,
+    report_command,
     training_commands,
     web_command,
 )
@@ -42,6 +43,7 @@ app.command("c-array")(c_array_command.c_array_command)
 app.command("compare")(evaluation_commands.compare_command)
 app.command("benchmark")(evaluation_commands.benchmark_command)
 app.command("describe")(evaluation_commands.describe_command)
+app.command("report")(report_command.report_command)
 app.command("web")(web_command.web_command)
 app.command("schemes")(list_commands.list_schemes)
 app.command("targets")(list_commands.list_targets)

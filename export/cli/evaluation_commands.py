@@ -95,12 +95,58 @@ def benchmark_command(
     ],
     threads: Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs per artefact.")] = 30,
+    model: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Model that they were made of, to compare them on --data."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled images as for training: a folder, tfds:NAME."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Most images of --data; 0 is all.")
+    ] = 1000,
 ):
-    """Time artefacts side by side at batch 1."""
+    """Time artefacts side by side at batch 1; with --model and --data also their
+    accuracy and their agreement with the model."""
     from ..evaluation.benchmark import benchmark
 
-    table = new_table("artefact", "size", "latency (median)", "CPU time")
+    if (model is None) != (data is None):
+        raise ValueError("`--model` and `--data` must be given together")
+    titles, rows = ["artefact", "size", "latency (median)", "CPU time"], []
     for row in benchmark(artefacts, num_threads=threads, runs=runs):
         times = (f"{ms:.2f} ms" for ms in (row.latency_ms, row.cpu_ms))
-        table.add_row(*escaped(row.path, f"{row.size_bytes / 1e6:.2f} MB", *times))
+        rows.append([row.path, f"{row.size_bytes / 1e6:.2f} MB", *times])
+    said = ""
+    if model is not None:
+        more, columns, said = _scores(model, artefacts, data, limit or None)
+        titles += more
+        rows = [[*row, *cells] for row, cells in zip(rows, columns, strict=True)]
+    table = new_table(*titles)
+    for row in rows:
+        table.add_row(*escaped(*row))
     print_table(table)
+    if said:
+        print(said)
+
+
+def _scores(model, artefacts, data, limit):
+    """Titles and cells of what artefacts are worth on images, and a line on Keras."""
+    from ..comparison_report import columns
+    from ..comparison_report.score_artefacts import score_artefacts
+
+    with show_stages("comparing"):
+        found = score_artefacts(model, artefacts, data, limit=limit)
+    name = columns.metric_name(found.metric)
+    cells = [
+        (
+            columns.metric_text(scores.value, scores.noise, scores.metric),
+            columns.drop_text(scores),
+            columns.agreement_text(scores),
+            columns.sqnr_text(scores),
+        )
+        for scores in found.scores
+    ]
+    keras = columns.metric_text(found.keras, found.keras_noise, found.metric)
+    said = f"Keras: {name} {keras}, on {found.images}"
+    return (name, "against Keras", "agreement", "SQNR"), cells, said

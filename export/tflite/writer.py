@@ -22,7 +22,7 @@ from ..progress import stage
 from ..quantization.accuracy_budget import Budget
 from ..quantization.quantize import quantize
 from ..quantization.strategies import choose_strategy, register_layers
-from ..report import ExportReport, ends, publish, read_report, workspace
+from ..report import NOT_PROVEN, ExportReport, ends, publish, read_report, workspace
 from ..resolve import resolve
 from ..targets import ANY
 from . import file_metadata
@@ -252,7 +252,7 @@ def _check(path, plan, images) -> tuple[CheckReport, tuple[str, ...]]:
     try:
         report = check(path, plan.target, made=made, options=options)
     except MissingDependency as error:
-        notes = (*notes, f"not proven for target {plan.target!r}: {error}")
+        notes = (*notes, f"{NOT_PROVEN} {plan.target!r}: {error}")
         report = check(path, ANY, made=made)
     if not report.passed:
         raise UnsupportedOperators(f"the target does not support the file: {report}")

@@ -1,0 +1,60 @@
+"""What the Keras model gives for the reported images, at each size of outputs."""
+
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.reference import UNNAMED, references
+from ..graph.up_to_decoder import up_to_decoder
+from ..inputs import ExportInputs
+from .reported_images import ReportedImages
+from .scores import Scored, score_outputs
+
+
+class KerasReference:
+    """The Keras model on the reported images; each size of outputs is computed once.
+
+    Arguments:
+        subject: the opened model.
+        images: the reported images.
+    """
+
+    def __init__(self, subject: ExportInputs, images: ReportedImages):
+        self.subject, self.images = subject, images
+        self._models: dict[tuple, Any] = {subject.model.output_shape[1:]: subject.model}
+        self._scored: dict[tuple, Scored] = {}
+
+    def outputs(self, pixels: np.ndarray, shape: Any = None) -> np.ndarray:
+        """Return the outputs (N, ...) for pixels.
+
+        Arguments:
+            pixels: (N, H, W, C).
+            shape: of the outputs of a file; None is the model's own.
+        """
+        model = self._model(shape)
+        return references(model, pixels, self.subject.preprocessing)[UNNAMED]
+
+    def scored(self, shape: Any = None) -> Scored:
+        """Return the scores on the reported images; `shape` as for `outputs`."""
+        key = self._model(shape).output_shape[1:]
+        if key not in self._scored:
+            self._scored[key] = score_outputs(
+                lambda pixels: self.outputs(pixels, shape),
+                self.images,
+                self.subject.outputs,
+                self.subject.model.input_shape[1:3],
+            )
+        return self._scored[key]
+
+    def _model(self, shape):
+        shape = self.subject.model.output_shape if shape is None else tuple(shape)
+        key = shape[1:]
+        if key not in self._models:
+            inner = up_to_decoder(self.subject.model)
+            if inner is None or inner.output_shape[1:] != key:
+                raise ValueError(
+                    f"The artefact's outputs must have the shape of the model's, "
+                    f"{self.subject.model.output_shape}. Received: shape={shape}"
+                )
+            self._models[key] = inner
+        return self._models[key]
