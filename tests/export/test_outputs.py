@@ -20,7 +20,7 @@ from export.graph.build import inference_graph
 from export.report import read_report
 from export.resolve import graph_options
 from tests.export import stock
-from tests.models import exported, run, slow_but
+from tests.models import exported, slow_but
 from vit_keras.preprocessing import normalize
 
 FLOAT_DB = 80  # float32 in another order of sums, through a division by a root
