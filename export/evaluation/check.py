@@ -60,14 +60,15 @@ class CheckReport:
 
     def __str__(self):
         total = sum(self.operators.values())
+        by = f"by {self.tool.removeprefix('by ')}"  # lists say it themselves
         if not self.passed:
-            lines = [f"{self.target}: unsupported, by {self.tool}", *self.problems]
+            lines = [f"{self.target}: unsupported, {by}", *self.problems]
             return "\n".join(lines)
         facts = "".join(f"; {k}: {v}" for k, v in self.facts.items() if v)
         if not self.operators:
-            return f"{self.target}: supported, by {self.tool}{facts}"
+            return f"{self.target}: supported, {by}{facts}"
         return (
-            f"{self.target}: all {total} operators supported, by {self.tool}{facts}; "
+            f"{self.target}: all {total} operators supported, {by}{facts}; "
             f"opens in TensorFlow Lite {self.runtime} and later"
         )
 

@@ -127,6 +127,7 @@ def test_without_the_compiler_the_list_is_asked(tflite_of, monkeypatch):
     good, _ = tflite_of("int8", target="qualcomm")
     report = export.check(good, "qualcomm")
     assert report.passed and report.tool.startswith("by list of")
+    assert "operators supported, by list of" in str(report)
     assert "pip install 'vit-keras-edge[qualcomm]'" in report.tool
     refused = export.check(tflite_of("int8")[0], "qualcomm").unsupported
     assert [problem.operator for problem in refused] == ["EXP"]
