@@ -45,7 +45,7 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(block, "README.md", "exec"), names)
     assert names["maps"].shape == (1, 32, 32)
-    assert (tmp_path / "digits_again" / "model.keras").is_file()
+    assert (tmp_path / "again" / "model.keras").is_file()
     assert (tmp_path / "int8.tflite").is_file()
     assert (tmp_path / "served" / "digits" / "2" / "saved_model.pb").is_file()
 
