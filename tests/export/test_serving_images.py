@@ -40,10 +40,10 @@ def test_pixels_are_those_of_evaluation(interpolation):
 @pytest.mark.parametrize(
     ("interpolation", "resize", "crop", "most"),
     [
-        ("bicubic", "stretch", 1.0, 0),
+        pytest.param("bicubic", "stretch", 1.0, 0, marks=pytest.mark.slow),
         ("nearest", "stretch", 1.0, 0),
         ("bicubic", "contain", 1.0, 0),
-        ("nearest", "contain", 1.0, 0),
+        pytest.param("nearest", "contain", 1.0, 0, marks=pytest.mark.slow),
         ("bicubic", "stretch", 0.8, 1),  # a crop's box is rounded to float32
     ],
 )

@@ -14,7 +14,7 @@ from export.graph.recognition.traced_graph import Unrecognised
 from export.graph.rewrites import ONLY_IF_THERE, REWRITES
 from tests.export.recognition import builders
 from tests.export.recognition.proof import prove
-from tests.models import tiny
+from tests.models import slow_but, tiny
 from vit_keras import create_model
 
 pytestmark = pytest.mark.skipif(
@@ -134,6 +134,8 @@ MODELS = [
 ]
 # `test_to_vit` reads them, too.
 LATER = [(builders.hub, kind) for kind in ("deit", "dinov2", "siglip", "clip")]
+# One option each, which other rows have together.
+LATER += [(own_registers,), (own_pre_norm,), (own_distilled,), (builders.square,)]
 MODELS = [
     pytest.param(
         *(model, expected),
@@ -238,7 +240,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
+# Each is a pattern of its own; `make test` takes those that users meet.
+OFTEN = ("bias", "rotary", "causal", "post_norm", "gated", "overlap", "levels")
+
+
+@pytest.mark.parametrize("kind", slow_but(OFTEN, REFUSED))
 def test_refused(kind, traced):
     with pytest.raises(Unrecognised, match=f"{REFUSED[kind]}$"):
         recognise(traced(builders.not_plain, kind).graph)
