@@ -80,6 +80,7 @@ def picture(number, size=(48, 40)):
 def here(small, tmp_path, monkeypatch):
     """A folder with what the pages name: photographs, masks, weights."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     rows = ["file,label"]
     for number, kind in enumerate(("daisy", "rose", "tulip")):
         (tmp_path / "flowers" / kind).mkdir(parents=True)

@@ -92,6 +92,7 @@ KINDS = {
 
 
 def build(kind):
+    keras.utils.set_random_seed(0)
     options = {**SMALL, **KINDS[kind][0]}
     task = options.pop("task", "classify")
     model = vit_keras.create_model(vit_keras.ViTConfig(**options), task=task)
