@@ -124,6 +124,16 @@ def trained(folder):
     (folder / "labels.txt").write_text("daisy\nrose\ntulip\n")
 
 
+def test_pages_say_where_their_run_comes_from():
+    """A reader may come to any page first."""
+    for name in SHELL:
+        lines = commands(name)
+        uses = any(re.search(r" run(/model.keras)?( |$)", line) for line in lines)
+        makes = any("--out run" in line for line in lines)
+        if uses and not makes:
+            assert "train.md#a-folder-of-class-folders" in PAGES[name], name
+
+
 # Pages whose blocks export as others do, or take long.
 LONG = (
     *("how-to/accuracy_fallback.md", "how-to/foreign_models.md"),

@@ -142,9 +142,9 @@ def tflite_command(
         )
     output.print_report(report)
     output.print_next(
-        f"verify {model} {out} --data {calibration or 'IMAGES'}",
-        f"check {out} --target {target or 'all'}",
-        f"benchmark {out}",
+        ("verify", model, out, "--data", calibration or "IMAGES"),
+        ("check", out, "--target", target or "all"),
+        ("benchmark", out),
     )
 
 
@@ -209,9 +209,9 @@ def saved_model_command(
         )
     output.print_report(report)
     output.print_next(
-        f"verify {model} {out} --data {calibration or 'IMAGES'}",
-        f"check {out} --target tf-serving",
-        f"benchmark {out}",
+        ("verify", model, out, "--data", calibration or "IMAGES"),
+        ("check", out, "--target", "tf-serving"),
+        ("benchmark", out),
     )
     if serving_dir is not None:
         write_serving_files(out, serving_dir)

@@ -1,6 +1,7 @@
 """Tables and hints that `vit-export` prints."""
 
 import collections
+import shlex
 
 from vit_keras.cli.tables import escaped, new_table, print_table
 
@@ -37,9 +38,9 @@ def print_report(report):
 
 
 def print_next(*commands):
-    """Print suggested next commands, one per line."""
-    for command in commands:
-        print(f"next: vit-export {command}")
+    """Print suggested next commands, each given as a sequence of words."""
+    for words in commands:
+        print(f"next: vit-export {shlex.join(map(str, words))}")
 
 
 def print_layer_errors(errors):

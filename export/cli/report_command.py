@@ -129,7 +129,7 @@ def report_command(
     print(f"rule: {report.budget.rule}")
     print(f"wrote {report.page} and {report.table}")
     output.print_next(
-        *(command.removeprefix("vit-export ") for command in report.commands.values())
+        *(shlex.split(command)[1:] for command in report.commands.values())
     )
 
 

@@ -41,8 +41,8 @@ def web_command(
         web_page(files, out, vendor=vendor)
     print(f"wrote {out}: any web server of static files can serve it")
     if not serve:
-        names = " ".join(map(str, files))
-        output.print_next(f"web {names} --out {out} --serve")
+        copied = () if vendor is None else ("--vendor", vendor)
+        output.print_next(("web", *files, "--out", out, *copied, "--serve"))
         return
     with page_server(out, port) as server, contextlib.suppress(KeyboardInterrupt):
         print(

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import urllib.parse
 import zipfile
 from typing import Any
 
@@ -21,10 +22,11 @@ from .runtime import integrity
 WEB = "web"
 FIX = (
     "`vit-export tflite MODEL.keras FILE.tflite --target web` writes one that it "
-    "takes, in scheme int8, too (with float32 ends)"
+    "takes; with `--scheme int8 --calibration IMAGES` in int8, with float32 input and "
+    "output"
 )
 CHANNELS = {"RGB": 3, "GRAYSCALE": 1}
-# Operators that an activation ends in, and those that may follow it.
+# The operator of each activation, and those that may follow it.
 ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 SAME_VALUES = ("DEQUANTIZE", "RESHAPE")
 ATTENTION = "attention"  # of the names that a ViT's file can give
@@ -41,11 +43,14 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: LiteRT.js does not run it, or it does not say that its input is a
-            picture; the message has the command that writes a fitting file.
+        ValueError: it is a folder, LiteRT.js does not run it, or it does not say that
+            its input is a picture; the message has the command that writes a fitting
+            file.
         MissingDependency: the extra "export" is not installed.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise ValueError(f"`files` must be .tflite files. '{path}' is a folder. {FIX}")
     if not path.is_file():
         raise FileNotFoundError(f"`files` must be .tflite files. '{path}' is not there")
     metadata = read_metadata(path)
@@ -56,7 +61,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     made = metadata.get("export", {})
     return {
         "name": path.stem,
-        "file": f"models/{path.name}",
+        "file": f"models/{urllib.parse.quote(path.name)}",  # a URL
         "integrity": integrity(content, "sha384"),
         "bytes": len(content),
         "description": metadata.get("description", ""),

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from vit_keras.atomic import publishing
 
 from .file_description import describe_file
-from .runtime import builds, copy_runtime, import_map
+from .runtime import COPIED, builds, copy_runtime, import_map
 
 STATIC = pathlib.Path(__file__).with_name("static")
 CONTENTS = "page.json"  # what the page reads first
+MODELS = "models"
 MAP = "{{import map}}"  # in index.html
 
 
@@ -55,9 +56,9 @@ def web_page(
     }
     with publishing(out, folder=True) as work:
         shutil.copytree(STATIC, work)
-        (work / "models").mkdir()
+        (work / MODELS).mkdir()
         for path in paths:
-            shutil.copyfile(path, work / "models" / path.name)
+            shutil.copyfile(path, work / MODELS / path.name)
         if vendor is not None:
             copy_runtime(vendor, work)
         addresses = json.dumps(import_map(copied=vendor is not None), indent=2)
@@ -79,9 +80,14 @@ def _check_names(paths):
 
 
 def _check_folder(out):
-    """Refuse to replace a folder that is no page."""
-    if out.is_dir() and any(out.iterdir()) and not (out / CONTENTS).is_file():
+    """Refuse to replace a folder that has anything but a page."""
+    if not out.is_dir():
+        return
+    found = {path.name for path in out.iterdir()}
+    own = {CONTENTS, MODELS, COPIED, *(path.name for path in STATIC.iterdir())}
+    others = sorted(found if CONTENTS not in found else found - own)
+    if others:
         raise FileExistsError(
             f"`out` must be a new or empty folder, or an earlier page. '{out}' has "
-            "other files"
+            f"other files, which would be lost: {others[0]!r}"
         )

@@ -121,6 +121,21 @@ def test_what_is_no_picture_is_refused(browser, url, photo, tmp_path):
     assert not browser.evaluate("document.querySelector('#status.error')")
 
 
+def test_a_strip_of_a_pixel_is_a_picture(browser, url, tmp_path):
+    """It is shortened, but never to nothing."""
+    browser.open(url)
+    Image.fromarray(picture(10_000, 8)[:1]).save(tmp_path / "strip.png")
+    browser.choose(tmp_path / "strip.png")
+    assert browser.evaluate("document.getElementById('photo').height") == 1
+
+
+def test_names_that_mean_something_in_a_url(browser, files, serve, photo, tmp_path):
+    odd = shutil.copy(files["classes"], tmp_path / "50% ü#1?.tflite")
+    browser.open(serve(export.web_page(odd, tmp_path / "page", vendor=PACKAGES)))
+    browser.choose(photo)
+    assert text(browser, "title") == "50% ü#1?"
+
+
 def test_the_camera_runs_until_it_is_stopped(browser, url):
     browser.open(url)
     browser("click", selector="#camera")

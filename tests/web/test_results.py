@@ -159,6 +159,17 @@ def test_masks_are_the_greatest_scores(name, opened, files, pictures):
     assert shares == {k: n / found.size for k, n in enumerate(counts) if n}
 
 
+def test_masks_of_more_classes_than_a_byte_has(opened):
+    scores = [0.0] * 300
+    scores[290] = 1.0
+    code = (
+        "import('./maps.js').then(({ classMap }) => classMap({ kind: 'scores', "
+        f"shape: [1, 1, 1, 300] }}, {scores}, {{ width: 2, height: 1, "
+        "box: [0, 0, 2, 1] }).facts.classes.map(({ index }) => index))"
+    )
+    assert opened.evaluate(code) == [290]
+
+
 def test_depths_are_grey(opened, files, pictures):
     from vit_keras.mask_pictures import depth_picture
 

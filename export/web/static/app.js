@@ -69,11 +69,11 @@ function describe({ name, description, outputs, facts, input, preprocessing, byt
   document.title = `${name} in the browser`;
   get("title").textContent = name;
   get("description").textContent = description;
-  const ends = outputs.map((o) => `${o.name} (${o.dtype} ${o.shape.join(" × ")})`).join(", ");
+  const tensors = outputs.map((o) => `${o.name} (${o.dtype} ${o.shape.join(" × ")})`).join(", ");
   const rows = [
     ["File", `${name}.tflite, ${(bytes / 1e6).toFixed(2)} MB`],
     ["Input", `${input.width} × ${input.height} pixels, ${input.channels === 3 ? "RGB" : "grey"}`],
-    [outputs.length > 1 ? "Outputs" : "Output", ends],
+    [outputs.length > 1 ? "Outputs" : "Output", tensors],
     ...facts,
   ];
   get("facts").replaceChildren(
@@ -171,7 +171,8 @@ function place(map, photo, input, rules) {
 async function take(source, width, height, name) {
   const scale = Math.min(1, LARGEST / Math.max(width, height));
   const canvas = get("photo");
-  [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
+  const scaled = (side) => Math.max(1, Math.round(side * scale)); // of a thin strip, too
+  [canvas.width, canvas.height] = [scaled(width), scaled(height)];
   const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
   context.drawImage(source, 0, 0, canvas.width, canvas.height);
   canvas.setAttribute("aria-label", name);

@@ -55,7 +55,7 @@ export function classMap(output, values, { width, height, box }) {
 /** The class of the greatest score at each pixel; smaller maps are enlarged before, by
  * bilinear interpolation between the centres of pixels. */
 function greatest(values, [, rows, columns, classes], width, height) {
-  const found = new Uint8Array(width * height);
+  const found = new Uint32Array(width * height);
   const across = between(columns, width);
   between(rows, height).forEach(([above, below, down], y) => {
     across.forEach(([left, right, along], x) => {
@@ -98,8 +98,8 @@ export function depthMap(output, values, { width, box }) {
     const grey = Math.round(255 * share);
     return [grey, grey, grey, 255];
   });
-  const ends = inverse ? [low, high] : [high, low];
-  return { map, facts: { low, high, dark: "far", light: "near", ...ramp(ends) } };
+  const atBoth = inverse ? [low, high] : [high, low];
+  return { map, facts: { low, high, dark: "far", light: "near", ...ramp(atBoth) } };
 }
 
 /** Attention: the more, the lighter and the less transparent. */

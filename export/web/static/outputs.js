@@ -19,7 +19,7 @@ export function element(tag, properties = {}, ...children) {
 const percent = (share) =>
   share > 0 && share < 5e-4 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 const short = (value) => String(Number(value.toPrecision(4)));
-const labelOf = (output, index) => output.labels?.[index] ?? `class ${index}`;
+const labelOf = (output, index) => output.labels?.[index] || `class ${index}`;
 
 /** The probability of each name of a head, as `vit_keras.heads.probabilities` has it. */
 export function probabilities(values, { head, activation }) {

@@ -1,5 +1,6 @@
 """The server of a page, and `vit-export web`."""
 
+import shlex
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +18,16 @@ def test_the_command_writes_a_page(file, tmp_path):
         f"next: vit-export web {file} --out {tmp_path / 'page'} --serve" in done.stdout
     )
     assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_the_next_command_writes_the_same_page(file, tmp_path, monkeypatch):
+    """With the copy of LiteRT.js, and quoted for a shell."""
+    monkeypatch.setattr("export.web.web_page.copy_runtime", lambda *_: None)
+    out = tmp_path / "my page"
+    done = program.run("vit-export", "web", file, "--out", out, "--vendor", "npm")
+    words = ["vit-export", "web", str(file), "--out", str(out), "--vendor", "npm"]
+    (line,) = [row for row in done.stdout.splitlines() if row.startswith("next: ")]
+    assert shlex.split(line)[1:] == [*words, "--serve"]
 
 
 def test_the_command_refuses_with_one_line(tflite_of, tmp_path):

@@ -142,6 +142,12 @@ def test_only_a_page_is_replaced(file, tmp_path):
     with pytest.raises(FileExistsError, match="new or empty folder, or an earlier"):
         export.web_page(file, tmp_path / "mine")
     assert names(tmp_path / "mine") == {"notes.txt"}
+    (tmp_path / "mine" / "page.json").write_text("{}")  # of something else
+    (out / "CNAME").write_text("example.com")
+    for folder, lost in (("mine", "notes.txt"), ("page", "CNAME")):
+        with pytest.raises(FileExistsError, match=f"would be lost: '{lost}'"):
+            export.web_page(file, tmp_path / folder)
+        assert (tmp_path / folder / lost).is_file()
     with pytest.raises(FileNotFoundError, match="does not exist"):
         export.web_page(file, tmp_path / "none" / "page")
 
@@ -153,3 +159,15 @@ def test_names_of_files(file, tmp_path):
         export.web_page([file, same], tmp_path / "page")
     with pytest.raises(ValueError, match="at least one .tflite file"):
         export.web_page([], tmp_path / "page")
+    with pytest.raises(ValueError, match="is a folder. `vit-export tflite"):
+        export.web_page(tmp_path / "other", tmp_path / "page")
+
+
+def test_addresses_of_files_are_escaped(file, tmp_path):
+    """A name may have what means something else in a URL."""
+    odd = shutil.copy(file, tmp_path / "50% ü#1?.tflite")
+    out = export.web_page(odd, tmp_path / "page")
+    (model,) = json.loads((out / "page.json").read_text(encoding="utf-8"))["models"]
+    assert model["file"] == "models/50%25%20%C3%BC%231%3F.tflite"
+    assert model["name"] == "50% ü#1?"
+    assert (out / "models" / "50% ü#1?.tflite").is_file()
