@@ -1,5 +1,6 @@
 """What the Keras model gives for the reported images, at each size of outputs."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,26 @@ class KerasReference:
         return references(model, pixels, self.subject.preprocessing)[UNNAMED]
 
     def scored(self, shape: Any = None) -> Scored:
-        """Return the scores on the reported images; `shape` as for `outputs`."""
+        """Return the scores on the reported images; `shape` as for `outputs`.
+
+        Raises:
+            ValueError: the metric is not a number on these images.
+        """
         key = self._model(shape).output_shape[1:]
         if key not in self._scored:
-            self._scored[key] = score_outputs(
+            self._scored[key] = found = score_outputs(
                 lambda pixels: self.outputs(pixels, shape),
                 self.images,
                 self.subject.outputs,
                 self.subject.model.input_shape[1:3],
             )
+            if not math.isfinite(found.value):
+                metric = self.subject.outputs.kind.metric.replace("_", " ")
+                raise ValueError(
+                    f"`data` must tell the {metric} of a model: some label, class or "
+                    f"depth must be there. Received: {len(self.images)} images, for "
+                    f"which it is {found.value}"
+                )
         return self._scored[key]
 
     def _model(self, shape):
