@@ -252,7 +252,8 @@ def test_goes_on_after_a_kill(model_file, tmp_path, monkeypatch):
     assert report.page.exists() and report.table.exists()
     monkeypatch.setattr(measure_file, "to_tflite", killed)
     with pytest.raises(KeyboardInterrupt):
-        export.write_report(model_file, "digits", out, schemes="float16", runs=1)
+        options["schemes"] = "float16"
+        export.write_report(model_file, "digits", out, limit=21, **options)
     assert not report.page.exists() and not report.table.exists()
 
 
