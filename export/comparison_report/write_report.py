@@ -1,6 +1,7 @@
 """`write_report`: make every file that is asked for, measure all, write the page."""
 
 import dataclasses
+import io
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -227,8 +228,10 @@ def _name(model):
 
 
 def _publish_pixels(path, pixels):
-    with publishing(path) as work, work.open("wb") as file:
-        np.save(file, pixels)
+    content = io.BytesIO()  # of a full disk, NumPy says only how much it wrote
+    np.save(content, pixels)
+    with publishing(path) as work:
+        work.write_bytes(content.getbuffer())
 
 
 def _publish_text(path, text):
