@@ -1,13 +1,16 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders, and locks of folders."""
 
 import contextlib
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 PREFIX = ".partial-"
+LOCK = ".lock"  # name of the file that `lock` is for
 
 
 @contextlib.contextmanager
@@ -68,3 +71,24 @@ def remove(path: pathlib.Path):
 def leftovers(folder) -> list[pathlib.Path]:
     """Return unfinished files and folders of killed processes in a folder."""
     return sorted(pathlib.Path(folder).glob(f"{PREFIX}*"))
+
+
+def lock(file: IO) -> bool:
+    """Lock an open file until it is closed, or the process ends, even killed.
+
+    Returns:
+        Whether it is locked now; no, if it is open elsewhere, and locked.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # POSIX, Windows
+        return False
+    return True

@@ -21,9 +21,22 @@ from PIL import Image, ImageOps
 
 def read_record(path):
     """How a file was made, and its labels: files in the zip behind the model."""
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name).decode() for name in archive.namelist()}
-    return json.loads(files["export.json"]), files.get("labels.txt", "").splitlines()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = json.loads(archive.read("export.json"))
+            known = "labels.txt" in archive.namelist()
+            labels = archive.read("labels.txt").decode() if known else ""
+    except (zipfile.BadZipFile, KeyError):
+        raise SystemExit(f"'{path}' was not written by vit-export tflite") from None
+    return record, labels.splitlines()
+
+
+def read_photo(path, channels):
+    """Open a photograph, upright, as 8 bits of RGB or grey."""
+    photo = ImageOps.exif_transpose(Image.open(path))
+    if photo.mode.startswith("I"):  # 16 bits, which convert() would clip
+        photo = Image.fromarray((np.asarray(photo) / 257).round().astype("uint8"))
+    return photo.convert("RGB" if channels == 3 else "L")
 
 
 def boxes(size, input_size, how):
@@ -128,8 +141,9 @@ def main():
     interpreter = Interpreter(arguments.model, num_threads=arguments.threads)
     interpreter.allocate_tensors()
     height, width, channels = interpreter.get_input_details()[0]["shape"][1:]
-    photo = ImageOps.exif_transpose(Image.open(arguments.photo))
-    photo, how = photo.convert("RGB" if channels == 3 else "L"), record["preprocessing"]
+    if (ends := len(interpreter.get_output_details())) > 1:
+        raise SystemExit(f"'{arguments.model}' must have one output, not {ends}")
+    photo, how = read_photo(arguments.photo, channels), record["preprocessing"]
     outputs, ms = run(interpreter, fit(photo, (height, width), how))
     if record["head"] == "segmentation":
         mask = in_photograph(outputs, photo.size[::-1], how)

@@ -60,6 +60,8 @@ class CostLimits:
         scores = file.scores
         if scores is None or not file.fits or file.size_bytes is None:
             return False
+        if math.isnan(scores.drop):  # nobody knows what it is worth
+            return False
         if self == CostLimits():
             return scores.drop <= CHANCE * scores.drop_noise
         return (

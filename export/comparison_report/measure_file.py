@@ -165,7 +165,7 @@ def score_artefact(
     Raises:
         ValueError: its outputs have another shape than the model's.
     """
-    expected = keras.scored(runners.load(path).output_shape)
+    expected = keras.scored(runners.load(path).output_shape, f"'{path}'")
     size = subject.model.input_shape[1:3]
     found = score_outputs(run_of(path), images, subject.outputs, size)
     return beside_keras(expected, found, subject.outputs.head, len(images))

@@ -154,10 +154,12 @@ def _prepared(whole, where, notes, subject, limit):
         draw = np.random.default_rng(0).choice(total, limit, replace=False)
         whole = whole.take(np.sort(draw))
     size = subject.model.input_shape[1:3]
+    drawn = len(whole) < total
     dataset, bad = data.prepare(_fitting(whole, subject), size, subject.reading)
     words = f"all {total:,} images {where}"
     if len(dataset) < total:
-        words = f"{len(dataset):,} of {total:,} images {where}, drawn at random"
+        words = f"{len(dataset):,} of {total:,} images {where}"
+        words += ", drawn at random" if drawn else ""
     notes = (*notes, *(f"skipped: {line}" for line in bad))
     return ReportedImages(dataset, subject.reading, words, notes)
 

@@ -50,8 +50,8 @@ class Scored:
         """Standard error of `value`; of an accuracy p the binomial one, the root of
         p (1 - p) / N."""
         if self.means is not None:
-            return float(np.nanstd(self.means) / math.sqrt(len(self.means)))
-        return float(np.std(self.drawn))
+            return _standard_error(self.means)
+        return float(np.nanstd(self.drawn))  # a draw may have no image of a label
 
     @property
     def drawn(self) -> np.ndarray:
@@ -181,6 +181,12 @@ class FileScores:
     differing: tuple[int, ...] = ()
 
 
+def _standard_error(values):
+    """Of the mean of those that are known; of a photograph without depths none is."""
+    known = values[np.isfinite(values)]
+    return float(np.std(known) / math.sqrt(len(known))) if len(known) else 0.0
+
+
 def beside_keras(
     reference: Scored, found: Scored, head: str, images: int
 ) -> FileScores:
@@ -195,9 +201,9 @@ def beside_keras(
     unit = 100 if kind.higher_is_better else -1
     if reference.means is not None and found.means is not None:
         apart = found.means - reference.means
-        noise = float(np.nanstd(apart) / math.sqrt(len(apart)))
+        noise = _standard_error(apart)
     else:
-        noise = float(np.std(found.drawn - reference.drawn))
+        noise = float(np.nanstd(found.drawn - reference.drawn))
     agreement = None
     if reference.chosen is not None and found.chosen is not None:
         agreement = float(np.mean(reference.chosen == found.chosen))

@@ -1,15 +1,14 @@
 """`write_report`: make every file that is asked for, measure all, write the page."""
 
 import dataclasses
+import io
 import os
-import pathlib
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vit_keras.atomic import leftovers, publishing, remove
+from vit_keras.atomic import publishing, remove
 
 from ..evaluation.parity_images import content_hash
 from ..inputs import ExportInputs, UserInputs
@@ -17,6 +16,7 @@ from ..progress import stage
 from ..report import versions
 from .choice import CostLimits, choose
 from .columns import csv_text
+from .export_command import export_command
 from .findings import ComparisonReport
 from .kept import Kept, model_hash
 from .keras_reference import KerasReference
@@ -24,6 +24,7 @@ from .latencies import processor, timed
 from .measure_file import measure_file
 from .plan_files import plan_files
 from .predictions import predictions_html
+from .report_folder import report_folder
 from .report_page import make_report_page
 from .reported_images import open_reported
 
@@ -105,7 +106,7 @@ def write_report(
         ValueError: an unknown scheme or target, no pair that is possible, or data that
             does not fit the model.
         FileNotFoundError: the model or the data does not exist.
-        OSError: `out` cannot be written to.
+        OSError: `out` cannot be written to, or another process writes a report there.
         MissingDependency: the extra "export" is not installed.
     """
     budget = CostLimits(max_mb, max_ms, max_drop)
@@ -121,68 +122,67 @@ def write_report(
     images, pixels, where = open_reported(
         data, subject, calibration=calibration, part=part, limit=limit
     )
-    folder = pathlib.Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for unfinished in leftovers(folder):  # of a run that was killed
-        remove(unfinished)
-    export |= {"model": model, "calibration": str(folder / CALIBRATION)}
-    _publish_pixels(folder / CALIBRATION, pixels)
-    of = {
-        "model": model_hash(model),
-        "calibration": content_hash(pixels),
-        **images.hashes(subject.model.input_shape[1:3]),
-        "options": _options(subject),
-        "versions": versions(),
-    }
-    keras = KerasReference(subject, images)
-    reference = Kept(folder / "keras.found.json", "Keras").get(
-        "scores",
-        {key: value for key, value in of.items() if key != "calibration"},
-        lambda: {"value": keras.scored().value, "noise": keras.scored().noise},
-    )
-    common = {"of": of, "export": export, "layers": layers}
-    files = [
-        measure_file(
-            *(file, folder, subject, images, keras),
-            place=f"{number}/{len(planned)}",
-            **common,
+    with report_folder(out) as folder:
+        export |= {"model": model, "calibration": str(folder / CALIBRATION)}
+        for old in (PAGE, TABLE):  # neither may stand beside other files than its own
+            remove(folder / old)
+        _publish_pixels(folder / CALIBRATION, pixels)
+        of = {
+            "model": model_hash(model),
+            "calibration": content_hash(pixels),
+            **images.hashes(subject.model.input_shape[1:3]),
+            "options": _options(subject),
+            "versions": versions(),
+        }
+        keras = KerasReference(subject, images)
+        reference = Kept(folder / "keras.found.json", "Keras").get(
+            "scores",
+            {key: value for key, value in of.items() if key != "calibration"},
+            lambda: {"value": keras.scored().value, "noise": keras.scored().noise},
         )
-        for number, file in enumerate(planned, 1)
-    ]
-    files = timed(files, num_threads, runs)
-    taken = {
-        target: choose([f for f in files if f.planned.target == target], budget)
-        for target in dict.fromkeys(file.target for file in planned)
-    }
-    report = ComparisonReport(
-        page=folder / PAGE,
-        table=folder / TABLE,
-        model=_name(model),
-        metric=subject.outputs.kind.metric,
-        keras=reference["value"],
-        keras_noise=reference["noise"],
-        images=images.words,
-        calibration=f"{len(pixels)} images {where}",
-        files=tuple(files),
-        impossible=impossible,
-        budget=budget,
-        taken=taken,
-        commands={
-            target: _export_command(model, file, export)
-            for target, file in taken.items()
-            if file is not None
-        },
-        command=command,
-        processor=processor(),
-        threads=num_threads,
-        runs=runs,
-        versions=versions(),
-        notes=images.notes,
-    )
-    stage("writing the page")
-    _publish_text(report.table, _csv(report, len(images)))
-    _publish_text(report.page, make_report_page(report, _pictures(report, keras)))
-    return report
+        common = {"of": of, "export": export, "layers": layers}
+        files = [
+            measure_file(
+                *(file, folder, subject, images, keras),
+                place=f"{number}/{len(planned)}",
+                **common,
+            )
+            for number, file in enumerate(planned, 1)
+        ]
+        files = timed(files, num_threads, runs)
+        taken = {
+            target: choose([f for f in files if f.planned.target == target], budget)
+            for target in dict.fromkeys(file.target for file in planned)
+        }
+        report = ComparisonReport(
+            page=folder / PAGE,
+            table=folder / TABLE,
+            model=_name(model),
+            metric=subject.outputs.kind.metric,
+            keras=reference["value"],
+            keras_noise=reference["noise"],
+            images=images.words,
+            calibration=f"{len(pixels)} images {where}",
+            files=tuple(files),
+            impossible=impossible,
+            budget=budget,
+            taken=taken,
+            commands={
+                target: export_command(file.planned, file.path, export)
+                for target, file in taken.items()
+                if file is not None
+            },
+            command=command,
+            processor=processor(),
+            threads=num_threads,
+            runs=runs,
+            versions=versions(),
+            notes=images.notes,
+        )
+        stage("writing the page")
+        _publish_text(report.table, _csv(report, len(images)))
+        _publish_text(report.page, make_report_page(report, _pictures(report, keras)))
+        return report
 
 
 def _options(subject) -> dict[str, Any]:
@@ -227,20 +227,11 @@ def _name(model):
     return f"the model {model.name}"
 
 
-def _export_command(model, file, export):
-    """What makes a file again."""
-    words = ["vit-export", "tflite", _name(model), str(file.path)]
-    words += ["--scheme", file.planned.scheme, "--target", file.planned.target]
-    words += ["--calibration", export["calibration"]]
-    for name in ("preprocessing", "head", "output"):
-        if isinstance(export[name], str):
-            words += [f"--{name}", export[name]]
-    return shlex.join(words)
-
-
 def _publish_pixels(path, pixels):
-    with publishing(path) as work, work.open("wb") as file:
-        np.save(file, pixels)
+    content = io.BytesIO()  # of a full disk, NumPy says only how much it wrote
+    np.save(content, pixels)
+    with publishing(path) as work:
+        work.write_bytes(content.getbuffer())
 
 
 def _publish_text(path, text):

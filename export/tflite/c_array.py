@@ -28,7 +28,14 @@ ADDERS = {
     "PADV2": "AddPadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
-C_TYPES = {"float32": "float"}  # others are NAME_t
+C_TYPES = {
+    **{"float32": "float", "float64": "double", "bool": "bool"},
+    **{
+        f"{u}int{bits}": f"{u}int{bits}_t"
+        for u in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+}
 IN_A_LINE = 20  # bytes
 
 
@@ -79,8 +86,9 @@ def c_array(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> CArray
         What is in the header.
 
     Raises:
-        ValueError: `path` is no TFLite file, or `out` is `path` or begins with no
-            letter.
+        ValueError: `path` is no TFLite file, its input or an output has a type that C
+            does not, or two outputs have the same name there; or `out` is `path` or
+            begins with no letter.
         UnsupportedOperators: the runtime lacks an operator or a type, or computes
             something else than LiteRT; the message says which, and what helps.
         FileNotFoundError: the file, or the folder of `out`, does not exist.
@@ -134,21 +142,34 @@ def _run_here(path, out, found: Sequence[Operator]) -> CheckResult:
 
 
 def _ends(path):
-    """Yield (name, dtype, shape, scale, zero point) of input and outputs: "input" and
-    "output", or "output_NAME" of several."""
+    """Yield (name, type in C, shape, scale, zero point) of input and outputs: "input"
+    and "output", or "output_NAME" of several."""
     from ai_edge_litert.interpreter import Interpreter
 
     # Without kernels, which a compiled file lacks: nothing is allocated or run.
     interpreter = Interpreter(model_path=str(path))
     outputs = outputs_by_name(interpreter)
-    ends = {"input": interpreter.get_input_details()[0]}
+    ends = [("input", "input", interpreter.get_input_details()[0])]
+    macros: dict[str, str] = {}  # in capitals: names must differ by more than those
     for name, end in outputs.items():
         last = "" if len(outputs) == 1 else f"_{_identifier(name)}"
-        ends[f"output{last}"] = end
-    for name, end in ends.items():
+        other = macros.setdefault(last.upper(), name)
+        if other != name:
+            raise ValueError(
+                "outputs of `path` must have names that differ in C. Received: "
+                f"'{other}' and '{name}', both {last[1:].upper()} there"
+            )
+        ends.append((f"output{last}", name, end))
+    for key, name, end in ends:
         scale, zero = end["quantization"]
-        shape = tuple(int(n) for n in end["shape"])
-        yield name, np.dtype(end["dtype"]).name, shape, scale or 1.0, zero
+        dtype = np.dtype(end["dtype"]).name
+        if dtype not in C_TYPES:
+            raise ValueError(
+                f"input and outputs of `path` must be {', '.join(C_TYPES)}. Received: "
+                f"'{name}' of {dtype}"
+            )
+        shape = tuple(int(n) for n in end["shape"]) or (1,)  # C has no empty arrays
+        yield key, C_TYPES[dtype], shape, scale or 1.0, zero
 
 
 def _opening(name, file, result):
@@ -159,7 +180,7 @@ def _opening(name, file, result):
         f"// {_in_comment(result.tool)}.\n"
         f"#ifndef {guard}\n#define {guard}\n\n"
         "#include <stddef.h>\n#include <stdint.h>\n"
-        "#ifndef __cplusplus\n#include <stdalign.h>\n#endif\n"
+        "#ifndef __cplusplus\n#include <stdalign.h>\n#include <stdbool.h>\n#endif\n"
     )
 
 
@@ -173,7 +194,7 @@ def _end(name, end, dtype, shape, scale, zero):
     sizes = ", ".join(map(str, shape))
     return (
         f"// {end}: real value = (stored - zero point) * scale\n"
-        f"#define {upper}_TYPE {C_TYPES.get(dtype, f'{dtype}_t')}\n"
+        f"#define {upper}_TYPE {dtype}\n"
         f"#define {upper}_SCALE {float(scale)!r}f\n"
         f"#define {upper}_ZERO_POINT {zero}\n"
         f"#define {upper}_SIZE {int(np.prod(shape))}\n"

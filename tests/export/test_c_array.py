@@ -187,6 +187,47 @@ def test_several_outputs_and_names_that_c_does_not_have(model, pixels, tmp_path)
     compiled("cc", out, tmp_path, "-fsyntax-only", "-Wno-pragma-once-outside-header")
 
 
+def of_tensorflow(folder, function):
+    """A file of one of TensorFlow's functions."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.f = tf.function(function, input_signature=[tf.TensorSpec((2, 2))])
+    traced = [module.f.get_concrete_function()]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(traced, module)
+    (folder / "model.tflite").write_bytes(converter.convert())
+    return folder / "model.tflite"
+
+
+@pytest.mark.parametrize("language", COMPILERS)
+def test_scalars_and_truths(language, tmp_path):
+    """C has no empty arrays, and no `bool_t`."""
+    import tensorflow as tf
+
+    path = of_tensorflow(tmp_path, lambda x: {"sum": tf.reduce_sum(x), "above": x > 0})
+    export.c_array(path, tmp_path / "model.h")
+    source = tmp_path / f"program.{language}"
+    source.write_text(
+        '#include "model.h"\nint main(void) {\n'
+        "  MODEL_OUTPUT_ABOVE_TYPE above[MODEL_OUTPUT_ABOVE_SIZE] = {true};\n"
+        "  MODEL_OUTPUT_SUM_TYPE sum = 0.5f;\n"
+        "  return above[0] && sum == 0.5f && model_output_sum_shape[0] == 1 &&\n"
+        "         sizeof(above) == 4 ? 7 : 0;\n}\n"
+    )
+    unused = "-Wno-unused-variable", "-Wno-unused-const-variable"
+    program = compiled(language, source, tmp_path, *unused)
+    assert subprocess.run([program]).returncode == 7
+
+
+@pytest.mark.parametrize("names", [("a-b", "a_b"), ("Logits", "logits")])
+def test_outputs_of_the_same_name_in_c(names, tmp_path):
+    """One would replace the other, or its macros."""
+    path = of_tensorflow(tmp_path, lambda x: {names[0]: x + 1, names[1]: x * 2})
+    with pytest.raises(ValueError, match=f"differ in C.*'{names[0]}' and '{names[1]}'"):
+        export.c_array(path, tmp_path / "model.h")
+    assert not (tmp_path / "model.h").exists()
+
+
 def test_what_vela_compiled_becomes_a_header(tflite_of, tmp_path):
     """Firmware registers the NPU's operator; nothing here runs it."""
     pytest.importorskip("ethosu.vela")

@@ -115,6 +115,31 @@ def test_pi_classifies(scheme, labelled, model, photo):
     np.testing.assert_allclose(list(found.values()), expected[best], atol=0.0051)
 
 
+def test_pi_reads_16_bits(pi, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 2**16, (20, 30)).astype("uint16")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    for channels in (1, 3):
+        found = np.asarray(pi["read_photo"](tmp_path / "grey.png", channels))
+        expected = pp.read_image(tmp_path / "grey.png", channels)
+        assert np.array_equal(found.reshape(expected.shape), expected)
+
+
+def test_pi_refuses_what_it_cannot_mean(
+    pi, model, pixels, photo, tmp_path, monkeypatch
+):
+    """Several outputs, of which it would take any, and files of other programs."""
+    several, other = tmp_path / "several.tflite", tmp_path / "other.tflite"
+    export.to_tflite(model, several, outputs=("attention", "logits"))
+    other.write_bytes(b"no zip")
+    for path, words in (
+        (several, "must have one output, not 2"),
+        (other, "not written"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["pi", str(path), str(photo[0])])
+        with pytest.raises(SystemExit, match=f"'{path}' .*{words}"):
+            pi["main"]()
+
+
 def test_pi_says_what_predict_says(labelled, model, photo, tmp_path):
     model.save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))

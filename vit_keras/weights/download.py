@@ -30,6 +30,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ..atomic import LOCK, lock
 from .published import PUBLISHED, Published
 
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
@@ -262,26 +263,10 @@ def _bar():
 def _alone_in(folder):
     """Lock a folder, after other processes' downloads into it have ended."""
     told = False
-    with open(folder / ".lock", "ab") as file:
-        while True:
-            try:
-                _lock(file)
-                break
-            except (BlockingIOError, PermissionError):  # POSIX, Windows
-                if not told:
-                    print(f"waiting for another download to {folder}", file=sys.stderr)
-                told = True
-                time.sleep(0.2)
+    with open(folder / LOCK, "ab") as file:
+        while not lock(file):
+            if not told:
+                print(f"waiting for another download to {folder}", file=sys.stderr)
+            told = True
+            time.sleep(0.2)
         yield  # closing the file frees the lock
-
-
-def _lock(file):
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -75,6 +75,13 @@ def test_an_exact_file_is_within_chance():
     assert choose([measured("float32", 8.0, 0.01, 0.0)], CostLimits()) is None
 
 
+@pytest.mark.parametrize("budget", [{}, {"max_mb": 9.0}, {"max_drop": 5.0}])
+def test_a_file_of_unknown_worth_is_not_taken(budget):
+    files = [measured("int8", 1.0, float("nan")), measured("float32", 8.0, 0.0)]
+    assert choose(files, CostLimits(**budget)) is files[1]
+    assert choose(files[:1], CostLimits(**budget)) is None
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [

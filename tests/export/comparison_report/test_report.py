@@ -245,6 +245,17 @@ def test_goes_on_after_a_kill(model_file, tmp_path, monkeypatch):
     export.write_report(model_file, "digits", out, limit=21, **options)
     assert made == ["int8", "float32"]
 
+    # No page stays beside files that it does not describe.
+    def killed(**options):
+        raise KeyboardInterrupt
+
+    assert report.page.exists() and report.table.exists()
+    monkeypatch.setattr(measure_file, "to_tflite", killed)
+    with pytest.raises(KeyboardInterrupt):
+        options["schemes"] = "float16"
+        export.write_report(model_file, "digits", out, limit=21, **options)
+    assert not report.page.exists() and not report.table.exists()
+
 
 @pytest.mark.parametrize(
     ("options", "words"),

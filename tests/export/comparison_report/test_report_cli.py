@@ -2,6 +2,7 @@
 
 import pytest
 
+import export
 from tests import program
 from tests.export.comparison_report.page_reader import Page
 from tests.models import exported
@@ -47,6 +48,14 @@ def test_report_and_benchmark(folder):
     assert "100.00%" in done.stdout and "+0.00 ± 0.00 points" in done.stdout
     assert "Keras: accuracy" in done.stdout and "20 of 359 images" in done.stdout
     refused(run("benchmark", file, "--data", "digits"), "`--model` and `--data`")
+
+
+def test_benchmark_names_the_file_of_another_model(folder, tmp_path):
+    other = tmp_path / "other.tflite"
+    export.to_tflite(exported(num_layers=1, classes=7), other)
+    given = ("--model", folder / "model.keras", "--data", "digits", "--limit", 5)
+    words = (f"outputs of '{other}' must have the shape of the model's", "(1, 7)")
+    refused(run("benchmark", other, "--runs", 1, *given), *words)
 
 
 @pytest.mark.parametrize(

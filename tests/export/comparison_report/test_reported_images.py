@@ -45,6 +45,17 @@ def test_parts_of_a_folder(subject, tmp_path):
     assert common(images, pixels) == 0
 
 
+@pytest.mark.parametrize(("limit", "drawn"), [(None, ""), (15, ", drawn at random")])
+def test_what_cannot_be_read_was_not_drawn(subject, tmp_path, limit, drawn):
+    for path in class_folders(tmp_path, 20).glob("*/*.png"):
+        if int(path.stem) < 8:
+            path.write_bytes(f"no image {path.stem}".encode())
+    images = open_labelled(tmp_path, subject, limit=limit)
+    assert images.words == f"{len(images)} of 20 images of '{tmp_path}'{drawn}"
+    assert len(images) == (12 if limit is None else 15 - len(images.notes))
+    assert all("skipped: cannot read" in note for note in images.notes)
+
+
 def test_a_fifth_is_set_aside(subject, tmp_path):
     class_folders(tmp_path, 50)
     images, pixels, where = open_reported(tmp_path, subject)

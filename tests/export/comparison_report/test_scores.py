@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from export.comparison_report.reported_images import ReportedImages
+from export.comparison_report.keras_reference import KerasReference
+from export.comparison_report.reported_images import ReportedImages, open_labelled
 from export.comparison_report.scores import beside_keras, score_outputs
 from export.graph.model_output import ModelOutput
+from export.inputs import ExportInputs, UserInputs
 from vit_keras import Preprocessing
 from vit_keras.data import Dataset
 
@@ -138,3 +140,25 @@ def test_depth():
     assert found.value == pytest.approx(0.3, rel=1e-4)
     assert found.drop == pytest.approx(0.2, rel=1e-4)
     assert found.noise == pytest.approx(0.0, abs=1e-6)
+
+
+def test_noise_of_labels_that_few_images_have():
+    labels = np.zeros((N, 3), "float32")
+    labels[7, 1] = 1  # about a third of the draws have no image of it
+    images = reported(labels, "abc", "multi_label")
+    logits = np.random.default_rng(5).normal(0, 1, (N, 3))
+    keras, file = (scored(x, images, "multi_label") for x in (logits, logits[::-1]))
+    assert np.isnan(file.drawn).any()
+    found = beside_keras(keras, file, "multi_label", N)
+    known = file.drawn - keras.drawn
+    known = known[np.isfinite(known)]
+    assert found.noise > 0 and found.drop_noise == pytest.approx(100 * known.std())
+
+
+def test_a_metric_that_is_no_number_is_refused(model):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype("uint8")
+    subject = ExportInputs.open(UserInputs(model, head="multi_label"), limit=1)
+    nothing = np.zeros((12, 10), "float32")
+    images = open_labelled((pixels, nothing), subject)
+    with pytest.raises(ValueError, match="`data` must tell the mean average precision"):
+        KerasReference(subject, images).scored()

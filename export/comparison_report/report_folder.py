@@ -1,0 +1,38 @@
+"""The folder of a report, for one process at a time."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+from vit_keras.atomic import LOCK, leftovers, lock, remove
+
+
+@contextlib.contextmanager
+def report_folder(out: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield the folder of a report, without the unfinished files of a killed run; two
+    runs would give each other's files what was found about their own.
+
+    Arguments:
+        out: the folder, made if it does not exist.
+
+    Raises:
+        OSError: it cannot be written to, or another process writes a report there.
+    """
+    folder = pathlib.Path(out)
+    with contextlib.ExitStack() as opened:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context((folder / LOCK).open("ab"))
+        except OSError as error:
+            raise OSError(
+                f"`out` must be a folder that can be written to: {error}"
+            ) from error
+        if not lock(file):
+            raise BlockingIOError(
+                "`out` must be a folder of its own for each report that is being "
+                f"written. Received: '{out}', where another process writes one"
+            )
+        for unfinished in leftovers(folder):
+            remove(unfinished)
+        yield folder
