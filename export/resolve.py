@@ -183,14 +183,18 @@ def _class_map(decode, dtype, target) -> str | None:
         return None
     device, given = get_target(target), f"target={target!r}"
     _check_choice("decode", decode, (*DECODES, None), given)
-    if device.io_dtypes is not None and "int32" not in device.io_dtypes:
+    taken = device.io_dtypes or CLASS_DTYPES
+    valid = [name for name in CLASS_DTYPES if name in taken]
+    if not valid:
         able = [name for name, row in TARGETS.items() if row.io_dtypes is None]
         raise ValueError(
-            "`decode` must be None for a target that takes no integers as output: "
-            f"{', '.join(able)} do. Received: {given}"
+            "`decode` must be None for a target whose outputs are neither "
+            f"{' nor '.join(CLASS_DTYPES)}: {', '.join(able)} have both. "
+            f"Received: {given}"
         )
-    _check_choice("output_dtype", dtype, (*CLASS_DTYPES, None), f"decode={decode!r}")
-    return dtype or CLASS_DTYPES[0]
+    given = f"decode={decode!r}, {given}"
+    _check_choice("output_dtype", dtype, (*valid, None), given)
+    return dtype or valid[0]
 
 
 def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):

@@ -250,7 +250,7 @@ TARGETS: dict[str, Target] = {
         schemes=("dynamic_int8", *FLOAT, "weight_only_int8", "int8"),
         checker="litert_js",
         graph=GraphOptions(convolutions=True),
-        io_dtypes=("float32",),
+        io_dtypes=("float32", "int32"),  # of the latter maps of classes
         symmetric_products=True,
         fallback="float32",
     ),

@@ -102,7 +102,8 @@ def open_tflite(path: str | os.PathLike[str]) -> Any:
     if len(shape) != 4 or dtype != "float32":
         raise ValueError(
             "`model` must take float32 images (N, H, W, C) or (N, C, H, W). "
-            f"'{path}' takes {dtype} {shape}"
+            f"'{path}' takes {dtype} {shape}; `to_tflite` writes such a file with "
+            "input_dtype='float32'"
         )
     first = shape[1] in CHANNELS and shape[3] not in CHANNELS
     size = (*shape[2:], shape[1]) if first else shape[1:]

@@ -319,10 +319,10 @@ REFUSED = {
         {"decode": "classes", "output_dtype": "float32"},
         "one of int32, uint8",
     ),
-    "no integers": (
+    "bytes in a browser": (
         {},
-        {"decode": "classes", "target": "web"},
-        "takes no integers as output: any, cpu",
+        {"decode": "classes", "target": "web", "output_dtype": "uint8"},
+        "must be one of int32 for decode='classes', target='web'",
     ),
     "accuracy on no masks": (
         {},

@@ -139,6 +139,9 @@ def test_a_source_that_is_no_float_file_is_refused(tflite_of, tmp_path):
     source.write_bytes(quantised.read_bytes())
     with pytest.raises(ValueError, match="a quantised file; the float one is needed"):
         export.to_tflite(source, tmp_path / "m.tflite")
+    source.write_bytes(tflite_of()[0].read_bytes())
+    with pytest.raises(ValueError, match=r"takes uint8 \(1, .*input_dtype='float32'"):
+        export.to_tflite(source, tmp_path / "m.tflite")
     (tmp_path / "cut.tflite").write_bytes(quantised.read_bytes()[:1000])
     with pytest.raises(ValueError, match="damaged"):
         export.to_tflite(tmp_path / "cut.tflite", tmp_path / "m.tflite")

@@ -91,6 +91,12 @@ def test_a_row_adds_a_scheme_and_a_target(model, pixels, tmp_path, monkeypatch):
         ValueError, match="`scheme` must be one of int8_softmax16, int8"
     ):
         export.to_tflite(model, file, target="new_npu")
+    with pytest.raises(ValueError, match="outputs are neither int32 nor uint8: any"):
+        export.to_tflite(
+            *(model, file),
+            **{"scheme": "int8", "target": "new_npu", "calibration": pixels},
+            decode="classes",
+        )
     with pytest.raises(ValueError, match="`input_dtype` must be one of int8"):
         export.to_tflite(
             *(model, file),

@@ -137,6 +137,7 @@ def train(
     if validation is not None:
         validation = images.with_head(validation, head)
     check_objective(recipe, dataset.head)
+    _check_lines(dataset.classes)
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)
@@ -255,6 +256,16 @@ def _open(dataset, validation, recipe, config, strict, console):
     if line := imbalance(training):
         console.print(line, markup=False, soft_wrap=True)
     return training, validation
+
+
+def _check_lines(names):
+    """Refuse names of classes that `labels.txt` cannot hold, a line each."""
+    broken = [name for name in names if len(name.splitlines()) > 1]
+    if broken:
+        raise ValueError(
+            "`data` must have class names of one line each. Received: "
+            f"{', '.join(map(repr, broken))}"
+        )
 
 
 def _same(stored, recipe):

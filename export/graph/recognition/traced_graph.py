@@ -97,8 +97,8 @@ class TracedGraph:
             self._add(TracedOp(name, inputs, (before,), options))
             self._add(TracedOp(after, (before,), outputs))
         self.maker = {number: op for op in self.ops for number in op.outputs}
-        integers = [n for op in self.ops for n in op.inputs if self._is_quantised(n)]
-        if integers:
+        read = {n for op in self.ops for n in op.inputs if n != self.input}
+        if any(self._is_quantised(n) for n in read):
             raise Unrecognised("a quantised file; the float one is needed")
 
     @property

@@ -37,8 +37,7 @@ KINDS = {
     ),
     "classes_map": (
         lambda: dense(**LIGHT),
-        # Target "web" has no integers as outputs, but LiteRT.js has int32.
-        {"labels": CLASSES, "decode": "classes", "target": None},
+        {"labels": CLASSES, "decode": "classes"},
     ),
     "depth": (lambda: dense("depth", depth_type="metric", **LIGHT), {}),
     "inverse_depth": (lambda: dense("depth", depth_type="inverse", **LIGHT), {}),

@@ -86,6 +86,9 @@ def test_folder_with_a_corrupt_file(tmp_path):
         strict = tmp_path / "strict"
         train(tmp_path / "data", recipe, out=strict, strict=True, console=quiet())
     assert not (tmp_path / "strict" / "model.keras").exists()
+    (tmp_path / "data" / "0").rename(tmp_path / "data" / "a\u2028b")  # two lines
+    with pytest.raises(ValueError, match=r"of one line each. Received: 'a\\u2028b'"):
+        train(tmp_path / "data", recipe, out=tmp_path / "lines", console=quiet())
 
 
 @pytest.mark.usefixtures("eager")
