@@ -107,8 +107,9 @@ def benchmark_command(
         int, typer.Option(min=0, help="Most images of --data; 0 is all.")
     ] = 1000,
 ):
-    """Time artefacts side by side at batch 1; with --model and --data also their
-    accuracy and their agreement with the model."""
+    """Time artefacts side by side at batch 1; with --model and --data the table of
+    `vit-export report`: accuracy, agreement, SQNR, memory and what the target's tool
+    says."""
     from ..evaluation.benchmark import benchmark
 
     if (model is None) != (data is None):
@@ -133,7 +134,9 @@ def benchmark_command(
 def _scores(model, artefacts, data, limit):
     """Titles and cells of what artefacts are worth on images, and a line on Keras."""
     from ..comparison_report import columns
+    from ..comparison_report.peak_memory import peak_memory
     from ..comparison_report.score_artefacts import score_artefacts
+    from ..comparison_report.verdicts import artefact_verdict
 
     with show_stages("comparing"):
         found = score_artefacts(model, artefacts, data, limit=limit)
@@ -144,9 +147,12 @@ def _scores(model, artefacts, data, limit):
             columns.drop_text(scores),
             columns.agreement_text(scores),
             columns.sqnr_text(scores),
+            columns.memory_text(None if path.is_dir() else peak_memory(path)),
+            columns.verdict_text(artefact_verdict(path)),
         )
-        for scores in found.scores
+        for path, scores in zip(artefacts, found.scores, strict=True)
     ]
     keras = columns.metric_text(found.keras, found.keras_noise, found.metric)
     said = f"Keras: {name} {keras}, on {found.images}"
-    return (name, "against Keras", "agreement", "SQNR"), cells, said
+    titles = (name, "against Keras", "agreement", "SQNR", "memory", "verdict")
+    return titles, cells, said

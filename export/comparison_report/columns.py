@@ -70,6 +70,11 @@ def sqnr_text(scores: FileScores) -> str:
     return "" if scores.sqnr_db is None else f"{scores.sqnr_db:.1f} dB"
 
 
+def memory_text(megabytes: float | None) -> str:
+    """Return memory in MB; "" where none was measured."""
+    return _number(megabytes, "MB", 1)
+
+
 def _number(value, unit, digits=2):
     return "" if value is None else f"{value:.{digits}f} {unit}"
 
@@ -151,7 +156,7 @@ COLUMNS = (
         "memory",
         "what opening the file and running it once adds to the resident memory of a "
         "process of its own, at its peak",
-        lambda file: _number(file.memory_mb, "MB", 1),
+        lambda file: memory_text(file.memory_mb),
     ),
     Column(
         "verdict",

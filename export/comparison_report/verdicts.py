@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 from typing import Any
 
 from ..errors import MissingDependency
-from ..evaluation.check import CheckReport, check, check_all
+from ..evaluation.check import SERVING, CheckReport, check, check_all
+from ..flatbuffer.metadata import read_metadata
 from ..report import NOT_PROVEN, ExportReport
 from ..targets import get_target
 from .plan_files import PlannedFile
@@ -66,6 +68,20 @@ def ask_tools(
     for name, said in check_all(path, targets=compilers).items():
         found.append(_verdict(name, said))
     return [dataclasses.asdict(verdict) for verdict in found]
+
+
+def artefact_verdict(path: str | os.PathLike[str]) -> Verdict:
+    """Ask the tool of the target that an artefact was made for, as it says itself.
+
+    Raises:
+        ValueError: it is neither a TFLite file nor a SavedModel directory.
+        FileNotFoundError: it does not exist.
+    """
+    if os.path.isdir(path):
+        target = SERVING
+    else:
+        target = read_metadata(path).get("export", {}).get("target") or "any"
+    return _verdict(target, _checked(path, target))
 
 
 def _checked(path, target):

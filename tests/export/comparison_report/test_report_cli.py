@@ -1,5 +1,7 @@
 """`vit-export report`, and `benchmark` with images, as a user types them."""
 
+import re
+
 import pytest
 
 import export
@@ -46,6 +48,7 @@ def test_report_and_benchmark(folder):
     done = run("benchmark", file, "--runs", 1, *given)
     assert done.returncode == 0, done.stderr
     assert "100.00%" in done.stdout and "+0.00 ± 0.00 points" in done.stdout
+    assert re.search(r"│ \d+\.\d MB +│ any: yes", done.stdout)  # memory, verdict
     assert "Keras: accuracy" in done.stdout and "20 of 359 images" in done.stdout
     refused(run("benchmark", file, "--data", "digits"), "`--model` and `--data`")
 
