@@ -104,7 +104,12 @@ class _Run:
         self.shape = tuple(int(n) for n in self.entry["shape"])
         details = {t["index"]: t for t in self.interpreter.get_tensor_details()}
         self.results, self.operators = {}, {}
+        computed = {self.entry["index"]}
         for op in operators_of(self.interpreter):
+            # Weights in float16 become float32 under the name of what uses them.
+            if not computed.intersection(map(int, op["inputs"])):
+                continue
+            computed.update(map(int, op["outputs"]))
             for index in op["outputs"]:
                 tensor = details.get(index)
                 # A conversion before an operator has the name of its source.

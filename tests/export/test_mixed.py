@@ -243,6 +243,13 @@ def test_error_names_the_first_wrong_tensor(model, pixels, narrow, tmp_path, cap
     assert report.parity.sqnr_db < min(error.sqnr_db for error in before)
 
 
+def test_weights_in_float16_are_no_results(model, pixels, tflite_of):
+    """They are made float32 by operators with the names of results."""
+    errors = export.verify_layers(model, tflite_of("float16")[0], pixels)
+    assert len(errors) > 40
+    assert min(error.sqnr_db for error in errors) > 40  # of 11 bits, 66 dB each
+
+
 def test_refusal_says_where(model, pixels, narrow, tmp_path, monkeypatch):
     strict = dataclasses.replace(export.SCHEMES["int8"], min_sqnr_db=100.0)
     monkeypatch.setitem(export.SCHEMES, "int8", strict)
