@@ -139,6 +139,7 @@ LONG = (
     *("how-to/accuracy_fallback.md", "how-to/foreign_models.md"),
     *("how-to/quantisation_aware.md", "tutorials/android.md"),
     *("tutorials/tf_serving.md", "tutorials/fine_tune.md"),
+    *("tutorials/raspberry_pi.md", "how-to/smaller.md", "how-to/attention.md"),
 )
 
 

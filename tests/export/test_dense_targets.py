@@ -61,10 +61,10 @@ def test_ethos_u55_gets_small_maps_if_nothing_is_said(models, tmp_path):
     [
         ("openvino", "int8"),
         ("micro", "int8"),
-        ("cpu", "int8"),
+        pytest.param("cpu", "int8", marks=pytest.mark.slow),
         pytest.param("npu", "int8", marks=pytest.mark.slow),
         pytest.param("mediatek", "int8_attention16", marks=pytest.mark.slow),
-        ("web", "float32"),
+        pytest.param("web", "float32", marks=pytest.mark.slow),  # also in `web`
     ],
 )
 def test_other_targets(target, scheme, models, tmp_path):

@@ -145,7 +145,10 @@ def stored(content):
         (INT8, "dynamic_wi8_afp32", {}, "convolution"),
         (INT8, "dynamic_wi8_afp32", {}, "fully_connected"),
         (INT4, "dynamic_wi4b32_afp32", {}, "convolution"),
-        (INT4, "dynamic_wi4b32_afp32", {"pooling": "map"}, "convolution"),
+        pytest.param(
+            *(INT4, "dynamic_wi4b32_afp32", {"pooling": "map"}, "convolution"),
+            marks=pytest.mark.slow,
+        ),
         (INT4, "dynamic_wi4b32_afp32", {"patch_norm": True}, "convolution"),
     ],
     ids=["int8", "int8 patches by FULLY_CONNECTED", "int4", "map", "patch norm"],

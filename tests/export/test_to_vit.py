@@ -54,7 +54,7 @@ def check(model, preprocessing, whole, tmp_path):
     return vit
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", slow_but(("class token", "tutorial"), PLAIN))
 def test_a_vit_of_stock_layers(name, tmp_path):
     builder, preprocessing, whole = PLAIN[name]
     keras.utils.set_random_seed(0)
@@ -69,7 +69,7 @@ def test_a_vit_of_stock_layers(name, tmp_path):
 
 
 # `recognition` has the others, too.
-@pytest.mark.parametrize("kind", slow_but(("vit", "dinov2", "clip"), HUB))
+@pytest.mark.parametrize("kind", slow_but(("vit", "dinov2"), HUB))
 def test_a_vit_of_keras_hub(kind, tmp_path):
     pytest.importorskip("keras_hub")
     keras.utils.set_random_seed(0)

@@ -8,7 +8,7 @@ from export.flatbuffer.graph_editor import GraphEditor
 from export.web.file_description import describe_file
 from tests.export.dense_models import CLASSES
 from tests.export.web.files import NAMES, write
-from tests.models import exported
+from tests.models import exported, slow_but
 from vit_keras import Preprocessing
 
 
@@ -55,7 +55,10 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+FIRST = ("classes", "binary", "values", "classes_map", "inner")
+
+
+@pytest.mark.parametrize("name", slow_but(FIRST, EXPECTED))
 def test_every_kind_of_output(name, folder, file):
     found = describe_file(file if name == "classes" else write(name, folder))
     assert kinds(found) == EXPECTED[name]

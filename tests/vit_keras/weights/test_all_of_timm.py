@@ -46,10 +46,10 @@ def check(timm, monkeypatch, names, folder):
     assert set(against_timm.as_table(found)) <= set(document.splitlines())
 
 
-def test_a_name_of_each_network(timm, monkeypatch, tmp_path):
+def test_names_of_some_networks(timm, monkeypatch, tmp_path):
     names = one_of_each(timm, monkeypatch)
     assert len(names) > 60
-    check(timm, monkeypatch, names, tmp_path)
+    check(timm, monkeypatch, names[::4], tmp_path)
 
 
 @pytest.mark.slow

@@ -176,14 +176,14 @@ def test_eomt_names_the_class_that_transformers_does(hf, tmp_path):
     assert (logits.argmax(-1) == scores.argmax(-1))[clear].all()
 
 
-@pytest.mark.parametrize(
-    "name, depth_type",
-    [
-        ("hf-dpt-depth", "inverse"),
-        ("hf-depth-anything", "inverse"),
-        ("hf-depth-anything-metric", "metric"),
-    ],
+DEPTHS = (
+    ("hf-dpt-depth", "inverse"),
+    ("hf-depth-anything", "inverse"),
+    ("hf-depth-anything-metric", "metric"),
 )
+
+
+@pytest.mark.parametrize(("name", "depth_type"), slow_but(DEPTHS[1:], DEPTHS))
 def test_what_depths_are(name, depth_type, tmp_path):
     """Known by the file, kept in ours, and lost with the decoder."""
     model = opened(name)
@@ -311,7 +311,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("decoder", OWN)
+@pytest.mark.parametrize("decoder", slow_but(("upconv", "mask", "eomt"), OWN))
 def test_own_files_keep_the_decoder(decoder, tmp_path):
     options = {
         **SIZES,

@@ -113,7 +113,11 @@ GRIDS = [(6, 6), (3, 6), (2, 3)]
 
 @pytest.mark.parametrize(
     ("name", "grid"),
-    [(n, GRIDS[(i + k) % 3]) for i, n in enumerate(RESIZED) for k in (0, 1)],
+    [
+        pytest.param(n, GRIDS[(i + k) % 3], marks=pytest.mark.slow if k else ())
+        for i, n in enumerate(RESIZED)
+        for k in (0, 1)
+    ],
 )
 def test_positions_are_resized_and_the_prefix_is_not(name, grid):
     (p, q), old = config_of(name).patch_size, config_of(name)
