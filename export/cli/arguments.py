@@ -43,6 +43,11 @@ Calibration = Annotated[
 ]
 Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
+LabelledLimit = Annotated[
+    int, typer.Option(min=0, help="Most images of --data to measure on; 0 is all.")
+]
+TimedRuns = Annotated[int, typer.Option(min=1, help="Timed runs per file.")]
+Threads = Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")]
 PreprocessingName = Annotated[
     str | None,
     typer.Option(

@@ -14,10 +14,13 @@ from . import output
 from .arguments import (
     Artefact,
     Images,
+    LabelledLimit,
     Limit,
     Model,
     Modules,
     OutputName,
+    Threads,
+    TimedRuns,
     read_modules,
     show_stages,
 )
@@ -93,8 +96,8 @@ def benchmark_command(
         list[pathlib.Path],
         typer.Argument(help=".tflite files and SavedModel directories."),
     ],
-    threads: Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")] = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs per artefact.")] = 30,
+    threads: Threads = 1,
+    runs: TimedRuns = 30,
     model: Annotated[
         pathlib.Path | None,
         typer.Option(help="Model that they were made of, to compare them on --data."),
@@ -103,9 +106,7 @@ def benchmark_command(
         str | None,
         typer.Option(help="Labelled images as for training: a folder, tfds:NAME."),
     ] = None,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Most images of --data; 0 is all.")
-    ] = 1000,
+    limit: LabelledLimit = 1000,
 ):
     """Time artefacts side by side at batch 1; with --model and --data the table of
     `vit-export report`: accuracy, agreement, SQNR, memory and what the target's tool

@@ -89,10 +89,12 @@ def print_targets(path, reports):
 
 
 def _result(report, kinds):
+    from ..evaluation.tools.result import is_list
+
     unsupported = {problem.operator for problem in report.unsupported}
     if "" in unsupported:
         return "file not supported"
-    word = "listed" if report.tool.startswith("by list") else "supported"
+    word = "listed" if is_list(report.tool) else "supported"
     return f"{len(kinds) - len(unsupported)}/{len(kinds)} op types {word}"
 
 

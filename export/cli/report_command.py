@@ -9,15 +9,18 @@ import typer
 
 from vit_keras.cli.tables import escaped, new_table, print_table
 
+from ..comparison_report.plan_files import DEFAULT_SCHEMES, DEFAULT_TARGETS
 from ..schemes import SCHEMES
 from ..targets import TARGETS
-from . import output
 from .arguments import (
     HeadName,
+    LabelledLimit,
     Model,
     Modules,
     OutputName,
     PreprocessingName,
+    Threads,
+    TimedRuns,
     read_modules,
     read_preprocessing,
     show_stages,
@@ -40,14 +43,15 @@ def report_command(
     schemes: Annotated[
         str | None,
         typer.Option(
-            help=f"As int8,float16, of {', '.join(SCHEMES)}; or all. Default: float32, "
-            "float16, dynamic_int8, dynamic_int4, int8, int8_attention16."
+            help=f"As int8,float16, of {', '.join(SCHEMES)}; or all. Default: "
+            f"{', '.join(DEFAULT_SCHEMES)}."
         ),
     ] = None,
     targets: Annotated[
         str | None,
         typer.Option(
-            help=f"As cpu,npu, of {', '.join(TARGETS)}; or all. Default: any."
+            help=f"As cpu,npu, of {', '.join(TARGETS)}; or all. Default: "
+            f"{', '.join(DEFAULT_TARGETS)}."
         ),
     ] = None,
     calibration: Annotated[
@@ -60,9 +64,7 @@ def report_command(
     part: Annotated[
         str | None, typer.Option(help="Part to report: train, validation or test.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Most images to report; 0 is all.")
-    ] = 1000,
+    limit: LabelledLimit = 1000,
     max_mb: Annotated[
         float | None, typer.Option(help="Largest file to take, in MB.")
     ] = None,
@@ -76,8 +78,8 @@ def report_command(
     layers: Annotated[
         bool, typer.Option(help="Also compare each tensor with its float value.")
     ] = True,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs per file.")] = 30,
-    threads: Annotated[int, typer.Option(min=1, help="Number of LiteRT threads.")] = 1,
+    runs: TimedRuns = 30,
+    threads: Threads = 1,
     preprocessing: PreprocessingName = None,
     head: HeadName = None,
     output_name: OutputName = None,
@@ -128,9 +130,8 @@ def report_command(
         print(f"take for {target}: {file.planned.scheme if file else 'none'}")
     print(f"rule: {report.budget.rule}")
     print(f"wrote {report.page} and {report.table}")
-    output.print_next(
-        *(shlex.split(command)[1:] for command in report.commands.values())
-    )
+    for made_by in report.commands.values():
+        print(f"next: {made_by}")
 
 
 def _names(text):

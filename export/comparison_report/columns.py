@@ -8,6 +8,7 @@ from typing import Any
 
 from vit_keras.heads import HEADS
 
+from ..evaluation.tools.result import is_list
 from .measure_file import MeasuredFile
 from .scores import FileScores
 from .verdicts import Verdict
@@ -88,7 +89,7 @@ def verdict_text(verdict: Verdict) -> str:
     """Return a verdict in a line, with the estimates that matter."""
     if verdict.supported is None:
         return f"{verdict.target}: not asked: {verdict.tool}"
-    facts, listed = verdict.facts, verdict.tool.startswith("by list")
+    facts, listed = verdict.facts, is_list(verdict.tool)
     word = ("listed" if listed else "yes") if verdict.supported else "no"
     parts = [f"{verdict.target}: {word}"]
     if "estimate_ms" in facts:

@@ -52,7 +52,6 @@ class KerasReference:
                 lambda pixels: self.outputs(pixels, shape),
                 self.images,
                 self.subject.outputs,
-                self.subject.model.input_shape[1:3],
             )
             if not math.isfinite(found.value):
                 metric = self.subject.outputs.kind.metric.replace("_", " ")

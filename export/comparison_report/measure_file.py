@@ -166,8 +166,7 @@ def score_artefact(
         ValueError: its outputs have another shape than the model's.
     """
     expected = keras.scored(runners.load(path).output_shape, f"'{path}'")
-    size = subject.model.input_shape[1:3]
-    found = score_outputs(run_of(path), images, subject.outputs, size)
+    found = score_outputs(run_of(path), images, subject.outputs)
     return beside_keras(expected, found, subject.outputs.head, len(images))
 
 
@@ -192,12 +191,7 @@ def _layers(path, export):
             errors = verify_layers(model, path, export["calibration"])
     except ValueError as error:
         return {}, f"not compared: {error}"
-    finite = [
-        error
-        for error in errors
-        # The constant behind it may have the name of another tensor of the float file.
-        if np.isfinite(error.sqnr_db) and error.operator != "DEQUANTIZE"
-    ]
+    finite = [error for error in errors if np.isfinite(error.sqnr_db)]
     if not finite:
         return {}, ""
     blocks = {_block(error): round(error.sqnr_db, 2) for error in finite}

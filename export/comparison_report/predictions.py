@@ -27,8 +27,7 @@ def predictions_html(file: MeasuredFile, keras: KerasReference) -> str:
     """
     rows = np.array(file.scores.differing if file.scores else (), int)
     subject, images = keras.subject, keras.images
-    size, outputs = subject.model.input_shape[1:3], subject.outputs
-    pixels = images.pixels(rows, size)
+    outputs, pixels = subject.outputs, images.pixels(rows)
     found = run_of(file.path)(pixels)
     expected = keras.outputs(pixels, found.shape)
     dense = HEADS[outputs.head].dense
@@ -36,8 +35,8 @@ def predictions_html(file: MeasuredFile, keras: KerasReference) -> str:
     for i, row in enumerate(rows):
         pair = expected[i], found[i]
         if dense:
-            truth = fit_mask(images.dataset.labels[row], size, images.reading)
-            figures.append(_maps(pixels[i], truth, pair, outputs, size))
+            truth = fit_mask(images.dataset.labels[row], images.size, images.reading)
+            figures.append(_maps(pixels[i], truth, pair, outputs))
         else:
             truth = images.dataset.take(np.array([row]))
             figures.append(_captioned(pixels[i], truth, pair, outputs))
@@ -99,8 +98,9 @@ def _numbers(values):
     return ", ".join([f"{v:.4g}" for v in values[:NAMED]] + more)
 
 
-def _maps(pixels, truth, pair, outputs, size):
+def _maps(pixels, truth, pair, outputs):
     """An image of an answer at each pixel: truth, Keras and file."""
+    size = pixels.shape[:2]
     if outputs.segments:
         masks = [truth, *(_enlarged(values.argmax(-1), size) for values in pair)]
         drawn = [overlay_mask(_rgb(pixels), mask, opacity=0.65) for mask in masks]

@@ -1,6 +1,7 @@
 """The images of a report: those that are reported, and others that calibrate."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import warnings
@@ -27,12 +28,14 @@ class ReportedImages:
 
     Attributes:
         dataset: readable images, with labels of the model's head.
+        size: (height, width) of the model's input.
         reading: the `Preprocessing` that they were read with.
         words: which images these are.
         notes: what was left out.
     """
 
     dataset: data.Dataset
+    size: tuple[int, int]
     reading: Any
     words: str
     notes: tuple[str, ...] = ()
@@ -40,29 +43,36 @@ class ReportedImages:
     def __len__(self):
         return len(self.dataset)
 
-    def pixels(self, rows: np.ndarray, size: Any) -> np.ndarray:
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Return images (N, *size, C) uint8."""
         images = self.dataset.take(rows).images
-        if isinstance(images, np.ndarray) and images.shape[1:3] == tuple(size):
+        if isinstance(images, np.ndarray) and images.shape[1:3] == self.size:
             return images
         found = [images[i] for i in range(len(images))]
-        return np.stack([data.read_fitted(x, size, self.reading) for x in found])
+        return np.stack([data.read_fitted(x, self.size, self.reading) for x in found])
 
-    def batches(self, size: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (rows, images) in order."""
         for start in range(0, len(self), BATCH):
             rows = np.arange(start, min(start + BATCH, len(self)))
-            yield rows, self.pixels(rows, size)
+            yield rows, self.pixels(rows)
 
-    def hashes(self, size: Any) -> dict[str, str]:
+    @functools.cached_property
+    def codes(self) -> tuple[str, ...]:
+        """SHA-256 of the pixels of each image."""
+        return tuple(
+            code for _, images in self.batches() for code in map(content_hash, images)
+        )
+
+    def hashes(self) -> dict[str, str]:
         """SHA-256 of the pixels, and of what is true of them."""
-        pixels, truth = hashlib.sha256(), hashlib.sha256()
-        for rows, images in self.batches(size):
-            pixels.update(content_hash(images).encode())
-            for row in rows:
-                label = np.ascontiguousarray(self.dataset.labels[row])
-                truth.update(content_hash(label).encode())
-        return {"images": pixels.hexdigest(), "truth": truth.hexdigest()}
+        labels = (self.dataset.labels[row] for row in range(len(self)))
+        labels = map(np.ascontiguousarray, labels)
+        found = {"images": self.codes, "truth": map(content_hash, labels)}
+        return {
+            name: hashlib.sha256("".join(codes).encode()).hexdigest()
+            for name, codes in found.items()
+        }
 
 
 def open_labelled(
@@ -117,11 +127,10 @@ def open_reported(
         origin = f"of {_words(source)}, set aside at random and not reported"
         where += ", without those set aside for calibration"
     images = _prepared(whole, where, notes, subject, limit)
-    size = subject.model.input_shape[1:3]
     with warnings.catch_warnings():  # unreadable files are named by the notes
         warnings.simplefilter("ignore", UserWarning)
-        pixels = data.load_images(given, size, subject.reading, CALIBRATION_LIMIT)
-    return images, *_without_reported(pixels, origin, images, size)
+        pixels = data.load_images(given, images.size, images.reading, CALIBRATION_LIMIT)
+    return images, *_without_reported(pixels, origin, images)
 
 
 def _parts(source, subject, part):
@@ -161,7 +170,7 @@ def _prepared(whole, where, notes, subject, limit):
         words = f"{len(dataset):,} of {total:,} images {where}"
         words += ", drawn at random" if drawn else ""
     notes = (*notes, *(f"skipped: {line}" for line in bad))
-    return ReportedImages(dataset, subject.reading, words, notes)
+    return ReportedImages(dataset, size, subject.reading, words, notes)
 
 
 def _words(source):
@@ -210,13 +219,9 @@ def _fitting(dataset, subject):
     return checked_for(dataset, outputs.head, channels)
 
 
-def _without_reported(pixels, where, images, size):
+def _without_reported(pixels, where, images):
     """Leave out calibration images that are reported, and say so."""
-    known = {
-        content_hash(image)
-        for _, batch in images.batches(size)
-        for image in batch.astype("uint8")
-    }
+    known = set(images.codes)
     codes = [content_hash(image) for image in pixels.astype("uint8")]
     good = [i for i, code in enumerate(codes) if code not in known]
     if not good:

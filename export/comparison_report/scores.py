@@ -63,7 +63,6 @@ def score_outputs(
     run: Callable[[np.ndarray], np.ndarray],
     images: ReportedImages,
     outputs: Any,
-    size: Any,
 ) -> Scored:
     """Score what a function gives for the reported images.
 
@@ -73,9 +72,8 @@ def score_outputs(
         run: function from pixels (N, H, W, C) to outputs (N, ...).
         images: to score on.
         outputs: what they mean (`ModelOutput`).
-        size: (height, width) of the input.
     """
-    found = ((rows, run(pixels)) for rows, pixels in images.batches(size))
+    found = ((rows, run(pixels)) for rows, pixels in images.batches())
     if HEADS[outputs.head].dense:
         return _score_maps(found, images, outputs)
     values = np.concatenate([np.asarray(part, "float32") for _, part in found])

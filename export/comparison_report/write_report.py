@@ -130,7 +130,7 @@ def write_report(
         of = {
             "model": model_hash(model),
             "calibration": content_hash(pixels),
-            **images.hashes(subject.model.input_shape[1:3]),
+            **images.hashes(),
             "options": _options(subject),
             "versions": versions(),
         }
@@ -176,7 +176,7 @@ def write_report(
             processor=processor(),
             threads=num_threads,
             runs=runs,
-            versions=versions(),
+            versions=of["versions"],
             notes=images.notes,
         )
         stage("writing the page")

@@ -14,6 +14,7 @@ from ..flatbuffer.operators import minimum_runtime, read_operators
 from ..targets import ANY, TARGETS, get_target
 from .interpreter import new_interpreter
 from .tools import CheckResult, UnsupportedOp, run_checker
+from .tools.result import is_list
 from .tools.tf_serving import check_saved_model
 from .verify import read_sidecar
 
@@ -60,7 +61,7 @@ class CheckReport:
 
     def __str__(self):
         total = sum(self.operators.values())
-        by = f"by {self.tool.removeprefix('by ')}"  # lists say it themselves
+        by = self.tool if is_list(self.tool) else f"by {self.tool}"
         if not self.passed:
             lines = [f"{self.target}: unsupported, {by}", *self.problems]
             return "\n".join(lines)

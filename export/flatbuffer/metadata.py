@@ -9,6 +9,7 @@ import os
 import pathlib
 import struct
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import missing
@@ -56,9 +57,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             data, known = custom["data"], custom["name"] == SEGMENTER
             table = "ImageSegmenterOptions"
             custom["data"] = unpack_table(data, table) if known else bytes(data)
-        files = _archived(path)
-        if (name := _labels_file(found)) is not None:
-            found["labels"] = files[name].decode().removesuffix("\n").split("\n")
+        files = archived_files(path)
+        labels = [label_names(entry, files) for entry in output_entries(found)[:1]]
+        if labels and labels[0] is not None:
+            found["labels"] = labels[0]
         if RECORD in files:
             found["export"] = json.loads(files[RECORD])
     except (LookupError, TypeError, ValueError, struct.error) as error:
@@ -69,13 +71,25 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 LABELLED = ("TENSOR_AXIS_LABELS", "TENSOR_VALUE_LABELS")  # many classes, or two
 
 
-def _labels_file(metadata):
-    """Return the name of the first output's file of class names, or None."""
-    for graph in metadata.get("subgraph_metadata", ())[:1]:
-        for output in graph.get("output_tensor_metadata", ())[:1]:
-            for file in output.get("associated_files", ()):
-                if file.get("type") in LABELLED:
-                    return file["name"]
+def output_entries(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what metadata say of each output of the file, in order."""
+    graphs = metadata.get("subgraph_metadata", ())[:1]
+    return [out for graph in graphs for out in graph.get("output_tensor_metadata", ())]
+
+
+def label_names(entry: dict[str, Any], files: Mapping[str, bytes]) -> list[str] | None:
+    """Return the class names that an output refers to, or None.
+
+    Arguments:
+        entry: of `output_entries`.
+        files: of `archived_files`.
+
+    Raises:
+        LookupError: the file that it refers to is not there.
+    """
+    for file in entry.get("associated_files", ()):
+        if file.get("type") in LABELLED:
+            return files[file["name"]].decode().removesuffix("\n").split("\n")
     return None
 
 
@@ -85,8 +99,8 @@ def _custom(metadata):
         yield from graph.get("custom_metadata", ())
 
 
-def _archived(path):
-    """Return {name: bytes} of the files appended to a model."""
+def archived_files(path: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Return {name: content} of the files appended to a model."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:

@@ -100,10 +100,10 @@ def open_tflite(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"'{path}' is damaged: {error!r}") from error
     shape, dtype = graph.input_shape, graph.types[graph.input]
     if len(shape) != 4 or dtype != "float32":
+        cure = "; `to_tflite` writes such a file with input_dtype='float32'"
         raise ValueError(
             "`model` must take float32 images (N, H, W, C) or (N, C, H, W). "
-            f"'{path}' takes {dtype} {shape}; `to_tflite` writes such a file with "
-            "input_dtype='float32'"
+            f"'{path}' takes {dtype} {shape}{cure if dtype != 'float32' else ''}"
         )
     first = shape[1] in CHANNELS and shape[3] not in CHANNELS
     size = (*shape[2:], shape[1]) if first else shape[1:]

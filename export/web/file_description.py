@@ -3,7 +3,6 @@
 import os
 import pathlib
 import urllib.parse
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,13 @@ from vit_keras.heads import HEADS
 from ..evaluation.check import check
 from ..evaluation.runners import TFLiteRunner
 from ..flatbuffer.graph_editor import GraphEditor
-from ..flatbuffer.metadata import DEPTHS, LABELLED, read_metadata
+from ..flatbuffer.metadata import (
+    DEPTHS,
+    archived_files,
+    label_names,
+    output_entries,
+    read_metadata,
+)
 from ..schemes import SCHEMES
 from ..targets import ANY, TARGETS
 from .runtime import integrity
@@ -55,9 +60,9 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"`files` must be .tflite files. '{path}' is not there")
     metadata = read_metadata(path)
     _check_runs(path)
-    runner, graph = TFLiteRunner(path), GraphEditor(path.read_bytes())
-    _check_input(path, runner, graph)
     content = path.read_bytes()
+    runner, graph = TFLiteRunner(path), GraphEditor(content)
+    _check_input(path, runner, graph)
     made = metadata.get("export", {})
     return {
         "name": path.stem,
@@ -129,15 +134,12 @@ def _rules(made, channels):
 
 def _outputs(path, metadata, runner, graph):
     """The outputs in the file's order: name, shape, kind, and what belongs to it."""
-    known = [
-        entry
-        for subgraph in metadata.get("subgraph_metadata", ())[:1]
-        for entry in subgraph.get("output_tensor_metadata", ())
-    ]
+    known = output_entries(metadata)
     names = list(runner.output_shapes)
     if len(known) != len(names):  # without metadata, or with that of something else
         known = [{} for _ in names]
-    labels = [_labels(path, entry) for entry in known]
+    files = archived_files(path)
+    labels = [label_names(entry, files) for entry in known]
     head = metadata.get("export", {}).get("head")
     meant = _meant(names, known, labels)
     found = []
@@ -189,17 +191,6 @@ def _kind(name, head, applied, entry):
     if name == ATTENTION and rank == 3 and floats:
         return {"kind": "attention"}
     return {"kind": "numbers"}
-
-
-def _labels(path, entry):
-    """The class names that an output's metadata refers to, or None."""
-    for file in entry.get("associated_files", ()):
-        if file.get("type") in LABELLED:
-            with zipfile.ZipFile(path) as archive:
-                return (
-                    archive.read(file["name"]).decode().removesuffix("\n").split("\n")
-                )
-    return None
 
 
 def _activation(graph, index):

@@ -2,7 +2,7 @@
 
 import collections
 
-from .result import CheckResult, UnsupportedOp
+from .result import BY_LIST, CheckResult, UnsupportedOp
 from .vendor_ops import OP_LISTS
 
 FIX = "export with target='{}'"
@@ -36,5 +36,5 @@ def check_op_list(path, found, name) -> CheckResult:
         )
         for dtype, count in types.items()
     ]
-    tool = f"by list of {known.date}, not by compiler: {known.source}"
+    tool = f"{BY_LIST} of {known.date}, not by compiler: {known.source}"
     return CheckResult(tool, tuple(unsupported), {"notes": known.notes})

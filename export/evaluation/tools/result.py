@@ -3,6 +3,13 @@
 import dataclasses
 from typing import Any
 
+BY_LIST = "by list"  # begins the name of a tool that is a published list
+
+
+def is_list(tool: str) -> bool:
+    """Whether a tool, by its name, is a published list, which proves nothing."""
+    return tool.startswith(BY_LIST)
+
 
 @dataclasses.dataclass(frozen=True)
 class UnsupportedOp:

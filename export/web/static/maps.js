@@ -120,7 +120,8 @@ export function heatMap(output, values, { width, box }) {
 const plain = (value) => String(Number(value.toPrecision(3)));
 const ramp = ([atDark, atLight]) => ({ atDark, atLight, unit: plain });
 
-function range(values) {
+/** The least and the greatest value. */
+export function range(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
   return [low, high];

@@ -2,7 +2,7 @@
 // meaning the file does not tell is shown as the numbers that it is.
 
 import { placedBox } from "./resize.js";
-import { classMap, depthMap, heatMap } from "./maps.js";
+import { classMap, depthMap, heatMap, range } from "./maps.js";
 
 const MOST = 5; // classes, until the user asks for all
 
@@ -101,10 +101,7 @@ function valueList(output, values) {
 
 function numbers(output, values) {
   const list = Array.from(values);
-  const [low, high] = list.reduce(
-    ([a, b], v) => [Math.min(a, v), Math.max(b, v)],
-    [Infinity, -Infinity],
-  );
+  const [low, high] = range(list);
   const mean = list.reduce((sum, value) => sum + value, 0) / list.length;
   const first = list.slice(0, 6).map(short).join(", ") + (list.length > 6 ? ", …" : "");
   const rows = { shape: output.shape.join(" × "), range: `${short(low)} to ${short(high)}` };

@@ -30,7 +30,7 @@ def class_folders(folder, number, seed=0):
 
 def common(images, pixels):
     """How many of the calibration images are reported."""
-    shown = images.pixels(np.arange(len(images)), (32, 32))
+    shown = images.pixels(np.arange(len(images)))
     return len({x.tobytes() for x in shown} & {x.tobytes() for x in pixels})
 
 
@@ -64,7 +64,7 @@ def test_a_fifth_is_set_aside(subject, tmp_path):
     assert common(images, pixels) == 0
     again, same, _ = open_reported(tmp_path, subject)
     assert np.array_equal(pixels, same)
-    assert again.hashes((32, 32)) == images.hashes((32, 32))
+    assert again.hashes() == images.hashes()
 
 
 def test_no_more_than_needed_is_set_aside(subject):

@@ -18,7 +18,7 @@ def reported(labels, classes, head):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (N, *SIZE, 3)).astype("uint8")
     dataset = Dataset(pixels, labels, tuple(classes), head)
-    return ReportedImages(dataset, Preprocessing(), "made up")
+    return ReportedImages(dataset, SIZE, Preprocessing(), "made up")
 
 
 def giving(values):
@@ -34,7 +34,7 @@ def giving(values):
 
 def scored(values, images, head, activation="linear"):
     outputs = ModelOutput((None, *values.shape[1:]), head, activation)
-    return score_outputs(giving(values), images, outputs, SIZE)
+    return score_outputs(giving(values), images, outputs)
 
 
 def test_accuracy_and_its_binomial_noise():
