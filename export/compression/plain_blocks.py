@@ -10,6 +10,7 @@ PLAIN = {
     "post_norm": (False,),
     "pool_heads": (None,),
     "pool_prefix": (False,),
+    "token_merging": ((),),
 }
 PLAIN_TWIN = {
     **PLAIN,

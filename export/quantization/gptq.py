@@ -78,6 +78,12 @@ def round_weights(graph, images, grid: Grid) -> int:
             if len(x.shape) == 4:  # of a convolution
                 pattern = "n (r h) (c w) k -> (n r c) (h w k)"
                 sizes = {"r": rows, "c": columns}
+                if not projects:  # merges tokens
+                    found = (
+                        m for m in layer.graph_weights().merges if m.linear is linear
+                    )
+                    k = next(found).factor
+                    sizes = {"h": k, "w": k}
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")
