@@ -29,7 +29,7 @@ from machine import machine, versions, write_rows
 import export
 import vit_keras
 from export.compression.fine_tuning import RECIPE, fine_tune
-from export.compression.shrinking import macs
+from export.compression.macs import macs
 from vit_keras import data
 
 FIELDS = ("variant", "scheme", "heads", "mlp_dim", "macs_ratio", "zeros")

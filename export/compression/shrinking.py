@@ -11,39 +11,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras import VisionTransformer, ViTConfig, create_model, data
+from vit_keras import VisionTransformer, create_model, data
 from vit_keras.layers.mlp import ACTIVATIONS
 from vit_keras.preprocessing import normalize
 
+from .macs import macs
 from .plain_blocks import check_plain_blocks
 
 IMAGES = 256  # more hardly change the measurement
 BATCH = 32
 ROUNDS = 64  # of ordering the groups of a layer
 MULTIPLE = 8  # of a chosen MLP width: suits vector units
-
-
-def macs(config: ViTConfig) -> int:
-    """Return the multiplications of one image, without norms and activations."""
-    width, tokens = config.hidden_size, config.block_tokens[-1]
-    inner = config.num_heads * (config.head_dim or width // config.num_heads)
-    rows, columns = config.grid
-    height, length = config.patch_size
-    patches = rows * columns * height * length * config.channels * width
-    products = sum(
-        count * (4 * width * inner + 2 * count * inner + 2 * width * config.mlp_dim)
-        for count in config.block_tokens
-    )
-    grids = (config.block_grids[before] for before, _ in config.token_merging)
-    merges = sum(
-        h * w * (k * width) ** 2
-        for (h, w), (_, k) in zip(grids, config.token_merging, strict=True)
-    )
-    pool = 0
-    if config.pooling == "map":
-        pool = 2 * tokens * (width + 1) * inner + 2 * width * (inner + config.mlp_dim)
-    head = width * config.classes if config.include_top else 0
-    return patches + products + merges + pool + head
 
 
 def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:

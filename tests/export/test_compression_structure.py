@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import export
-from export.compression.shrinking import _order, macs
+from export.compression.macs import macs
+from export.compression.shrinking import _order
 from tests.models import exported, images_for
 from vit_keras.preprocessing import normalize
 
