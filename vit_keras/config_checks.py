@@ -223,8 +223,8 @@ def _check_token_merging(config):
     rising = blocks == sorted(set(blocks)) and all(0 <= b <= last for b in blocks)
     if not rising or any(k < 2 for _, k in given):
         raise ValueError(
-            "`token_merging` must be pairs (blocks before it, k) of integers, blocks in "
-            f"rising order from 0 to {last} and k at least 2. "
+            "`token_merging` must be pairs (blocks before it, k) of integers, "
+            f"blocks in rising order from 0 to {last} and k at least 2. "
             f"Received: token_merging={given!r}"
         )
     refused = {"rotary": config.rotary is not None, "decoder": config.decoder == "eomt"}

@@ -164,7 +164,7 @@ def _block(config, index):
 
 
 def _repeated(tokens, index, config):
-    """Return the tokens of a block for all patches of the grid, merged ones repeated."""
+    """Return a block's tokens for all patches of the grid, merged ones repeated."""
     factor = math.prod(k for before, k in config.token_merging if before <= index)
     if factor == 1:
         return tokens

@@ -6,6 +6,7 @@ The result lies on the grid that the quantiser computes by itself.
 """
 
 import dataclasses
+import math
 
 import einops
 import numpy as np
@@ -79,10 +80,7 @@ def round_weights(graph, images, grid: Grid) -> int:
                 pattern = "n (r h) (c w) k -> (n r c) (h w k)"
                 sizes = {"r": rows, "c": columns}
                 if not projects:  # merges tokens
-                    found = (
-                        m for m in layer.graph_weights().merges if m.linear is linear
-                    )
-                    k = next(found).factor
+                    k = math.isqrt(linear.kernel.shape[0] // config.hidden_size)
                     sizes = {"h": k, "w": k}
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
