@@ -1,6 +1,8 @@
 """Download of published files to a cache folder: once, resumable and verified.
 
-Beside `name.npz` the folder may have `name.npz.part`, the bytes received so far, and
+Beside `name.npz` the folder has `name.npz.sha256`, what `sha256sum --check` reads: the
+hash of the file as it came, which it must have at each later use, since not every
+publisher tells one. There may be `name.npz.part`, the bytes received so far, and
 `name.npz.part.tag`, the version of the file (its ETag or date). Only a complete and
 verified file gets its final name.
 
@@ -30,7 +32,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ..atomic import LOCK, lock
+from ..atomic import LOCK, lock, publishing
 from .published import PUBLISHED, Published
 
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
@@ -101,14 +103,15 @@ def fetch(
     suffix = pathlib.PurePosixPath(urllib.parse.urlsplit(row.url).path).suffix
     path = folder / f"{name}{suffix}"  # file names in URLs are not unique
     try:
-        if path.is_file() and not _wrong_hash(path, row.sha256):
+        if path.is_file() and not _wrong_hash(path, _recorded(path, row.sha256)):
             return path
         print(f"{name}: {row.licence}, arXiv {row.paper}, {row.url}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
-            if path.is_file() and _wrong_hash(path, row.sha256):
+            if path.is_file() and _wrong_hash(path, _recorded(path, row.sha256)):
                 print(f"{path} is not the published file: again", file=sys.stderr)
                 path.unlink()
+                _record_of(path).unlink(missing_ok=True)
             pooch.get_logger().setLevel("WARNING")  # it would repeat our line
             store = pooch.create(
                 path=folder,
@@ -117,6 +120,7 @@ def fetch(
                 urls={path.name: row.url},
             )
             store.fetch(path.name, downloader=_Downloader(name, row, path))  # pyright: ignore[reportArgumentType]
+            _record(path)
     except DownloadError:
         raise
     except OSError as error:
@@ -126,6 +130,27 @@ def fetch(
             f"{CACHE_VARIABLE}"
         ) from error
     return path
+
+
+def _record_of(path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _record(path) -> None:
+    """Keep a file's hash beside it."""
+    import pooch
+
+    with publishing(_record_of(path)) as part:
+        part.write_text(f"{pooch.file_hash(str(path))}  {path.name}\n", "utf-8")
+
+
+def _recorded(path, published: str | None) -> str | None:
+    """The hash that a file in the cache must have: what is published, or what was
+    recorded when it came, if that is the same and says more."""
+    kept = _record_of(path)
+    known = kept.read_text(encoding="utf-8").split()[:1] if kept.exists() else []
+    agrees = known and known[0].startswith((published or "").lower())
+    return known[0] if agrees else published
 
 
 class _Downloader:

@@ -110,7 +110,7 @@ def test_download_then_cache(server, tmp_path, capfd, sha256):
     rows = table(server.url, sha256)
     path = fetch("tiny", table=rows)
     assert path == tmp_path / "tiny.npz" and path.read_bytes() == BODY
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
     said = capfd.readouterr()
     assert said.out == ""
     assert f"tiny: Apache-2.0, arXiv 2106.10270, {server.url}\n" in said.err
@@ -141,6 +141,36 @@ def test_damaged_file_in_the_cache_is_replaced(server, tmp_path, capfd):
     assert "is not the published file" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("published", [None, SHA256[:8]])
+def test_hash_is_recorded_where_none_is_published(server, tmp_path, capfd, published):
+    rows = table(server.url, published)
+    path = fetch("tiny", table=rows)
+    record = tmp_path / "tiny.npz.sha256"
+    assert record.read_text() == f"{SHA256}  tiny.npz\n"
+    path.write_bytes(BODY[:-1] + b"!")  # as long as it was
+    assert fetch("tiny", table=rows).read_bytes() == BODY
+    assert f"{path} is not the published file: again" in capfd.readouterr().err
+    assert record.read_text() == f"{SHA256}  tiny.npz\n"
+
+
+def test_record_does_not_stand_against_the_published_hash(server, tmp_path):
+    fetch("tiny", table=table(server.url))
+    newer = random.Random(1).randbytes(1000)
+    server.body = newer
+    rows = table(server.url, hashlib.sha256(newer).hexdigest())
+    assert fetch("tiny", table=rows).read_bytes() == newer
+
+
+def test_file_put_there_by_hand_needs_no_record(server, tmp_path):
+    (tmp_path / "tiny.npz").write_bytes(BODY)
+    tmp_path.chmod(0o500)  # nothing is written, either
+    try:
+        assert fetch("tiny", table=table(server.url)).read_bytes() == BODY
+    finally:
+        tmp_path.chmod(0o700)
+    assert server.seen == []
+
+
 def test_cut_connection_is_resumed(server, tmp_path):
     server.cuts = [HALF, HALF + 200_000]
     path = fetch("tiny", table=table(server.url))
@@ -150,7 +180,7 @@ def test_cut_connection_is_resumed(server, tmp_path):
     starts = [int(r.removeprefix("bytes=").removesuffix("-")) for r in ranges[1:]]
     assert 0 < starts[0] <= HALF < starts[1] <= HALF + 200_000
     assert {request.get("If-Range") for request in server.seen[1:]} == {'"one"'}
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
 
 
 def test_next_call_resumes_what_this_one_gave_up(server, tmp_path):
@@ -345,4 +375,4 @@ def test_two_processes_download_once(server, tmp_path):
     assert [out.strip() for out, _ in said] == [str(tmp_path / "tiny.npz")] * 2
     assert (tmp_path / "tiny.npz").read_bytes() == BODY
     assert len(server.seen) == 1
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
