@@ -25,6 +25,8 @@ class SecondReading:
 
     Arguments:
         path: of a `.tflite` file with one input.
+        tables: whether functions of int16 values are read as LiteRT's specification of
+            its tables has them, `int16_table`, in place of exactly.
 
     Attributes:
         tables: what the file says.
@@ -34,7 +36,8 @@ class SecondReading:
         ValueError: it has an operator or a type that is not known.
     """
 
-    def __init__(self, path: Any):
+    def __init__(self, path: Any, tables: bool = False):
+        self._tables = tables
         self.tables: Tables = read_tables(path)
         known = OPERATORS.keys() | MOVES.keys()
         unknown = {op.name for op in self.tables.ops} - known
@@ -71,7 +74,48 @@ class SecondReading:
             for number, result in zip(op.outputs, results, strict=True):
                 out = tensors[number]
                 values[number] = _held(out, fused(op.activation, result))
+                entry = tensors[op.inputs[0]]
+                if self._tables and op.name in TABLED and entry.kind == "INT16":
+                    values[number] = int16_table(
+                        TABLED[op.name](op), given[0], entry, out
+                    )
         return {name: values[i] for name, i in self.tables.outputs.items()}
+
+
+TABLED = {  # of int16 values; all are functions of one number
+    "RSQRT": lambda op: _safe_rsqrt,
+    "GELU": lambda op: lambda x: OPERATORS["GELU"](op, (), x)[0],
+    "EXP": lambda op: np.exp,
+}
+
+
+def _safe_rsqrt(x):
+    return 1 / np.sqrt(np.maximum(x, 1e-30))
+
+
+def int16_table(function, values, entry: Tensor, out: Tensor):
+    """A function as LiteRT computes it for int16: 513 points over the whole range of
+    the input, each moved by half the error between it and the next, and straight lines
+    between them. Where the function is steep, near zero for RSQRT, that is coarse."""
+    ends = entry.scale * (np.array([-32768, 32767]) - entry.zero)
+    step = (ends[1] - ends[0]) / 512
+    points = ends[0] + step * np.arange(513)
+    with np.errstate(all="ignore"):
+        exact, between = (function(x) / out.scale for x in (points, points + step / 2))
+        held = _away(exact)
+        middle = _away((np.roll(exact, -1) + held) / 2)
+        table = held - _away((middle - _away(between)) / 2)
+    table[-1] = held[-1]
+    table = np.clip(table, -32768, 32767)
+    stored = entry.store(values).astype(int)
+    place, rest = 256 + (stored >> 7), stored & 127
+    slope = table[place + 1] - table[place]
+    return (table[place] + (slope * rest + 64) // 128) * out.scale
+
+
+def _away(x):
+    """Rounded, halves away from zero."""
+    return np.trunc(x + np.copysign(0.5, x))
 
 
 def _held(tensor: Tensor, values):

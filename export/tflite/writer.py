@@ -272,10 +272,8 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
     """Run the file in LiteRT and compare it with the Keras model, output by output."""
     stage("comparing with the model")
     pixels = inputs.images.compared(inputs.outputs.shape)
-    if plan.mixed:
-        outputs = runners.run_on_all_cores(work, pixels)
-    else:
-        outputs = runners.load(work, threads()).all(pixels)
+    shared = plan.mixed and runners.run_on_all_cores(work, pixels)
+    outputs = shared or runners.load(work, threads()).all(pixels)
     expected = references(
         inputs.model, pixels, inputs.preprocessing, names=inputs.names
     )

@@ -81,10 +81,10 @@ def in_another_process(model, path, **options):
 
 def test_layers_that_their_file_does_not_describe_are_no_proof(tmp_path):
     """The other process opens a file, and would compare its own model with itself."""
+    in_another_process(stock(front=Forgetful()), tmp_path / "m.tflite")
     front = Forgetful()
-    model = stock(front=front)
-    in_another_process(model, tmp_path / "m.tflite")
     front.factor = -0.7  # which `model.keras` does not have
+    model = stock(front=front)
     with pytest.raises(export.ParityError, match="their `get_config` leaves something"):
         in_another_process(model, tmp_path / "n.tflite")
     assert not (tmp_path / "n.tflite").exists()
@@ -101,6 +101,7 @@ def test_outputs_are_compared_by_name(which, tmp_path):
     model = keras.Model(images, ends)
     in_another_process(model, tmp_path / "m.tflite", **chosen)
     model.layers[1].factor = 2.0
+    model.predict_function = None  # which was traced with 1
     with pytest.raises(export.ParityError, match="gives something else"):
         in_another_process(model, tmp_path / "n.tflite", **chosen)
 
@@ -147,7 +148,9 @@ def test_an_accuracy_shows_what_parity_cannot(labelled, tmp_path, capsys):
         **{"metric": "accuracy", "images": 24, "model": 1.0, "file": 1.0}
     }
     assert right.model_input == "float32, x / 255 of RGB pixels x in 0..255"
-    assert export.report.read_report(path) == right
+    kept = export.report.read_report(path)
+    assert kept.evaluation == right.evaluation
+    assert kept.model_input == right.model_input
     output.print_report(right)
     said = " ".join(capsys.readouterr().out.split())
     for words in ("x / 255 inside", right.model_input, right.evaluation_text):
@@ -166,7 +169,8 @@ def test_without_labelled_images_the_report_offers_them(tmp_path):
     report = export.to_tflite(model, tmp_path / "m.tflite")
     assert report.evaluation is None and "give `evaluation`" in str(report)
     assert report.model_input == "float32 RGB pixels 0..255"
-    grey = vit_keras.create_model("vit_ti16", image_size=16, channels=1, num_layers=1)
-    meaning = UserInputs(grey).open_model()[1]
+    grey = vit_keras.Preprocessing(mean=(0.5,), std=(0.5,))
+    vit = exported(num_layers=1, channels=1, preprocessing=grey)
+    meaning = UserInputs(vit).open_model()[1]
     assert meaning.describe_model() == "float32, x / 127.5 - 1 of pixels x in 0..255"
     assert UserInputs(stock()).open_model()[1].describe_model() == "the same"
