@@ -112,14 +112,10 @@ def read_tables(path: Any) -> Tables:
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
         options = op.builtinOptions or op.builtinOptions2
-        ops.append(
-            Op(
-                names[max(code.builtinCode, code.deprecatedBuiltinCode)],
-                *(tuple(map(int, ends)) for ends in (op.inputs, op.outputs)),
-                options,
-                fused[getattr(options, "fusedActivationFunction", 0)],
-            )
-        )
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        inputs, outputs = (tuple(map(int, ends)) for ends in (op.inputs, op.outputs))
+        after = fused[getattr(options, "fusedActivationFunction", 0)]
+        ops.append(Op(name, inputs, outputs, options, after))
     ends = {graph.tensors[i].name.decode(): int(i) for i in graph.outputs}
     if len(model.signatureDefs or ()) == 1:
         signature = model.signatureDefs[0].outputs
@@ -150,7 +146,7 @@ def _stored(buffer, content, kind, shape):
     data = _bytes(buffer, content)
     if not data:
         return None
-    values = np.frombuffer(data, DTYPES[kind])
+    values: Any = np.frombuffer(data, DTYPES[kind])
     if kind == "INT4":
         low, high = (values << 4).astype("int8") >> 4, values >> 4
         values = np.stack([low, high], -1).ravel()[: int(np.prod(shape))]

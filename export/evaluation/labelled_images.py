@@ -55,8 +55,8 @@ class Labelled:
         values = found[self.labelled or next(iter(found))]
 
         head = self.outputs.head
-        found = measure([(values, self.targets)], head, self.outputs.activation)
-        return float(found[HEADS[head].metric])
+        metrics = measure([(values, self.targets)], head, self.outputs.activation)
+        return float(metrics[HEADS[head].metric])
 
     def compare_file(self, path: Any) -> dict[str, Any]:
         """Return the report's entry: what the model and an artefact reach."""

@@ -95,7 +95,9 @@ class UserPredictions:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an `.npz` file, for another process."""
         # The names are values: one of them may be "images".
-        arrays = {f"array_{i}": v for i, v in enumerate(self.outputs.values())}
+        arrays: dict[str, Any] = {
+            f"array_{i}": v for i, v in enumerate(self.outputs.values())
+        }
         np.savez(path, images=self.images, names=list(self.outputs), **arrays)
 
     @classmethod
@@ -134,7 +136,8 @@ def check_predictions(inputs: Any, enforce: bool = True) -> tuple[str, ...]:
             parity = measure_parity(found, expected[name], least)
             what = f"SQNR {parity.sqnr_db:.1f} dB"
         else:
-            parity = Parity(len(found), *(math.nan,) * 3, None, least)
+            nan = math.nan
+            parity = Parity(len(found), nan, nan, nan, None, least)
             what = f"of shape {found.shape} in place of {expected[name].shape}"
         if not parity.passed:
             words = f"`model.predict` gives something else than its layers, {what}"

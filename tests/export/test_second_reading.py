@@ -14,16 +14,14 @@ from benchmarks.reliability import second_reading
 from benchmarks.reliability.file_reading import SecondReading, agreement
 
 QUICK = [
-    ("classification", "float32", "any"),
     ("classification", "dynamic_int4", "any"),
-    ("classification", "int8", "any"),
     ("classification", "int8_residual16", "any"),
 ]
 ALL = [(*case[:3], case[3]) for case in second_reading.cases()]
 
 
 def check(case, more, folder):
-    rows = second_reading.read_twice(*case, more, folder)
+    rows = second_reading.read_twice(case, more, folder)
     assert rows and not [said for row in rows if (said := second_reading.too_far(row))]
 
 
