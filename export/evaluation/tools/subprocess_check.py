@@ -4,12 +4,20 @@ import json
 import subprocess
 import sys
 
+from ...errors import check_not_killed
+
+NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory")
+
 
 def run_check(function, path, environment=None, timeout: float | None = 600):
     """Run a function of a path, "module:name", and return the JSON it prints last.
 
     Returns:
         (dict, stderr); if it failed, an empty dict and all its output.
+
+    Raises:
+        ChildProcessError: it was killed, which says nothing about the file.
+        MemoryError: nor does this.
     """
     module, name = function.split(":")
     code = f"import sys; from {module} import {name}; {name}(sys.argv[1])"
@@ -20,9 +28,13 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
         env=environment,
         timeout=timeout,
     )
+    check_not_killed(f"the process that runs '{path}'", done.returncode)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        return {}, done.stdout + done.stderr
+        said = done.stdout + done.stderr
+        if any(words in said for words in NO_MEMORY):
+            raise MemoryError(f"the process that runs '{path}' had too little")
+        return {}, said
     return json.loads(lines[-1]), done.stderr
 
 
