@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import glob
 import os
 import pathlib
 import shutil
@@ -19,7 +18,7 @@ LOCK = ".lock"  # name of the file that `lock` is for
 def workspace(path, folder: bool = False) -> Iterator[pathlib.Path]:
     """Yield a path of the same name and disk, in a folder that is removed at the end.
 
-    What processes that were killed at the same work have left is removed first.
+    What killed processes have left beside it is removed first.
 
     Arguments:
         path: final path of the result.
@@ -42,7 +41,7 @@ def workspace(path, folder: bool = False) -> Iterator[pathlib.Path]:
         raise IsADirectoryError(f"'{path}' is a folder; name a file in it")
     if path.is_file() and folder:
         raise NotADirectoryError(f"'{path}' is a file; name a folder")
-    remove_leftovers(path.parent, f"{path.name[:64]}.")
+    remove_leftovers(path.parent)
     work, held = _locked_folder(path)
     try:
         yield work / path.name
@@ -178,14 +177,10 @@ def remove(path: pathlib.Path):
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder, name: str = "") -> None:
-    """Remove unfinished files of killed processes; those of living ones are locked.
-
-    Arguments:
-        folder: where they are.
-        name: how the names of their results begin; any by default.
-    """
-    for part in pathlib.Path(folder).glob(f"{PREFIX}{glob.escape(name)}*"):
+def remove_leftovers(folder) -> None:
+    """Remove a folder's unfinished files of killed processes; those of living ones are
+    locked."""
+    for part in pathlib.Path(folder).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # not to be removed, or gone by now
             _remove_leftover(part)
 

@@ -139,13 +139,17 @@ def _inputs():
 def _fetch():
     from types import SimpleNamespace
 
+    from vit_keras.cli.program import run_program
     from vit_keras.weights import download
 
     url = os.environ[REMOTE_URL]
     row = SimpleNamespace(
         url=url, licence="none", paper="none", sha256=os.environ["VIT_KERAS_SHA256"]
     )
-    download.fetch("remote", cache=sys.argv[1], table={"remote": row})
+    table = {"remote": row}
+    run_program(
+        lambda **_: download.fetch("remote", cache=sys.argv[1], table=table), "fetch"
+    )
 
 
 # Operations that change files, as Python's audit events name them.

@@ -239,7 +239,7 @@ FAULTS = {
     "full disk": Fault(full_disk, most=6),
     "full TMPDIR": Fault(full_temporary, most=3),
     "read-only": Fault(read_only, most=1),
-    "little memory": Fault(little_memory, most=len(MEMORY)),
+    "little memory": Fault(little_memory, may_hide=True, most=len(MEMORY)),
     "two at once": Fault(two_at_once, most=3),
     "child killed": Fault(killed_child, jobs=CHILDREN, most=4),
 }

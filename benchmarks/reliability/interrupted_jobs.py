@@ -128,11 +128,7 @@ def digest(path: pathlib.Path) -> str | None:
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        parts = [
-            f"{p.relative_to(path)} {digest(p)}"
-            for p in files
-            if p.name != "fingerprint.pb"
-        ]
+        parts = [f"{p.relative_to(path)} {_part(p)}" for p in files]
         return _hash("\n".join(parts).encode())
     if not path.is_file():
         return None
@@ -142,6 +138,13 @@ def digest(path: pathlib.Path) -> str | None:
         except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
             return f"broken: {error}"
     return _hash(path.read_bytes())
+
+
+def _part(path):
+    """Hash of a file in a folder; TensorFlow numbers functions anew in each process."""
+    if path.name in ("fingerprint.pb", "saved_model.pb"):
+        return path.stat().st_size
+    return digest(path)
 
 
 def _inside(path):

@@ -230,18 +230,21 @@ class Table:
     """The CSV: rows made anew replace those of the same job and fault."""
 
     def __init__(self, path: pathlib.Path):
-        self.path, self.rows = path, []
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read(self) -> list[dict[str, str]]:
+        """Return the rows, none if there is no file."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def add(self, row: dict) -> None:
         """Add a row, and write the table."""
         row |= {"machine": machine(), "versions": versions(PACKAGES)}
-        rows = []
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
         same = ("job", "fault")
-        rows = [r for r in rows if any(r[key] != row[key] for key in same)]
+        rows = [r for r in self.read() if any(r[key] != row[key] for key in same)]
         rows = sorted([*rows, row], key=lambda r: (r["job"], r["fault"]))
         write_rows(self.path, FIELDS, rows)
 

@@ -24,6 +24,11 @@ QUIET = {
 # Errors of usage and input: one line, status 2.
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
+# Names of errors, and words of others, of Python, TensorFlow, JAX and torch.
+NO_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
+NO_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "could not create a primitive")
+NO_MEMORY_WORDS += ("can't start new thread",)
+
 
 def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
     """Run a typer app, with one-line errors and an exit status.
@@ -99,9 +104,8 @@ def stop_signals() -> Iterator[list[int]]:
 def out_of_memory(error: BaseException) -> bool:
     """Return whether memory was too small, in the words of Python or a backend."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(
-        names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
-    ) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
+    said = str(error) if names & {"RuntimeError", "OpError"} else ""
+    return bool(names & NO_MEMORY) or any(words in said for words in NO_MEMORY_WORDS)
 
 
 def error_text(error) -> str:

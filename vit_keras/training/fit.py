@@ -11,6 +11,7 @@ import keras
 from rich.console import Console
 
 from .. import data as images
+from ..atomic import remove_leftovers
 from ..heads import DENSE, HEADS
 from ..network import VisionTransformer
 from .callbacks import TensorBoard
@@ -127,6 +128,7 @@ def train(
     console = Console(quiet=True) if index else console or Console()
     out = pathlib.Path(out)
     if (out / "model.keras").exists() and not overwrite:
+        remove_leftovers(out)  # of a process that was killed at its very end
         raise FileExistsError(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
