@@ -7,9 +7,11 @@ import os
 import pathlib
 import resource
 import signal
+import subprocess
 import sys
 import time
 
+PACKAGES = {"vit-export": "export", "vit-keras": "vit_keras"}
 REMOTE_URL = "VIT_KERAS_TRIED_URL"
 
 
@@ -117,6 +119,33 @@ def start(program, argv, log, *, memory=None, at_step=None) -> Run:
         os._exit(status)
 
 
+def start_faked(program, argv, log, clock: pathlib.Path) -> Run:
+    """Start a command in a new process whose clock libfaketime sets.
+
+    Arguments:
+        program, argv, log: as for `start`.
+        clock: file with the difference to the true time, as "-6h"; it can change.
+
+    Raises:
+        FileNotFoundError: faketime is not installed.
+    """
+    (library,) = pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    faked = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock)}
+    faked |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    main = f"{PACKAGES[program]}.cli"
+    code = f"import sys; from {main} import main; sys.argv[0] = {program!r}; main()"
+    began = time.monotonic()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *argv],
+            env={**os.environ, **faked},
+            stdout=file,
+            stderr=file,
+            process_group=0,
+        )
+    return Run(process.pid, log, began)
+
+
 def _main(program):
     if program == "vit-export":
         from export.cli import main
@@ -136,16 +165,21 @@ def _inputs():
     make_inputs(pathlib.Path(sys.argv[1]))
 
 
-def _fetch():
-    from types import SimpleNamespace
+@dataclasses.dataclass(frozen=True)
+class Remote:
+    """A file of the local server, as a row of the published ones."""
 
+    url: str
+    sha256: str
+    licence: str = "none"
+    paper: str = "none"
+
+
+def _fetch():
     from vit_keras.cli.program import run_program
     from vit_keras.weights import download
 
-    url = os.environ[REMOTE_URL]
-    row = SimpleNamespace(
-        url=url, licence="none", paper="none", sha256=os.environ["VIT_KERAS_SHA256"]
-    )
+    row = Remote(os.environ[REMOTE_URL], os.environ["VIT_KERAS_SHA256"])
     table = {"remote": row}
     run_program(
         lambda **_: download.fetch("remote", cache=sys.argv[1], table=table), "fetch"
@@ -185,6 +219,6 @@ def fail_at_step(number: int, what: "str | int", folder: pathlib.Path) -> None:
         elif count == number:
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError(what, os.strerror(what), str(arguments[0]))
+            raise OSError(int(what), os.strerror(int(what)), str(arguments[0]))
 
     sys.addaudithook(hook)

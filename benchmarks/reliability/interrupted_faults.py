@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.reliability.forked_run import start_faked
 from benchmarks.reliability.interrupted_trial import Outcome, Trials
 
 MB = 2**20
@@ -230,6 +231,30 @@ def killed_child(trials, number, times):
     return trials.again(outcome)
 
 
+def clock_jump(trials, number, times):
+    """The clock jumps by hours in the middle of work, which is killed later."""
+    clock = trials.folder / "clock"
+    clock.write_text("+0")
+    argv = trials.job.argv(trials.inputs, trials.out)
+    log = trials.folder / "log"
+    run = start_faked(trials.job.program, argv, log, clock)
+    begun = time.monotonic()  # imports take most of a new process: until it writes
+    while not list(trials.out.rglob(".partial-*")) and run.wait(0) is None:
+        time.sleep(0.005)
+    clock.write_text(("-6h", "+6h")[number % 2])
+    time.sleep(trials.duration * trials.rng.random() if number >= 2 else 0)
+    if number >= 2:
+        run.send(signal.SIGKILL)
+    run.wait(300 + begun - run.began)
+    outcome = trials.look(run, True)
+    if number >= 2:
+        outcome.clear = True
+    else:
+        outcome.same = run.status == 0 and trials.digests() == trials.new
+        return outcome
+    return trials.again(outcome)
+
+
 FAULTS = {
     "kill -9": Fault(signalled(signal.SIGKILL), may_hide=True),
     "kill -9 at a file operation": at_step("kill", may_hide=True),
@@ -241,5 +266,6 @@ FAULTS = {
     "read-only": Fault(read_only, most=1),
     "little memory": Fault(little_memory, may_hide=True, most=len(MEMORY)),
     "two at once": Fault(two_at_once, most=3),
+    "clock jump": Fault(clock_jump, True, jobs=("tflite", "train", "report"), most=4),
     "child killed": Fault(killed_child, jobs=CHILDREN, most=4),
 }

@@ -6,8 +6,14 @@ import io
 import pathlib
 import re
 import zipfile
+from typing import Any
 
-SIZES = {"image_size": 32, "patch_size": 8, "num_layers": 2, "hidden_size": 32}
+SIZES: dict[str, Any] = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_layers": 2,
+    "hidden_size": 32,
+}
 SIZES |= {"num_heads": 2, "mlp_dim": 64, "classes": 10, "mlp_activation": "gelu_tanh"}
 CLEAN, GOES_ON = "starts clean", "goes on"
 CONFIG = "config.json"
@@ -182,7 +188,7 @@ def make_inputs(inputs: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     np.save(inputs / "images.npy", rng.integers(0, 256, (8, 32, 32, 3), "uint8"))
     data = digits()[0]
-    images, labels = np.stack(data.images[:160]), data.labels[:160]
+    images, labels = np.asarray(data.images[:160]), data.labels[:160]
     np.savez(inputs / "digits.npz", images=images, labels=labels)
     np.savez(inputs / REMOTE, values=rng.normal(size=250_000))
     for seed, name in enumerate(("newer", "older")):
