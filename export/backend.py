@@ -11,9 +11,11 @@ import json
 import os
 import pathlib
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from typing import Any
 
@@ -21,6 +23,7 @@ from .errors import (
     MissingDependency,
     ParityError,
     UnsupportedOperators,
+    check_not_killed,
     missing,
 )
 from .progress import report_stages_to, stage
@@ -87,6 +90,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
 
     Raises:
         The error that it raised, of the same type if that is in `ERRORS`.
+        ChildProcessError: it was killed.
     """
     roots = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = {
@@ -102,6 +106,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
         child = subprocess.Popen(
             [sys.executable, "-P", "-c", code, str(request)],
             env=environment,
+            stdin=subprocess.PIPE,  # ends with this process, even if that is killed
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -117,6 +122,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
                 raise _restored(message)
             else:
                 return message["result"]
+        check_not_killed("the process on TensorFlow", child.wait())
         log.seek(0)
         said = [line for line in log.read().splitlines() if line.strip()][-5:]
         raise RuntimeError(
@@ -126,10 +132,18 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
 
 
 def _end(child):
+    child.stdin.close()
     child.stdout.close()
     if child.poll() is None:
         child.terminate()
     child.wait()
+
+
+def _end_with_parent():
+    """Wait for the end of the pipe from the parent, then stop this process."""
+    with contextlib.suppress(OSError):
+        os.read(0, 1)  # nobody writes to it
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _restored(message) -> BaseException:
@@ -158,7 +172,12 @@ def _described(error) -> dict[str, Any]:
 
 
 def main(path):
-    """Answer the request in a file; runs in the child process."""
+    """Answer the request in a file; runs in the child process.
+
+    It ends with its parent, and removes its unfinished files.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Libraries may print: stdout goes to stderr, answers to a copy of stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

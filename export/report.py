@@ -5,10 +5,12 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import pathlib
 import platform
 from collections.abc import Mapping
 from typing import Any
 
+from vit_keras.atomic import publish_together
 from vit_keras.atomic import workspace as workspace
 
 from .evaluation.benchmark import size_bytes
@@ -231,8 +233,5 @@ def publish_files(work, path, data):
     """
     note = work.with_name("report.json")
     note.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
-    # An older artefact's JSON must never stand beside a newer artefact, even if the
-    # process is killed between the two renames.
-    sidecar(path).unlink(missing_ok=True)
-    os.replace(work, path)
-    os.replace(note, sidecar(path))
+    # An older artefact's JSON must never stand beside a newer artefact.
+    publish_together({pathlib.Path(path): work, sidecar(path): note})

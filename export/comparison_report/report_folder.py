@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from vit_keras.atomic import LOCK, leftovers, lock, remove
+from vit_keras.atomic import remove_leftovers, sole_writer
 
 
 @contextlib.contextmanager
@@ -23,16 +23,12 @@ def report_folder(out: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     with contextlib.ExitStack() as opened:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = opened.enter_context((folder / LOCK).open("ab"))
+            opened.enter_context(sole_writer(folder, "each report"))
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise OSError(
                 f"`out` must be a folder that can be written to: {error}"
             ) from error
-        if not lock(file):
-            raise BlockingIOError(
-                "`out` must be a folder of its own for each report that is being "
-                f"written. Received: '{out}', where another process writes one"
-            )
-        for unfinished in leftovers(folder):
-            remove(unfinished)
+        remove_leftovers(folder)
         yield folder

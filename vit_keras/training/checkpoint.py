@@ -6,15 +6,17 @@ and random state. A folder is renamed into place once complete; then the previou
 deleted. `RUN/best.weights.h5` has the best weights so far.
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
 import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
-from ..atomic import leftovers, publishing, remove
+from ..atomic import publishing, remove_leftovers, sole_writer
 from .processes import process_index, undistributed
 
 FOLDER = "checkpoint"
@@ -49,8 +51,19 @@ def check_writable(out: pathlib.Path) -> None:
         raise OSError(
             f"`out` must be a folder that can be written to: {error}"
         ) from error
-    for part in leftovers(out):
-        remove(part)
+    remove_leftovers(out)
+
+
+@contextlib.contextmanager
+def run_folder(out: pathlib.Path) -> Iterator[None]:
+    """Hold a folder of results for one process: two would resume from each other.
+
+    Raises:
+        OSError: as in `check_writable`, or another process trains there.
+    """
+    check_writable(out)
+    with sole_writer(out, "each run"):
+        yield
 
 
 def check_room(out: pathlib.Path, model) -> None:

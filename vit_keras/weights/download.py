@@ -90,7 +90,7 @@ def fetch(
         )
     try:
         import pooch
-        import requests  # noqa: F401, pooch imports it late
+        import requests  # noqa: F401, whether it is there
     except ImportError as error:
         raise ImportError(
             f'downloads need {error.name}: pip install "vit-keras-edge[download]"'
@@ -112,15 +112,9 @@ def fetch(
                 print(f"{path} is not the published file: again", file=sys.stderr)
                 path.unlink()
                 _record_of(path).unlink(missing_ok=True)
-            pooch.get_logger().setLevel("WARNING")  # it would repeat our line
-            store = pooch.create(
-                path=folder,
-                base_url="",
-                registry={path.name: None},  # pooch does not support hash prefixes
-                urls={path.name: row.url},
-            )
-            store.fetch(path.name, downloader=_Downloader(name, row, path))  # pyright: ignore[reportArgumentType]
-            _record(path)
+            if not path.is_file():
+                _Downloader(name, row, path).run()
+                _record(path)
     except DownloadError:
         raise
     except OSError as error:
@@ -154,14 +148,14 @@ def _recorded(path, published: str | None) -> str | None:
 
 
 class _Downloader:
-    """A downloader for pooch: download, verify, rename."""
+    """Downloads, verifies, and renames to the final name."""
 
     def __init__(self, name: str, row: RemoteFile, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
         self.part = path.with_name(f"{path.name}.part")
         self.tag = path.with_name(f"{path.name}.part.tag")
 
-    def __call__(self, url, output_file, _pooch):
+    def run(self):
         md5 = self._download()
         expected = self.row.sha256 or (md5 and f"md5:{md5}")
         received = _wrong_hash(self.part, expected)
@@ -169,9 +163,9 @@ class _Downloader:
             self._forget()
             raise DownloadError(
                 f"{self.name} has the wrong hash and was removed: expected {expected}, "
-                f"received {received} from {url}"
+                f"received {received} from {self.row.url}"
             )
-        os.replace(self.part, output_file)  # pooch renames it to its final name
+        os.replace(self.part, self.path)
         self._forget()
 
     def _forget(self):

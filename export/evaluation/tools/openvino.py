@@ -5,7 +5,7 @@ import re
 import subprocess
 import tempfile
 
-from ...errors import missing
+from ...errors import check_not_killed, missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far
@@ -59,6 +59,7 @@ def partitions(path):
             text=True,
             env={"LD_LIBRARY_PATH": str(libraries)},
         )
+    check_not_killed("LiteRT's plugin for Intel NPUs", done.returncode)
     pattern = r"selected (\d+) ops, from a total of (\d+) ops. resulted in (\d+)"
     found = re.search(pattern, done.stdout + done.stderr)
     if found is None:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from ...errors import MissingDependency, missing
+from ...errors import MissingDependency, check_not_killed, missing
 from ...flatbuffer.objects import names_of
 
 # Packages with the compiler's libraries, and where; the first is Qualcomm's for LiteRT.
@@ -113,6 +113,7 @@ def compile_qualcomm(path, out, soc) -> QualcommResult:
             text=True,
             errors="replace",
         )
+    check_not_killed("Qualcomm's compiler", done.returncode)
     seconds = time.monotonic() - start
     # LiteRT writes to stderr and QNN to stdout: merged, they would cut each other.
     return _read_log(done.stderr + done.stdout, soc, done.returncode, out, seconds)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import missing
+from ...errors import check_not_killed, missing
 from ...targets import TARGETS, get_target
 
 OPTIONS = ("accelerator", "system_config", "memory_mode", "vela_ini")
@@ -156,6 +156,7 @@ def run_vela(path, folder, chosen, *arguments) -> VelaRun:
         text=True,
         env={**os.environ, "PYTHONPATH": modules},
     )
+    check_not_killed("Vela", done.returncode)
     if misfit := re.search(r"(?:Cli|Config)OptionError: '?(.*?)'?$", done.stderr, re.M):
         names = {key: chosen[key] for key in OPTIONS}
         raise ValueError(f"Vela refuses the configuration {names}: {misfit[1]}")
