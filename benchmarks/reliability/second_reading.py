@@ -115,7 +115,7 @@ def cases():
         few = OTHER_SCHEMES.get(task, FEW_SCHEMES)
         schemes = export.SCHEMES if task in EVERYWHERE else few
         found += [(task, scheme, "any", {}) for scheme in schemes]
-    found += [("classification", "int8", "any", {"min_sqnr": 35.0})]
+    found += [("classification", "int8", "any", {"min_sqnr": 30.0})]
     return found + [
         (task, scheme, name, {})
         for task in EVERYWHERE
