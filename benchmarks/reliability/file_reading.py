@@ -14,7 +14,7 @@ import numpy as np
 
 from .file_moves import MOVES
 from .file_operators import OPERATORS, fused
-from .file_tables import Tables, Tensor, read_tables
+from .file_tables import Op, Tables, Tensor, read_tables
 
 # With float inputs and integer kernels, these round their input at run time.
 PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
@@ -25,19 +25,20 @@ class SecondReading:
 
     Arguments:
         path: of a `.tflite` file with one input.
-        tables: whether functions of int16 values are read as LiteRT's specification of
-            its tables has them, `int16_table`, in place of exactly.
+        int16_tables: whether functions of int16 values are read as LiteRT's tables have
+            them, `int16_table`, in place of exactly.
 
     Attributes:
         tables: what the file says.
         outputs: {name in its signature: its `Tensor`}.
+        constants: {number of a tensor: its real values}.
 
     Raises:
         ValueError: it has an operator or a type that is not known.
     """
 
-    def __init__(self, path: Any, tables: bool = False):
-        self._tables = tables
+    def __init__(self, path: Any, int16_tables: bool = False):
+        self._int16_tables = int16_tables
         self.tables: Tables = read_tables(path)
         known = OPERATORS.keys() | MOVES.keys()
         unknown = {op.name for op in self.tables.ops} - known
@@ -45,7 +46,7 @@ class SecondReading:
             raise ValueError(f"'{path}' has {', '.join(sorted(unknown))}, not known")
         tensors = self.tables.tensors
         self.outputs = {name: tensors[i] for name, i in self.tables.outputs.items()}
-        self._constants = {
+        self.constants = {
             i: tensor.real(tensor.stored)
             for i, tensor in enumerate(tensors)
             if tensor.stored is not None
@@ -61,25 +62,26 @@ class SecondReading:
         return {name: np.concatenate([f[name] for f in found]) for name in self.outputs}
 
     def _run(self, start, images):
-        tensors = self.tables.tensors
-        values = {**self._constants, start: images}
+        values = {**self.constants, start: images}
         for op in self.tables.ops:
             given = [None if i < 0 else values[i] for i in op.inputs]
-            if _rounds_at_run_time(op, tensors):
-                given[0] = _rounded_rows(op, given[0])
-            shapes = [tensors[i].shape for i in op.outputs]
-            function = OPERATORS.get(op.name) or MOVES[op.name]
-            with np.errstate(all="ignore"):  # masks of -inf, and what is not selected
-                results = function(op, shapes, *given)
-            for number, result in zip(op.outputs, results, strict=True):
-                out = tensors[number]
-                values[number] = _held(out, fused(op.activation, result))
-                entry = tensors[op.inputs[0]]
-                if self._tables and op.name in TABLED and entry.kind == "INT16":
-                    values[number] = int16_table(
-                        TABLED[op.name](op), given[0], entry, out
-                    )
+            values.update(zip(op.outputs, self.results(op, given), strict=True))
         return {name: values[i] for name, i in self.tables.outputs.items()}
+
+    def results(self, op: Op, given: list) -> list[np.ndarray]:
+        """What the outputs of one operator hold, for real values of its inputs."""
+        tensors = self.tables.tensors
+        if _rounds_at_run_time(op, tensors):
+            given = [_rounded_rows(op, given[0]), *given[1:]]
+        entry, outs = tensors[op.inputs[0]], [tensors[i] for i in op.outputs]
+        if self._int16_tables and op.name in TABLED and entry.kind == "INT16":
+            function = TABLED[op.name](op)
+            return [int16_table(function, given[0], entry, outs[0])]
+        function = OPERATORS.get(op.name) or MOVES[op.name]
+        with np.errstate(all="ignore"):  # masks of -inf, and what is not selected
+            found = function(op, [out.shape for out in outs], *given)
+        pairs = zip(outs, found, strict=True)
+        return [_held(out, fused(op.activation, result)) for out, result in pairs]
 
 
 TABLED = {  # of int16 values; all are functions of one number
