@@ -50,7 +50,16 @@ class Run:
             os.kill(self.pid, number)
 
     def others(self) -> list[int]:
-        """Return processes of its group that outlived it, and end them."""
+        """Return processes of its group that outlive it by two seconds; end them."""
+        until = time.monotonic() + 2
+        while (alive := self._alive()) and time.monotonic() < until:
+            time.sleep(0.05)
+        for pid in alive:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        return alive
+
+    def _alive(self):
         found = [int(p.name) for p in pathlib.Path("/proc").glob("[0-9]*")]
         alive = []
         for pid in found:
@@ -58,9 +67,6 @@ class Run:
                 state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
                 if os.getpgid(pid) == self.pid and state.split()[0] != "Z":
                     alive.append(pid)
-        for pid in alive:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
         return alive
 
     @property

@@ -74,12 +74,14 @@ JOBS = {
         ("qat", "{inputs}/{model}_run/model.keras", "--data", "{inputs}/digits.npz")
         + ("--out", "{out}/qat", "--target", "cpu"),
         ("qat/model.keras", "qat/labels.txt"),
+        older=False,  # it refuses a folder with a model
+        notes=("qat",),
     ),
     "report": Job(
         "vit-export",
         ("report", MODEL, "--data", "{inputs}/digits.npz", "--out", "{out}/report")
         + ("--schemes", "float32,int8", "--limit", "32", "--runs", "2"),
-        ("report/any.float32.tflite", "report/any.int8.tflite"),
+        ("report/float32_any.tflite", "report/int8_any.tflite"),
         again=GOES_ON,
         notes=("report",),
     ),

@@ -16,6 +16,8 @@ from benchmarks.reliability.interrupted_jobs import Job, digest
 FIELDS = ("job", "fault", "times", "hit", "old or new whole", "half files")
 FIELDS += ("left over", "processes left", "same command", "same result")
 FIELDS += ("ends", "wrong", "seconds", "machine", "versions")
+# What a command says that replaces nothing, and had finished before it was killed.
+FINISHED = ("must not exist", "holds a run already", "holds a model already")
 QUIET = (130, 143, -9, -2, -15)  # who sends these signals needs no words
 PACKAGES = ("keras", "tensorflow", "jax", "ethos-u-vela", "tflite-micro")
 
@@ -158,13 +160,7 @@ class Trials:
             return outcome
         run = self.start()
         run.wait()
-        if (
-            self.name == "saved-model"
-            and run.status == 2
-            and "must not exist" in (run.said)
-        ):  # it was finished before
-            run.status = 0
-        if self.name == "train" and run.status == 2 and "a run already" in run.said:
+        if run.status == 2 and any(words in run.said for words in FINISHED):
             run.status = 0
         now = self.digests()
         outcome.same = run.status == 0 and now == self.new
