@@ -69,7 +69,7 @@ def run_program(app, name: str, failures: tuple[type[Exception], ...] = ()):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt at SIGTERM as at Ctrl-C; a second one ends the process.
+    """Raise KeyboardInterrupt at SIGTERM as at Ctrl-C.
 
     Yields:
         The signals that were received.
