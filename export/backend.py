@@ -15,15 +15,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 from typing import Any
 
+from .child_process import check_not_killed, end_with_parent
 from .errors import (
     MissingDependency,
     ParityError,
     UnsupportedOperators,
-    check_not_killed,
     missing,
 )
 from .progress import report_stages_to, stage
@@ -139,13 +138,6 @@ def _end(child):
     child.wait()
 
 
-def _end_with_parent():
-    """Wait for the end of the pipe from the parent, then stop this process."""
-    with contextlib.suppress(OSError):
-        os.read(0, 1)  # nobody writes to it
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _restored(message) -> BaseException:
     """Rebuild the error that the child process described."""
     kind, text = ERRORS.get(message["error"], RuntimeError), message["message"]
@@ -177,7 +169,7 @@ def main(path):
     It ends with its parent, and removes its unfinished files.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # Libraries may print: stdout goes to stderr, answers to a copy of stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -245,9 +245,8 @@ def test_killed_child_of_an_export(tmp_path, monkeypatch):
 
 
 def test_child_ends_with_its_parent():
-    code = "import export.backend as b, time; import threading; "
-    code += "threading.Thread(target=b._end_with_parent, daemon=True).start(); "
-    code += "time.sleep(60)"
+    code = "import time; from export.child_process import end_with_parent; "
+    code += "end_with_parent(); time.sleep(60)"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         time.sleep(0.5)

@@ -5,7 +5,8 @@ import re
 import subprocess
 import tempfile
 
-from ...errors import check_not_killed, missing
+from ...child_process import check_not_killed
+from ...errors import missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far

@@ -11,7 +11,8 @@ import subprocess
 import tempfile
 import time
 
-from ...errors import MissingDependency, check_not_killed, missing
+from ...child_process import check_not_killed
+from ...errors import MissingDependency, missing
 from ...flatbuffer.objects import names_of
 
 # Packages with the compiler's libraries, and where; the first is Qualcomm's for LiteRT.

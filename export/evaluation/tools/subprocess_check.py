@@ -1,13 +1,11 @@
 """Checks in a child process, for runtimes that abort or only write to stderr."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import threading
 
-from ...errors import check_not_killed
+from ... import child_process
 
 NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory")
 
@@ -23,7 +21,7 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
         MemoryError: nor does this.
     """
     module, name = function.split(":")
-    code = f"import {__name__} as own; own.end_with_parent(); "
+    code = f"import {child_process.__name__} as own; own.end_with_parent(); "
     code += f"import sys; from {module} import {name}; {name}(sys.argv[1])"
     theirs, ours = os.pipe()  # closed when this process ends, even if it is killed
     try:
@@ -38,7 +36,7 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
     finally:
         os.close(theirs)
         os.close(ours)
-    check_not_killed(f"the process that runs '{path}'", done.returncode)
+    child_process.check_not_killed(f"the process that runs '{path}'", done.returncode)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = done.stdout + done.stderr
@@ -46,17 +44,6 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
             raise MemoryError(f"the process that runs '{path}' had too little")
         return {}, said
     return json.loads(lines[-1]), done.stderr
-
-
-def end_with_parent():
-    """End this child process when its parent does: nobody waits for the answer."""
-
-    def wait():
-        with contextlib.suppress(OSError):
-            os.read(0, 1)  # nobody writes to it
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def answer(**values):

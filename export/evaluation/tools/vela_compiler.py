@@ -13,7 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import check_not_killed, missing
+from ...child_process import check_not_killed
+from ...errors import missing
 from ...targets import TARGETS, get_target
 
 OPTIONS = ("accelerator", "system_config", "memory_mode", "vela_ini")
