@@ -180,9 +180,10 @@ def remove(path: pathlib.Path):
 def remove_leftovers(folder) -> None:
     """Remove a folder's unfinished files of killed processes; those of living ones are
     locked."""
-    for part in pathlib.Path(folder).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # not to be removed, or gone by now
-            _remove_leftover(part)
+    for name in os.listdir(folder):  # of many files, while each of them is written
+        if name.startswith(PREFIX):
+            with contextlib.suppress(OSError):  # not to be removed, or gone by now
+                _remove_leftover(pathlib.Path(folder, name))
 
 
 def _remove_leftover(part):
@@ -201,31 +202,57 @@ def _remove_leftover(part):
         remove(part)  # Windows removes no folder with an open file
 
 
+def check_writable(out: pathlib.Path) -> None:
+    """Create a folder of results, test writing, and delete leftovers of a killed run.
+
+    Raises:
+        OSError: it cannot be created or written to.
+    """
+    _make_writable(out)
+    remove_leftovers(out)
+
+
+def _make_writable(out):
+    probe = out / ".probe"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"`out` must be a folder that can be written to: {error}"
+        ) from error
+
+
 @contextlib.contextmanager
-def sole_writer(folder, what: str) -> Iterator[None]:
-    """Keep other processes from writing the same kind of folder.
+def sole_writer(out: pathlib.Path, what: str) -> Iterator[None]:
+    """Hold a folder of results for one process: two would go on from each other's.
+
+    What killed processes have left in it is removed.
 
     Arguments:
-        folder: an existing folder; it has a file `.lock` meanwhile.
-        what: is written there, as "a report".
+        out: the folder, made if it does not exist; it has a file `.lock` meanwhile.
+        what: is written there, as "each report".
 
     Raises:
         BlockingIOError: another process writes there.
-        OSError: the folder cannot be written to.
+        OSError: as in `check_writable`.
     """
-    path = pathlib.Path(folder, LOCK)
+    _make_writable(out)
+    path = out / LOCK
     while True:
         with path.open("ab") as file:
             if not lock(file):
                 raise BlockingIOError(
                     f"`out` must be a folder of its own for {what} that is being "
-                    f"written. Received: '{folder}', where another process writes one"
+                    f"written. Received: '{out}', where another process writes one"
                 )
             if not path.exists() or not os.path.samestat(
                 os.fstat(file.fileno()), path.stat()
             ):
                 continue  # the other process has just ended, and removed it
             try:
+                remove_leftovers(out)
                 yield
             finally:
                 with contextlib.suppress(OSError):  # Windows removes no open file

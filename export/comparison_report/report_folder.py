@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from vit_keras.atomic import remove_leftovers, sole_writer
+from vit_keras.atomic import sole_writer
 
 
 @contextlib.contextmanager
@@ -20,15 +20,5 @@ def report_folder(out: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         OSError: it cannot be written to, or another process writes a report there.
     """
     folder = pathlib.Path(out)
-    with contextlib.ExitStack() as opened:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(sole_writer(folder, "each report"))
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise OSError(
-                f"`out` must be a folder that can be written to: {error}"
-            ) from error
-        remove_leftovers(folder)
+    with sole_writer(folder, "each report"):
         yield folder

@@ -1,7 +1,6 @@
 """Labelled images of the user's, on which a model and its file are scored."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from vit_keras.training.metrics import measure
 
 from . import runners
 from .labelled_masks import open_masks
-from .reference import references
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,25 +43,19 @@ class Labelled:
         if inputs.evaluation is None:
             return None
         images, targets = open_evaluation(inputs)
-        reference = references(
-            inputs.model, images, inputs.preprocessing, names=inputs.names
-        )
+        reference = inputs.references(images)
         return cls(images, targets, reference, inputs.outputs, inputs.labelled)
 
     def score(self, found: Mapping[str, np.ndarray]) -> float:
         """Return the head's metric of outputs by name, from 0 to 1."""
         values = found[self.labelled or next(iter(found))]
-
         head = self.outputs.head
         metrics = measure([(values, self.targets)], head, self.outputs.activation)
         return float(metrics[HEADS[head].metric])
 
     def compare_file(self, path: Any) -> dict[str, Any]:
         """Return the report's entry: what the model and an artefact reach."""
-        if os.path.isdir(path):
-            found = runners.load(path).all(self.images)
-        else:
-            found = runners.run_on_all_cores(path, self.images)
+        found = runners.run_on_all_cores(path, self.images)
         return {
             "metric": HEADS[self.outputs.head].metric,
             "images": len(self.images),

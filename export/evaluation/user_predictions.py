@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ParityError
-from .reference import UNNAMED, references
+from .reference import UNNAMED
 from .verify import Parity, measure_parity
 
 FEW = 4  # images: two functions that differ do so on any
@@ -127,10 +127,7 @@ def check_predictions(inputs: Any, enforce: bool = True) -> tuple[str, ...]:
     from ..graph.source_model import computes_in_float32
 
     least = SAME_DB if computes_in_float32(inputs.model) else HALF_DB
-    expected = references(
-        *(inputs.model, inputs.predicted.images, inputs.preprocessing),
-        names=inputs.names,
-    )
+    expected = inputs.references(inputs.predicted.images)
     for name, found in _shared_outputs(inputs).items():
         if found.shape == expected[name].shape:
             parity = measure_parity(found, expected[name], least)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.parity_images import ParityImages, open_images
+from ..evaluation.reference import references
 from ..evaluation.user_predictions import UserPredictions, predicts_by_itself
 from ..plan import ExportPlan
 from .user_inputs import UserInputs
@@ -99,6 +100,11 @@ class ExportInputs:
     def reading(self):
         """The `vit_keras.Preprocessing` that photographs are read with, or None."""
         return self.meaning.reading
+
+    def references(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """What the Keras model gives for images (N, H, W, C), as the artefact takes
+        them: {name of the output in the artefact: (N, ...)}."""
+        return references(self.model, images, self.preprocessing, names=self.names)
 
     @property
     def takes_pixels(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -68,7 +69,9 @@ class UserInputs:
             if not isinstance(model, str | os.PathLike):
                 model = os.path.join(folder, "model.keras")
                 _save(self.model, model)
-            calibration = self._save_images(folder)
+            source = functools.cache(self.source_model)
+            opened = functools.cache(lambda: self.open_model(source()))  # or not at all
+            calibration = self._save_images(folder, opened)
             labels, preprocessing = self.labels, self.preprocessing
             if preprocessing is not None and not isinstance(preprocessing, str):
                 preprocessing = dataclasses.asdict(preprocessing)
@@ -80,8 +83,8 @@ class UserInputs:
                 "outputs": self.outputs,
                 "head": self.head,
                 "calibration": calibration,
-                "evaluation": self._save_evaluation(folder),
-                "predicted": self._save_predictions(folder, calibration),
+                "evaluation": self._save_evaluation(folder, opened),
+                "predicted": _save_predictions(source(), opened, calibration, folder),
                 "labels": None if labels is None else [str(name) for name in labels],
                 "preprocessing": preprocessing,
                 "description": self.description,
@@ -107,15 +110,15 @@ class UserInputs:
         }
         return cls(**{**data, **changes})
 
-    def _save_images(self, folder):
+    def _save_images(self, folder, opened):
         source = self.calibration
         if source is None or isinstance(source, str | os.PathLike):
             return source and os.fspath(source)
         file = os.path.join(folder, "calibration.npz")
-        np.savez(file, self._pixels(source, CALIBRATION_LIMIT))
+        np.savez(file, _pixels(source, opened, CALIBRATION_LIMIT))
         return {"arrays": file}
 
-    def _save_evaluation(self, folder):
+    def _save_evaluation(self, folder, opened):
         source = self.evaluation
         if source is None or isinstance(source, str | os.PathLike):
             return source and os.fspath(source)
@@ -123,32 +126,10 @@ class UserInputs:
             from vit_keras import data
 
             dataset = data.open_source(source, held_out=True)
-            source = self._pixels(dataset, None), dataset.labels
+            source = _pixels(dataset, opened, None), dataset.labels
         file = os.path.join(folder, "evaluation.npz")
         np.savez(file, *map(np.asarray, source))
         return {"arrays": file}
-
-    def _save_predictions(self, folder, calibration):
-        """What `model.predict` gives here, where its layers are the user's own."""
-        source = self.source_model()
-        if hasattr(source, "reference"):  # a file of another maker
-            return None
-        model, meaning = self.open_model(source)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on images; the other process warns, too
-            images = open_images(_loaded(calibration), model, meaning, FEW)
-        found = UserPredictions.of(source, images.pixels, meaning)
-        found.save(file := os.path.join(folder, "predictions.npz"))
-        return file
-
-    def _pixels(self, source, limit):
-        """Load images as one array of the model's input size."""
-        from vit_keras import data
-
-        if hasattr(source, "__array__"):
-            return np.asarray(source)
-        model, meaning = self.open_model()
-        return data.load_images(source, model.input_shape[1:3], meaning.reading, limit)
 
     def source_model(self) -> Any:
         """The user's Keras model, opened if it is a file.
@@ -195,6 +176,29 @@ def _save(model, path):
             f" with Keras on TensorFlow. model.save() says: {error}. Start Python with "
             "KERAS_BACKEND=tensorflow to export it as it is"
         ) from error
+
+
+def _pixels(source, opened, limit):
+    """Load images as one array of the model's input size."""
+    from vit_keras import data
+
+    if hasattr(source, "__array__"):
+        return np.asarray(source)
+    model, meaning = opened()
+    return data.load_images(source, model.input_shape[1:3], meaning.reading, limit)
+
+
+def _save_predictions(source, opened, calibration, folder):
+    """What `model.predict` gives here, where its layers are the user's own."""
+    if hasattr(source, "reference"):  # a file of another maker
+        return None
+    model, meaning = opened()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on images; the other process warns, too
+        images = open_images(_loaded(calibration), model, meaning, FEW)
+    found = UserPredictions.of(source, images.pixels, meaning)
+    found.save(file := os.path.join(folder, "predictions.npz"))
+    return file
 
 
 def _loaded(source):

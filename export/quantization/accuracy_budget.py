@@ -10,7 +10,6 @@ from ..errors import ParityError
 from ..evaluation import runners
 from ..evaluation.labelled_images import Labelled
 from ..evaluation.parity_images import PARITY_LIMIT
-from ..evaluation.reference import references
 from ..evaluation.verify import least_sqnr
 from ..inputs import ExportInputs
 from ..plan import ExportPlan
@@ -51,10 +50,7 @@ class Budget:
         if plan.accuracy_drop is not None and labelled is not None:
             return cls(*demand, labelled.images, labelled.reference, labelled)
         images = inputs.images.pixels[:PARITY_LIMIT]
-        reference = references(
-            inputs.model, images, inputs.preprocessing, names=inputs.names
-        )
-        return cls(*demand, images, reference)
+        return cls(*demand, images, inputs.references(images))
 
     def on_few_images(self) -> "Budget":
         """The same budget of an SQNR on fewer images; accuracy needs all."""

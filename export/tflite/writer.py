@@ -12,7 +12,6 @@ from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
 from ..evaluation.labelled_images import Labelled
-from ..evaluation.reference import references
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.user_predictions import check_predictions
@@ -272,11 +271,11 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
     """Run the file in LiteRT and compare it with the Keras model, output by output."""
     stage("comparing with the model")
     pixels = inputs.images.compared(inputs.outputs.shape)
-    shared = plan.mixed and runners.run_on_all_cores(work, pixels)
-    outputs = shared or runners.load(work, threads()).all(pixels)
-    expected = references(
-        inputs.model, pixels, inputs.preprocessing, names=inputs.names
-    )
+    if plan.mixed:
+        outputs = runners.run_on_all_cores(work, pixels)
+    else:
+        outputs = runners.load(work, threads()).all(pixels)
+    expected = inputs.references(pixels)
     parities = measure_outputs(
         expected, outputs, plan.threshold_db, inputs.outputs.segments
     )

@@ -6,17 +6,15 @@ and random state. A folder is renamed into place once complete; then the previou
 deleted. `RUN/best.weights.h5` has the best weights so far.
 """
 
-import contextlib
 import json
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
 
 import keras
 import numpy as np
 
-from ..atomic import publishing, remove_leftovers, sole_writer
+from ..atomic import publishing
 from .processes import process_index, undistributed
 
 FOLDER = "checkpoint"
@@ -34,36 +32,6 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
         if (folder / WEIGHTS).is_file():
             return folder, state
     return None
-
-
-def check_writable(out: pathlib.Path) -> None:
-    """Create a folder of results, test writing, and delete leftovers of a killed run.
-
-    Raises:
-        OSError: it cannot be created or written to.
-    """
-    probe = out / ".probe"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"`out` must be a folder that can be written to: {error}"
-        ) from error
-    remove_leftovers(out)
-
-
-@contextlib.contextmanager
-def run_folder(out: pathlib.Path) -> Iterator[None]:
-    """Hold a folder of results for one process: two would resume from each other.
-
-    Raises:
-        OSError: as in `check_writable`, or another process trains there.
-    """
-    check_writable(out)
-    with sole_writer(out, "each run"):
-        yield
 
 
 def check_room(out: pathlib.Path, model) -> None:

@@ -11,7 +11,7 @@ import keras
 from rich.console import Console
 
 from .. import data as images
-from ..atomic import remove_leftovers
+from ..atomic import remove_leftovers, sole_writer
 from ..heads import DENSE, HEADS
 from ..network import VisionTransformer
 from .callbacks import TensorBoard
@@ -19,7 +19,6 @@ from .checkpoint import (
     FOLDER,
     check_room,
     find_last,
-    run_folder,
     write_csv,
 )
 from .class_weights import imbalance
@@ -144,7 +143,8 @@ def train(
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)
-    with run_folder(out) if index == 0 else contextlib.nullcontext():
+    alone = contextlib.nullcontext() if index else sole_writer(out, "each run")
+    with alone:
         more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
         last = None if overwrite else find_last(out)
         if last is not None and not _same(last[1]["recipe"], recipe):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import keras
 
-from ..atomic import publishing
+from ..atomic import publish_together, workspace
 from .checkpoint import FOLDER
 from .fitting import BEST
 from .processes import barrier, process_index
@@ -25,42 +25,39 @@ def write_run(out: pathlib.Path, model: keras.Model, texts: Mapping[str, str]) -
         model: with the last weights.
         texts: {file name: content}.
     """
-    index = process_index()[0]
-    best, final = out / "best.keras", out / "model.keras"
-    with contextlib.ExitStack() as renames:  # the last that enters is the first
-        _save(model, final, renames)
-        for name, text in texts.items():
-            _write(out / name, text, renames)
+    writes = process_index()[0] == 0
+    with contextlib.ExitStack() as stack:
+        works = {}
+
+        def part(name):
+            works[out / name] = stack.enter_context(workspace(out / name))
+            return works[out / name]
+
+        if writes:
+            for name, text in texts.items():
+                part(name).write_text(text, encoding="utf-8")
         if (out / BEST).is_file():
             last_weights = model.get_weights()
             model.load_weights(out / BEST)
-            _save(model, best, renames)
+            if writes:
+                _save(model, part("best.keras"))
             model.set_weights(last_weights)
-        elif index == 0:
-            best.unlink(missing_ok=True)  # of a run that is overwritten
-        if index == 0:
-            final.unlink(missing_ok=True)
+        elif writes:
+            (out / "best.keras").unlink(missing_ok=True)  # of a run that is overwritten
+        if writes:
+            _save(model, part("model.keras"))
+            publish_together(works)
     barrier()  # all have read, and all is written
-    if index == 0:
+    if writes:
         (out / BEST).unlink(missing_ok=True)
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     barrier()
 
 
-def _save(model, path, renames):
-    if process_index()[0]:
-        return
+def _save(model, path):
     compiled = model.compiled
     model.compiled = False  # the optimizer's class is unknown where nothing is trained
     try:
-        work = renames.enter_context(publishing(path))
-        model.save(work, include_optimizer=False)
+        model.save(path, include_optimizer=False)
     finally:
         model.compiled = compiled
-
-
-def _write(path, text, renames):
-    if process_index()[0]:
-        return
-    work = renames.enter_context(publishing(path))
-    work.write_text(text, encoding="utf-8")
