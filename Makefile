@@ -107,21 +107,16 @@ clean:
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --editable .
 	@touch $@
 
-# MediaPipe and the extra `qat` ask for different releases of absl-py.
-.venv/mediapipe/installed: .venv/venv pyproject.toml
-	$(BIN)/python -m venv --without-pip .venv/mediapipe
-	$(BIN)/python -m pip --python .venv/mediapipe/bin/python install --quiet \
-		--progress-bar off --group mediapipe
+# A group of dependencies in an environment of its own: MediaPipe and the extra `qat` ask
+# for different releases of absl-py, and the tools of a release are no part of it.
+.venv/mediapipe/installed .venv/release/installed: .venv/%/installed: .venv/venv pyproject.toml
+	$(BIN)/python -m venv --without-pip .venv/$*
+	$(BIN)/python -m pip --python .venv/$*/bin/python install --quiet \
+		--progress-bar off --group $*
 	@touch $@
 
 .venv/docs: .venv/export
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[docs]"
-	@touch $@
-
-.venv/release/installed: .venv/venv pyproject.toml
-	$(BIN)/python -m venv --without-pip .venv/release
-	$(BIN)/python -m pip --python .venv/release/bin/python install --quiet \
-		--progress-bar off --group release
 	@touch $@
 
 # Node.js drives Chromium by playwright-core, which brings no browser of its own.

@@ -2,8 +2,8 @@
 
 After each operator the values are rounded as its output tensor can hold them, once, as
 the specification of TFLite's quantisation has it. LiteRT rounds more often (tables of
-exponentials, multipliers of 31 bits), so that an int8 value may
-be a step apart, and such steps add up.
+exponentials, multipliers of 31 bits), so that an int8 value may be a step apart, and
+such steps add up.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from .file_moves import MOVES
 from .file_operators import OPERATORS, fused
-from .file_tables import Op, Tables, Tensor, read_tables
+from .file_tables import Op, Tables, Tensor, read_tables, rounded_away
 
 # With float inputs and integer kernels, these round their input at run time.
 PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
@@ -99,25 +99,20 @@ def int16_table(function, values, entry: Tensor, out: Tensor):
     """A function as LiteRT computes it for int16: 513 points over the whole range of
     the input, each moved by half the error between it and the next, and straight lines
     between them. Where the function is steep, near zero for RSQRT, that is coarse."""
-    ends = entry.scale * (np.array([-32768, 32767]) - entry.zero)
+    ends = entry.real(np.array([-32768, 32767]))
     step = (ends[1] - ends[0]) / 512
     points = ends[0] + step * np.arange(513)
     with np.errstate(all="ignore"):
         exact, between = (function(x) / out.scale for x in (points, points + step / 2))
-        held = _away(exact)
-        middle = _away((np.roll(exact, -1) + held) / 2)
-        table = held - _away((middle - _away(between)) / 2)
+        held = rounded_away(exact)
+        middle = rounded_away((np.roll(exact, -1) + held) / 2)
+        table = held - rounded_away((middle - rounded_away(between)) / 2)
     table[-1] = held[-1]
     table = np.clip(table, -32768, 32767)
     stored = entry.store(values).astype(int)
     place, rest = 256 + (stored >> 7), stored & 127
     slope = table[place + 1] - table[place]
-    return (table[place] + (slope * rest + 64) // 128) * out.scale
-
-
-def _away(x):
-    """Rounded, halves away from zero."""
-    return np.trunc(x + np.copysign(0.5, x))
+    return out.real(table[place] + (slope * rest + 64) // 128)
 
 
 def _held(tensor: Tensor, values):

@@ -25,6 +25,11 @@ DTYPES = {
 LIMITS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767)}
 
 
+def rounded_away(values: np.ndarray) -> np.ndarray:
+    """Whole numbers; halves go away from zero, as LiteRT has it."""
+    return np.trunc(values + np.copysign(0.5, values))
+
+
 @dataclasses.dataclass(frozen=True)
 class Tensor:
     """A tensor of a file.
@@ -63,8 +68,7 @@ class Tensor:
         """Real values as they are stored: halves are rounded away from zero."""
         if not self.is_quantised or self.kind not in LIMITS:
             return values.astype(DTYPES[self.kind])
-        steps = values / self.scale
-        steps = np.trunc(steps + np.copysign(0.5, steps)) + self.zero
+        steps = rounded_away(values / self.scale) + self.zero
         return np.clip(steps, *LIMITS[self.kind]).astype(DTYPES[self.kind])
 
 

@@ -11,13 +11,11 @@ replace those of the same job and fault.
 
 import argparse
 import hashlib
-import http.server
 import os
 import pathlib
 import random
 import shutil
 import tempfile
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -29,6 +27,7 @@ from benchmarks.reliability.interrupted_jobs import (  # noqa: E402
     REMOTE,
 )
 from benchmarks.reliability.interrupted_trial import Table, Trials  # noqa: E402
+from tests.vit_keras.weights.file_server import FileServer  # noqa: E402
 
 OUT = pathlib.Path("benchmarks/results/reliability/interrupted_work.csv")
 
@@ -63,37 +62,12 @@ def main():
         shutil.rmtree(work)
 
 
-class Slow(http.server.BaseHTTPRequestHandler):
-    """Sends a file slowly, whole or from where it is asked for."""
-
-    file: pathlib.Path
-
-    def do_GET(self):
-        content = self.file.read_bytes()
-        start, asked = 0, self.headers.get("Range")
-        if asked:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        self.send_response(206 if asked else 200)
-        self.send_header("ETag", '"one"')
-        self.send_header("Content-Length", str(len(content) - start))
-        if asked:
-            end = f"{len(content) - 1}/{len(content)}"
-            self.send_header("Content-Range", f"bytes {start}-{end}")
-        self.end_headers()
-        for at in range(start, len(content), 1 << 16):
-            self.wfile.write(content[at : at + (1 << 16)])
-            time.sleep(0.05)
-
-    def log_message(self, format, *args):
-        """Say nothing."""
-
-
 def serve(file: pathlib.Path) -> None:
-    """Serve the file to be downloaded, in a process that ends with this one."""
-    handler = type("Handler", (Slow,), {"file": file})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    os.environ[REMOTE_URL] = f"http://127.0.0.1:{server.server_port}/remote.npz"
-    os.environ["VIT_KERAS_SHA256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    """Serve the file to be downloaded, slowly, in a process that ends with this one."""
+    server = FileServer(file.read_bytes())
+    server.pause = 0.04
+    os.environ[REMOTE_URL] = server.url
+    os.environ["VIT_KERAS_SHA256"] = hashlib.sha256(server.body).hexdigest()
     if os.fork() == 0:
         import ctypes
 

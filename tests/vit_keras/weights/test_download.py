@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import errno
 import hashlib
-import http.server
 import os
 import pathlib
 import random
@@ -18,6 +17,7 @@ import pytest
 
 pytest.importorskip("pooch")
 
+from tests.vit_keras.weights.file_server import FileServer  # noqa: E402
 from vit_keras.weights import download  # noqa: E402
 from vit_keras.weights.download import DownloadError, fetch  # noqa: E402
 from vit_keras.weights.published import PUBLISHED  # noqa: E402
@@ -29,59 +29,9 @@ MD5 = base64.b64encode(hashlib.md5(BODY).digest()).decode()
 ROOT = pathlib.Path(__file__).parents[3]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One file, with the faults that the server's attributes ask for."""
-
-    def do_GET(self):
-        server = self.server
-        server.seen.append(dict(self.headers))
-        time.sleep(server.delay)
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        asked, start = self.headers.get("Range"), 0
-        if asked and server.ranges and self.headers.get("If-Range") == server.tag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(server.body):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            end = len(server.body)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
-        self.send_header("Content-Length", str(len(server.body) - start))
-        for name, value in server.headers.items():
-            self.send_header(name, value)
-        if server.tag:
-            self.send_header("ETag", server.tag)
-        self.end_headers()
-        stop = server.cuts.pop(0) if server.cuts else len(server.body)
-        try:
-            for at in range(start, stop, 50_000):
-                self.wfile.write(server.body[at : min(at + 50_000, stop)])
-                time.sleep(server.pause)
-        except ConnectionError:  # the client was killed
-            pass
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.tag, self.headers = BODY, '"one"', {}
-        self.seen, self.cuts = [], []  # the requests; where to hang up
-        self.status, self.ranges, self.delay, self.pause = 200, True, 0.0, 0.0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/file.npz"
-
-
 @pytest.fixture
 def server():
-    with Server() as server:
+    with FileServer(BODY) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -259,7 +209,7 @@ def test_refusal_says_what_to_do(server, tmp_path, status, tries):
 
 
 def test_no_server(tmp_path):
-    with Server() as server:
+    with FileServer(BODY) as server:
         url = server.url
     with pytest.raises(DownloadError, match="ConnectionError.*by hand"):
         fetch("tiny", table=table(url))
