@@ -114,7 +114,6 @@ def fetch(
                 _record_of(path).unlink(missing_ok=True)
             if not path.is_file():
                 _Downloader(name, row, path).run()
-                _record(path)
     except DownloadError:
         raise
     except OSError as error:
@@ -130,12 +129,12 @@ def _record_of(path) -> pathlib.Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _record(path) -> None:
-    """Keep a file's hash beside it."""
+def _record(path, received) -> None:
+    """Keep the hash of what was received beside the path that it will have."""
     import pooch
 
     with publishing(_record_of(path)) as part:
-        part.write_text(f"{pooch.file_hash(str(path))}  {path.name}\n", "utf-8")
+        part.write_text(f"{pooch.file_hash(str(received))}  {path.name}\n", "utf-8")
 
 
 def _recorded(path, published: str | None) -> str | None:
@@ -165,6 +164,8 @@ class _Downloader:
                 f"{self.name} has the wrong hash and was removed: expected {expected}, "
                 f"received {received} from {self.row.url}"
             )
+        # First: once the file has its name, nothing is left to be done.
+        _record(self.path, self.part)
         os.replace(self.part, self.path)
         self._forget()
 

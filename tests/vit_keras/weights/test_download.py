@@ -103,6 +103,24 @@ def test_hash_is_recorded_where_none_is_published(server, tmp_path, capfd, publi
     assert record.read_text() == f"{SHA256}  tiny.npz\n"
 
 
+def test_file_has_its_name_only_once_its_hash_is_recorded(
+    server, tmp_path, monkeypatch
+):
+    """Else a kill in between leaves a file that is never checked."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    rows = table(server.url)
+    with monkeypatch.context() as changed:
+        changed.setattr(download, "_record", full)
+        with pytest.raises(DownloadError, match="No space left"):
+            fetch("tiny", table=rows)
+    assert not (tmp_path / "tiny.npz").exists()
+    assert fetch("tiny", table=rows).read_bytes() == BODY
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
+
+
 def test_record_does_not_stand_against_the_published_hash(server, tmp_path):
     fetch("tiny", table=table(server.url))
     newer = random.Random(1).randbytes(1000)
