@@ -72,7 +72,7 @@ class SecondReading:
         """What the outputs of one operator hold, for real values of its inputs."""
         tensors = self.tables.tensors
         if _rounds_at_run_time(op, tensors):
-            given = [_rounded_rows(op, given[0]), *given[1:]]
+            given = [_rounded_rows(*given[:2]), *given[1:]]
         entry, outs = tensors[op.inputs[0]], [tensors[i] for i in op.outputs]
         if self._int16_tables and op.name in TABLED and entry.kind == "INT16":
             function = TABLED[op.name](op)
@@ -129,10 +129,12 @@ def _rounds_at_run_time(op, tensors) -> bool:
     return tensors[op.inputs[1]].kind in ("INT8", "INT4")
 
 
-def _rounded_rows(op, x):
+def _rounded_rows(x, kernel):
     """Activations as LiteRT's dynamic kernels round them: in 255 steps from the least
-    value to the largest, of zero too, of each row, or image of a convolution."""
-    axes = tuple(range(1, x.ndim)) if "CONV" in op.name else (-1,)
+    value to the largest, of zero too, of each row. A convolution of one pixel is a
+    product of rows; of several it rounds whole images."""
+    windows = kernel.ndim == 4 and kernel.shape[1:3] != (1, 1)
+    axes = tuple(range(1, x.ndim)) if windows else (-1,)
     low = np.minimum(x.min(axes, keepdims=True), 0)
     high = np.maximum(x.max(axes, keepdims=True), 0)
     scale = np.where(high > low, (high - low) / 255, 1.0)

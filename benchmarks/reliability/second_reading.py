@@ -56,6 +56,8 @@ STEPS = 2.0
 def of_family(name, **changes):
     """A small random model of a family, a little away from its fresh weights."""
     keras.utils.set_random_seed(0)
+    if "representation_size" in FAMILIES[name]:
+        changes["representation_size"] = 32  # inputs of int4 layers: blocks of 32
     model = vit_keras.create_model(family(name, mlp_dim=64, **changes))
     draws = np.random.default_rng(0)
     model.set_weights([w + draws.normal(0, 0.1, w.shape) for w in model.get_weights()])
