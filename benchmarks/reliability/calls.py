@@ -67,10 +67,10 @@ def trained_aware(folder):
 
 
 def resumed(folder):
-    from vit_keras.training.checkpoint import find_last, restore
+    from vit_keras.training.checkpoint import open_last, restore
     from vit_keras.training.recipe import Recipe
 
-    found = find_last(folder)
+    found = open_last(folder)
     if found is not None:
         Recipe.from_dict(found[1]["recipe"])
         restore(seeds.model(), *found)

@@ -31,9 +31,27 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
             state = read_json(folder / STATE)
         except (OSError, ValueError):
             continue
-        if (folder / WEIGHTS).is_file() and _is_state(state):
+        if (folder / WEIGHTS).is_file():
             return folder, state
     return None
+
+
+def open_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
+    """Return what `find_last` does, after checking the state.
+
+    Raises:
+        ValueError: it is not what `SaveCheckpoint` writes.
+    """
+    found = find_last(out)
+    if found is not None and not _is_state(found[1]):
+        raise _unreadable(found[0], f"{STATE} is of another kind")
+    return found
+
+
+def _unreadable(folder, reason):
+    return ValueError(
+        f"the checkpoint '{folder}' cannot be read ({reason}); remove it to start again"
+    )
 
 
 def _is_state(state):
@@ -159,7 +177,4 @@ def restore(model, folder: pathlib.Path, state: dict) -> None:
         for variable, value in zip(random_states(model), state["random"], strict=True):
             variable.assign(np.array(value, variable.dtype))
     except Exception as error:  # HDF5, Keras and backends have many kinds
-        raise ValueError(
-            f"the checkpoint '{folder}' cannot be read ({error}); remove it to start "
-            "again"
-        ) from error
+        raise _unreadable(folder, error) from error

@@ -18,7 +18,7 @@ from .checkpoint import (
     FOLDER,
     check_room,
     check_writable,
-    find_last,
+    open_last,
     write_csv,
 )
 from .class_weights import imbalance
@@ -144,7 +144,7 @@ def train(
     if index == 0:
         check_writable(out)
     more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
-    last = None if overwrite else find_last(out)
+    last = None if overwrite else open_last(out)
     if last is not None and not _same(last[1]["recipe"], recipe):
         raise ValueError(
             f"`out` must be another folder, or overwrite be set: '{out}' holds the "
