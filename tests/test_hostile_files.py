@@ -32,7 +32,7 @@ from vit_keras.weights.formats.npz_file import read_npy, read_npz
 NATIVE = [name for name in READERS if "tflite" in name or "SavedModel" in name]
 LARGE = ("GB of zeros", "169 million")  # whose files alone take seconds to make
 # Changed files of each reader here; Keras takes half a second for one.
-INPUTS, INPUTS_OF_KERAS = 8, 2
+INPUTS, INPUTS_OF_KERAS = 4, 1
 MEGABYTES = 300  # as traced, of Python and NumPy
 
 
