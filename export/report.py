@@ -12,6 +12,7 @@ from typing import Any
 
 from vit_keras.atomic import publish_together
 from vit_keras.atomic import workspace as workspace
+from vit_keras.text_files import read_json
 
 from .evaluation.benchmark import size_bytes
 from .evaluation.verify import Parity, sidecar
@@ -192,9 +193,9 @@ def read_report(path: str | os.PathLike[str]) -> ExportReport:
 
     Raises:
         FileNotFoundError: there is no JSON.
-        ValueError: another release of this package wrote it.
+        ValueError: it is no JSON, or another release of this package wrote it.
     """
-    data = json.loads(sidecar(path).read_text())
+    data = read_json(sidecar(path))
     try:
         parity = Parity.from_dict(data["parity"])
         notes, rewrites = tuple(data["notes"]), tuple(data["rewrites"])
@@ -202,7 +203,7 @@ def read_report(path: str | os.PathLike[str]) -> ExportReport:
         changes = {"parity": parity, "notes": notes, "rewrites": rewrites}
         changes["outputs"] = outputs
         return ExportReport(**{**data, **changes})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"'{sidecar(path)}' is a report of another release: {error}; export anew"
         ) from error

@@ -129,6 +129,14 @@ def io_types_are_changed():
     assert taken == ["model", "inference_input_type", "inference_output_type"]
 
 
+def graphs_are_those_opened():
+    """`tf.compat.v1.saved_model.load` opens what the reader before it returned."""
+    from tensorflow.python.saved_model import loader_impl
+
+    loader = inspect.getsource(loader_impl.SavedModelLoader)
+    assert "self._saved_model = parse_saved_model(export_dir)" in loader
+
+
 def tfmot_has_its_parts():
     from export.compression import tfmot_internals
 
@@ -214,6 +222,12 @@ USED = [
         "tensorflow.lite.python.util",
         "integer inputs",
         io_types_are_changed,
+    ),
+    (
+        "tensorflow",
+        "tensorflow.python.saved_model.loader_impl",
+        "the graphs that are to be opened",
+        graphs_are_those_opened,
     ),
     (
         "tensorflow_model_optimization",

@@ -3,11 +3,9 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,12 +46,12 @@ class UserInputs:
         without loading TensorFlow."""
         if not isinstance(self.model, str | os.PathLike):
             return type(self.model).__name__ == AWARE
+        from vit_keras.weights.formats.keras_archive import CONFIG, archive_settings
+
         try:
-            with zipfile.ZipFile(self.model) as archive:
-                config = json.loads(archive.read("config.json"))
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            return archive_settings(self.model)[CONFIG].get("class_name") == AWARE
+        except (OSError, ValueError):
             return False  # opening the model raises the full error
-        return config.get("class_name") == AWARE
 
     @contextlib.contextmanager
     def saved(self) -> Iterator[dict[str, Any]]:

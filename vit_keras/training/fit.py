@@ -18,7 +18,7 @@ from .callbacks import TensorBoard
 from .checkpoint import (
     FOLDER,
     check_room,
-    find_last,
+    open_last,
     write_csv,
 )
 from .class_weights import imbalance
@@ -146,7 +146,7 @@ def train(
     alone = contextlib.nullcontext() if index else sole_writer(out, "each run")
     with alone:
         more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
-        last = None if overwrite else find_last(out)
+        last = None if overwrite else open_last(out)
         if last is not None and not _same(last[1]["recipe"], recipe):
             raise ValueError(
                 f"`out` must be another folder, or overwrite be set: '{out}' holds the "
