@@ -84,11 +84,11 @@ def gradients_are_summed_in_a_method():
 
 
 def optimizers_know_their_variables():
-    optimizer, model = averaging()
-    (kernel, bias) = model.trainable_variables
+    optimizer, (kernel, bias) = keras.optimizers.SGD(), functional().trainable_variables
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build([kernel, bias])
     assert optimizer._trainable_variables == [kernel, bias]
     assert optimizer._get_variable_index(bias) == 1
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
     assert optimizer._use_weight_decay(kernel)
     assert not optimizer._use_weight_decay(bias)
 
