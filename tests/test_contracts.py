@@ -28,6 +28,7 @@ MODELS = [name for name in FILES if name.startswith("vit_keras/")]
 # A part may import from parts of its package with a lower number, and from itself.
 RANKS = {
     "vit_keras": {
+        "text_files": -1,
         "atomic": 0,
         "missing": 0,
         "gradients": 0,
@@ -58,6 +59,7 @@ RANKS = {
         "cli": 10,
     },
     "export": {
+        "child_process": 0,
         "errors": 0,
         "progress": 0,
         "flatbuffer": 1,

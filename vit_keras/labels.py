@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from .text_files import read_text
+
 
 def check_labels(labels: Sequence[str]) -> list[str]:
     """Return names of classes or labels, after checking them.
@@ -33,11 +35,15 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
 
 def find_labels(model_path: str | os.PathLike[str]) -> list[str] | None:
-    """Read class names from the `labels.txt` beside a model, one per line, or None."""
+    """Read class names from the `labels.txt` beside a model, one per line, or None.
+
+    Raises:
+        ValueError: the file is no text in UTF-8, or is far too large.
+    """
     file = pathlib.Path(model_path).with_name("labels.txt")
     if not file.is_file():
         return None
-    return file.read_text(encoding="utf-8").splitlines()
+    return read_text(file).splitlines()
 
 
 def config_labels(model: Any) -> list[str] | None:

@@ -2,12 +2,16 @@
 
 import os
 import pathlib
+import zipfile
 from typing import Any
 
+import h5py
 import keras
 
 from .heads import HEADS
 from .labels import config_labels, find_labels
+from .weights.formats.h5_file import check_h5
+from .weights.formats.keras_archive import check_archive
 
 
 def open_model(path, custom_objects: dict[str, Any] | None = None):
@@ -24,11 +28,25 @@ def open_model(path, custom_objects: dict[str, Any] | None = None):
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file '{path}'")
     try:
+        check_whole_model(path)
         return keras.models.load_model(path, custom_objects, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise ValueError(
             f"`model` must be a .keras file. '{path}' cannot be opened: {error}"
         ) from error
+
+
+def check_whole_model(path: str | os.PathLike[str]) -> None:
+    """Check the file of a whole model, before Keras reads it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, far larger unpacked, or has data in other files.
+    """
+    if zipfile.is_zipfile(path):
+        check_archive(path)
+    elif h5py.is_hdf5(path):  # of Keras 2
+        check_h5(path)
 
 
 def open_classifier(path) -> tuple[Any, list[str] | None]:

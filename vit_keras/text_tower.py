@@ -6,7 +6,6 @@ K x D numbers.
 
 import dataclasses
 import importlib
-import json
 import os
 import pathlib
 import string
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .labels import check_labels
+from .text_files import read_json
 from .weights.entries import CheckpointError
 
 TEMPLATES = ("a photo of a {}",)
@@ -146,10 +146,10 @@ def text_tower_of(folder: pathlib.Path) -> str:
         )
     file = folder / "config.json"
     try:
-        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+        kind = read_json(file).get("model_type")
     except (OSError, ValueError, AttributeError) as error:  # none, or no JSON object
         raise CheckpointError(f"'{file}' cannot be read: {error}") from error
-    if kind not in TEXT_TOWERS:
+    if not isinstance(kind, str) or kind not in TEXT_TOWERS:
         raise CheckpointError(
             f"'{file}' must have a `model_type` of {', '.join(TEXT_TOWERS)}, models "
             f"of images and texts. Received: model_type={kind!r}"

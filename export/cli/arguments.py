@@ -1,7 +1,6 @@
 """Arguments shared by several commands of `vit-export`, and their readers."""
 
 import contextlib
-import json
 import pathlib
 import time
 from typing import Annotated
@@ -40,6 +39,13 @@ HeadName = Annotated[
 Calibration = Annotated[
     str | None,
     typer.Option(help=f"{IMAGES_HELP}. Required by int8 schemes."),
+]
+Evaluation = Annotated[
+    str | None,
+    typer.Option(
+        help="Labelled images of your own, to see what model and file reach on them: a "
+        "folder of class folders, or of images and masks, an .npz file, tfds:NAME."
+    ),
 ]
 Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
@@ -120,7 +126,9 @@ def read_labels(labels):
     """Read class names from a file; None stands for the file beside the model."""
     if labels is None:
         return None
-    return labels.read_text(encoding="utf-8").splitlines()
+    from vit_keras.text_files import read_text
+
+    return read_text(labels).splitlines()
 
 
 def read_preprocessing(value):
@@ -128,10 +136,12 @@ def read_preprocessing(value):
     if value is None or not value.endswith(".json"):
         return value
     from vit_keras import Preprocessing
+    from vit_keras.text_files import read_json
 
     path = pathlib.Path(value)
+    content = read_json(path)
     try:
-        return Preprocessing(**json.loads(path.read_text()))
+        return Preprocessing(**content)
     except TypeError as error:
         raise ValueError(
             f"'{path}' must be JSON with the fields of Preprocessing: {error}"

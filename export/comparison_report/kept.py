@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vit_keras.atomic import publishing
+from vit_keras.text_files import read_json
 
 from ..evaluation.benchmark import size_bytes
 from ..progress import stage
@@ -29,8 +30,14 @@ class Kept:
         self.anew: list[str] = []
         if path.is_file():
             try:
-                self.found = dict(json.loads(path.read_text(encoding="utf-8")))
+                self.found = dict(read_json(path))
+                if not all(
+                    isinstance(row, dict) and isinstance(row.get("of"), dict)
+                    for row in self.found.values()
+                ):
+                    raise ValueError("a row is no finding")
             except (ValueError, TypeError):
+                self.found = {}
                 warnings.warn(f"'{path}' is damaged: {name} is made anew", stacklevel=2)
 
     def get(
@@ -47,7 +54,7 @@ class Kept:
         of = json.loads(json.dumps(of))  # as it was kept: tuples are lists there
         known = self.found.get(step)
         if known is not None and good:
-            if known["of"] == of:
+            if known["of"] == of and "found" in known:
                 return known["found"]
             old = known["of"]
             other = sorted(

@@ -40,7 +40,7 @@ def new_interpreter(path, content=None, **options) -> Any:
         source = {"model_content": content} if content else {"model_path": str(path)}
         interpreter = Interpreter(**source, **options)
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, LookupError) as error:  # by name, those of C++
         reason = re.sub(r"\s+", " ", str(error)).strip()
         raise ValueError(f"LiteRT cannot run '{path}': {reason}") from error
     return interpreter

@@ -41,16 +41,18 @@ def load(
 def run_on_all_cores(
     path: str | os.PathLike[str], images: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Run a `.tflite` file on images, shared among an interpreter per core: LiteRT has
-    one thread for an int16 operator, whatever it is given.
+    """Run an artefact on images: a `.tflite` file in an interpreter per core, because
+    LiteRT has one thread for an int16 operator, whatever it is given.
 
     Arguments:
-        path: of the file.
+        path: of the file, or SavedModel directory.
         images: (N, H, W, C), N >= 1.
 
     Returns:
         {name: outputs (N, ...)}, as `TFLiteRunner.all` gives them.
     """
+    if os.path.isdir(path):  # TensorFlow takes the cores that there are
+        return SavedModelRunner(path).all(images)
     first = TFLiteRunner(path)
     images, batch = check_images(images, first.input_shape), first.input_shape[0]
     batches = -(-len(images) // batch)
@@ -80,6 +82,7 @@ class TFLiteRunner:
     output_dtypes: dict[str, str]
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
+        self._path = path
         self.interpreter = new_interpreter(path, num_threads=num_threads)
         inputs = self.interpreter.get_input_details()
         _check_ends(path, inputs, self.interpreter.get_output_details())
@@ -115,6 +118,9 @@ class TFLiteRunner:
         Returns:
             float32 array (N, ...), dequantised by the file's own scale: of a file with
             several outputs the first one.
+
+        Raises:
+            ValueError: the images have another shape, or LiteRT cannot run the file.
         """
         first = next(iter(self._outputs))
         return self._run(images, [first])[first]
@@ -130,10 +136,17 @@ class TFLiteRunner:
             chunk = images[start : start + batch]
             filled = np.resize(chunk, (batch, *chunk.shape[1:]))
             self.set_input(filled)
-            self.interpreter.invoke()
+            self._invoke()
             for name, found in outputs.items():
                 found.append(self.get_output(name)[: len(chunk)])
         return {name: np.concatenate(found) for name, found in outputs.items()}
+
+    def _invoke(self):
+        try:
+            self.interpreter.invoke()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"LiteRT cannot run '{self._path}': {reason}") from error
 
     def set_input(self, images: np.ndarray) -> None:
         """Write one full batch of images to the input tensor."""
@@ -200,14 +213,25 @@ class SavedModelRunner:
         self.output_dtypes = {self._output: self.output_dtype}
 
     def __call__(self, images: ArrayLike, batch_size: int = 32) -> np.ndarray:
-        """Run images (N, H, W, C); return float32 outputs (N, ...)."""
+        """Run images (N, H, W, C); return float32 outputs (N, ...).
+
+        Raises:
+            ValueError: the images have another shape, or TensorFlow cannot run them.
+        """
         images = check_images(images, self.input_shape).astype(self.input_dtype)
         outputs = []
         for start in range(0, len(images), batch_size):
             inputs = {self._name: images[start : start + batch_size]}
-            found = self._session.run("serving_default", inputs, [self._output])
+            found = self._run(inputs)
             outputs.append(found[self._output].astype("float32"))
         return np.concatenate(outputs)
+
+    def _run(self, inputs):
+        try:
+            return self._session.run("serving_default", inputs, [self._output])
+        except self._session.tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise ValueError(f"TensorFlow cannot run the model: {reason}") from error
 
     def all(self, images: ArrayLike, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Run images; return {"output": what a call gives}."""

@@ -3,6 +3,7 @@
 import pathlib
 
 from ..errors import missing
+from .saved_model_operators import refused_operators
 
 
 class SavedModelSession:
@@ -15,7 +16,8 @@ class SavedModelSession:
         signatures: {name: SignatureDef}.
 
     Raises:
-        ValueError: the directory is no SavedModel.
+        ValueError: the directory is no SavedModel, is damaged, or has operators that
+            write files, send data or call Python.
         MissingDependency: TensorFlow is not installed.
     """
 
@@ -32,16 +34,20 @@ class SavedModelSession:
         level = logger.level
         logger.setLevel("ERROR")  # its warning recommends another loader
         try:
+            _refuse_programs(path)
             graph = v1.saved_model.load(self.session, ["serve"], str(path))
-        except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            found = graph.signature_def
+            self.signatures = {k: v for k, v in found.items() if k not in self.HIDDEN}
+            for signature in self.signatures.values():
+                for info in (*signature.inputs.values(), *signature.outputs.values()):
+                    tf.as_dtype(info.dtype)  # raises for a number of none
+        except Exception as error:  # of files, protocol buffers and all operators
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"`path` must be a SavedModel. '{path}': {reason}"
             ) from error
         finally:
             logger.setLevel(level)
-        found = graph.signature_def
-        self.signatures = {k: v for k, v in found.items() if k not in self.HIDDEN}
 
     def run(self, name, inputs, only=None):
         """Run a signature and return its outputs by name.
@@ -55,3 +61,16 @@ class SavedModelSession:
         feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
         fetches = {k: signature.outputs[k].name for k in only or signature.outputs}
         return self.session.run(fetches, feeds)
+
+
+def _refuse_programs(path):
+    """Raise a ValueError if a SavedModel would do more than compute."""
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+    for graph in parse_saved_model(str(path)).meta_graphs:
+        found = refused_operators(graph)
+        if found:
+            raise ValueError(
+                f"its operators {', '.join(found)} would read or write files, send "
+                "data or call Python"
+            )

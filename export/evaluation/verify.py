@@ -1,7 +1,6 @@
 """Parity: agreement of an artefact's outputs with the Keras model's."""
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -9,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from vit_keras.text_files import read_json
 
 from ..schemes import get_scheme
 from . import runners
@@ -293,4 +294,7 @@ def sidecar(path) -> pathlib.Path:
 def read_sidecar(path) -> dict[str, Any]:
     """Read the JSON beside an artefact as a dict, empty if there is none."""
     file = sidecar(path)
-    return json.loads(file.read_text()) if file.is_file() else {}
+    found = read_json(file) if file.is_file() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"'{file}' must hold a JSON object, not {type(found)}")
+    return found

@@ -4,19 +4,25 @@ The model contains a flatbuffer (`metadata_schema.py`) named TFLITE_METADATA; fi
 it refers to, such as the labels, are in a zip archive appended to the model.
 """
 
-import json
 import os
 import pathlib
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
+
+from vit_keras.text_files import parse_json
+from vit_keras.weights.entries import refuse_bomb
 
 from ..errors import missing
 
 ENTRY = "TFLITE_METADATA"
 SEGMENTER = "SEGMENTER_METADATA"  # how MediaPipe makes masks of the outputs
 RECORD = "export.json"  # of this package, in the archive: how the file was made
+# What reading a damaged flatbuffer, or the archive behind it, may raise.
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
+DAMAGED += (struct.error, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 # What a file says of an output of depths.
 DEPTHS = {
     "metric": "distance at each pixel, in the unit of the training data",
@@ -62,8 +68,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         if labels and labels[0] is not None:
             found["labels"] = labels[0]
         if RECORD in files:
-            found["export"] = json.loads(files[RECORD])
-    except (LookupError, TypeError, ValueError, struct.error) as error:
+            found["export"] = parse_json(files[RECORD], RECORD)
+            if not isinstance(found["export"], dict):
+                raise ValueError(f"{RECORD} holds no object")
+    except DAMAGED as error:
         raise ValueError(f"the metadata of '{path}' is damaged: {error!r}") from error
     return found
 
@@ -104,4 +112,5 @@ def archived_files(path: str | os.PathLike[str]) -> dict[str, bytes]:
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
+        refuse_bomb(path, sum(entry.file_size for entry in archive.infolist()))
         return {name: archive.read(name) for name in archive.namelist()}

@@ -106,6 +106,25 @@ SCHEMA = {
     },
     "Buffer": {"data": bytes},
     "Metadata": {"name": str, "buffer": int},
+    # The same, to count its tables.
+    "Structure": {
+        "version": None,
+        "operator_codes": ["Other"],
+        "subgraphs": ["Graph"],
+        "description": None,
+        "buffers": ["Other"],
+        "metadata_buffer": None,
+        "metadata": ["Other"],
+        "signature_defs": ["Signature"],
+    },
+    "Graph": {
+        "tensors": ["Other"],
+        "inputs": None,
+        "outputs": None,
+        "operators": ["Other"],
+    },
+    "Signature": {"inputs": ["Other"], "outputs": ["Other"]},
+    "Other": {},
 }
 
 
@@ -131,7 +150,26 @@ def unpack_table(content, table: str) -> dict:
         table: a name in `SCHEMA`.
     """
     (root,) = struct.unpack_from("<I", content)
-    return _read(Table(content, root), table)
+    return _read(_Counted(content, root, [len(content)]), table)
+
+
+class _Counted(Table):
+    """A table, and how many more may be read: no more than the file has bytes.
+
+    Offsets may lead to one table again and again, so that a few kB would be a billion.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, content, position, left):
+        super().__init__(content, position)
+        self.left = left
+
+    def count(self, number):
+        """Count tables or values; refuse too many, and positions before the file."""
+        self.left[0] -= number
+        if self.left[0] < 0:
+            raise ValueError("it has more tables than bytes")
 
 
 def _write(builder, table, value):
@@ -181,8 +219,9 @@ def _field(builder, kind, value):
     return None, builder.EndVector()
 
 
-def _read(at: Table, table):
+def _read(at: _Counted, table):
     """Read the fields of a table that are present."""
+    at.count(1)
     found, number = {}, 0
     for name, kind in SCHEMA[table].items():
         offset = at.Offset(4 + 2 * number)
@@ -198,6 +237,7 @@ def _read(at: Table, table):
                 found[name] = {member: _read(_table(at, value), member)}
         elif isinstance(kind, list):
             start, length = at.Vector(offset), at.VectorLen(offset)
+            at.count(length)
             items = (_value(at, kind[0], start + 4 * i) for i in range(length))
             found[name] = list(items)
         else:
@@ -223,4 +263,4 @@ def _value(at, kind, where):
 
 
 def _table(at, where):
-    return Table(at.Bytes, at.Indirect(where))
+    return _Counted(at.Bytes, at.Indirect(where), at.left)

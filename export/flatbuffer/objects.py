@@ -3,6 +3,19 @@
 import numpy as np
 
 
+def check_tables(content: bytes) -> None:
+    """Check that a file is a model, with no more tables than it has bytes for.
+
+    Raises:
+        ValueError, struct.error, TypeError: it is none, or is damaged.
+    """
+    from .metadata_schema import unpack_table
+
+    if content[4:8] != b"TFL3":
+        raise ValueError("its identifier is not TFL3")
+    unpack_table(content, "Structure")
+
+
 def unpack(content):
     """Read the model in a file, as `schema.ModelT`.
 
@@ -11,6 +24,7 @@ def unpack(content):
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
+    check_tables(content)
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     for buffer in model.buffers:
         # Weights stored behind the flatbuffer come as bytes objects, which are packed

@@ -2,10 +2,12 @@
 
 import dataclasses
 import pathlib
-import struct
+
+import numpy as np
 
 from ..errors import missing
-from .objects import names_of
+from .metadata import DAMAGED
+from .objects import check_tables, names_of
 from .op_versions import needed, version_key
 
 
@@ -24,7 +26,7 @@ def read_operators(path) -> list[Operator]:
     Types are those of `schema.fbs`, such as "FLOAT32" and "INT8".
 
     Raises:
-        ValueError: the file is no TFLite flatbuffer.
+        ValueError: the file is no TFLite flatbuffer, is damaged, or has control flow.
         FileNotFoundError: the file does not exist.
     """
     try:
@@ -33,21 +35,25 @@ def read_operators(path) -> list[Operator]:
         raise missing("ai-edge-litert") from error
     content = pathlib.Path(path).read_bytes()
     try:
-        if content[4:8] != b"TFL3":
-            raise ValueError("its identifier is not TFL3")
+        check_tables(content)
         model = schema.ModelT.InitFromPackedBuf(content, 0)
-    except (ValueError, TypeError, IndexError, struct.error) as error:
+        return _operators(model, schema)
+    except DAMAGED as error:
         raise ValueError(
-            f"`path` must be a whole TFLite file. '{path}' is not: {error}"
+            f"`path` must be a whole TFLite file of one subgraph. '{path}' is not: "
+            f"{error}"
         ) from error
+
+
+def _operators(model, schema):
     if len(model.subgraphs or ()) != 1:
         raise ValueError(
-            "`path` must be a file with one subgraph, without control flow. "
-            f"'{path}' has {len(model.subgraphs or ())}"
+            f"a file without control flow has one, it has {len(model.subgraphs or ())}"
         )
     names = names_of(schema.BuiltinOperator)
     types = names_of(schema.TensorType)
     graph, found = model.subgraphs[0], []
+    _check_scales(graph)
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
         name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -55,10 +61,28 @@ def read_operators(path) -> list[Operator]:
             name = f"CUSTOM:{code.customCode.decode()}"
 
         def kinds(indices):
-            return tuple(types[graph.tensors[i].type] for i in indices if i >= 0)
+            given = () if indices is None else indices
+            return tuple(types[graph.tensors[i].type] for i in given if i >= 0)
 
         found.append(Operator(name, kinds(op.inputs), kinds(op.outputs)))
     return found
+
+
+def _check_scales(graph):
+    """Refuse scales and outputs that LiteRT's kernels end the process at.
+
+    Raises:
+        ValueError: a scale is below 0 or no number, or an operator has no output.
+    """
+    for tensor in graph.tensors:
+        scales = tensor.quantization and tensor.quantization.scale
+        if scales is not None and len(scales):
+            values = np.asarray(scales, "float32")
+            if not (np.isfinite(values) & (values >= 0)).all():
+                raise ValueError(f"{tensor.name!r} has a scale below 0, or none")
+    for op in graph.operators:
+        if op.outputs is not None and min(op.outputs, default=0) < 0:
+            raise ValueError("an operator has an output that is none")
 
 
 def minimum_runtime(found: list[Operator]) -> str:

@@ -107,10 +107,15 @@ def open_tflite(path: str | os.PathLike[str]) -> Any:
         )
     first = shape[1] in CHANNELS and shape[3] not in CHANNELS
     size = (*shape[2:], shape[1]) if first else shape[1:]
-    images = keras.Input(size, name="images")
-    outputs = TracedFile(graph, first, name="traced_file")(images)
-    model = keras.Model(images, outputs, name=_name(path))
-    model.reference = _in_litert(content, first)
+    try:
+        images = keras.Input(size, name="images")
+        outputs = TracedFile(graph, first, name="traced_file")(images)
+        model = keras.Model(images, outputs, name=_name(path))
+        model.reference = _in_litert(content, first)
+    except Exception as error:  # shapes that do not fit, found as Keras traces it
+        raise ValueError(
+            f"'{path}' is damaged: {' '.join(str(error).split())}"
+        ) from error
     return model
 
 

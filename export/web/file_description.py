@@ -14,6 +14,7 @@ from ..evaluation.check import check
 from ..evaluation.runners import TFLiteRunner
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.metadata import (
+    DAMAGED,
     DEPTHS,
     archived_files,
     label_names,
@@ -60,6 +61,15 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"`files` must be .tflite files. '{path}' is not there")
     metadata = read_metadata(path)
     _check_runs(path)
+    try:
+        return _described(path, metadata)
+    except DAMAGED as error:
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(f"the metadata of '{path}' are damaged: {error!r}") from error
+
+
+def _described(path, metadata):
     content = path.read_bytes()
     runner, graph = TFLiteRunner(path), GraphEditor(content)
     _check_input(path, runner, graph)

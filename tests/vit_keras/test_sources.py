@@ -143,7 +143,7 @@ def test_bad_npz(tmp_path):
         np.save(stream, IMAGES)
     refused(file, "is no whole .npz file")
     np.savez(file, images=IMAGES, labels=np.array([None] * 12), allow_pickle=True)
-    refused(file, "is no whole .npz file", "allow_pickle")
+    refused(file, "is no whole .npz file", "holds pickled objects")
     np.savez(file, pixels=IMAGES)
     refused(file, "holds", "pixels")
     np.savez(file, x_train=IMAGES, y_train=LABELS)

@@ -6,6 +6,7 @@ import pathlib
 
 def read_recipe(name):
     """Return the recipe of a name, or of a JSON file."""
+    from ..text_files import read_json
     from ..training.recipe import Recipe
     from ..training.recipes import RECIPES
 
@@ -18,7 +19,7 @@ def read_recipe(name):
             f"Received: {name}"
         )
     try:
-        return Recipe.from_dict(json.loads(path.read_text()))
+        return Recipe.from_dict(read_json(path))
     except (ValueError, TypeError, AttributeError) as error:  # no JSON, other fields
         raise ValueError(f"'{path}' holds no recipe: {error}") from error
 

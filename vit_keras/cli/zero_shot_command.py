@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..text_files import read_text
 from .options import read_size
 
 
@@ -45,7 +46,7 @@ def zero_shot_command(
 
     if out.suffix != ".keras":
         raise ValueError(f"`--out` must end in '.keras'. Received: {out}")
-    names = check_labels(labels.read_text(encoding="utf-8-sig").splitlines())
+    names = check_labels(read_text(labels).splitlines())
     templates = check_templates(template or TEMPLATES)
     sizes: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
     sizes = {name: read_size(text) for name, text in sizes.items()}

@@ -4,7 +4,6 @@ Format: https://cocodataset.org/#format-data. Crowds count as their class.
 """
 
 import collections
-import json
 import os
 import pathlib
 import re
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..heads import DENSE
 from ..preprocessing import ImageError
+from ..text_files import MOST_OF_DATA, read_json
 from .dataset import Dataset, LazyImages
 from .file_checks import file_problems, turned_files
 from .mask_classes import CLASS_FILES, MASK_CLASSES
@@ -29,6 +29,7 @@ FIELDS = {
     "categories": {"id": (int,), "name": (str,)},
 }
 KEYS = tuple(FIELDS)
+MOST_PIXELS = 178_956_970  # of an image, as Pillow's
 
 
 def coco_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -76,7 +77,7 @@ def _part_of(file, root):
 
 def _is_coco(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path, MOST_OF_DATA)
     except ValueError:
         return False
     return isinstance(content, dict) and all(key in content for key in KEYS)
@@ -126,10 +127,7 @@ def open_coco(files: Mapping[str, pathlib.Path]) -> Splits:
 
 
 def _content(path):
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no JSON: {error}") from error
+    content = read_json(path, MOST_OF_DATA)
     lists = content if isinstance(content, dict) else {}
     if not all(isinstance(lists.get(key), list) for key in KEYS):
         raise ValueError(f"'{path}' must have COCO's lists {', '.join(KEYS)}")
@@ -142,6 +140,13 @@ def _content(path):
                     f"'{path}': `{key}` must have {_words(needed)}. Entry {at} lacks "
                     f"{', '.join(wrong)}"
                 )
+    for row in content["images"]:
+        height, width = row["height"], row["width"]
+        if min(height, width) < 1 or height * width > MOST_PIXELS:
+            raise ValueError(
+                f"'{path}': `images` must have a `height` and `width` of 1 to "
+                f"{MOST_PIXELS:,} pixels. Image {row['id']} has {height} x {width}"
+            )
     for key in ("images", "categories"):
         times = collections.Counter(row["id"] for row in content[key])
         twice = [str(number) for number, count in times.items() if count > 1]
@@ -176,7 +181,7 @@ def _part(content, ids, classes, path, lost):
         name = f"annotation {row.get('id', at)}"
         if row["image_id"] not in drawn:
             strange.append(name)
-        elif row["category_id"] not in ids or not _is_shape(row):
+        elif row.get("category_id") not in ids or not _is_shape(row):
             shapeless.append(name)
             unusable.add(row["image_id"])
         else:
@@ -252,10 +257,11 @@ def draw(height: int, width: int, shapes: list, name: str) -> np.ndarray:
     whole = np.zeros((height, width), "uint8")
     for number, shape in shapes:
         try:
+            _check_shape(shape, height, width)
             if isinstance(shape, list):
                 runs = coco.merge(coco.frPyObjects(shape, height, width))
             elif isinstance(shape["counts"], list):
-                runs = coco.frPyObjects(shape, *shape["size"])
+                runs = coco.frPyObjects(shape, height, width)
             else:
                 runs = shape
             inside = coco.decode(runs).astype(bool)
@@ -265,3 +271,25 @@ def draw(height: int, width: int, shapes: list, name: str) -> np.ndarray:
                 f"cannot draw the mask of {name}: {type(error).__name__}: {error}"
             ) from error
     return whole
+
+
+def _check_shape(shape, height, width):
+    """Refuse what pycocotools would take as it is, in C.
+
+    Raises:
+        ValueError: points far from the image, or run lengths of another size.
+    """
+    if isinstance(shape, list):
+        most = 2 * max(height, width)  # it draws outside, too, and in memory
+        points = np.concatenate([np.asarray(line, "float64") for line in shape])
+        if not (np.abs(points) <= most).all():
+            raise ValueError("a polygon has points far outside of the image")
+    elif list(shape["size"]) != [height, width]:
+        raise ValueError(f"its size is {shape['size']}, not {[height, width]}")
+    elif isinstance(shape["counts"], list):
+        counts = shape["counts"]
+        whole = all(type(n) is int and n >= 0 for n in counts)
+        if not whole or sum(counts) != height * width:
+            raise ValueError("its run lengths are not those of all its pixels")
+    elif len(shape["counts"]) > 8 * height * width:
+        raise ValueError("it has more run lengths than pixels")

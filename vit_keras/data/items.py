@@ -68,6 +68,8 @@ def checked_dataset(images, labels, classes=None):
     (N, K), "multi_label" for other rows of 0 and 1, and "regression" for any other
     floats (N,) or (N, K).
     """
+    if not labels.ndim or (classes is not None and np.ndim(classes) != 1):
+        raise ValueError("`labels` and `classes` must be lists, not single values")
     if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all():
         if (np.count_nonzero(labels, axis=1) == 1).all():
             number, labels, head = labels.shape[1], labels.argmax(axis=1), "softmax"

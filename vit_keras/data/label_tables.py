@@ -1,12 +1,12 @@
 """Tables of files and labels: `.csv` and JSON lines (`.jsonl`)."""
 
 import csv
-import json
 import os
 import pathlib
 
 import numpy as np
 
+from ..text_files import MOST_OF_DATA, check_size, parse_json, read_text
 from .column_labels import labels_of, values_of_texts
 from .dataset import Dataset
 from .file_checks import file_problems
@@ -86,6 +86,7 @@ def open_table(path: str | os.PathLike[str]) -> Splits:
 
 def _read_csv(path):
     """Yield (line number, {header: text}) of the rows."""
+    check_size(path, MOST_OF_DATA)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
@@ -103,17 +104,11 @@ def _read_csv(path):
 
 def _read_jsonl(path):
     """Yield (line number, {key: value}) of the lines that are not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' must be JSON in UTF-8: {error}") from error
+    lines = read_text(path, MOST_OF_DATA).split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"'{path}', line {number}: {error}") from error
+        row = parse_json(line, f"'{path}', line {number}:")
         if not isinstance(row, dict):
             raise ValueError(f"'{path}', line {number}: each line must be an object")
         yield number, row

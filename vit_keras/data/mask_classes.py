@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..preprocessing import IGNORED
+from ..text_files import read_json, read_text
 
 MASK_CLASSES = IGNORED  # indices are uint8, of which the last one is "ignored"
 NUMBERS = 2**16  # masks have 8 or 16 bits
@@ -174,11 +174,11 @@ def _check(values, number, valid, key, words, where):
 
 
 def _json(path):
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    return read_json(path)
 
 
 def _lines(path):
-    return path.read_text(encoding="utf-8-sig").split("\n")
+    return read_text(path).split("\n")
 
 
 def _names(path):
@@ -187,8 +187,8 @@ def _names(path):
 
 def _class_dict(path):
     """Read the table `name,r,g,b` of CamVid as it is on Kaggle."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    lines = read_text(path).splitlines()
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
     if [cell.lower() for cell in rows[0]] != ["name", "r", "g", "b"]:
         raise ValueError("its columns must be name, r, g, b")
     return {"classes": [r[0] for r in rows[1:]], "colors": _integers(rows[1:])}
@@ -254,7 +254,7 @@ def read_classes(
             path = paths[0]
             try:
                 content = CLASS_FILES[path.name](path)
-            except (ValueError, IndexError, csv.Error, RecursionError) as error:
+            except (ValueError, IndexError, csv.Error) as error:
                 raise ValueError(f"'{path}' is no file of classes: {error}") from error
             return MaskClasses.of_dict(content, f"'{path}':"), path
     return None

@@ -15,6 +15,7 @@ import dataclasses
 import pathlib
 
 from .. import preprocessing as pp
+from ..text_files import read_text
 from .folders import find_files
 from .splits import NAMES, PARTS
 
@@ -167,7 +168,7 @@ def _listed(pair, lists):
     parts = {}
     for path in lists:
         name = PARTS.get(path.stem.lower(), "train" if len(lists) == 1 else None)
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path).split("\n")
         names = tuple(line.strip() for line in lines if line.strip())
         if name is not None and names:
             parts[name] = PairFolders(*pair, listed=names)

@@ -1,12 +1,11 @@
 """Reading of mask and depth files: numbers stay numbers, and nothing is guessed."""
 
 import pathlib
-import struct
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from .. import preprocessing as pp
+from ..weights.formats.npz_file import read_npy, read_npz
 from .mask_classes import MaskClasses
 
 # Formats of masks. Those that change values are found, and refused by name.
@@ -60,9 +59,9 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise MaskError(path, "lossy", suffix)
     try:
         if suffix == ".npy":
-            pixels = np.load(path, allow_pickle=False)
+            pixels = read_npy(path)
         else:
-            with Image.open(path) as image:
+            with pp.open_image(path) as image:
                 raw = _raw_mode(image)
                 image.load()
                 if raw.startswith("RGB") and ";16" in raw:  # Pillow keeps 8 bits
@@ -81,15 +80,7 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
                     pixels = pixels // SCALED[raw]
     except MaskError:
         raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # NumPy and Pillow raise many kinds
         raise MaskError(path, "unreadable", error) from error
     whole = pixels.ndim == 2 and pixels.dtype.kind in "bui" and pixels.size
     if whole and not (pixels.min() < 0 or pixels.max() >= 2**16):
@@ -147,15 +138,16 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
         raise MaskError(path, "lossy", suffix)
     try:
         if suffix in (".npy", ".npz"):
-            stored = np.load(path, allow_pickle=False)
-            if suffix == ".npz":
-                with stored:
-                    arrays = [stored[name] for name in stored.files]
-                if len(arrays) != 1:
-                    raise MaskError(path, "depth", f"{len(arrays)} arrays")
-                stored = arrays[0]
+            arrays = (
+                [entry.read for entry in read_npz(path).values()]
+                if suffix == ".npz"
+                else [lambda: read_npy(path)]
+            )
+            if len(arrays) != 1:
+                raise MaskError(path, "depth", f"{len(arrays)} arrays")
+            stored = arrays[0]()
         else:
-            with Image.open(path) as image:
+            with pp.open_image(path) as image:
                 image.load()
                 stored = np.asarray(image)
                 if image.mode.startswith("I"):

@@ -2,14 +2,13 @@
 
 import os
 import pathlib
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 
 from ..heads import DENSE
 from ..preprocessing import IGNORED
+from ..weights.formats.npz_file import read_npz
 from .coco_masks import coco_files, open_coco
 from .dataset import Dataset
 from .items import checked_images
@@ -99,6 +98,8 @@ def dense_arrays(
         if labels.dtype.kind != "f":
             raise ValueError(f"`depth` must be floats. Received: dtype={labels.dtype}")
         return Dataset(images, known_depth(labels), ("depth",), DENSE[task])
+    if not labels.size:
+        raise ValueError(f"`{name}` must hold at least one. Received: none")
     if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > IGNORED:
         raise ValueError(
             f"`masks` must be whole numbers of 0..{MASK_CLASSES - 1}, or "
@@ -120,13 +121,15 @@ def dense_arrays(
 def _npz(path, task):
     wanted = ("images", ARRAYS[task])
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            lacking = [name for name in wanted if name not in stored]
-            held, classes = ", ".join(stored), None
-            arrays = [] if lacking else [stored[name] for name in wanted]
-            if "classes" in stored:
-                classes = stored["classes"].tolist()
-    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, ValueError) as error:
+        stored = read_npz(path)
+        lacking = [name for name in wanted if name not in stored]
+        held, classes = ", ".join(stored), None
+        arrays = [] if lacking else [stored[name].read() for name in wanted]
+        if "classes" in stored:
+            classes = stored["classes"].read().tolist()
+            if not isinstance(classes, list):
+                raise ValueError("`classes` must be a list of names")
+    except ValueError as error:
         raise ValueError(f"'{path}' is no whole .npz file: {error}") from error
     if lacking:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import preprocessing as pp
+from ..weights.formats.npz_file import read_npy
 from .dataset import Dataset
 from .folders import find_files
 from .label_tables import TABLES
@@ -119,8 +120,8 @@ def _npy(path):
     if not path.is_file():
         raise FileNotFoundError(f"there is no file or folder '{path}'")
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return read_npy(path)
+    except ValueError as error:
         raise ValueError(f"'{path}' is no whole .npy file: {error}") from error
 
 

@@ -9,13 +9,12 @@ import pathlib
 import pkgutil
 import sys
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from .. import preprocessing as pp
+from ..weights.formats.npz_file import read_npz
 from .dataset import Dataset, LazyImages, digits
 from .folders import open_folder
 from .items import (
@@ -164,21 +163,20 @@ def _attribute(name):
 def _npz(path, held_out):
     part = "test" if held_out else "train"
     try:
-        # Opened here, because NumPy leaves the file of a broken archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            for names in (("images", "labels"), (f"x_{part}", f"y_{part}")):
-                if all(name in stored for name in names):
-                    classes = stored["classes"] if "classes" in stored else None
-                    images, labels = (stored[name] for name in names)
-                    break
-            else:
-                raise KeyError(", ".join(stored))
+        stored = read_npz(path)
+        for names in (("images", "labels"), (f"x_{part}", f"y_{part}")):
+            if all(name in stored for name in names):
+                classes = stored["classes"].read() if "classes" in stored else None
+                images, labels = (stored[name].read() for name in names)
+                break
+        else:
+            raise KeyError(", ".join(stored))
     except KeyError as error:
         raise ValueError(
             f"`data` must hold images and labels, or x_{part} and y_{part}. '{path}' "
             f"holds {error}"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"'{path}' is no whole .npz file: {error}") from error
     return _arrays(images, labels, classes)
 
@@ -186,10 +184,10 @@ def _npz(path, held_out):
 def _arrays(images, labels, classes=None):
     images, labels = np.asarray(images), np.asarray(labels)
     images = checked_images(images, 4)
-    if len(images) != len(labels):
+    if not labels.ndim or len(images) != len(labels):
         raise ValueError(
             "`images` and `labels` must be equally many. Received: "
-            f"{len(images)} images, {len(labels)} labels"
+            f"{len(images)} images, {len(labels) if labels.ndim else 'no'} labels"
         )
     return checked_dataset(images, labels, classes)
 

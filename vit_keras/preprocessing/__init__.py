@@ -16,6 +16,7 @@ from .image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .image_files import ImageError as ImageError
 from .image_files import find_images as find_images
 from .image_files import load_image as load_image
+from .image_files import open_image as open_image
 from .image_files import read_image as read_image
 from .map_geometry import IGNORED as IGNORED
 from .map_geometry import fit_mask as fit_mask

@@ -1,18 +1,25 @@
 """Image files as pixels."""
 
+import contextlib
 import io
 import os
 import pathlib
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .geometry import fit
 from .rules import Preprocessing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+# Formats that Pillow has another program or the system draw: their files are code.
+DRAWN = ("EPS", "WMF", "EMF")
+# An image of more pixels must have a byte for each fifty: a poor JPEG of a photograph
+# has two, one colour alone in PNG a sixth.
+PIXELS, PIXELS_PER_BYTE = 40_000_000, 50
 
 
 class ImageError(ValueError):
@@ -22,7 +29,8 @@ class ImageError(ValueError):
 def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.ndarray:
     """Read one image file as pixels.
 
-    Supports JPEG, PNG, WebP, BMP, TIFF, GIF and whatever else Pillow reads. The EXIF
+    Supports JPEG, PNG, WebP, BMP, TIFF, GIF and whatever else Pillow decodes itself,
+    which EPS and WMF are not. The EXIF
     orientation is applied, grey is repeated over the channels, alpha is dropped, 16
     bits are scaled to 8, and an animation gives its first frame.
 
@@ -35,16 +43,16 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
 
     Raises:
         ImageError: the content is no image, is truncated, has pixels that are not of 8
-            or 16 bits, or is too large to decode safely (Pillow's limit for
-            decompression bombs).
+            or 16 bits, or is too large to decode safely: above Pillow's limit, or above
+            `PIXELS` with far fewer bytes than pixels.
         FileNotFoundError: the file does not exist.
     """
     name = "image bytes" if isinstance(source, bytes) else str(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else pathlib.Path(source)
     try:
-        with Image.open(stream) as image:
+        with open_image(stream) as image:
             image.load()
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # without a copy
             if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
                 grey = np.asarray(image, "float64") / 257.0
                 if grey.min() < 0 or grey.max() > 255:
@@ -54,19 +62,39 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
                 raise ValueError("its pixels are floats")
             if "transparency" in image.info:  # avoids a warning for some palettes
                 image = image.convert("RGBA")
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+            wanted = "RGB" if channels == 3 else "L"
+            image = image if image.mode == wanted else image.convert(wanted)
+            pixels = np.asarray(image)
     except FileNotFoundError:
         raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,  # truncated data
-        SyntaxError,  # broken PNG chunks
-        ValueError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # Pillow raises many kinds
         raise ImageError(f"cannot read {name} as an image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+@contextlib.contextmanager
+def open_image(source: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
+    """Open an image that is safe to decode.
+
+    Arguments:
+        source: path, or encoded bytes.
+
+    Raises:
+        ValueError: it is drawn by a program, or has far more pixels than its bytes can
+            describe; Pillow's limit is below 179 million.
+        Others of Pillow, of many kinds.
+    """
+    with Image.open(source) as image:
+        if image.format in DRAWN:
+            raise ValueError(f"{image.format} is a program that draws, not an image")
+        if isinstance(source, io.BytesIO):
+            size = source.getbuffer().nbytes
+        else:
+            size = source.stat().st_size
+        pixels = image.width * image.height
+        if pixels > max(PIXELS, PIXELS_PER_BYTE * size):
+            raise ValueError(f"its {pixels:,} pixels are in {size:,} bytes: refused")
+        yield image
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:

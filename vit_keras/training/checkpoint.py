@@ -14,7 +14,9 @@ import time
 import keras
 import numpy as np
 
-from ..atomic import leftovers, publishing, remove
+from ..atomic import publishing
+from ..text_files import read_json
+from ..weights.formats.h5_file import check_h5
 from .processes import process_index, undistributed
 
 FOLDER = "checkpoint"
@@ -26,7 +28,7 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
     folders = sorted((out / FOLDER).glob("[0-9]*"), reverse=True)
     for folder in folders:
         try:
-            state = json.loads((folder / STATE).read_text())
+            state = read_json(folder / STATE)
         except (OSError, ValueError):
             continue
         if (folder / WEIGHTS).is_file():
@@ -34,23 +36,32 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
     return None
 
 
-def check_writable(out: pathlib.Path) -> None:
-    """Create a folder of results, test writing, and delete leftovers of a killed run.
+def open_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
+    """Return what `find_last` does, after checking the state.
 
     Raises:
-        OSError: it cannot be created or written to.
+        ValueError: it is not what `SaveCheckpoint` writes.
     """
-    probe = out / ".probe"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"`out` must be a folder that can be written to: {error}"
-        ) from error
-    for part in leftovers(out):
-        remove(part)
+    found = find_last(out)
+    if found is not None and not _is_state(found[1]):
+        raise _unreadable(found[0], f"{STATE} is of another kind")
+    return found
+
+
+def _unreadable(folder, reason):
+    return ValueError(
+        f"the checkpoint '{folder}' cannot be read ({reason}); remove it to start again"
+    )
+
+
+def _is_state(state):
+    """Whether JSON is what `SaveCheckpoint` writes."""
+    kinds = {"recipe": dict, "interval": int, "history": list, "random": list}
+    return (
+        isinstance(state, dict)
+        and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(row, dict) for row in state["history"])
+    )
 
 
 def check_room(out: pathlib.Path, model) -> None:
@@ -141,12 +152,10 @@ def restore(model, folder: pathlib.Path, state: dict) -> None:
         ValueError: the checkpoint is damaged.
     """
     try:
+        check_h5(folder / WEIGHTS)
         with undistributed():
             model.load_weights(folder / WEIGHTS)
         for variable, value in zip(random_states(model), state["random"], strict=True):
             variable.assign(np.array(value, variable.dtype))
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"the checkpoint '{folder}' cannot be read ({error}); remove it to start "
-            "again"
-        ) from error
+    except Exception as error:  # HDF5, Keras and backends have many kinds
+        raise _unreadable(folder, error) from error

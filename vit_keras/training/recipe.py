@@ -182,6 +182,8 @@ class Recipe:
         Raises:
             ValueError: unknown fields, or a value is out of range.
         """
+        if not isinstance(data, dict):
+            raise ValueError(f"a recipe must be fields and values. Received: {data!r}")
         fields = {RENAMED.get(k, k): v for k, v in data.items()}
         if "train_last" in fields:  # of release 0.1
             last = fields.pop("train_last")
@@ -191,7 +193,10 @@ class Recipe:
                     "of the model's other blocks"
                 )
             fields["freeze"] = None if last is None else "backbone"
-        return cls().replace(**fields)
+        try:
+            return cls().replace(**fields)
+        except (TypeError, AttributeError, OverflowError) as error:  # of other types
+            raise ValueError(f"a field has a value of another type: {error}") from error
 
 
 RENAMED = {"promise": "reference"}  # fields of release 0.1

@@ -2,13 +2,15 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-# Above the compression of trained weights, far below that of zeros only.
-BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**30
+# Above the compression of trained weights, far below that of zeros only; and arrays of
+# zeros, as fresh biases are, of any size up to this one.
+BOMB_RATIO, BOMB_ALLOWANCE = 20, 2**28
 
 
 class CheckpointError(ValueError):
@@ -33,6 +35,24 @@ class Entry:
     def nbytes(self) -> int:
         """Size in memory, in bytes."""
         return int(np.prod(self.shape, dtype="int64")) * np.dtype(self.dtype).itemsize
+
+
+def refuse_bomb(path: str | os.PathLike[str], total: int, name: str = "it") -> None:
+    """Refuse a file that is far larger unpacked.
+
+    Arguments:
+        path: of the file.
+        total: bytes that its arrays take in memory.
+        name: of what is in it, for the message.
+
+    Raises:
+        CheckpointError: that is more than `BOMB_RATIO` of its size, and the allowance.
+    """
+    size = os.stat(path).st_size
+    if total > BOMB_RATIO * size + BOMB_ALLOWANCE:
+        raise CheckpointError(
+            f"'{path}': {name} would unpack to {total:,} bytes, from {size:,}: refused"
+        )
 
 
 @contextlib.contextmanager

@@ -32,6 +32,10 @@ CHECKED = {
 PAIRS = {"image_size", "patch_size"}
 
 
+# What settings of other types and sizes may raise.
+KINDS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
 def is_readable(reader: str | None, settings: Mapping[str, dict]) -> bool:
     """Return whether a layout's reader is for the library whose settings these are.
 
@@ -92,7 +96,7 @@ def read_settings(
         positions = weights.get("posembed_input/embedding")
         if positions and told.get("positions", "learned") != "learned":
             raise CheckpointError(f"the network has no positions, the file {positions}")
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except KINDS as error:
         raise CheckpointError(
             f"the settings beside '{checkpoint.path}' cannot be used "
             f"({', '.join(files)}): {error}"

@@ -79,8 +79,8 @@ def _problems(session, name):
     try:
         alone = session.run(name, {key: items[:1]})
         together = session.run(name, {key: items})
-    except (tf.errors.OpError, ValueError) as error:
-        return [str(error).splitlines()[0]]
+    except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
+        return [_first_line(error)]
     return [*_differences(alone, together, items, readable)]
 
 
@@ -141,10 +141,20 @@ def _stored_twice(session):
 def _replay(session):
     """Run the records of the warm-up file; return their number and the errors."""
     number, failed, tf = 0, [], session.tf
-    for name, key, value in records(session.path / WARMUP, tf):
-        number += 1
-        try:
-            session.run(name, {key: value})
-        except (tf.errors.OpError, ValueError, KeyError) as error:
-            failed.append(f"warm-up record {number}: {str(error).splitlines()[0]}")
+    try:
+        for name, key, value in records(session.path / WARMUP, tf):
+            number += 1
+            try:
+                session.run(name, {key: value})
+            except Exception as error:  # of TensorFlow, of many kinds
+                failed.append(f"warm-up record {number}: {_first_line(error)}")
+    except ImportError:
+        raise
+    except Exception as error:  # damaged, so that nothing behind it can be read
+        reason = _first_line(error)
+        failed.append(f"warm-up record {number + 1} cannot be read: {reason}")
     return number, failed
+
+
+def _first_line(error):
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...flatbuffer.objects import names_of
+from ...flatbuffer.objects import check_tables, names_of
 
 
 class Unrecognised(ValueError):
@@ -58,6 +58,7 @@ class TracedGraph:
     def __init__(self, content: bytes):
         from ai_edge_litert import schema_py_generated as schema
 
+        check_tables(content)
         model = schema.ModelT.InitFromPackedBuf(content, 0)
         graph = model.subgraphs[0]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:

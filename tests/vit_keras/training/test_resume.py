@@ -17,7 +17,7 @@ import pytest
 from tests.models import eagerly
 from tests.vit_keras.training.runs import SHORT, few, quiet, same
 from vit_keras.training import Recipe, checkpoint, train
-from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last
+from vit_keras.training.checkpoint import STATE, WEIGHTS, find_last, open_last
 
 # All that draws or remembers.
 EVERYTHING = SHORT.replace(
@@ -147,6 +147,20 @@ def test_damaged_weights_are_named(stopped, tmp_path):
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ValueError, match="000001' cannot be read.*remove it"):
         train(few(), EVERYTHING, out=out, console=quiet())
+
+
+@pytest.mark.parametrize(
+    "state", [[], {}, {"interval": 1}, {"recipe": {}, "random": 1}]
+)
+def test_states_of_another_kind_are_named(state, tmp_path):
+    folder = tmp_path / "checkpoint" / "000001"
+    folder.mkdir(parents=True)
+    (folder / STATE).write_text(json.dumps(state))
+    (folder / WEIGHTS).write_bytes(b"")
+    with pytest.raises(
+        ValueError, match="000001' cannot be read.*another kind.*remove"
+    ):
+        open_last(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["no state", "half a state", "no weights"])

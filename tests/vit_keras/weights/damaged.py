@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from benchmarks.reliability.byte_mutations import damage as damage
 from tests.vit_keras.weights.golden_files import GOLDEN
 from vit_keras import CheckpointError, from_checkpoint
 from vit_keras.weights.describe import describe
@@ -66,14 +67,6 @@ KINDS = {
     "h5": lambda folder: H5,
     "shard": lambda folder: SHARDS / "model-00002-of-00003.safetensors",
 }
-
-
-def damage(data, cuts):
-    data = bytearray(data)
-    for place, removed, new in cuts:
-        at = int(place * len(data))
-        data[at : at + removed] = new
-    return bytes(data)
 
 
 CUTS = st.lists(

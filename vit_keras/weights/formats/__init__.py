@@ -4,13 +4,8 @@ Names, shapes and dtypes are read at once, arrays on access.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import ml_dtypes
@@ -19,9 +14,11 @@ import safetensors
 
 from ...config import ViTConfig
 from ...preprocessing import Preprocessing
-from ..entries import BOMB_ALLOWANCE, BOMB_RATIO, CheckpointError, Entry, errors_of
+from ...text_files import read_json
+from ..entries import CheckpointError, Entry, errors_of
 from .h5_file import h5_settings, read_h5
 from .keras_archive import archive_settings, name_variables, read_archive
+from .npz_file import read_npz
 from .torch_file import read_torch_file
 
 # JSON settings beside the weights.
@@ -133,8 +130,8 @@ def _reader(path):
 
 def _read_json(path):
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        data = read_json(path)
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"cannot read '{path}' as JSON: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"'{path}' must hold a JSON object, not {type(data)}")
@@ -183,53 +180,6 @@ def read_safetensors(path):
         return Entry(shape, np.dtype(_SAFETENSORS[dtype]), read)
 
     return {name: entry(name, *rest) for name, rest in about.items()}
-
-
-def read_npz(path):
-    """Read a `.npz` file without pickles; raw 2-byte values are bfloat16."""
-    damaged = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
-    damaged += (ValueError, RuntimeError, TypeError, KeyError)
-    damaged += (tokenize.TokenError, SyntaxError)  # NumPy's header is Python
-    with errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
-        members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
-        total, limit = sum(m.file_size for m in members), path.stat().st_size
-        if total > BOMB_RATIO * limit + BOMB_ALLOWANCE:
-            raise CheckpointError(
-                f"'{path}' would unpack from {limit:,} to {total:,} bytes: refused"
-            )
-        return {m.filename[:-4]: _npy(path, archive, m, damaged) for m in members}
-
-
-def _npy(path, archive, member, damaged):
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"'{path}': {member.filename} is compressed otherwise")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(file)
-        start = file.tell()
-    if dtype.hasobject:
-        raise CheckpointError(f"'{path}': {member.filename} holds pickled objects")
-    raw = dtype == np.dtype("V2")
-    entry_dtype = np.dtype(ml_dtypes.bfloat16) if raw else dtype
-    size = int(np.prod(shape, dtype="object")) * dtype.itemsize
-    if start + size != member.file_size:
-        raise CheckpointError(
-            f"'{path}': {member.filename} says {size:,} bytes of data and has "
-            f"{member.file_size - start:,}"
-        )
-
-    def read():
-        with errors_of(path, *damaged), zipfile.ZipFile(path) as archive:
-            with archive.open(member) as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-        return array.view(entry_dtype) if raw else array
-
-    return Entry(tuple(shape), entry_dtype, read)
 
 
 READERS = {

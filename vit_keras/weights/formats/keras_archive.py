@@ -5,19 +5,21 @@ A `.keras` file is an archive of `config.json` and `model.weights.h5`, uncompres
 
 import contextlib
 import io
-import json
 import os
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import h5py
 
-from ..entries import CheckpointError, Entry, errors_of
-from .h5_file import DAMAGED, read_h5
+from ...text_files import parse_json
+from ..entries import CheckpointError, Entry, errors_of, refuse_bomb
+from .h5_file import DAMAGED, checked_datasets, read_h5, refuse_endless_heaps
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+ARCHIVE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error)
 MAX_CONFIG = 64 << 20  # bytes; that of a model with a thousand layers takes 1 MiB
 # Variables of keras-hub's embeddings, which Keras numbers. A model may lack those
 # with "?".
@@ -71,7 +73,30 @@ def read_archive(path: str | os.PathLike[str]) -> dict[str, Entry]:
     Raises:
         CheckpointError: the archive is damaged, compressed, or has no such member.
     """
-    with errors_of(path, zipfile.BadZipFile, KeyError, struct.error, *DAMAGED):
+    return read_h5(path, _member_opener(path))
+
+
+def check_archive(path: str | os.PathLike[str]) -> None:
+    """Check a `.keras` file that Keras is to read: sizes, links, the description.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the archive is damaged, far larger unpacked, has data in other
+            files, or no description.
+    """
+    os.stat(path)
+    archive_settings(path)
+    refuse_endless_heaps(path)
+    with errors_of(path, *ARCHIVE, *DAMAGED):
+        with zipfile.ZipFile(path) as archive:
+            refuse_bomb(path, sum(m.file_size for m in archive.infolist()))
+        with _member_opener(path)(path) as file:
+            checked_datasets(path, file)
+
+
+def _member_opener(path):
+    """Function that opens the weights in a `.keras` file as an `h5py.File`."""
+    with errors_of(path, *ARCHIVE, *DAMAGED):
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(WEIGHTS)
         if member.compress_type != zipfile.ZIP_STORED:
@@ -87,7 +112,7 @@ def read_archive(path: str | os.PathLike[str]) -> dict[str, Entry]:
         with _Part(path, start, member.file_size) as part, h5py.File(part) as file:
             yield file
 
-    return read_h5(path, open_member)
+    return open_member
 
 
 def archive_settings(path: str | os.PathLike[str]) -> dict[str, dict]:
@@ -96,11 +121,10 @@ def archive_settings(path: str | os.PathLike[str]) -> dict[str, dict]:
     Raises:
         CheckpointError: the archive is damaged, or its description is.
     """
-    kinds = (zipfile.BadZipFile, zipfile.LargeZipFile, RecursionError, *DAMAGED)
-    with errors_of(path, *kinds), zipfile.ZipFile(path) as archive:
+    with errors_of(path, *ARCHIVE, *DAMAGED), zipfile.ZipFile(path) as archive:
         if archive.getinfo(CONFIG).file_size > MAX_CONFIG:
             raise CheckpointError(f"'{path}': {CONFIG} has over {MAX_CONFIG:,} bytes")
-        data = json.loads(archive.read(CONFIG))
+        data = parse_json(archive.read(CONFIG), CONFIG)
         if not isinstance(data, dict):
             raise CheckpointError(f"'{path}': {CONFIG} must hold a JSON object")
         return {CONFIG: data}

@@ -12,6 +12,8 @@ from ...heads import HEADS
 from ...labels import find_labels
 from ..entries import CheckpointError, Entry
 from . import Checkpoint
+from .h5_file import check_h5
+from .keras_archive import check_archive
 
 # Contents of Keras files other than the layers' weights.
 NOT_WEIGHTS = ("optimizer/", "seed_generator")
@@ -41,6 +43,7 @@ def open_own(path) -> Checkpoint:
             f"`weights` must be an existing file. Received: weights={str(path)!r}"
         )
     try:
+        check_archive(path)
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         text = " ".join(str(error).split())
@@ -81,6 +84,7 @@ def load_own_weights(model, path):
     path = os.fspath(path)
     before = model.get_weights()
     try:
+        check_h5(path)
         count, stored = _contents(path)
         expected = sum(
             not any(part in weight.path for part in NOT_WEIGHTS)
