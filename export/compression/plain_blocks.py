@@ -10,10 +10,10 @@ PLAIN = {
     "post_norm": (False,),
     "pool_heads": (None,),
     "pool_prefix": (False,),
-    "token_merging": ((),),
 }
 PLAIN_TWIN = {
     **PLAIN,
+    "token_merging": ((),),
     "rotary": (None,),
     "positions": ("learned", "sincos2d"),
     "key_bias": (True,),

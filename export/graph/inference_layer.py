@@ -1,9 +1,12 @@
 """The inference graph of `Weights`: few operators, rank 4 at most, in float32."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from vit_keras.layers.token_merging import repeat_tokens
 
 from ..targets import GraphOptions
 from .activations import SIGNED
@@ -175,7 +178,10 @@ class InferenceViT(InferenceBlocks):
             if pooled and config.pooling == "max":
                 x = x if w.unrotate is None else self.linear(x, w.unrotate)
         if not pooled:
-            return x if w.unrotate is None else self.linear(x, w.unrotate)
+            x = x if w.unrotate is None else self.linear(x, w.unrotate)
+            factor = math.prod(merge.factor for merge in w.merges)
+            sizes = config.grid, w.prefix.shape[0], factor
+            return x if factor == 1 else a(repeat_tokens(x, *sizes))
         tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
         patches = tokens[:, prefix:] if prefix and not config.pool_prefix else tokens
         if config.pooling == "token":

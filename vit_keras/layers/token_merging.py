@@ -135,17 +135,7 @@ class TokenRepetition(keras.layers.Layer):
         self.factor = factor
 
     def call(self, inputs: Tensor) -> Tensor:
-        (rows, columns), prefix = self.grid, self.num_prefix_tokens
-        k, width = self.factor, inputs.shape[-1]
-        across, down = -(-columns // k), -(-rows // k)
-        # In rank 4: (N * down, across, D), each token k times, then each row.
-        x = ops.reshape(inputs[:, prefix:], (-1, down * across, 1, width))
-        x = ops.concatenate([x] * k, axis=2)
-        x = ops.reshape(x, (-1, down, 1, across * k * width))
-        x = ops.concatenate([x] * k, axis=2)
-        x = ops.reshape(x, (-1, down * k, across * k, width))[:, :rows, :columns]
-        x = ops.reshape(x, (-1, rows * columns, width))
-        return ops.concatenate([inputs[:, :prefix], x], axis=1) if prefix else x
+        return repeat_tokens(inputs, self.grid, self.num_prefix_tokens, self.factor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
@@ -158,3 +148,19 @@ class TokenRepetition(keras.layers.Layer):
             "num_prefix_tokens": self.num_prefix_tokens,
             "factor": self.factor,
         }
+
+
+def repeat_tokens(
+    inputs: Tensor, grid: Sequence[int], num_prefix_tokens: int, factor: int
+) -> Tensor:
+    """Return what `TokenRepetition` does, by tensors of rank 4 at most."""
+    (rows, columns), prefix, width = grid, num_prefix_tokens, inputs.shape[-1]
+    across, down = -(-columns // factor), -(-rows // factor)
+    # (N * down, across, D), each token `factor` times, then each row.
+    x = ops.reshape(inputs[:, prefix:], (-1, down * across, 1, width))
+    x = ops.concatenate([x] * factor, axis=2)
+    x = ops.reshape(x, (-1, down, 1, across * factor * width))
+    x = ops.concatenate([x] * factor, axis=2)
+    x = ops.reshape(x, (-1, down * factor, across * factor, width))
+    x = ops.reshape(x[:, :rows, :columns], (-1, rows * columns, width))
+    return ops.concatenate([inputs[:, :prefix], x], axis=1) if prefix else x
