@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -23,6 +24,7 @@ from export.serving.saved_model import to_saved_model
 from export.tflite import file_metadata
 from tests.vit_keras.training.runs import SHORT, few, quiet
 from vit_keras import atomic, training
+from vit_keras.cli.program import stop_signals
 
 # Writes a folder, and a file with its note; argv: folder, step, "kill" or an errno.
 WRITES = """
@@ -276,6 +278,26 @@ def test_killed_child_of_an_export(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ChildProcessError, match="TensorFlow was ended .* by SIGKILL"):
         backend.run_in_child("to_tflite", {})
+
+
+def test_stop_in_a_callback_is_not_lost(monkeypatch):
+    """Python ignores what is raised there; on a busy machine a thread starts slowly."""
+    start = threading.Thread.start
+
+    def slowly(thread):
+        start(thread)
+        time.sleep(0.05)
+
+    class Collected:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with stop_signals() as received, pytest.raises(KeyboardInterrupt):
+        Collected()
+        time.sleep(5)
+    assert received == [signal.SIGTERM]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
