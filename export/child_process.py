@@ -3,10 +3,73 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Mapping, Sequence
 
 # What ends a process from outside: the user, or a system without memory.
 OUTSIDE = ("SIGHUP", "SIGINT", "SIGKILL", "SIGTERM")
+# Linux kills a process with its parent if it asks for that (PR_SET_PDEATHSIG).
+EXECUTE = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+def python_command(code: str, *arguments: str) -> list[str]:
+    """Return a command for `run_child`: Python code, which ends with this process."""
+    code = f"import {__name__} as own; own.end_with_parent(); {code}"
+    # -P: the working directory may have modules of the same names as others.
+    return [sys.executable, "-P", "-c", code, *arguments]
+
+
+def program_command(path: str, *arguments: str) -> list[str]:
+    """Return a command for `run_child`: a program, which on Linux ends with this
+    process."""
+    if sys.platform != "linux":
+        return [path, *arguments]
+    return [sys.executable, "-S", "-c", EXECUTE, str(os.getpid()), path, *arguments]
+
+
+def run_child(
+    command: Sequence[str],
+    what: str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: str | None = None,
+    timeout: float | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a child process, and return its status and what it wrote.
+
+    Arguments:
+        command: from `python_command` or `program_command`.
+        what: the process, in words.
+        environment: its environment variables; None for those of this process.
+        folder: its working directory; None for that of this process.
+        timeout: seconds after which it is killed; None for never.
+
+    Raises:
+        ChildProcessError: it was killed.
+        subprocess.TimeoutExpired: it took longer.
+    """
+    theirs, ours = os.pipe()  # closed when this process ends, even if it is killed
+    try:
+        done = subprocess.run(
+            command,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            cwd=folder,
+            timeout=timeout,
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    check_not_killed(what, done.returncode)
+    return done
 
 
 def check_not_killed(what: str, status: int) -> None:

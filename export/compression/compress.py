@@ -108,7 +108,7 @@ def compress(
     from rich.console import Console
 
     from vit_keras import data as images
-    from vit_keras.atomic import publishing
+    from vit_keras.atomic import publishing, remove_leftovers
     from vit_keras.heads import HEADS
     from vit_keras.model_file import open_model
     from vit_keras.training.evaluation import checked_for, outputs_on, read
@@ -120,6 +120,7 @@ def compress(
 
     path, out = pathlib.Path(model), pathlib.Path(out)
     if (out / "model.keras").exists():
+        remove_leftovers(out)  # of a process that was killed at its very end
         raise FileExistsError(f"'{out}' holds a model already; choose another folder")
     loaded: Any = open_model(path)
     config = getattr(loaded, "config", None)

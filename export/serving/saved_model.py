@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vit_keras.atomic import remove_leftovers
+
 from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
@@ -112,6 +114,8 @@ def to_saved_model(
         MissingDependency: the extra "export" is not installed.
     """
     if os.path.exists(path):
+        # Of a process that was killed at its very end.
+        remove_leftovers(pathlib.Path(path).absolute().parent)
         raise FileExistsError(
             f"`path` must not exist; a new version needs a new directory. "
             f"Received: path='{path}'"

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -76,18 +77,28 @@ def stop_signals() -> Iterator[list[int]]:
     """
     received: list[int] = []
     before = {}
+    ignoring = threading.Event()
 
     def stop(number, _):
         received.append(number)
-        raise KeyboardInterrupt
+        if not ignoring.is_set():  # it would be ignored, too; `again` sends another
+            raise KeyboardInterrupt
 
     def ignored(unraisable):
         """An error that Python had to ignore, as in a callback of the collector."""
         if received and unraisable.exc_type is KeyboardInterrupt:
+            ignoring.set()
             number = received.pop()
-            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+            threading.Thread(target=again, args=(number,), daemon=True).start()
+            ignoring.clear()
         else:
             hook(unraisable)
+
+    def again(number):
+        while ignoring.is_set():
+            time.sleep(0.001)
+        time.sleep(0.01)  # Python leaves `ignored`
+        os.kill(os.getpid(), number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as in jobs in the background

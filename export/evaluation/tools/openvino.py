@@ -2,10 +2,9 @@
 
 import pathlib
 import re
-import subprocess
 import tempfile
 
-from ...child_process import check_not_killed
+from ...child_process import program_command, run_child
 from ...errors import missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
@@ -49,18 +48,17 @@ def partitions(path):
     if not program.is_file():  # Linux only
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [
-                *(program, "--cmd=partition", f"--model={path}"),
-                f"--libs={litert / 'vendors' / 'intel_openvino' / 'compiler'}",
-                *("--soc_manufacturer=IntelOpenVINO", "--soc_model=PTL"),
-                f"--o={folder}/out.tflite",
-            ],
-            capture_output=True,
-            text=True,
-            env={"LD_LIBRARY_PATH": str(libraries)},
+        command = program_command(
+            *(str(program), "--cmd=partition", f"--model={path}"),
+            f"--libs={litert / 'vendors' / 'intel_openvino' / 'compiler'}",
+            *("--soc_manufacturer=IntelOpenVINO", "--soc_model=PTL"),
+            f"--o={folder}/out.tflite",
         )
-    check_not_killed("LiteRT's plugin for Intel NPUs", done.returncode)
+        done = run_child(
+            command,
+            "LiteRT's plugin for Intel NPUs",
+            environment={"LD_LIBRARY_PATH": str(libraries)},
+        )
     pattern = r"selected (\d+) ops, from a total of (\d+) ops. resulted in (\d+)"
     found = re.search(pattern, done.stdout + done.stderr)
     if found is None:

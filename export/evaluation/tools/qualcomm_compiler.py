@@ -7,11 +7,10 @@ import importlib.util
 import os
 import pathlib
 import re
-import subprocess
 import tempfile
 import time
 
-from ...child_process import check_not_killed
+from ...child_process import program_command, run_child
 from ...errors import MissingDependency, missing
 from ...flatbuffer.objects import names_of
 
@@ -102,19 +101,17 @@ def compile_qualcomm(path, out, soc) -> QualcommResult:
         # does not have, and takes no symbol from it.
         stand_in = pathlib.Path(folder, "libQnnLpai.so")
         stand_in.symlink_to(libraries / "libQnnSaver.so")
-        done = subprocess.run(
-            [
-                *(str(program), "--cmd=apply", f"--model={os.path.abspath(path)}"),
-                *(f"--o={os.path.abspath(out)}", f"--libs={plugin}"),
-                *("--soc_manufacturer=Qualcomm", f"--soc_model={soc}"),
-            ],
-            env={**os.environ, "LD_LIBRARY_PATH": f"{libraries}:{folder}"},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
+        command = program_command(
+            *(str(program), "--cmd=apply", f"--model={os.path.abspath(path)}"),
+            *(f"--o={os.path.abspath(out)}", f"--libs={plugin}"),
+            *("--soc_manufacturer=Qualcomm", f"--soc_model={soc}"),
         )
-    check_not_killed("Qualcomm's compiler", done.returncode)
+        done = run_child(
+            command,
+            "Qualcomm's compiler",
+            environment={**os.environ, "LD_LIBRARY_PATH": f"{libraries}:{folder}"},
+            folder=folder,
+        )
     seconds = time.monotonic() - start
     # LiteRT writes to stderr and QNN to stdout: merged, they would cut each other.
     return _read_log(done.stderr + done.stdout, soc, done.returncode, out, seconds)

@@ -1,11 +1,8 @@
 """Checks in a child process, for runtimes that abort or only write to stderr."""
 
 import json
-import os
-import subprocess
-import sys
 
-from ... import child_process
+from ...child_process import python_command, run_child
 
 NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory")
 
@@ -21,22 +18,13 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
         MemoryError: nor does this.
     """
     module, name = function.split(":")
-    code = f"import {child_process.__name__} as own; own.end_with_parent(); "
-    code += f"import sys; from {module} import {name}; {name}(sys.argv[1])"
-    theirs, ours = os.pipe()  # closed when this process ends, even if it is killed
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(path)],
-            stdin=theirs,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=timeout,
-        )
-    finally:
-        os.close(theirs)
-        os.close(ours)
-    child_process.check_not_killed(f"the process that runs '{path}'", done.returncode)
+    code = f"import sys; from {module} import {name}; {name}(sys.argv[1])"
+    done = run_child(
+        python_command(code, str(path)),
+        f"the process that runs '{path}'",
+        environment=environment,
+        timeout=timeout,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = done.stdout + done.stderr

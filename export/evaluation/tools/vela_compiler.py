@@ -8,15 +8,16 @@ import importlib.metadata
 import os
 import pathlib
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ...child_process import check_not_killed
+from ...child_process import python_command, run_child
 from ...errors import missing
 from ...targets import TARGETS, get_target
 
+# As a module of this Python, whose script may be anywhere or nowhere.
+VELA = "import runpy; runpy.run_module('ethosu.vela', run_name='__main__')"
 OPTIONS = ("accelerator", "system_config", "memory_mode", "vela_ini")
 
 
@@ -137,27 +138,17 @@ def run_vela(path, folder, chosen, *arguments) -> VelaRun:
         ValueError: the accelerator, system and memory do not fit each other.
     """
     path = pathlib.Path(path).absolute()
-    # As a module of this Python, whose script may be anywhere or nowhere; -P, because
-    # the working directory may have modules of the same names as others.
-    command = [
-        *(sys.executable, "-P", "-m", "ethosu.vela", path),
-        *(
-            "--accelerator-config",
-            chosen["accelerator"],
-            "--config",
-            chosen["vela_ini"],
-        ),
-        *("--system-config", chosen["system_config"]),
+    options = [
+        *(path, "--accelerator-config", chosen["accelerator"]),
+        *("--config", chosen["vela_ini"], "--system-config", chosen["system_config"]),
         *("--memory-mode", chosen["memory_mode"], "--output-dir", folder, *arguments),
     ]
     modules = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": modules},
+    done = run_child(
+        python_command(VELA, *map(str, options)),
+        "Vela",
+        environment={**os.environ, "PYTHONPATH": modules},
     )
-    check_not_killed("Vela", done.returncode)
     if misfit := re.search(r"(?:Cli|Config)OptionError: '?(.*?)'?$", done.stderr, re.M):
         names = {key: chosen[key] for key in OPTIONS}
         raise ValueError(f"Vela refuses the configuration {names}: {misfit[1]}")
