@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.reliability import interrupted_work
 from export import backend
+from export.child_process import run_check
 from export.comparison_report import measure_file
 from export.comparison_report.plan_files import plan_files
-from export.evaluation.tools.subprocess_check import run_check
 from export.tflite import file_metadata
 from tests.vit_keras.training.runs import SHORT, few, quiet
 from vit_keras import atomic, training
