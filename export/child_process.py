@@ -59,8 +59,10 @@ def run_check(function, path, environment=None, timeout: float | None = 600):
         MemoryError: nor does this.
     """
     module, name = function.split(":")
-    code = f"import {__name__} as own; own.end_with_parent(); "
-    code += f"import sys; from {module} import {name}; {name}(sys.argv[1])"
+    # It finds modules where this process does, however that came to know the places.
+    code = f"import sys; sys.path[:] = {sys.path!r}; "
+    code += f"import {__name__} as own; own.end_with_parent(); "
+    code += f"from {module} import {name}; {name}(sys.argv[1])"
     theirs, ours = os.pipe()  # closed when this process ends, even if it is killed
     try:
         done = subprocess.run(

@@ -17,6 +17,9 @@ def load(
 ) -> "TFLiteRunner | SavedModelRunner":
     """Open a `.tflite` file or a SavedModel directory in its own runtime.
 
+    A `.tflite` file that this process has neither made nor opened before runs once in a
+    child process, because LiteRT ends the process at some damaged files.
+
     Arguments:
         path: the artefact.
         num_threads: threads of the LiteRT interpreter.
@@ -26,7 +29,8 @@ def load(
 
     Raises:
         FileNotFoundError: the artefact does not exist.
-        ValueError: the file is truncated, or is no model.
+        ValueError: the file is truncated, is no model, or ends its runtime.
+        ChildProcessError: its first run was killed from outside.
     """
     path = pathlib.Path(path)
     if path.is_dir():

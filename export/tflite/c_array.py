@@ -14,6 +14,7 @@ from ..errors import MissingDependency, UnsupportedOperators
 from ..evaluation.check import check
 from ..evaluation.runners import outputs_by_name
 from ..evaluation.tools import CheckResult
+from ..flatbuffer.first_run import check_first_run
 from ..flatbuffer.metadata import read_metadata
 from ..flatbuffer.operators import Operator, read_operators
 
@@ -146,6 +147,7 @@ def _ends(path):
     and "output", or "output_NAME" of several."""
     from ai_edge_litert.interpreter import Interpreter
 
+    check_first_run(path)
     # Without kernels, which a compiled file lacks: nothing is allocated or run.
     interpreter = Interpreter(model_path=str(path))
     outputs = outputs_by_name(interpreter)
