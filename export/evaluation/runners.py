@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .interpreter import check_images, new_interpreter, threads
-from .saved_model_session import SavedModelSession
+from .saved_model_session import SavedModelSession, first_line
 
 
 def load(
@@ -234,8 +234,9 @@ class SavedModelRunner:
         try:
             return self._session.run("serving_default", inputs, [self._output])
         except self._session.tf.errors.OpError as error:
-            reason = error.message.splitlines()[0]
-            raise ValueError(f"TensorFlow cannot run the model: {reason}") from error
+            raise ValueError(
+                f"TensorFlow cannot run the model: {first_line(error)}"
+            ) from error
 
     def all(self, images: ArrayLike, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Run images; return {"output": what a call gives}."""
