@@ -4,27 +4,33 @@ The short form of `benchmarks/reliability/hostile_files.py`, in this process; wh
 files in C++ has its own process there.
 """
 
+import copy
 import pathlib
 import random
 import struct
 import tracemalloc
 import warnings
+import zipfile
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.reliability import hostile_files
+from benchmarks.reliability import hostile_files, seed_files
 from benchmarks.reliability.attack_table import ATTACKS
 from benchmarks.reliability.child import judge, listing
 from benchmarks.reliability.mutations import KINDS, mutate
 from benchmarks.reliability.readers import READERS
 from benchmarks.reliability.seed_files import write
 from vit_keras import CheckpointError
+from vit_keras.data.coco_masks import ID_BITS
+from vit_keras.data.mask_reading import read_numbers
+from vit_keras.model_file import open_model
 from vit_keras.preprocessing import ImageError, image_files, read_image
 from vit_keras.text_files import read_json, read_text
 from vit_keras.training.recipe import Recipe
+from vit_keras.weights.entries import DATA_RATIO
 from vit_keras.weights.formats.h5_file import HEAP, read_h5, refuse_endless_heaps
 from vit_keras.weights.formats.npz_file import read_npy, read_npz
 
@@ -142,6 +148,64 @@ def test_arrays_that_are_not_there(tmp_path):
     for read in (read_npy, read_npz):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "b.npy")
+
+
+def test_masks_pack_as_zeros_do(tmp_path):
+    masks = np.zeros((1200, 512, 512), "uint8")
+    masks[:, 100:200, 100:200] = 1
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, masks=masks)
+    with pytest.raises(CheckpointError, match="314,572,928 bytes, from .*: refused"):
+        read_npz(path)  # weights do not
+    assert read_npz(path, DATA_RATIO)["masks"].shape == masks.shape
+
+
+def test_members_that_are_the_same_bytes(tmp_path):
+    """A zip archive of one array, named 1,000 times, has a thousand times its size."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros((1 << 20,), "uint8"))
+    with zipfile.ZipFile(path, "a") as archive:
+        (one,) = archive.infolist()
+        for number in range(2000):
+            other = copy.copy(one)
+            other.filename = f"{number}.npy"
+            archive.filelist.append(other)
+        archive._didModify = True
+    with pytest.raises(CheckpointError, match="would unpack to 2,098,.*: refused"):
+        read_npz(path, DATA_RATIO)
+
+
+def test_what_follows_an_array_is_left(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        for value in (1, 2):
+            np.save(file, np.full(3, value))
+    assert read_npy(tmp_path / "a.npy").tolist() == [1, 1, 1]
+
+
+def test_ids_of_coco_may_be_uuids(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(f"[{2**128 - 1}]")
+    assert read_json(path, most_bits=ID_BITS) == [2**128 - 1]
+    with pytest.raises(ValueError, match="a number of 39 digits"):
+        read_json(path)
+
+
+def test_a_model_that_was_packed_again(tmp_path):
+    path, other = tmp_path / "a.keras", tmp_path / "b.keras"
+    path.write_bytes(seed_files.keras_file()["model.keras"])
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(other, "w", 8) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    assert open_model(other).count_params() == open_model(path).count_params()
+
+
+def test_a_large_mask_of_one_colour(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "PIXELS", 80_000)
+    path = tmp_path / "a.png"
+    Image.new("L", (2000, 2000)).save(path)
+    assert read_numbers(path)[0].shape == (2000, 2000)
+    with pytest.raises(ImageError, match="4,000,000 pixels are in"):
+        read_image(path)
 
 
 def test_a_heap_of_texts_without_an_end(tmp_path):

@@ -17,9 +17,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 # Formats that Pillow has another program or the system draw: their files are code.
 DRAWN = ("EPS", "WMF", "EMF")
-# An image of more pixels must have a byte for each fifty: a poor JPEG of a photograph
-# has two, one colour alone in PNG a sixth.
-PIXELS, PIXELS_PER_BYTE = 40_000_000, 50
+# Up to the number that Pillow warns of, pixels take less than a gigabyte. An image of
+# more must have a byte for each sixty: a poor JPEG of a photograph has one for two, of
+# a white page one for fifty, of one colour alone one for 64 or more.
+PIXELS, PIXELS_PER_BYTE = 89_478_485, 60
+# Masks are of one colour nearly everywhere, and deflate packs no more.
+MASK_PIXELS_PER_BYTE = 1032
 
 
 class ImageError(ValueError):
@@ -73,11 +76,14 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
 
 
 @contextlib.contextmanager
-def open_image(source: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
+def open_image(
+    source: pathlib.Path | io.BytesIO, per_byte: int = PIXELS_PER_BYTE
+) -> Iterator[Image.Image]:
     """Open an image that is safe to decode.
 
     Arguments:
         source: path, or encoded bytes.
+        per_byte: pixels that a byte of it may stand for, above `PIXELS`.
 
     Raises:
         ValueError: it is drawn by a program, or has far more pixels than its bytes can
@@ -92,7 +98,7 @@ def open_image(source: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
         else:
             size = source.stat().st_size
         pixels = image.width * image.height
-        if pixels > max(PIXELS, PIXELS_PER_BYTE * size):
+        if pixels > max(PIXELS, per_byte * size):
             raise ValueError(f"its {pixels:,} pixels are in {size:,} bytes: refused")
         yield image
 
