@@ -5,6 +5,7 @@ files in C++ has its own process there.
 """
 
 import copy
+import os
 import pathlib
 import random
 import struct
@@ -201,6 +202,7 @@ def test_a_model_that_was_packed_again(tmp_path):
 
 def test_a_large_mask_of_one_colour(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "PIXELS", 80_000)
+    monkeypatch.setattr(image_files, "MANY_PIXELS", 80_000)
     path = tmp_path / "a.png"
     Image.new("L", (2000, 2000)).save(path)
     assert read_numbers(path)[0].shape == (2000, 2000)
@@ -231,6 +233,8 @@ def test_images_of_more_pixels_than_bytes(tmp_path, monkeypatch):
     Image.new("RGB", (300, 300)).save(path)
     assert read_image(path).shape == (300, 300, 3)
     monkeypatch.setattr(image_files, "PIXELS", 80_000)
+    assert read_image(path).shape == (300, 300, 3)
+    monkeypatch.setattr(image_files, "MANY_PIXELS", 80_000)
     with pytest.raises(ImageError, match="90,000 pixels are in .* bytes: refused"):
         read_image(path)
     with pytest.raises(ImageError, match="90,000 pixels"):
@@ -238,6 +242,19 @@ def test_images_of_more_pixels_than_bytes(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), "uint8")
     Image.fromarray(noise).save(path)
     np.testing.assert_array_equal(read_image(path), noise)
+
+
+def test_pipes_and_devices(tmp_path):
+    """A pipe blocks whoever opens it, and a device has no end."""
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is no regular file"):
+        read_image(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "a.npy")
+    for read in (read_npy, read_npz):
+        with pytest.raises(CheckpointError, match="is no regular file"):
+            read(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="at most 1,000 bytes. It has more"):
+        read_text("/dev/zero", 1000)
 
 
 def test_ghostscript_is_not_run(tmp_path):

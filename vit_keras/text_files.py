@@ -2,7 +2,7 @@
 
 import json
 import os
-import pathlib
+import stat
 from typing import Any
 
 # Bytes. ImageNet's 1000 names are 30 kB, COCO's masks of 118,000 images 450 MB.
@@ -21,10 +21,14 @@ def read_text(path: str | os.PathLike[str], most: int = MOST) -> str:
         FileNotFoundError: the file does not exist.
         ValueError: it is larger, or no text in UTF-8.
     """
-    path = pathlib.Path(path)
     check_size(path, most)
+    with open(path, "rb") as file:
+        content = file.read(most + 1)  # what is no regular file has no size
+    if len(content) > most:
+        raise ValueError(f"'{path}' must have at most {most:,} bytes. It has more")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")  # as Python's files do
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' must be text in UTF-8: {error}") from error
 
@@ -59,6 +63,17 @@ def parse_json(text: str | bytes, name: str, most_bits: int = MOST_BITS) -> Any:
         return json.loads(text, parse_int=whole_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON that can be read: {error}") from error
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no file in a folder of files: a pipe blocks whoever opens it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is a pipe, a device, a socket or a folder.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"'{path}' is no regular file")
 
 
 def check_size(path: str | os.PathLike[str], most: int) -> None:

@@ -62,7 +62,7 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
         if suffix == ".npy":
             pixels = read_npy(path)
         else:
-            with pp.open_image(path, pp.MASK_PIXELS_PER_BYTE) as image:
+            with pp.open_image(path, pp.PIXELS_PER_BYTE) as image:
                 raw = _raw_mode(image)
                 image.load()
                 if raw.startswith("RGB") and ";16" in raw:  # Pillow keeps 8 bits
@@ -148,7 +148,7 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
                 raise MaskError(path, "depth", f"{len(arrays)} arrays")
             stored = arrays[0]()
         else:
-            with pp.open_image(path, pp.MASK_PIXELS_PER_BYTE) as image:
+            with pp.open_image(path, pp.PIXELS_PER_BYTE) as image:
                 image.load()
                 stored = np.asarray(image)
                 if image.mode.startswith("I"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..text_files import check_regular
 from .geometry import fit
 from .rules import Preprocessing
 
@@ -17,12 +18,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 # Formats that Pillow has another program or the system draw: their files are code.
 DRAWN = ("EPS", "WMF", "EMF")
-# Up to the number that Pillow warns of, pixels take less than a gigabyte. An image of
-# more must have a byte for each sixty: a poor JPEG of a photograph has one for two, of
-# a white page one for fifty, of one colour alone one for 64 or more.
-PIXELS, PIXELS_PER_BYTE = 89_478_485, 60
-# Masks are of one colour nearly everywhere, and deflate packs no more.
-MASK_PIXELS_PER_BYTE = 1032
+PIXELS = 40_000_000  # of an image in however few bytes
+# Above, a byte may stand for so many, as deflate packs one colour at most.
+PIXELS_PER_BYTE = 1032
+# Above the number that Pillow warns of, which take a gigabyte, for few: in a poor JPEG
+# of a photograph it is for two, of a white page for fifty, of one colour for 64.
+MANY_PIXELS, MANY_PER_BYTE = 89_478_485, 60
 
 
 class ImageError(ValueError):
@@ -77,19 +78,22 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
 
 @contextlib.contextmanager
 def open_image(
-    source: pathlib.Path | io.BytesIO, per_byte: int = PIXELS_PER_BYTE
+    source: pathlib.Path | io.BytesIO, many_per_byte: int = MANY_PER_BYTE
 ) -> Iterator[Image.Image]:
     """Open an image that is safe to decode.
 
     Arguments:
         source: path, or encoded bytes.
-        per_byte: pixels that a byte of it may stand for, above `PIXELS`.
+        many_per_byte: pixels that a byte of it may stand for, above `MANY_PIXELS`;
+            `PIXELS_PER_BYTE` for masks, which are of one colour nearly everywhere.
 
     Raises:
-        ValueError: it is drawn by a program, or has far more pixels than its bytes can
-            describe; Pillow's limit is below 179 million.
+        ValueError: it is no regular file, is drawn by a program, or has far more pixels
+            than its bytes can describe; Pillow's limit is below 179 million.
         Others of Pillow, of many kinds.
     """
+    if not isinstance(source, io.BytesIO):
+        check_regular(source)
     with Image.open(source) as image:
         if image.format in DRAWN:
             raise ValueError(f"{image.format} is a program that draws, not an image")
@@ -98,6 +102,7 @@ def open_image(
         else:
             size = source.stat().st_size
         pixels = image.width * image.height
+        per_byte = PIXELS_PER_BYTE if pixels <= MANY_PIXELS else many_per_byte
         if pixels > max(PIXELS, per_byte * size):
             raise ValueError(f"its {pixels:,} pixels are in {size:,} bytes: refused")
         yield image

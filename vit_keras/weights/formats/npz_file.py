@@ -15,6 +15,7 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from ...text_files import check_regular
 from ..entries import BOMB_RATIO, CheckpointError, Entry, errors_of, refuse_bomb
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
@@ -35,7 +36,8 @@ def read_npz(path: str | os.PathLike[str], ratio: int = BOMB_RATIO) -> dict[str,
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, has pickles, or is far larger unpacked.
     """
-    os.stat(path)
+    with errors_of(path, ValueError):
+        check_regular(path)
     with errors_of(path, *DAMAGED), zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
         refuse_bomb(path, sum(m.file_size for m in members), ratio=ratio)
@@ -49,6 +51,8 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, or has pickles.
     """
+    with errors_of(path, ValueError):
+        check_regular(path)
     size = os.stat(path).st_size
     with errors_of(path, *DAMAGED), open(path, "rb") as file:
         _checked_header(path, file, size, more=True)
