@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..text_files import check_regular
 from .geometry import fit
 from .rules import Preprocessing
 
@@ -92,8 +91,8 @@ def open_image(
             than its bytes can describe; Pillow's limit is below 179 million.
         Others of Pillow, of many kinds.
     """
-    if not isinstance(source, io.BytesIO):
-        check_regular(source)
+    if isinstance(source, pathlib.Path) and source.exists() and not source.is_file():
+        raise ValueError(f"'{source}' is no regular file")  # a pipe blocks who opens it
     with Image.open(source) as image:
         if image.format in DRAWN:
             raise ValueError(f"{image.format} is a program that draws, not an image")
