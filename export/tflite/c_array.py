@@ -105,6 +105,11 @@ def c_array(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> CArray
         raise ValueError(f"`out` must not be the file to read. Received: '{out}'")
     found = read_operators(path)
     kinds = tuple(sorted({op.name for op in found}))
+    custom = [k for k in kinds if k.startswith("CUSTOM") and k != ETHOS_U]
+    if custom:  # their names are any text, which must not become C
+        raise UnsupportedOperators(
+            f"'{out}' was not written: microcontrollers have no operator {custom[0]!r}"
+        )
     result = _run_here(path, out, found)
     labels = read_metadata(path).get("labels", ())
     content = pathlib.Path(path).read_bytes()

@@ -131,3 +131,25 @@ def test_numbers_that_end_the_process_in_litert(damage, tflite_of, tmp_path):
     with pytest.raises(ValueError, match="a scale below 0|an output that is none"):
         read_operators(tmp_path / "m.tflite")
     assert read_operators(path)
+
+
+def test_names_of_operators_do_not_become_c(tflite_of, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from export import UnsupportedOperators, c_array
+    from export.flatbuffer.objects import pack, unpack
+
+    model = unpack(tflite_of("int8")[0].read_bytes())
+    operators = model.subgraphs[0].operators
+    for operator, name in zip(
+        operators[:2], ("ethos-u", "x(); evil(); //"), strict=True
+    ):
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode = 32, 32
+        code.customCode = name.encode()
+        model.operatorCodes.append(code)
+        operator.opcodeIndex = len(model.operatorCodes) - 1
+    (tmp_path / "m.tflite").write_bytes(pack(model))
+    with pytest.raises(UnsupportedOperators, match="no operator .CUSTOM:x"):
+        c_array(tmp_path / "m.tflite", tmp_path / "m.h")
+    assert not (tmp_path / "m.h").exists()
