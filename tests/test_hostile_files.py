@@ -210,6 +210,18 @@ def test_a_large_mask_of_one_colour(tmp_path, monkeypatch):
         read_image(path)
 
 
+def test_groups_in_groups(tmp_path):
+    """HDF5's time grows with more than the square of their number."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["/".join("g" * 100)] = np.zeros(2)
+    assert list(read_h5(path)) == ["/".join("g" * 100)]
+    with h5py.File(path, "a") as file:
+        file["/".join("h" * 300)] = np.zeros(2)
+    with pytest.raises(CheckpointError, match="more than 100 deep"):
+        read_h5(path)
+
+
 def test_a_heap_of_texts_without_an_end(tmp_path):
     """HDF5 1.14.6 never returns from reading the attribute of such a file."""
     path = tmp_path / "a.h5"

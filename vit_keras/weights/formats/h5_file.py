@@ -15,6 +15,7 @@ from ..entries import CheckpointError, Entry, errors_of, refuse_bomb
 
 DAMAGED = (OSError, ValueError, LookupError, RuntimeError, TypeError, OverflowError)
 DAMAGED += (MemoryError,)
+DEEPEST = 100  # groups in groups; HDF5 takes minutes for thousands, Keras writes ten
 HEAP = b"GCOL\1\0\0\0"  # begins a collection of the global heap, then its size
 
 
@@ -57,12 +58,15 @@ def checked_datasets(path: str | os.PathLike[str], file: Any) -> dict[str, Any]:
         file: an `h5py.File`.
 
     Raises:
-        CheckpointError: something is in another file, or far larger unpacked.
+        CheckpointError: something is in another file, far larger unpacked, or nested
+            too deeply.
     """
     found, total = {}, 0
 
     def visit(name, item):
         nonlocal total
+        if name.count("/") > DEEPEST:
+            raise CheckpointError(f"'{path}': its groups are more than {DEEPEST} deep")
         if isinstance(item, h5py.Group):
             refuse_links(name, item)
         if isinstance(item, h5py.Dataset) and item.shape is not None:
