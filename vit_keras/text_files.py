@@ -22,10 +22,14 @@ def read_text(path: str | os.PathLike[str], most: int = MOST) -> str:
         ValueError: it is larger, or no text in UTF-8.
     """
     check_size(path, most)
+    content = bytearray()
     with open(path, "rb") as file:
-        content = file.read(most + 1)  # what is no regular file has no size
-    if len(content) > most:
-        raise ValueError(f"'{path}' must have at most {most:,} bytes. It has more")
+        while piece := file.read(1 << 20):  # what is no regular file has no size
+            content += piece
+            if len(content) > most:
+                raise ValueError(
+                    f"'{path}' must have at most {most:,} bytes. It has more"
+                )
     try:
         text = content.decode("utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")  # as Python's files do
