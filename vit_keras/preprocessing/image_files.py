@@ -84,7 +84,8 @@ def open_image(
     Arguments:
         source: path, or encoded bytes.
         many_per_byte: pixels that a byte of it may stand for, above `MANY_PIXELS`;
-            `PIXELS_PER_BYTE` for masks, which are of one colour nearly everywhere.
+            `PIXELS_PER_BYTE` for masks, which are of one colour nearly everywhere;
+            of one channel, others have `MANY_PER_BYTE`.
 
     Raises:
         ValueError: it is no regular file, is drawn by a program, or has far more pixels
@@ -101,6 +102,8 @@ def open_image(
         else:
             size = source.stat().st_size
         pixels = image.width * image.height
+        if len(image.getbands()) > 1:  # which take several bytes for a pixel
+            many_per_byte = MANY_PER_BYTE
         per_byte = PIXELS_PER_BYTE if pixels <= MANY_PIXELS else many_per_byte
         if pixels > max(PIXELS, per_byte * size):
             raise ValueError(f"its {pixels:,} pixels are in {size:,} bytes: refused")
