@@ -10,17 +10,22 @@ from typing import Any
 
 from .image_headers import (
     DEEP_GREY,
+    IS_GIF,
     IS_JPEG,
     OTHER,
     PALETTE,
+    first_frame,
     kind_of,
     orientation,
     palette_of,
     size_of,
 )
-from .resize import fit
+from .resize import fit, in_strips
 
 PARALLEL = 8  # images decoded at a time
+# Images over this part of `max_pixels` are decoded one at a time, or a batch of them
+# would take as many times the memory.
+LARGE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +85,17 @@ class Decoder:
         shape = (*self.image_size, len(self.preprocessing.mean))
         count = tf.size(items, tf.int64)
 
-        def one(index, item):
-            return index, decode(item if read is None else read(item))
+        def small(index, item):  # and leave a large one
+            item = item if read is None else read(item)
+            height, width = _sides(item)
+            large = height * width > self.limits.max_pixels // LARGE
+            left = tf.where(large, item, b"")
+            pixels = tf.cond(large, lambda: tf.zeros(shape), lambda: decode(item))
+            return index, left, pixels
+
+        def large(index, left, pixels):
+            there = tf.strings.length(left) > 0
+            return index, tf.cond(there, lambda: decode(left), lambda: pixels)
 
         # `ignore_errors` is the only way to catch an exception in a graph. A dropped
         # image is missing among the indices; the spare entry keeps the batch from being
@@ -90,7 +104,8 @@ class Decoder:
             data = tf.data.Dataset
             spare = data.from_tensors((count, tf.zeros(shape)))
             found = data.from_tensor_slices((tf.range(count), items))
-            found = found.map(one, num_parallel_calls=PARALLEL).ignore_errors()
+            found = found.map(small, num_parallel_calls=PARALLEL)
+            found = found.map(large).ignore_errors()  # one at a time
             found = found.concatenate(spare).batch(count + 1)
             indices, pixels = found.get_single_element()
             indices = indices[:, None]
@@ -107,8 +122,13 @@ class Decoder:
         kind = kind_of(item)
         with tf.control_dependencies([self._check(item, kind)]):
             item = tf.identity(item)
+
+        def still(item):
+            return tf.io.decode_image(item, 3, expand_animations=False)
+
         decoders = {
-            OTHER: lambda: tf.io.decode_image(item, 3, expand_animations=False),
+            OTHER: lambda: still(item),
+            IS_GIF: lambda: still(first_frame(item)),
             # As Pillow: the accurate transform, not TensorFlow's fast one.
             IS_JPEG: lambda: tf.io.decode_jpeg(item, 3, dct_method="INTEGER_ACCURATE"),
             DEEP_GREY: lambda: _rounded(tf.io.decode_png(item, 1, tf.uint16)),
@@ -126,11 +146,7 @@ class Decoder:
         """Return an operation that raises if an image is over a limit."""
         import tensorflow as tf
 
-        height, width = tf.cond(
-            kind == IS_JPEG,
-            lambda: tf.unstack(tf.io.extract_jpeg_shape(item, tf.int64)[:2], num=2),
-            lambda: list(size_of(item)),
-        )
+        height, width = _sides(item, kind)
         limits = self.limits
         good = tf.strings.length(item) <= limits.max_bytes
         good &= tf.minimum(height, width) >= 1
@@ -138,6 +154,17 @@ class Decoder:
         longest, shortest = tf.maximum(height, width), tf.minimum(height, width)
         good &= longest <= shortest * limits.max_aspect
         return tf.debugging.assert_equal(good, True, "the image is over a limit")
+
+
+def _sides(item, kind=None):
+    """Return (height, width), int64 scalars, from the header of an encoded image."""
+    import tensorflow as tf
+
+    return tf.cond(
+        (kind_of(item) if kind is None else kind) == IS_JPEG,
+        lambda: tf.unstack(tf.io.extract_jpeg_shape(item, tf.int64)[:2], num=2),
+        lambda: list(size_of(item)),
+    )
 
 
 def turn(pixels, value):
@@ -162,20 +189,29 @@ def luma(pixels):
     import tensorflow as tf
 
     shares = tf.constant((19595, 38470, 7471), tf.int32)
-    total = tf.reduce_sum(tf.cast(pixels, tf.int32) * shares, -1, keepdims=True)
-    return tf.cast((total + 2**15) // 2**16, tf.uint8)
+
+    def mixed(rows):
+        total = tf.reduce_sum(tf.cast(rows, tf.int32) * shares, -1, keepdims=True)
+        return tf.cast((total + 2**15) // 2**16, tf.uint8)
+
+    return tf.ensure_shape(in_strips(mixed, pixels, "uint8"), (None, None, 1))
 
 
 def _rounded(grey):
     """Round uint16 (H, W, 1) to 8 bits, as three equal channels."""
     import tensorflow as tf
 
-    grey = (tf.cast(grey, tf.int32) + 128) // 257
-    return tf.repeat(tf.cast(grey, tf.uint8), 3, -1)
+    def eight_bits(rows):
+        return tf.cast((tf.cast(rows, tf.int32) + 128) // 257, tf.uint8)
+
+    return tf.repeat(in_strips(eight_bits, grey, "uint8"), 3, -1)
 
 
 def _coloured(indices, palette):
     """Look up uint8 indices (H, W, 1) in a palette (n, 3), giving (H, W, 3)."""
     import tensorflow as tf
 
-    return tf.gather(palette, tf.cast(indices[..., 0], tf.int32))
+    def looked_up(rows):
+        return tf.gather(palette, tf.cast(rows[..., 0], tf.int32))
+
+    return in_strips(looked_up, indices, "uint8")

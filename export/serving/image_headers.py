@@ -26,9 +26,10 @@ class Header:
 
 # JPEG has its size behind a chain of segments; TensorFlow's own function reads it.
 JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+GIF = b"GIF8"
 HEADERS = (
     Header(0, PNG, (19, 18, 17, 16), (23, 22, 21, 20)),
-    Header(0, b"GIF8", (6, 7), (8, 9)),
+    Header(0, GIF, (6, 7), (8, 9)),
     Header(0, BMP, (18, 19, 20, 21), (22, 23, 24, 25)),
     Header(12, b"VP8 ", (26, 27), (28, 29), bits=14),
     Header(12, b"VP8L", (21, 22, 23, 24), (21, 22, 23, 24), shift=14, bits=14, plus=1),
@@ -41,17 +42,23 @@ EXIF_MARKS = (b"Exif\x00\x00", b"eXIf")  # JPEG and WebP, PNG
 ORIENTATION = 0x0112
 
 # Kinds of images that need different decoders.
-OTHER, IS_JPEG, DEEP_GREY, PALETTE = range(4)
+OTHER, IS_JPEG, DEEP_GREY, PALETTE, IS_GIF = range(5)
+
+# Blocks of a GIF, by their first byte, and the steps of `first_frame` through them.
+EXTENSION, FRAME, END = 0x21, 0x2C, b";"
+BETWEEN, IN_EXTENSION, IN_FRAME, BEHIND, BROKEN = range(5)
+MOST_BLOCKS = 200_000  # of 255 bytes each: more than the largest file has
 
 
 def kind_of(item):
-    """Return which of the four kinds an encoded image is, as int32 scalar."""
+    """Return which of the kinds an encoded image is, as int32 scalar."""
     import tensorflow as tf
 
     def has(at, text):
         return tf.strings.substr(item, at, len(text)) == text
 
     kind = tf.where(has(0, JPEG), IS_JPEG, OTHER)
+    kind = tf.where(has(0, GIF), IS_GIF, kind)
     # DEEP_GREY: one channel of 16 bits; PALETTE: 8 bits per pixel.
     kind = tf.where(has(0, PNG) & has(24, b"\x10\x00"), DEEP_GREY, kind)
     return tf.where(has(0, BMP) & has(28, b"\x08\x00"), PALETTE, kind)
@@ -94,6 +101,64 @@ def size_of(item):
         height = tf.where(here, number(row.height, row.shift), height)
         width = tf.where(here, number(row.width, 0), width)
     return height, width
+
+
+def first_frame(item):
+    """Return a GIF without all that follows its first frame.
+
+    TensorFlow's decoder reads every frame into memory before it drops all but one: a
+    file of a megabyte can hold hundreds that fill the screen. A frame larger than the
+    screen, whose memory no limit knows, and a file of unusually short blocks raise in
+    the graph.
+    """
+    import tensorflow as tf
+
+    raw = tf.io.decode_raw(tf.strings.join([item, b"\x00" * 16]), tf.uint8)
+    raw = tf.cast(raw, tf.int64)
+
+    def colours(flags):  # bytes of a colour table
+        size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8)
+        return tf.where(flags >= 128, size, 0)
+
+    def step(at, state, area):
+        head = raw[at : at + 10]
+        kind, size = head[0], head[0] + 1
+        inside = (state == IN_EXTENSION) | (state == IN_FRAME)
+        is_frame = ~inside & (kind == FRAME)
+        over = tf.where(state == IN_FRAME, BEHIND, BETWEEN)
+        inner = tf.where(kind == 0, over, state)
+        outer = tf.where(kind == EXTENSION, IN_EXTENSION, BROKEN)
+        outer = tf.where(is_frame, IN_FRAME, outer)
+        # A frame: its place and size, flags, colours, and a byte before its blocks.
+        outer_size = tf.where(is_frame, 11 + colours(head[9]), 2)
+        here = (head[5] + 256 * head[6]) * (head[7] + 256 * head[8])
+        return (
+            tf.minimum(
+                at + tf.where(inside, size, outer_size), tf.size(raw, tf.int64) - 10
+            ),
+            tf.where(inside, inner, outer),
+            tf.where(is_frame, here, area),
+        )
+
+    start = 13 + colours(raw[10])
+    end, state, area = tf.while_loop(
+        lambda at, state, area: state < BEHIND,
+        step,
+        (
+            tf.minimum(start, tf.size(raw, tf.int64) - 10),
+            BETWEEN,
+            tf.constant(0, tf.int64),
+        ),
+        parallel_iterations=1,
+        maximum_iterations=MOST_BLOCKS,
+    )
+    height, width = size_of(item)
+    good = (state == BEHIND) & (area <= height * width)
+    whole = tf.debugging.assert_equal(good, True, "the GIF's first frame is not right")
+    with tf.control_dependencies([whole]):
+        return tf.strings.join(
+            [tf.strings.substr(item, 0, tf.cast(end, tf.int32)), END]
+        )
 
 
 def orientation(item):
