@@ -44,10 +44,10 @@ ORIENTATION = 0x0112
 # Kinds of images that need different decoders.
 OTHER, IS_JPEG, DEEP_GREY, PALETTE, IS_GIF = range(5)
 
-# Blocks of a GIF, by their first byte, and the steps of `first_frame` through them.
+# Blocks of a GIF by their first byte, and how many of their parts are read: a file of
+# the largest size has fewer, at 255 bytes each.
 EXTENSION, FRAME, END = 0x21, 0x2C, b";"
-BETWEEN, IN_EXTENSION, IN_FRAME, BEHIND, BROKEN = range(5)
-MOST_BLOCKS = 200_000  # of 255 bytes each: more than the largest file has
+MOST_PARTS = 150_000
 
 
 def kind_of(item):
@@ -113,52 +113,41 @@ def first_frame(item):
     """
     import tensorflow as tf
 
-    raw = tf.io.decode_raw(tf.strings.join([item, b"\x00" * 16]), tf.uint8)
-    raw = tf.cast(raw, tf.int64)
+    content = tf.io.decode_raw(tf.strings.join([item, b"\x00" * 16]), tf.uint8)
+    raw = tf.cast(content, tf.int32)
+    last = tf.size(raw) - 10
 
     def colours(flags):  # bytes of a colour table
-        size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8)
-        return tf.where(flags >= 128, size, 0)
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
-    def step(at, state, area):
-        head = raw[at : at + 10]
-        kind, size = head[0], head[0] + 1
-        inside = (state == IN_EXTENSION) | (state == IN_FRAME)
-        is_frame = ~inside & (kind == FRAME)
-        over = tf.where(state == IN_FRAME, BEHIND, BETWEEN)
-        inner = tf.where(kind == 0, over, state)
-        outer = tf.where(kind == EXTENSION, IN_EXTENSION, BROKEN)
-        outer = tf.where(is_frame, IN_FRAME, outer)
-        # A frame: its place and size, flags, colours, and a byte before its blocks.
-        outer_size = tf.where(is_frame, 11 + colours(head[9]), 2)
-        here = (head[5] + 256 * head[6]) * (head[7] + 256 * head[8])
-        return (
-            tf.minimum(
-                at + tf.where(inside, size, outer_size), tf.size(raw, tf.int64) - 10
-            ),
-            tf.where(inside, inner, outer),
-            tf.where(is_frame, here, area),
+    def behind_parts(at, left):  # parts begin with their length; one of 0 ends them
+        return tf.while_loop(
+            lambda at, left: (raw[tf.minimum(at, last)] > 0) & (left > 0),
+            lambda at, left: (at + 1 + raw[at], left - 1),
+            (at, left),
+            parallel_iterations=1,
         )
 
-    start = 13 + colours(raw[10])
-    end, state, area = tf.while_loop(
-        lambda at, state, area: state < BEHIND,
+    def step(at, left):
+        at, left = behind_parts(at + 2, left)
+        return at + 1, left - 1
+
+    at, left = tf.while_loop(
+        lambda at, left: (raw[tf.minimum(at, last)] == EXTENSION) & (left > 0),
         step,
-        (
-            tf.minimum(start, tf.size(raw, tf.int64) - 10),
-            BETWEEN,
-            tf.constant(0, tf.int64),
-        ),
+        (13 + colours(raw[10]), tf.constant(MOST_PARTS)),
         parallel_iterations=1,
-        maximum_iterations=MOST_BLOCKS,
     )
-    height, width = size_of(item)
-    good = (state == BEHIND) & (area <= height * width)
+    # A frame: its place and size, flags, colours, and a byte before its parts.
+    at = tf.minimum(at, last)
+    head = raw[at : at + 10]
+    width, height = (head[i] + 256 * head[i + 1] for i in (5, 7))
+    at, left = behind_parts(at + 11 + colours(head[9]), left)
+    inside = (height <= raw[8] + 256 * raw[9]) & (width <= raw[6] + 256 * raw[7])
+    good = (head[0] == FRAME) & inside & (left > 0)
     whole = tf.debugging.assert_equal(good, True, "the GIF's first frame is not right")
     with tf.control_dependencies([whole]):
-        return tf.strings.join(
-            [tf.strings.substr(item, 0, tf.cast(end, tf.int32)), END]
-        )
+        return tf.strings.join([tf.strings.substr(item, 0, at + 1), END])
 
 
 def orientation(item):

@@ -1,12 +1,15 @@
 """Encoded images in the graph: the pixels of evaluation, and what is refused."""
 
 import importlib.resources
+import struct
 
 import keras
 import numpy as np
 import pytest
 
-from export.serving.decode import Decoder, Limits
+from export.serving import resize
+from export.serving.decode import LARGE, Decoder, Limits
+from export.serving.image_headers import first_frame
 from tests.export.pictures import (
     bad_items,
     encoded,
@@ -91,6 +94,39 @@ def test_limits_are_checked_before_decoding():
     ]
     with pytest.raises(ValueError, match="`max_aspect` must be at least 1"):
         Limits(max_aspect=0)
+
+
+def test_image_in_strips_is_the_image(monkeypatch):
+    """Also one that is decoded after the others of its batch, because it is large."""
+    items = [encoded(picture(*shape), "PNG") for shape in ((40, 60), (90, 7), (5, 3))]
+    limits = Limits(max_pixels=LARGE * 1000)
+    rules = Preprocessing((0.2, 0.4, 0.9), (0.5,) * 3)
+    whole, _ = Decoder((8, 6), rules).batch(tf.constant(items))
+    monkeypatch.setattr(resize, "STRIP", 100)
+    pixels, valid = Decoder((8, 6), rules, limits).batch(tf.constant(items))
+    assert valid.numpy().all()
+    np.testing.assert_array_equal(pixels, whole)
+
+
+def test_only_the_first_frame_of_a_gif_is_read():
+    first, *others = (picture(60, 40, seed).quantize(16) for seed in range(5))
+    several = encoded(first, "GIF", save_all=True, append_images=others)
+    cut = first_frame(tf.constant(several)).numpy()
+    assert several.startswith(cut[:-1]) and cut.endswith(b";")
+    assert len(cut) < len(several) / 3
+    pixels, valid = Decoder((32, 32), Preprocessing()).batch(
+        tf.constant([several, encoded(first, "GIF")])
+    )
+    assert valid.numpy().all()
+    np.testing.assert_array_equal(*pixels.numpy())
+
+
+def test_frame_larger_than_the_screen_is_bad():
+    """The limits know the screen, the decoder takes memory for the frame."""
+    item = bytearray(encoded(picture(60, 40).quantize(16), "GIF"))
+    item[6:10] = struct.pack("<HH", 30, 20)
+    _, valid = Decoder((32, 32), Preprocessing()).batch(tf.constant([bytes(item)]))
+    assert not valid.numpy().any()
 
 
 @pytest.mark.parametrize("name", slow_but(("china.jpg",), ("china.jpg", "flower.jpg")))
