@@ -81,7 +81,9 @@ class Decoder:
         """
         import tensorflow as tf
 
-        decode = decode or self.decode
+        if decode is None:  # one graph, for both its places below
+            spec = tf.TensorSpec((), tf.string)
+            decode = tf.function(self.decode, [spec], autograph=False)
         shape = (*self.image_size, len(self.preprocessing.mean))
         count = tf.size(items, tf.int64)
 

@@ -2,6 +2,8 @@
 
 import importlib.resources
 import struct
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -127,6 +129,46 @@ def test_frame_larger_than_the_screen_is_bad():
     item[6:10] = struct.pack("<HH", 30, 20)
     _, valid = Decoder((32, 32), Preprocessing()).batch(tf.constant([bytes(item)]))
     assert not valid.numpy().any()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_bombs_take_little_memory():
+    """Of 49 megapixels in 100 KB, and 60 frames of 9 in 500 KB; eight of each."""
+    code = """
+import io, pathlib, numpy as np, tensorflow as tf
+from PIL import Image
+from export.serving.decode import Decoder
+from vit_keras import Preprocessing
+
+def resident(name):
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(text.split(name + ":")[1].split()[0]) / 1024
+
+def encoded(images, kind, **options):
+    file = io.BytesIO()
+    images[0].save(file, kind, **options)
+    return file.getvalue()
+
+frames = [Image.fromarray(np.full((3000, 3000), i, "uint8")) for i in range(60)]
+gif = encoded(frames, "GIF", save_all=True, append_images=frames[1:])
+del frames
+png = encoded([Image.new("RGB", (7000, 7000))], "PNG")
+run = tf.function(Decoder((32, 32), Preprocessing()).batch)
+run(tf.constant([png[:99]]))
+for item in (png, gif):
+    before = resident("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    _, valid = run(tf.constant([item] * 8))
+    print(bool(tf.reduce_all(valid)), resident("VmHWM") - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    for line in done.stdout.splitlines()[-2:]:
+        valid, megabytes = line.split()
+        # Before large images were decoded one by one, in strips: 1800 and 900.
+        assert valid == "True" and float(megabytes) < 450
 
 
 @pytest.mark.parametrize("name", slow_but(("china.jpg",), ("china.jpg", "flower.jpg")))
