@@ -4,7 +4,8 @@ BIN := .venv/bin
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test coverage test-all test-web chromium peers lint format docs clean
+.PHONY: help demo test coverage test-all test-web test-nightly chromium peers lint format \
+	docs lock audit sbom clean
 help:
 	@echo "make demo      train on real digits, export, compare (3 minutes)"
 	@echo "make test      the tests"
@@ -15,6 +16,10 @@ help:
 	@echo "make lint      ruff and pyright"
 	@echo "make format    ruff format"
 	@echo "make docs      the documentation, into site/"
+	@echo "make test-nightly  the tests with newer keras, LiteRT and litert-quantizer"
+	@echo "make lock      newest packages for development, by version and hash"
+	@echo "make audit     known vulnerabilities of what is locked"
+	@echo "make sbom      what an installation holds, as CycloneDX"
 
 demo: .venv/export
 	$(RUN) examples/demo.py
@@ -57,6 +62,28 @@ format: .venv/dev
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+test-nightly: .venv/dev
+	$(RUN) tests/nightly.py
+
+# What development installs: versions and hashes, for all platforms.
+lock: .venv/release/installed
+	.venv/release/bin/uv pip compile pyproject.toml --quiet --upgrade --universal \
+		--python-version 3.11 --generate-hashes --extra export --extra docs --group dev \
+		--custom-compile-command "make lock" --output-file requirements-dev.txt
+
+audit: .venv/release/installed
+	.venv/release/bin/pip-audit --disable-pip --require-hashes -r requirements-dev.txt
+
+# Of an installation with the extra `export`; the wheel carries it.
+sbom: .venv/release/installed
+	rm -rf .venv/installation && $(PYTHON) -m venv --without-pip .venv/installation
+	$(BIN)/python -m pip --python .venv/installation/bin/python install --quiet \
+		--progress-bar off ".[export]"
+	.venv/release/bin/cyclonedx-py environment .venv/installation/bin/python \
+		--pyproject pyproject.toml --mc-type library --output-reproducible \
+		--output-file sbom.cdx.json
+	rm -rf .venv/installation
+
 clean:
 	rm -rf .venv artifacts site
 
@@ -72,19 +99,24 @@ clean:
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[export]"
 	@touch $@
 
-.venv/dev: .venv/export
-	$(BIN)/python -m pip install --quiet --progress-bar off --group dev
+# The versions that the tests passed with. A user's installation, as in `make demo`, is of
+# the newest versions instead.
+.venv/dev: .venv/venv pyproject.toml requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --require-hashes \
+		--requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --editable .
+	@touch $@
+
+# A group of dependencies in an environment of its own: MediaPipe and the extra `qat` ask
+# for different releases of absl-py, and the tools of a release are no part of it.
+.venv/mediapipe/installed .venv/release/installed: .venv/%/installed: .venv/venv pyproject.toml
+	$(BIN)/python -m venv --without-pip .venv/$*
+	$(BIN)/python -m pip --python .venv/$*/bin/python install --quiet \
+		--progress-bar off --group $*
 	@touch $@
 
 .venv/docs: .venv/export
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable ".[docs]"
-	@touch $@
-
-# MediaPipe and the extra `qat` ask for different releases of absl-py.
-.venv/mediapipe/installed: .venv/venv pyproject.toml
-	$(BIN)/python -m venv --without-pip .venv/mediapipe
-	$(BIN)/python -m pip --python .venv/mediapipe/bin/python install --quiet \
-		--progress-bar off --group mediapipe
 	@touch $@
 
 # Node.js drives Chromium by playwright-core, which brings no browser of its own.

@@ -11,12 +11,14 @@ import json
 import os
 import pathlib
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from typing import Any
 
+from .child_process import check_not_killed, end_with_parent
 from .errors import (
     MissingDependency,
     ParityError,
@@ -87,6 +89,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
 
     Raises:
         The error that it raised, of the same type if that is in `ERRORS`.
+        ChildProcessError: it was killed.
     """
     roots = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = {
@@ -102,6 +105,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
         child = subprocess.Popen(
             [sys.executable, "-P", "-c", code, str(request)],
             env=environment,
+            stdin=subprocess.PIPE,  # ends with this process, even if that is killed
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -117,6 +121,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
                 raise _restored(message)
             else:
                 return message["result"]
+        check_not_killed("the process on TensorFlow", child.wait())
         log.seek(0)
         said = [line for line in log.read().splitlines() if line.strip()][-5:]
         raise RuntimeError(
@@ -126,6 +131,7 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
 
 
 def _end(child):
+    child.stdin.close()
     child.stdout.close()
     if child.poll() is None:
         child.terminate()
@@ -158,7 +164,12 @@ def _described(error) -> dict[str, Any]:
 
 
 def main(path):
-    """Answer the request in a file; runs in the child process."""
+    """Answer the request in a file; runs in the child process.
+
+    It ends with its parent, and removes its unfinished files.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_with_parent()
     # Libraries may print: stdout goes to stderr, answers to a copy of stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -5,10 +5,12 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import pathlib
 import platform
 from collections.abc import Mapping
 from typing import Any
 
+from vit_keras.atomic import publish_together
 from vit_keras.atomic import workspace as workspace
 
 from .evaluation.benchmark import size_bytes
@@ -93,9 +95,12 @@ class ExportReport:
         output: the same, of the first output.
         preprocessing: what was put inside the artefact, or None for nothing.
         input_meaning: what the artefact takes, and what happens to it, in words.
+        model_input: what `model.predict` takes, as parity feeds it, in words.
         operators: how many of each operator (`.tflite` only).
         parity: agreement with the Keras model, of the first output.
         parity_images: the images that parity was measured on.
+        evaluation: what the model and the artefact reach on the labelled images that
+            were given: "metric", "images", "model" and "file"; or None.
         calibration: number, SHA-256 and source of the calibration images, or None.
         labels: names of classes, labels or values, or None.
         head: what the outputs mean, a name in `vit_keras.heads.HEADS`, or None.
@@ -125,10 +130,12 @@ class ExportReport:
     parity: Parity
     parity_images: str
     calibration: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     labels: list[str] | None = None
     head: str | None = None
     activation: str = "linear"
     input_meaning: str = ""
+    model_input: str = ""
     model_output: str | int | None = None
     outputs: tuple[OutputReport, ...] = ()
     rewrites: tuple[str, ...] = ()
@@ -148,11 +155,23 @@ class ExportReport:
             "outputs": [output.to_dict() for output in self.outputs],
         }
 
+    @property
+    def evaluation_text(self) -> str:
+        """What the model and the artefact reach on labelled images, one line."""
+        if self.evaluation is None:
+            return "accuracy: not measured; give `evaluation`, labelled images"
+        found = self.evaluation
+        metric = found["metric"].replace("_", " ")
+        values = f"model {found['model']:.4f}, file {found['file']:.4f}"
+        return f"{metric}: {values} on {found['images']} images"
+
     def __str__(self):
         lines = [
             f"{self.path}  {self.size_bytes / 1e6:.2f} MB  {self.scheme}",
             f"  input {self.input}, output {self.output}",
             f"  takes {self.input_meaning}",
+            f"  model.predict takes {self.model_input}",
+            f"  {self.evaluation_text}",
             f"  parity: {self.parity} ({self.parity_images})",
         ]
         lines += [f"  {x.name}: {x}, parity: {x.parity}" for x in self.outputs[1:]]
@@ -214,8 +233,5 @@ def publish_files(work, path, data):
     """
     note = work.with_name("report.json")
     note.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
-    # An older artefact's JSON must never stand beside a newer artefact, even if the
-    # process is killed between the two renames.
-    sidecar(path).unlink(missing_ok=True)
-    os.replace(work, path)
-    os.replace(note, sidecar(path))
+    # An older artefact's JSON must never stand beside a newer artefact.
+    publish_together({pathlib.Path(path): work, sidecar(path): note})

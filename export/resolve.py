@@ -204,10 +204,6 @@ def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
         ValueError: the arguments contradict each other or the target.
     """
     if min_sqnr is None and accuracy_drop is None:
-        if has_evaluation:
-            raise ValueError(
-                "`evaluation` is of no use without `accuracy_drop`: give both"
-            )
         return False
     if min_sqnr is not None and accuracy_drop is not None:
         raise ValueError("Give `min_sqnr` or `accuracy_drop`, not both")
@@ -228,7 +224,7 @@ def _check_demand(min_sqnr, accuracy_drop, has_evaluation, scheme, target):
             "`accuracy_drop` must be percentage points from 0 to 100. "
             f"Received: {accuracy_drop!r}"
         )
-    if (accuracy_drop is not None) != has_evaluation:
+    if accuracy_drop is not None and not has_evaluation:
         raise ValueError(
             "`accuracy_drop` needs `evaluation`: a folder of class folders, or of "
             "images and masks, a .npz file of images and labels, or a pair of arrays; "

@@ -58,6 +58,7 @@ RANKS = {
         "cli": 10,
     },
     "export": {
+        "child_process": 0,
         "errors": 0,
         "progress": 0,
         "flatbuffer": 1,

@@ -59,6 +59,9 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
     assert "export/web/static/app.js" in names
     rest = {name for name in names - files if ".dist-info/" not in name}
     assert rest == set()
+    (sbom,) = [name for name in names if ".dist-info/sboms/" in name]  # PEP 770
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read(sbom) == (ROOT / "sbom.cdx.json").read_bytes()
 
 
 def test_commands_run_in_a_clean_environment(wheel, tmp_path):

@@ -2,7 +2,8 @@
 c-array, describe, benchmark, report, web, schemes, targets, prune, cluster, qat.
 
 Exit status: 0 success, 1 the artefact failed its check, 2 wrong usage or invalid input,
-with a one-line error on stderr. Help and lists load no backend.
+with a one-line error on stderr, 130 stopped by Ctrl-C, 143 by SIGTERM. Help and lists
+load no backend.
 """
 
 import os

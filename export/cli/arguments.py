@@ -41,6 +41,13 @@ Calibration = Annotated[
     str | None,
     typer.Option(help=f"{IMAGES_HELP}. Required by int8 schemes."),
 ]
+Evaluation = Annotated[
+    str | None,
+    typer.Option(
+        help="Labelled images of your own, to see what model and file reach on them: a "
+        "folder of class folders, or of images and masks, an .npz file, tfds:NAME."
+    ),
+]
 Images = Annotated[str, typer.Option(help=f"{IMAGES_HELP}.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most images to use.")]
 LabelledLimit = Annotated[

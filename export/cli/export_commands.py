@@ -11,6 +11,7 @@ from ..targets import TARGETS
 from . import output
 from .arguments import (
     Calibration,
+    Evaluation,
     HeadName,
     Labels,
     Model,
@@ -86,13 +87,7 @@ def tflite_command(
             "the most sensitive layers fall back until it is met."
         ),
     ] = None,
-    evaluation: Annotated[
-        str | None,
-        typer.Option(
-            help="Labelled images for --accuracy-drop: a folder of class folders, or "
-            "of images and masks, an .npz file, tfds:NAME."
-        ),
-    ] = None,
+    evaluation: Evaluation = None,
     enforce_parity: Annotated[
         bool, typer.Option(help="Fail below the scheme's SQNR threshold.")
     ] = True,
@@ -178,6 +173,7 @@ def saved_model_command(
         ),
     ] = None,
     calibration: Calibration = None,
+    evaluation: Evaluation = None,
     preprocessing: PreprocessingName = None,
     output_name: OutputName = None,
     modules: Modules = None,
@@ -202,6 +198,7 @@ def saved_model_command(
             exif=exif,
             warmup=tuple(warmup or ()),
             calibration=calibration,
+            evaluation=evaluation,
             preprocessing=read_preprocessing(preprocessing),
             output=output_name,
             custom_objects=read_modules(modules),

@@ -140,12 +140,12 @@ def _nobody(text):
 
 def _exported(planned, path, export):
     """Export; a file that is refused is a finding, not the end."""
-    for old in (path, sidecar(path)):  # none may stay if the new one is refused
-        old.unlink(missing_ok=True)
     try:
         with report_stages_to(_nobody):
             to_tflite(path=path, scheme=planned.scheme, target=planned.target, **export)
     except (ParityError, ValueError, RuntimeError) as error:
+        for old in (path, sidecar(path)):  # of another run: it is not what was asked
+            old.unlink(missing_ok=True)
         return {"failed": f"{type(error).__name__}: {error}", "sha256": file_hash(path)}
     return {"failed": None, "sha256": file_hash(path)}
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from vit_keras.atomic import LOCK, leftovers, lock, remove
+from vit_keras.atomic import sole_writer
 
 
 @contextlib.contextmanager
@@ -20,19 +20,5 @@ def report_folder(out: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         OSError: it cannot be written to, or another process writes a report there.
     """
     folder = pathlib.Path(out)
-    with contextlib.ExitStack() as opened:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = opened.enter_context((folder / LOCK).open("ab"))
-        except OSError as error:
-            raise OSError(
-                f"`out` must be a folder that can be written to: {error}"
-            ) from error
-        if not lock(file):
-            raise BlockingIOError(
-                "`out` must be a folder of its own for each report that is being "
-                f"written. Received: '{out}', where another process writes one"
-            )
-        for unfinished in leftovers(folder):
-            remove(unfinished)
+    with sole_writer(folder, "each report"):
         yield folder

@@ -161,11 +161,12 @@ def compress(
     fine_tune(changed, training, recipe, [callback] if callback else [], console)
     changed = callback.strip() if callback else changed
     out.mkdir(parents=True, exist_ok=True)
-    with publishing(out / "model.keras") as work:
-        changed.save(work, include_optimizer=False)
     labels = path.with_name("labels.txt")
     if labels.is_file():
-        shutil.copy(labels, out / "labels.txt")
+        with publishing(out / labels.name) as work:
+            shutil.copyfile(labels, work)
+    with publishing(out / "model.keras") as work:  # last: it is what is looked for
+        changed.save(work, include_optimizer=False)
     return CompressionResult(
         path=str(out / "model.keras"),
         images=len(held_out),

@@ -41,16 +41,18 @@ def load(
 def run_on_all_cores(
     path: str | os.PathLike[str], images: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Run a `.tflite` file on images, shared among an interpreter per core: LiteRT has
-    one thread for an int16 operator, whatever it is given.
+    """Run an artefact on images: a `.tflite` file in an interpreter per core, because
+    LiteRT has one thread for an int16 operator, whatever it is given.
 
     Arguments:
-        path: of the file.
+        path: of the file, or SavedModel directory.
         images: (N, H, W, C), N >= 1.
 
     Returns:
         {name: outputs (N, ...)}, as `TFLiteRunner.all` gives them.
     """
+    if os.path.isdir(path):  # TensorFlow takes the cores that there are
+        return SavedModelRunner(path).all(images)
     first = TFLiteRunner(path)
     images, batch = check_images(images, first.input_shape), first.input_shape[0]
     batches = -(-len(images) // batch)

@@ -62,12 +62,14 @@ class ModelInput:
             not known to be pixels.
         own: the model's own normalisation.
         source: where this is known from, in words.
+        converts: whether the model's own `predict` applies `inside`, too.
     """
 
     inside: Preprocessing | None
     reading: Preprocessing | None
     own: OwnNormalisation
     source: str
+    converts: bool = False
 
     @property
     def takes_pixels(self) -> bool:
@@ -75,7 +77,7 @@ class ModelInput:
         return self.reading is not None
 
     def describe(self, dtype: str) -> str:
-        """One line for the report, such as "uint8 pixels 0..255; x / 255 inside,
+        """One line for the report, such as "uint8 RGB pixels 0..255; x / 255 inside,
         from the model's own Rescaling"."""
         if not self.takes_pixels:
             return f"{dtype}, what the model takes; no normalisation inside"
@@ -83,7 +85,21 @@ class ModelInput:
         if self.inside is not None:
             scale, offset = self.inside.scale_and_offset()
         rule = formula(scale, offset)
-        return f"{dtype} pixels 0..255; {rule} inside, from {self.source}"
+        return f"{dtype} {self._pixels} 0..255; {rule} inside, from {self.source}"
+
+    def describe_model(self) -> str:
+        """The same of what `model.predict` is fed, as parity feeds it: such as
+        "float32, x / 255 of RGB pixels x in 0..255"."""
+        if not self.takes_pixels:
+            return "the same"
+        if self.inside is None or self.converts:
+            return f"float32 {self._pixels} 0..255"
+        rule = formula(*self.inside.scale_and_offset())
+        return f"float32, {rule} of {self._pixels} x in 0..255"
+
+    @property
+    def _pixels(self):
+        return "RGB pixels" if len(self.own.scale) == 3 else "pixels"
 
 
 def read_model_input(model: Any, given: Any = None, original: Any = None) -> ModelInput:
@@ -123,7 +139,7 @@ def read_model_input(model: Any, given: Any = None, original: Any = None) -> Mod
         return ModelInput(None, pixels, own, words)
     converter = _image_converter(model if original is None else original, channels)
     if converter is not None:
-        return ModelInput(converter, converter, own, "the task's image converter")
+        return ModelInput(converter, converter, own, "the task's image converter", True)
     return ModelInput(None, None, own, "the model")
 
 

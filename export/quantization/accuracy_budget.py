@@ -1,25 +1,20 @@
 """The accuracy or SQNR required of an int8 file, met by mixed precision."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vit_keras import data
-from vit_keras.heads import HEADS
-from vit_keras.training.evaluation import checked_for
-from vit_keras.training.metrics import measure
-
 from ..errors import ParityError
 from ..evaluation import runners
+from ..evaluation.labelled_images import Labelled
 from ..evaluation.parity_images import PARITY_LIMIT
-from ..evaluation.reference import references
 from ..evaluation.verify import least_sqnr
 from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage
 from . import mixed_precision
-from .evaluation_masks import open_masks
 from .mixed_precision import MixedPrecision
 from .part_sensitivity import round_kernels, sensitivity
 from .post_training import quantize_static
@@ -37,33 +32,25 @@ class Budget:
             points, or None.
         images: pixels (N, H, W, C) to measure on.
         reference: the Keras model's outputs for these, {name: (N, ...)}.
-        targets: (N, K) as `vit_keras.data.targets` gives them, for that metric; or
-            masks (N, h, w).
-        outputs: what the output with classes means (`ModelOutput`).
-        labelled: name of that output; None for a file of one output.
+        labelled: the labelled images that these are, for `accuracy_drop`.
     """
 
     min_sqnr: float | None
     accuracy_drop: float | None
     images: np.ndarray
-    reference: dict[str, np.ndarray]
-    targets: Any = None
-    outputs: Any = None
-    labelled: str | None = None
+    reference: Mapping[str, np.ndarray]
+    labelled: Labelled | None = None
 
     @classmethod
-    def open(cls, plan: ExportPlan, inputs: ExportInputs) -> "Budget":
+    def open(
+        cls, plan: ExportPlan, inputs: ExportInputs, labelled: Labelled | None = None
+    ) -> "Budget":
         """Return the budget of a plan, with the images that it is measured on."""
-        model, preprocessing = inputs.model, inputs.preprocessing
-        if plan.accuracy_drop is None:
-            images, targets = inputs.images.pixels[:PARITY_LIMIT], None
-        else:
-            images, targets = open_evaluation(inputs)
-        reference = references(model, images, preprocessing, names=inputs.names)
-        return cls(
-            *(plan.min_sqnr, plan.accuracy_drop, images, reference),
-            *(targets, inputs.outputs, inputs.labelled),
-        )
+        demand = plan.min_sqnr, plan.accuracy_drop
+        if plan.accuracy_drop is not None and labelled is not None:
+            return cls(*demand, labelled.images, labelled.reference, labelled)
+        images = inputs.images.pixels[:PARITY_LIMIT]
+        return cls(*demand, images, inputs.references(images))
 
     def on_few_images(self) -> "Budget":
         """The same budget of an SQNR on fewer images; accuracy needs all."""
@@ -75,15 +62,10 @@ class Budget:
     def measure(self, path) -> float:
         """Measure the least SQNR of a file's outputs, or its drop of accuracy."""
         found = runners.run_on_all_cores(path, self.images)
-        if self.accuracy_drop is None:
+        if self.labelled is None:
             return least_sqnr(self.reference, found)
-        return 100 * (self._metric(self.reference) - self._metric(found))
-
-    def _metric(self, found) -> float:
-        head, activation = self.outputs.head, self.outputs.activation
-        name = HEADS[head].metric
-        found = found[self.labelled or next(iter(found))]
-        return measure([(found, self.targets)], head, activation)[name]
+        score = self.labelled.score
+        return 100 * (score(self.reference) - score(found))
 
     def is_met(self, value) -> bool:
         """Return whether a measured value meets the budget."""
@@ -101,71 +83,6 @@ class Budget:
         if self.accuracy_drop is None:
             return f"an SQNR of {self.min_sqnr:g} dB {count}"
         return f"a drop of at most {self.accuracy_drop:g} points {count}"
-
-
-def open_evaluation(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Load the labelled images as pixels (N, H, W, C) and targets (N, K), or masks.
-
-    Raises:
-        ValueError: the images or labels do not fit the model.
-    """
-    outputs, given = inputs.outputs, inputs.evaluation
-    if outputs.segments:
-        return open_masks(inputs)
-    if not outputs.classifies:
-        raise ValueError(
-            "`accuracy_drop` must be None for a model without classes; `min_sqnr` "
-            f"fits any. Received: output {outputs.shape}, head={outputs.head!r}"
-        )
-    size = inputs.model.input_shape[1:3]
-    if isinstance(given, tuple) and len(given) == 2:  # what the model takes, perhaps
-        images, labels = data.load_images(given[0], size, inputs.reading), given[1]
-        dataset = _of_arrays(images, np.asarray(labels), outputs)
-    else:
-        images, dataset = _labelled(given, size, inputs.reading, inputs.labels)
-    if dataset.labels.ndim == 1:  # no image may be of the last classes
-        more = map(str, range(len(dataset.classes), outputs.names))
-        dataset = dataclasses.replace(dataset, classes=(*dataset.classes, *more))
-    try:
-        dataset = checked_for(dataset, outputs.head, outputs.shape[1])
-    except ValueError as error:
-        raise ValueError(f"`evaluation` must fit the model: {error}") from error
-    return images, data.targets(dataset)
-
-
-def _of_arrays(images, labels, outputs):
-    """A `Dataset` of pixels and labels: classes (N,), or labels (N, K) of 0 and 1."""
-    several = outputs.head == "multi_label" and labels.ndim == 2
-    if len(labels) != len(images) or not (
-        several or (labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer))
-    ):
-        raise ValueError(
-            f"`evaluation` must have an integer label per image, ({len(images)},), or "
-            f"for head='multi_label' labels (N, K). Received: {labels.dtype} "
-            f"{labels.shape}, head={outputs.head!r}"
-        )
-    names = tuple(map(str, range(outputs.names)))
-    head = "multi_label" if several else "softmax"
-    return data.Dataset(images, labels, names, head)
-
-
-def _labelled(given, size, preprocessing, names):
-    if preprocessing is None:
-        raise ValueError(
-            "`evaluation` must be a pair of arrays for a model that carries no "
-            f"preprocessing, or `preprocessing` be given. Received: {given!r}"
-        )
-    try:
-        dataset = data.open_source(given, held_out=True)
-        if names is not None:  # a folder may lack some classes
-            dataset = data.match_classes(dataset, names)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"`evaluation` must be labelled images: {error}") from error
-    pixels = [
-        data.read_fitted(dataset.images[i], size, preprocessing)
-        for i in range(len(dataset))
-    ]
-    return np.stack(pixels), dataset
 
 
 def fit_budget(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
+from ..evaluation.labelled_images import Labelled
 from ..evaluation.parity_images import PARITY_LIMIT
 from ..evaluation.reference import UNNAMED, reference_outputs
+from ..evaluation.user_predictions import check_predictions
 from ..evaluation.verify import measure_parity
 from ..graph import memory
 from ..inputs import ExportInputs, UserInputs
@@ -40,6 +42,7 @@ def to_saved_model(
     exif: bool = True,
     warmup: Sequence[int] = (),
     calibration: Any = None,
+    evaluation: Any = None,
     preprocessing: "Preprocessing | str | None" = None,
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
@@ -93,6 +96,8 @@ def to_saved_model(
         warmup: batch sizes that the server shall run before it takes requests, written
             to `assets.extra/tf_serving_warmup_requests`; needs the extra "serving".
         calibration: pixels for the parity measurement; see `to_tflite`.
+        evaluation: labelled images, of which the report says what model and directory
+            reach on them; see `to_tflite`.
         preprocessing: for a model that does not carry its own; see `to_tflite`.
         input_shape, output, custom_objects: see `to_tflite`.
 
@@ -112,7 +117,7 @@ def to_saved_model(
             f"Received: path='{path}'"
         )
     user = UserInputs(
-        *(model, calibration, None, preprocessing, labels),
+        *(model, calibration, evaluation, preprocessing, labels),
         input_shape=input_shape,
         output=output,
         custom_objects=custom_objects,
@@ -149,6 +154,8 @@ def write_saved_model(
     path = pathlib.Path(path)
     inputs = ExportInputs.open(user, PARITY_LIMIT)
     names = _check_signatures(signatures, inputs)
+    check_predictions(inputs)
+    labelled = Labelled.open(inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     with workspace(path, folder=True) as work:
         stage("rewriting the graph")
@@ -173,6 +180,7 @@ def write_saved_model(
             size_bytes=0,
             **proven,
             operators=None,
+            evaluation=labelled and labelled.compare_file(work),
             rewrites=rewrites,
             **inputs.report_fields(dtype, notes),
         )

@@ -147,4 +147,5 @@ def write_serving_files(saved_model, folder):
     ):
         with publishing(folder / name) as work:
             work.write_text(text, encoding="utf-8")
-    shutil.copy(client.__file__, folder / "client.py")
+    with publishing(folder / "client.py") as work:
+        shutil.copyfile(client.__file__, work)

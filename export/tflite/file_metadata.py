@@ -159,5 +159,7 @@ def _append(path, name, text):
     """Append a file to the zip archive behind a model, with reproducible bytes."""
     entry = zipfile.ZipInfo(name)  # dated 1980; stored, so that it can be mapped
     entry.create_system, entry.external_attr = 3, 0o644 << 16
-    with zipfile.ZipFile(path, "a") as archive:
+    # By its path zipfile would begin a new archive in place of a file that cannot be
+    # opened, and the model would be gone.
+    with open(path, "r+b") as file, zipfile.ZipFile(file, "a") as archive:
         archive.writestr(entry, text)

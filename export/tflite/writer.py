@@ -11,9 +11,10 @@ from ..errors import MissingDependency, ParityError, UnsupportedOperators
 from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
-from ..evaluation.reference import references
+from ..evaluation.labelled_images import Labelled
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
+from ..evaluation.user_predictions import check_predictions
 from ..evaluation.verify import Parity, measure_outputs
 from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
@@ -77,7 +78,7 @@ def to_tflite(
         scheme: a name in `SCHEMES`.
         target: a name in `TARGETS`: the graph is written for that device, and its
             compiler or runtime must accept the file. None is "any", for LiteRT.
-        calibration: pixels for ranges and parity: an array (N, H, W, C) with values
+        calibration: pixels for ranges and parity: an array (N, H, W, C) of values
             0..255, a `.npy` file, a folder of images, a `tf.data.Dataset` or other
             iterable of batches (N, H, W, C), with or without labels, or a data set as
             for training: "digits", an `.npz` file, "tfds:NAME", Grain. Required by
@@ -115,7 +116,9 @@ def to_tflite(
             `evaluation`: of top-1 accuracy, of mean average precision for
             "multi_label", or of mean IoU for "segmentation". Not for values.
         evaluation: labelled images, or images and masks, as training takes them: a
-            folder, an `.npz` file, a pair of arrays, ...; the test part is used.
+            folder, an `.npz` file, a pair of arrays, ...; the test part is used. The
+            report says what model and file reach: an accuracy shows that both are fed
+            what the model was not trained on, which parity cannot see.
         enforce_parity: refuse a file below its scheme's parity threshold.
         input_shape: (H, W, C) of a subclassed model that was never called.
         output: name or index of the output to export, of a model with several.
@@ -190,10 +193,13 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     register_layers(plan)
     inputs, plan = sized(ExportInputs.open(user, CALIBRATION_LIMIT), plan)
     check_size(inputs.model, plan)
+    inputs.check_calibration(plan)
     plan = plan.for_input(inputs.takes_pixels)
     plan.check_outputs(inputs.names)
     plan = (strategy := choose_strategy(plan, inputs)).plan
-    budget = Budget.open(plan, inputs) if plan.mixed else None
+    said = check_predictions(inputs, plan.enforce_parity)
+    labelled = Labelled.open(inputs)
+    budget = Budget.open(plan, inputs, labelled) if plan.mixed else None
     with workspace(path) as work:
         stage("rewriting the graph")
         graph = strategy.graph()
@@ -210,6 +216,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
         checked, check_notes = _check(work, plan, inputs.images.pixels)
         parities = _prove(scores, float_file, path, plan, inputs)
         notes = (
+            *said,
             *size_note(inputs, plan),
             *graph.notes,
             *range_notes,
@@ -224,7 +231,8 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
             size_bytes=0,
             **ends(runners.load(work), parities),
             operators=checked.operators,
-            calibration=_calibration(plan, inputs),
+            calibration=inputs.calibrated(plan),
+            evaluation=labelled and labelled.compare_file(scores),
             rewrites=graph.rewrites,
             plan=plan.to_dict(),
             mixed=mixed and dataclasses.asdict(mixed),
@@ -267,9 +275,7 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
         outputs = runners.run_on_all_cores(work, pixels)
     else:
         outputs = runners.load(work, threads()).all(pixels)
-    expected = references(
-        inputs.model, pixels, inputs.preprocessing, names=inputs.names
-    )
+    expected = inputs.references(pixels)
     parities = measure_outputs(
         expected, outputs, plan.threshold_db, inputs.outputs.segments
     )
@@ -290,10 +296,3 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
             parity,
         )
     return parities
-
-
-def _calibration(plan, inputs):
-    """Return the report's entry on calibration images, or None without calibration."""
-    if not plan.calibrated or plan.trained:
-        return None
-    return {**inputs.images.summary(), "method": plan.calibration_method}

@@ -27,6 +27,15 @@ class Doubled(layers.Layer):
         return 2 * x
 
 
+class Forgetful(layers.Layer):
+    """Its factor is neither a weight nor in its configuration."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor
+
+
 class Subclassed(keras.Model):
     """A model without a graph of layers."""
 

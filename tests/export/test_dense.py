@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import export
+from export.evaluation import labelled_masks
 from export.evaluation.parity_images import PARITY_VALUES, ParityImages
 from export.evaluation.reference import predict
 from export.flatbuffer.operators import read_operators
@@ -18,7 +19,6 @@ from export.graph.found_vit import as_it_is
 from export.graph.rewrites import FOR_INTEGERS, REWRITES
 from export.graph.shifts import SHIFTS
 from export.graph.up_to_decoder import up_to_decoder
-from export.quantization import evaluation_masks
 from tests.export.dense_models import CLASSES, SIZE, dense, outlier, pictures
 from tests.models import slow_but
 from vit_keras.preprocessing import fit_mask
@@ -287,7 +287,7 @@ def test_accuracy_drop_is_of_the_mean_iou(size, tmp_path):
 
 def test_accuracy_drop_is_of_as_many_masks_as_fit(tmp_path, monkeypatch):
     bytes_each = 4 * len(CLASSES) * SIZE[0] * SIZE[1]
-    monkeypatch.setattr(evaluation_masks, "OUTPUT_BYTES", 7 * bytes_each)
+    monkeypatch.setattr(labelled_masks, "OUTPUT_BYTES", 7 * bytes_each)
     pair = PICTURES, np.zeros((len(PICTURES), *SIZE), int)
     options = {"scheme": "int8", "calibration": PICTURES, "accuracy_drop": 1.0}
     with pytest.raises(ValueError, match="at most 7 images.*Received: 8 images"):
@@ -340,7 +340,7 @@ REFUSED = {
     "accuracy of depths": (
         {"task": "depth"},
         {"accuracy_drop": 1.0, "scheme": "int8", "evaluation": (PICTURES, 0)},
-        "`accuracy_drop` must be None for a model without classes",
+        "must be None for a model without classes",
     ),
 }
 

@@ -69,7 +69,7 @@ def test_what_is_in_front_of_a_vit_is_not_put_inside_twice(name, scheme, tmp_pat
     path = tmp_path / "m.tflite"
     report = export.to_tflite(model, path, scheme=scheme, calibration=pixels)
     assert report.preprocessing is None
-    assert report.input_meaning == f"uint8 pixels 0..255; {FRONTS[name]}"
+    assert report.input_meaning == f"uint8 RGB pixels 0..255; {FRONTS[name]}"
     assert report.input.startswith("uint8")
     assert report.rewrites[:1] != () and report.input_meaning in str(report)
     # The proof: what the user feeds the model, to the model itself.
@@ -120,7 +120,7 @@ def test_the_range_a_vit_was_trained_on_has_a_short_name(tmp_path):
     path = tmp_path / "m.tflite"
     report = export.to_tflite(vit, path, preprocessing="0..1", calibration=pixels)
     said = "x / 255 inside, from the argument `preprocessing` (0..1)"
-    assert report.input_meaning == f"uint8 pixels 0..255; {said}"
+    assert report.input_meaning == f"uint8 RGB pixels 0..255; {said}"
     expected = run(vit, pixels / np.float32(255))
     outputs = export.load(path)(pixels)
     assert np.abs(outputs - expected).max() < 1e-5 * np.ptp(expected)

@@ -36,7 +36,6 @@ REFUSED = [
     ({"scheme": "int8", "min_sqnr": 9, "accuracy_drop": 1}, "not both"),
     ({"scheme": "int8", "accuracy_drop": 1}, "`accuracy_drop` needs `evaluation`"),
     ({"scheme": "int8", "accuracy_drop": -1}, "percentage points from 0 to 100"),
-    ({"scheme": "int8", "evaluation": "x"}, "of no use without `accuracy_drop`"),
     (
         {"scheme": "int8", "target": "edge_tpu", "min_sqnr": 9},
         "target='edge_tpu', which has int8 alone",

@@ -2,7 +2,7 @@
 attention, zero-shot, weights.
 
 Exit status: 0 success, 2 wrong usage or invalid input, with a one-line error on stderr,
-130 stopped by Ctrl-C. Help and lists load no backend.
+130 stopped by Ctrl-C, 143 by SIGTERM. Help and lists load no backend.
 """
 
 import typer

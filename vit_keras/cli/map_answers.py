@@ -4,9 +4,8 @@ import numpy as np
 from PIL import Image
 
 from .. import preprocessing as pp
-from ..atomic import publishing
+from ..atomic import check_writable, publishing
 from ..mask_pictures import depth_picture, overlay_mask, palette_image
-from ..training.checkpoint import check_writable
 from ..training.dense_evaluation import chosen_map
 from .answers import check_names_differ
 

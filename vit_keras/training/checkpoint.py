@@ -14,7 +14,7 @@ import time
 import keras
 import numpy as np
 
-from ..atomic import leftovers, publishing, remove
+from ..atomic import publishing
 from .processes import process_index, undistributed
 
 FOLDER = "checkpoint"
@@ -32,25 +32,6 @@ def find_last(out: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
         if (folder / WEIGHTS).is_file():
             return folder, state
     return None
-
-
-def check_writable(out: pathlib.Path) -> None:
-    """Create a folder of results, test writing, and delete leftovers of a killed run.
-
-    Raises:
-        OSError: it cannot be created or written to.
-    """
-    probe = out / ".probe"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"`out` must be a folder that can be written to: {error}"
-        ) from error
-    for part in leftovers(out):
-        remove(part)
 
 
 def check_room(out: pathlib.Path, model) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 
 from .. import data as images
+from ..atomic import check_writable
 from ..config import ViTConfig
 from ..heads import HEADS
 from ..model_file import open_trained
-from .checkpoint import check_writable
 from .dense_evaluation import map_batches, score_maps, write_worst
 from .metrics import measure
 from .opening import open_data

@@ -1,5 +1,6 @@
 """`train`: the training run, from data and recipe to the files of a run."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,14 +11,13 @@ import keras
 from rich.console import Console
 
 from .. import data as images
-from ..atomic import publishing
+from ..atomic import remove_leftovers, sole_writer
 from ..heads import DENSE, HEADS
 from ..network import VisionTransformer
 from .callbacks import TensorBoard
 from .checkpoint import (
     FOLDER,
     check_room,
-    check_writable,
     find_last,
     write_csv,
 )
@@ -38,9 +38,10 @@ from .objective import freeze, open_teacher, start_at_distance, start_at_mean
 from .opening import open_data
 from .page import make_page
 from .probe import fit_probe
-from .processes import barrier, init_processes, process_index, undistributed
+from .processes import init_processes, process_index, undistributed
 from .recipe import Recipe
 from .recipes import RECIPES, default_recipe
+from .run_files import write_run
 from .start import open_start
 from .steps import check_devices
 from .stream import Stream
@@ -126,6 +127,7 @@ def train(
     console = Console(quiet=True) if index else console or Console()
     out = pathlib.Path(out)
     if (out / "model.keras").exists() and not overwrite:
+        remove_leftovers(out)  # of a process that was killed at its very end
         raise FileExistsError(
             f"'{out}' holds a run already; choose another folder, or overwrite it "
             "(overwrite=True, --overwrite)"
@@ -141,70 +143,60 @@ def train(
     start = open_start(recipe, dataset.classes, dataset.head)
     config = start.config
     devices = resolve_devices(devices, model_parallel, config)
-    if index == 0:
-        check_writable(out)
-    more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
-    last = None if overwrite else find_last(out)
-    if last is not None and not _same(last[1]["recipe"], recipe):
-        raise ValueError(
-            f"`out` must be another folder, or overwrite be set: '{out}' holds the "
-            "checkpoint of another recipe"
-        )
-    policy = dtype_policy(recipe.precision)
-    with policy, distribute(devices, model_parallel):
-        # Check everything that may fail before the images are read.
-        keras.utils.set_random_seed(recipe.seed)
-        model = start.build(recipe.preset or "vit")
-        freeze(model, recipe.freeze)
-        if start.said:
-            console.print(start.said, markup=False, soft_wrap=True)
-        if index == 0:
-            check_room(out, model)
-        with undistributed():  # threads call it, without other processes
-            teacher = open_teacher(recipe, config)
-        training, validation = _open(
-            dataset, validation, recipe, config, strict, console
-        )
-        check_devices(recipe, len(training), devices, model_parallel)
-        if dataset.head == "regression":
-            if warning := start_at_mean(model, images.targets(training)):
-                console.print(warning, style="yellow")
-        elif dataset.head == "depth":
-            start_at_distance(model, training)
-        if overwrite and index == 0:
-            shutil.rmtree(out / FOLDER, ignore_errors=True)
-            (out / BEST).unlink(missing_ok=True)
-        shard = process_index()
-        if recipe.probe_rates is not None:
-            history = fit_probe(model, training, validation, recipe, console)
-            write_csv(out / "history.csv", history)
-        elif HEADS[config.head].dense and keeps_tokens(recipe, devices):
-            history = fit_on_tokens(
-                model, training, validation, recipe, out, last, console, more
+    alone = contextlib.nullcontext() if index else sole_writer(out, "each run")
+    with alone:
+        more = [TensorBoard(out / "tensorboard")] if tensorboard and not index else []
+        last = None if overwrite else find_last(out)
+        if last is not None and not _same(last[1]["recipe"], recipe):
+            raise ValueError(
+                f"`out` must be another folder, or overwrite be set: '{out}' holds the "
+                "checkpoint of another recipe"
             )
-        else:
-            stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
-            held_out = batches_for(model, validation, BATCH) if validation else None
-            history = fit_resumable(
-                model, stream, held_out, out, last, devices, console, more
+        policy = dtype_policy(recipe.precision)
+        with policy, distribute(devices, model_parallel):
+            # Check everything that may fail before the images are read.
+            keras.utils.set_random_seed(recipe.seed)
+            model = start.build(recipe.preset or "vit")
+            freeze(model, recipe.freeze)
+            if start.said:
+                console.print(start.said, markup=False, soft_wrap=True)
+            if index == 0:
+                check_room(out, model)
+            with undistributed():  # threads call it, without other processes
+                teacher = open_teacher(recipe, config)
+            training, validation = _open(
+                dataset, validation, recipe, config, strict, console
             )
-        page = _page(model, history, validation, console)
-    _write(out / "report.html", page)
-    _write(out / "recipe.json", _json(recipe) + "\n")
-    _write(out / "labels.txt", "\n".join(dataset.classes) + "\n")
-    if (out / BEST).is_file():
-        last_weights = model.get_weights()
-        model.load_weights(out / BEST)
-        _save(model, out / "best.keras")
-        model.set_weights(last_weights)
-    elif index == 0:
-        (out / "best.keras").unlink(missing_ok=True)  # of a run that is overwritten
-    _save(model, out / "model.keras")  # last: its presence marks a finished run
-    barrier()  # all have read, and all is written
-    if index == 0:
-        (out / BEST).unlink(missing_ok=True)
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
-    barrier()
+            check_devices(recipe, len(training), devices, model_parallel)
+            if dataset.head == "regression":
+                if warning := start_at_mean(model, images.targets(training)):
+                    console.print(warning, style="yellow")
+            elif dataset.head == "depth":
+                start_at_distance(model, training)
+            if overwrite and index == 0:
+                shutil.rmtree(out / FOLDER, ignore_errors=True)
+                (out / BEST).unlink(missing_ok=True)
+            shard = process_index()
+            if recipe.probe_rates is not None:
+                history = fit_probe(model, training, validation, recipe, console)
+                write_csv(out / "history.csv", history)
+            elif HEADS[config.head].dense and keeps_tokens(recipe, devices):
+                history = fit_on_tokens(
+                    model, training, validation, recipe, out, last, console, more
+                )
+            else:
+                stream = Stream(training, config, recipe, teacher=teacher, shard=shard)
+                held_out = batches_for(model, validation, BATCH) if validation else None
+                history = fit_resumable(
+                    model, stream, held_out, out, last, devices, console, more
+                )
+            page = _page(model, history, validation, console)
+        texts = {
+            "report.html": page,
+            "recipe.json": _json(recipe) + "\n",
+            "labels.txt": "\n".join(dataset.classes) + "\n",
+        }
+        write_run(out, model, texts)
     return model
 
 
@@ -275,22 +267,3 @@ def _same(stored, recipe):
 
 def _json(recipe):
     return json.dumps(recipe.to_dict(), indent=2)
-
-
-def _save(model, path):
-    if process_index()[0]:
-        return
-    compiled = model.compiled
-    model.compiled = False  # the optimizer's class is unknown where nothing is trained
-    try:
-        with publishing(path) as work:
-            model.save(work, include_optimizer=False)
-    finally:
-        model.compiled = compiled
-
-
-def _write(path, text):
-    if process_index()[0]:
-        return
-    with publishing(path) as work:
-        work.write_text(text, encoding="utf-8")

@@ -1,6 +1,8 @@
 """Download of published files to a cache folder: once, resumable and verified.
 
-Beside `name.npz` the folder may have `name.npz.part`, the bytes received so far, and
+Beside `name.npz` the folder has `name.npz.sha256`, what `sha256sum --check` reads: the
+hash of the file as it came, which it must have at each later use, since not every
+publisher tells one. There may be `name.npz.part`, the bytes received so far, and
 `name.npz.part.tag`, the version of the file (its ETag or date). Only a complete and
 verified file gets its final name.
 
@@ -30,7 +32,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ..atomic import LOCK, lock
+from ..atomic import LOCK, lock, publishing
 from .published import PUBLISHED, Published
 
 CACHE_VARIABLE = "VIT_KERAS_CACHE"
@@ -88,7 +90,7 @@ def fetch(
         )
     try:
         import pooch
-        import requests  # noqa: F401, pooch imports it late
+        import requests  # noqa: F401, whether it is there
     except ImportError as error:
         raise ImportError(
             f'downloads need {error.name}: pip install "vit-keras-edge[download]"'
@@ -101,22 +103,17 @@ def fetch(
     suffix = pathlib.PurePosixPath(urllib.parse.urlsplit(row.url).path).suffix
     path = folder / f"{name}{suffix}"  # file names in URLs are not unique
     try:
-        if path.is_file() and not _wrong_hash(path, row.sha256):
+        if path.is_file() and not _wrong_hash(path, _recorded(path, row.sha256)):
             return path
         print(f"{name}: {row.licence}, arXiv {row.paper}, {row.url}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
-            if path.is_file() and _wrong_hash(path, row.sha256):
+            if path.is_file() and _wrong_hash(path, _recorded(path, row.sha256)):
                 print(f"{path} is not the published file: again", file=sys.stderr)
                 path.unlink()
-            pooch.get_logger().setLevel("WARNING")  # it would repeat our line
-            store = pooch.create(
-                path=folder,
-                base_url="",
-                registry={path.name: None},  # pooch does not support hash prefixes
-                urls={path.name: row.url},
-            )
-            store.fetch(path.name, downloader=_Downloader(name, row, path))  # pyright: ignore[reportArgumentType]
+                _record_of(path).unlink(missing_ok=True)
+            if not path.is_file():
+                _Downloader(name, row, path).run()
     except DownloadError:
         raise
     except OSError as error:
@@ -128,15 +125,36 @@ def fetch(
     return path
 
 
+def _record_of(path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _record(path, received) -> None:
+    """Keep the hash of what was received beside the path that it will have."""
+    import pooch
+
+    with publishing(_record_of(path)) as part:
+        part.write_text(f"{pooch.file_hash(str(received))}  {path.name}\n", "utf-8")
+
+
+def _recorded(path, published: str | None) -> str | None:
+    """The hash that a file in the cache must have: what is published, or what was
+    recorded when it came, if that is the same and says more."""
+    kept = _record_of(path)
+    known = kept.read_text(encoding="utf-8").split()[:1] if kept.exists() else []
+    agrees = known and known[0].startswith((published or "").lower())
+    return known[0] if agrees else published
+
+
 class _Downloader:
-    """A downloader for pooch: download, verify, rename."""
+    """Downloads, verifies, and renames to the final name."""
 
     def __init__(self, name: str, row: RemoteFile, path: pathlib.Path):
         self.name, self.row, self.path = name, row, path
         self.part = path.with_name(f"{path.name}.part")
         self.tag = path.with_name(f"{path.name}.part.tag")
 
-    def __call__(self, url, output_file, _pooch):
+    def run(self):
         md5 = self._download()
         expected = self.row.sha256 or (md5 and f"md5:{md5}")
         received = _wrong_hash(self.part, expected)
@@ -144,9 +162,11 @@ class _Downloader:
             self._forget()
             raise DownloadError(
                 f"{self.name} has the wrong hash and was removed: expected {expected}, "
-                f"received {received} from {url}"
+                f"received {received} from {self.row.url}"
             )
-        os.replace(self.part, output_file)  # pooch renames it to its final name
+        # First: once the file has its name, nothing is left to be done.
+        _record(self.path, self.part)
+        os.replace(self.part, self.path)
         self._forget()
 
     def _forget(self):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
-from ..atomic import workspace
+from ..atomic import publish_together, workspace
 from ..heads import DENSE
 from .axes import config_of, shapes_of, sizes_of, to_theirs
 from .entries import CheckpointError
@@ -98,8 +98,8 @@ def _write_all(files):
             works[path] = stack.enter_context(workspace(path))
             with works[path].open("wb") as file:
                 _write(file, path.suffix, content)
-        for path, work in works.items():
-            os.replace(work, path)
+        # Weights come first: they never stand beside the settings of others.
+        publish_together(works)
 
 
 def _write(file, suffix, content):

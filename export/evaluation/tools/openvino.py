@@ -5,6 +5,7 @@ import re
 import subprocess
 import tempfile
 
+from ...child_process import check_not_killed
 from ...errors import missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
@@ -59,6 +60,7 @@ def partitions(path):
             text=True,
             env={"LD_LIBRARY_PATH": str(libraries)},
         )
+    check_not_killed("LiteRT's plugin for Intel NPUs", done.returncode)
     pattern = r"selected (\d+) ops, from a total of (\d+) ops. resulted in (\d+)"
     found = re.search(pattern, done.stdout + done.stderr)
     if found is None:

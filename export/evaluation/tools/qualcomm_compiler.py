@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 
+from ...child_process import check_not_killed
 from ...errors import MissingDependency, missing
 from ...flatbuffer.objects import names_of
 
@@ -113,6 +114,7 @@ def compile_qualcomm(path, out, soc) -> QualcommResult:
             text=True,
             errors="replace",
         )
+    check_not_killed("Qualcomm's compiler", done.returncode)
     seconds = time.monotonic() - start
     # LiteRT writes to stderr and QNN to stdout: merged, they would cut each other.
     return _read_log(done.stderr + done.stdout, soc, done.returncode, out, seconds)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ...child_process import check_not_killed
 from ...errors import missing
 from ...targets import TARGETS, get_target
 
@@ -156,6 +157,7 @@ def run_vela(path, folder, chosen, *arguments) -> VelaRun:
         text=True,
         env={**os.environ, "PYTHONPATH": modules},
     )
+    check_not_killed("Vela", done.returncode)
     if misfit := re.search(r"(?:Cli|Config)OptionError: '?(.*?)'?$", done.stderr, re.M):
         names = {key: chosen[key] for key in OPTIONS}
         raise ValueError(f"Vela refuses the configuration {names}: {misfit[1]}")

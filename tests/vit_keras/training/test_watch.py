@@ -7,7 +7,7 @@ import keras
 from rich.console import Console
 
 from tests.models import tiny
-from vit_keras import create_model
+from vit_keras import atomic, create_model
 from vit_keras.training import checkpoint, progress
 from vit_keras.training.callbacks import StopOnNaN
 from vit_keras.training.checkpoint import SaveCheckpoint, find_last
@@ -121,5 +121,5 @@ def test_leftovers_of_a_kill_are_cleared(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".partial-1-best.weights.h5").write_bytes(b"half")
     (tmp_path / "run" / "labels.txt").write_text("a")
-    checkpoint.check_writable(tmp_path / "run")
+    atomic.check_writable(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["labels.txt"]

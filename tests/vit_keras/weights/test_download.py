@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import errno
 import hashlib
-import http.server
 import os
 import pathlib
 import random
@@ -18,6 +17,7 @@ import pytest
 
 pytest.importorskip("pooch")
 
+from tests.vit_keras.weights.file_server import FileServer  # noqa: E402
 from vit_keras.weights import download  # noqa: E402
 from vit_keras.weights.download import DownloadError, fetch  # noqa: E402
 from vit_keras.weights.published import PUBLISHED  # noqa: E402
@@ -29,59 +29,9 @@ MD5 = base64.b64encode(hashlib.md5(BODY).digest()).decode()
 ROOT = pathlib.Path(__file__).parents[3]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One file, with the faults that the server's attributes ask for."""
-
-    def do_GET(self):
-        server = self.server
-        server.seen.append(dict(self.headers))
-        time.sleep(server.delay)
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        asked, start = self.headers.get("Range"), 0
-        if asked and server.ranges and self.headers.get("If-Range") == server.tag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(server.body):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            end = len(server.body)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
-        self.send_header("Content-Length", str(len(server.body) - start))
-        for name, value in server.headers.items():
-            self.send_header(name, value)
-        if server.tag:
-            self.send_header("ETag", server.tag)
-        self.end_headers()
-        stop = server.cuts.pop(0) if server.cuts else len(server.body)
-        try:
-            for at in range(start, stop, 50_000):
-                self.wfile.write(server.body[at : min(at + 50_000, stop)])
-                time.sleep(server.pause)
-        except ConnectionError:  # the client was killed
-            pass
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.tag, self.headers = BODY, '"one"', {}
-        self.seen, self.cuts = [], []  # the requests; where to hang up
-        self.status, self.ranges, self.delay, self.pause = 200, True, 0.0, 0.0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/file.npz"
-
-
 @pytest.fixture
 def server():
-    with Server() as server:
+    with FileServer(BODY) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -110,7 +60,7 @@ def test_download_then_cache(server, tmp_path, capfd, sha256):
     rows = table(server.url, sha256)
     path = fetch("tiny", table=rows)
     assert path == tmp_path / "tiny.npz" and path.read_bytes() == BODY
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
     said = capfd.readouterr()
     assert said.out == ""
     assert f"tiny: Apache-2.0, arXiv 2106.10270, {server.url}\n" in said.err
@@ -141,6 +91,54 @@ def test_damaged_file_in_the_cache_is_replaced(server, tmp_path, capfd):
     assert "is not the published file" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("published", [None, SHA256[:8]])
+def test_hash_is_recorded_where_none_is_published(server, tmp_path, capfd, published):
+    rows = table(server.url, published)
+    path = fetch("tiny", table=rows)
+    record = tmp_path / "tiny.npz.sha256"
+    assert record.read_text() == f"{SHA256}  tiny.npz\n"
+    path.write_bytes(BODY[:-1] + b"!")  # as long as it was
+    assert fetch("tiny", table=rows).read_bytes() == BODY
+    assert f"{path} is not the published file: again" in capfd.readouterr().err
+    assert record.read_text() == f"{SHA256}  tiny.npz\n"
+
+
+def test_file_has_its_name_only_once_its_hash_is_recorded(
+    server, tmp_path, monkeypatch
+):
+    """Else a kill in between leaves a file that is never checked."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    rows = table(server.url)
+    with monkeypatch.context() as changed:
+        changed.setattr(download, "_record", full)
+        with pytest.raises(DownloadError, match="No space left"):
+            fetch("tiny", table=rows)
+    assert not (tmp_path / "tiny.npz").exists()
+    assert fetch("tiny", table=rows).read_bytes() == BODY
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
+
+
+def test_record_does_not_stand_against_the_published_hash(server, tmp_path):
+    fetch("tiny", table=table(server.url))
+    newer = random.Random(1).randbytes(1000)
+    server.body = newer
+    rows = table(server.url, hashlib.sha256(newer).hexdigest())
+    assert fetch("tiny", table=rows).read_bytes() == newer
+
+
+def test_file_put_there_by_hand_needs_no_record(server, tmp_path):
+    (tmp_path / "tiny.npz").write_bytes(BODY)
+    tmp_path.chmod(0o500)  # nothing is written, either
+    try:
+        assert fetch("tiny", table=table(server.url)).read_bytes() == BODY
+    finally:
+        tmp_path.chmod(0o700)
+    assert server.seen == []
+
+
 def test_cut_connection_is_resumed(server, tmp_path):
     server.cuts = [HALF, HALF + 200_000]
     path = fetch("tiny", table=table(server.url))
@@ -150,7 +148,7 @@ def test_cut_connection_is_resumed(server, tmp_path):
     starts = [int(r.removeprefix("bytes=").removesuffix("-")) for r in ranges[1:]]
     assert 0 < starts[0] <= HALF < starts[1] <= HALF + 200_000
     assert {request.get("If-Range") for request in server.seen[1:]} == {'"one"'}
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]
 
 
 def test_next_call_resumes_what_this_one_gave_up(server, tmp_path):
@@ -229,7 +227,7 @@ def test_refusal_says_what_to_do(server, tmp_path, status, tries):
 
 
 def test_no_server(tmp_path):
-    with Server() as server:
+    with FileServer(BODY) as server:
         url = server.url
     with pytest.raises(DownloadError, match="ConnectionError.*by hand"):
         fetch("tiny", table=table(url))
@@ -345,4 +343,4 @@ def test_two_processes_download_once(server, tmp_path):
     assert [out.strip() for out, _ in said] == [str(tmp_path / "tiny.npz")] * 2
     assert (tmp_path / "tiny.npz").read_bytes() == BODY
     assert len(server.seen) == 1
-    assert files(tmp_path) == ["tiny.npz"]
+    assert files(tmp_path) == ["tiny.npz", "tiny.npz.sha256"]

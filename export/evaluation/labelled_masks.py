@@ -2,20 +2,22 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
 from vit_keras import data, preprocessing
 from vit_keras.training.evaluation import checked_for
 
-from ..inputs import ExportInputs
-
 # Bytes of the outputs for all images; those of the model and of a file are in memory.
 OUTPUT_BYTES = 2**31
 
 
-def open_masks(inputs: ExportInputs) -> tuple[np.ndarray, np.ndarray]:
+def open_masks(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Load pairs of images and masks for a model of classes at each pixel.
+
+    Arguments:
+        inputs: `ExportInputs` with `evaluation`.
 
     Returns:
         Pixels uint8 (N, H, W, C) of the model's size, and masks uint8 (N, h, w) of the
