@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -86,21 +88,24 @@ def size_of(item):
 
     start = tf.strings.substr(item, 0, HEADER_BYTES)
     padded = tf.strings.join([start, b"\x00" * HEADER_BYTES])
-    raw = tf.io.decode_raw(tf.strings.substr(padded, 0, HEADER_BYTES), tf.uint8)
-    raw = tf.cast(raw, tf.int64)
-    height = width = tf.constant(0, tf.int64)
-    for row in HEADERS:
+    raw = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+    places = [[_four(row.height), _four(row.width)] for row in HEADERS]
+    sides = tf.reduce_sum(tf.gather(raw, places) * 256 ** np.arange(4), -1)
+    sides //= [[2**row.shift, 1] for row in HEADERS]
+    sides = sides % [[2**row.bits] for row in HEADERS] + [[row.plus] for row in HEADERS]
+    # A BMP stored from the top down has a negative height.
+    sides = tf.minimum(sides, 2**32 - sides)
+    at, lengths = zip(*((row.at, len(row.magic)) for row in HEADERS), strict=True)
+    starts = tf.strings.substr(tf.fill([len(HEADERS)], padded), at, lengths)
+    here = starts == [row.magic for row in HEADERS]
+    # A GIF can have what looks like the header of a WebP: the larger one counts.
+    found = tf.reduce_max(tf.where(here[:, None], sides, 0), 0)
+    return found[0], found[1]
 
-        def number(offsets, shift, row=row):
-            value = sum(raw[offset] * 256**i for i, offset in enumerate(offsets))
-            value = (value // 2**shift) % 2**row.bits + row.plus
-            # A BMP stored from the top down has a negative height.
-            return tf.minimum(value, 2**32 - value)
 
-        here = tf.strings.substr(padded, row.at, len(row.magic)) == row.magic
-        height = tf.where(here, number(row.height, row.shift), height)
-        width = tf.where(here, number(row.width, 0), width)
-    return height, width
+def _four(offsets):
+    """Offsets of four bytes, those that lack behind the header, where it is zero."""
+    return [*offsets, *[HEADER_BYTES] * (4 - len(offsets))]
 
 
 def first_frame(item):
