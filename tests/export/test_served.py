@@ -46,7 +46,7 @@ def servable(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(servable):
-    with serving(servable, "vit") as addresses:
+    with serving(servable.parent) as addresses:
         yield addresses
 
 
@@ -136,6 +136,18 @@ def test_client_reports_the_servers_message(server):
         client.by_rest(rest, "other", [b""])
     with pytest.raises(RuntimeError, match="NOT_FOUND"):
         client.by_grpc(rpc, "other", [b""])
+
+
+def test_more_images_than_a_batch(server, answers):
+    """The server refuses them in one request; the client sends several."""
+    rest, rpc = server
+    items = [item for item, _ in answers[: client.MOST]] * 2 + [answers[0][0]]
+    for ask, address in ((client.by_rest, rest), (client.by_grpc, rpc)):
+        found = ask(address, "vit", items)
+        ids = [answer["top_ids"] for answer in found]
+        assert ids == [ids for _, ids in answers[: client.MOST]] * 2 + [answers[0][1]]
+    with pytest.raises(RuntimeError, match="400.*larger than"):
+        client._request_by_rest(rest, "vit", items, 60)
 
 
 def test_classification_api(server, answers):
