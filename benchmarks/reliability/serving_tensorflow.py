@@ -1,6 +1,6 @@
 """A server of TF Serving's messages over gRPC, for the versions in a folder.
 
-    python -m benchmarks.reliability.serving_tensorflow FOLDER PORT_FILE
+    python -m benchmarks.reliability.serving_tensorflow FOLDER PORT
 
 The messages are TF Serving's own, the session is TensorFlow's, batches are formed by
 its scheduler under the rules as deployed. Of TF Serving's manager it has what
@@ -10,7 +10,6 @@ once it is loaded and warm, and an old one goes when its last request is answere
 
 import concurrent.futures
 import contextlib
-import os
 import pathlib
 import sys
 import threading
@@ -149,12 +148,12 @@ STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @contextlib.contextmanager
-def listening(versions: Versions):
-    """The gRPC address of a server of some versions, on loopback."""
+def listening(versions: Versions, port: int = 0):
+    """The gRPC address of a server of some versions, on loopback; any port for 0."""
     threads = concurrent.futures.ThreadPoolExecutor(THREADS)
     server = grpc.server(threads, options=UNLIMITED)
     service.add_PredictionServiceServicer_to_server(Service(versions), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -163,12 +162,10 @@ def listening(versions: Versions):
 
 
 def main():
-    """Serve until the process is ended; the port file says that it is ready."""
-    folder, file = sys.argv[1:]
+    """Serve until the process is ended."""
+    folder, port = sys.argv[1:]
     versions = Versions(folder)
-    with listening(versions) as address:
-        pathlib.Path(f"{file}.part").write_text(address)
-        os.rename(f"{file}.part", file)
+    with listening(versions, int(port)):
         while not threading.Event().wait(POLL):
             versions.refresh()
 
