@@ -27,7 +27,6 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 MOST = 8  # images of a request, as the written client has them
 SLOW_BATCHES = (1, 2, 4)
 CORRUPT = 0.1  # of the items
-RARE = 0.01  # of the requests have an item of several megabytes or megapixels
 UNSPLIT = 0.01  # of the requests have 40 images at once, more than a batch
 DRIP, PAUSE = 4096, 0.01  # bytes of a slow client, and seconds after them
 TIMEOUT = 120.0
@@ -46,6 +45,7 @@ class Job:
         answers: {version: {"logits": , "top_ids": }}, of each item alone.
         clients, slow: how many, and how many of them are slow.
         seconds: how long.
+        rare: share of the requests with an item of several megabytes or megapixels.
         seed: of what they draw.
     """
 
@@ -56,6 +56,7 @@ class Job:
     clients: int
     slow: int
     seconds: float
+    rare: float
     seed: int
 
 
@@ -69,7 +70,7 @@ class Client:
 
     def __init__(self, job: Job, number: int):
         self.draws = random.Random(job.seed * 1000 + number)
-        self.slow = number < job.slow
+        self.slow, self.rare = number < job.slow, job.rare
         address = dripping(job.address) if self.slow else job.address
         self.server = PROTOCOLS[job.protocol](address)
         found = [(i, base64.b64decode(item[1])) for i, item in enumerate(job.items)]
@@ -92,7 +93,7 @@ class Client:
                 continue
             size = self.draws.choice(SLOW_BATCHES if self.slow else BATCHES)
             chosen = [self.draw() for _ in range(size)]
-            if not self.slow and self.draws.random() < RARE:
+            if not self.slow and self.draws.random() < self.rare:
                 chosen[self.draws.randrange(size)] = self.draws.choice(
                     self.groups["rare"]
                 )

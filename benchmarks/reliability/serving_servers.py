@@ -4,18 +4,19 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from shutil import copytree
 from typing import Any
 
+from benchmarks.reliability import serving_mlserver, serving_triton
 from benchmarks.reliability.serving_protocols import MODEL
 
 ROOT = pathlib.Path(__file__).parents[2]
-READY = 300.0  # seconds that a server may take to start
+READY = 120.0  # seconds that a server may take to start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +29,15 @@ class Server:
             and HTTP) to its command line and variables of its environment.
         install: what to give to pip in an environment of its own; "" for this one.
         packages: whose versions are told.
-        prepare: from (SavedModel directory, folder of a version) on.
-        announce: from (Python, ports) on, if a server must be told of a new version.
+        prepare: from (SavedModel directory, folder to make, version) on.
+        announce: from the ports on, if a server must be told of a new version.
     """
 
     protocol: str
     command: Callable[..., tuple[list[str], dict[str, str]]]
     install: str
     packages: tuple[str, ...]
-    prepare: Callable[..., Any] = shutil.copytree
+    prepare: Callable[..., Any] = lambda source, folder, _: copytree(source, folder)
     announce: Callable[..., Any] | None = None
 
 
@@ -51,6 +52,21 @@ SERVERS = {
         command=_tensorflow,
         install="",
         packages=("tensorflow", "tensorflow-serving-api", "grpcio"),
+    ),
+    "triton": Server(
+        protocol="open",
+        command=serving_triton.command,
+        install="nvidia-pytriton==0.7.0 tensorflow-cpu==2.21.0",
+        packages=("nvidia-pytriton", "tensorflow-cpu", "grpcio"),
+        prepare=serving_triton.prepare,
+    ),
+    "mlserver": Server(
+        protocol="open",
+        command=serving_mlserver.command,
+        install="mlserver==1.7.1 tensorflow-cpu==2.21.0",
+        packages=("mlserver", "tensorflow-cpu", "grpcio"),
+        prepare=serving_mlserver.prepare,
+        announce=serving_mlserver.announce,
     ),
 }
 
@@ -81,10 +97,10 @@ class Running:
     def publish(self, saved_model, version: int) -> None:
         """Put a SavedModel directory in place as a version, at once or not at all."""
         part = self.models.parent / f"part-{version}"
-        self.server.prepare(saved_model, part)
+        self.server.prepare(saved_model, part, version)
         part.rename(self.models / MODEL / str(version))
         if self.server.announce:
-            self.server.announce(self.python, self.ports)
+            self.server.announce(self.ports)
 
     def resident(self) -> float:
         """Megabytes that its processes hold."""
@@ -117,7 +133,7 @@ def running(name: str, python: str, saved_model, work: pathlib.Path):
     """
     server, models = SERVERS[name], work / "models"
     (models / MODEL).mkdir(parents=True)
-    server.prepare(saved_model, models / MODEL / "1")
+    server.prepare(saved_model, models / MODEL / "1", 1)
     ports = _free_port(), _free_port()
     command, more = server.command(python, models, ports)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}

@@ -114,7 +114,8 @@ class Service(service.PredictionServiceServicer):
             code, text = codes.NOT_FOUND, f"Servable not found: {error}"
         except (tf.errors.OpError, ValueError, KeyError) as error:
             number = getattr(error, "error_code", codes.INVALID_ARGUMENT.value[0])
-            code, text = STATUS[number], str(error)
+            # Without the lines of Python that built the graph.
+            code, text = STATUS[number], str(error).rpartition("\nNode: ")[2]
         context.abort(code, text)
         raise RuntimeError(text)  # not reached: `abort` raises
 

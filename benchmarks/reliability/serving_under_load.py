@@ -13,12 +13,14 @@ Servers other than the first need an environment of their own, of Python 3.11:
 Clients draw images of many sizes and formats, 1 to 32 at a time, a tenth of them
 corrupt, now and then a very large one, or more at once than a batch; some let their
 bytes drip. Each answer is compared with that of the image alone, from a session of the
-same SavedModel. After the load, the same clients go on for a fifth of the time, while
-a second and a third version are put in place.
+same SavedModel. Then the same clients go on while a second and a third version are put
+in place.
 
 Rows of the CSV replace those of the same server. Times are of the clients; of a batch
 above 8 they are of several requests. Memory is of all processes of the server, its
-slope by least squares over the last four fifths of the load.
+slope by least squares over the load. Before that is a tenth of its time in which half
+of the requests have a very large item: TensorFlow's allocator keeps what it once had,
+so that memory can only be flat behind the worst.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import base64
 import collections
 import csv
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -55,8 +58,7 @@ FIELDS = (
     *("largest_difference", "p50_s", "p95_s", "p99_s"),
     *("rss_mb", "rss_most_mb", "mb_per_minute", "answered_by", "machine", "versions"),
 )
-SETTLED = 0.2  # of the time, until memory is expected to be flat
-SWAPPING = 20.0  # seconds at least, for versions to be loaded and warm
+RARE, WARM_RARE = 0.01, 0.5  # of the requests have a very large item
 
 
 @dataclasses.dataclass
@@ -66,7 +68,8 @@ class Load:
     Attributes:
         models: SavedModel directories, by version from 1 on.
         sent: `Item`s.
-        seconds: of the load; a fifth more, at least `SWAPPING`, for new versions.
+        seconds: of the load.
+        changing: seconds after that, while new versions are put in place.
         clients, slow: how many, and how many of them are slow.
         seed: of what they draw.
     """
@@ -74,24 +77,26 @@ class Load:
     models: list[pathlib.Path]
     sent: list[Item]
     seconds: float = 600.0
+    changing: float = 120.0
     clients: int = 16
     slow: int = 2
     seed: int = 0
 
-    def job(self, server, seconds: float) -> Job:
-        """What clients of a `Running` server do for some seconds."""
-        if not hasattr(self, "_answers"):
-            self._answers = {
-                i: single_answers(path, self.sent)
-                for i, path in enumerate(self.models, 1)
-            }
+    @functools.cached_property
+    def answers(self) -> dict:
+        """{version: what `single_answers` returns}."""
+        pairs = enumerate(self.models, 1)
+        return {i: single_answers(path, self.sent) for i, path in pairs}
+
+    def job(self, protocol: str, address: str, seconds: float, rare=RARE) -> Job:
+        """What clients of a server do for some seconds."""
         packed = [
             [i.name, base64.b64encode(i.content).decode(), i.valid, i.rare]
             for i in self.sent
         ]
         return Job(
-            *(server.server.protocol, server.address, packed, self._answers),
-            *(self.clients, self.slow, seconds, self.seed),
+            *(protocol, address, packed, self.answers),
+            *(self.clients, self.slow, seconds, rare, self.seed),
         )
 
 
@@ -119,15 +124,14 @@ def under_load(name: str, python: str, load: Load, work: pathlib.Path) -> list[d
         work: an empty folder.
     """
     with running(name, python, load.models[0], work) as server:
+        seconds = load.seconds / 10
+        found = asked(server, load, seconds, work, WARM_RARE)
+        rows = phase(found, name, "warm-up", load, seconds)[:1]
         memory = Memory(server)
-        started = time.time()
-        found = asked(server, load.job(server, load.seconds), work)
-        memory.stop()
-        rows = phase(found, name, "load", load, load.seconds)
-        settled = started + SETTLED * load.seconds
-        rows[0] |= memory.since(settled, started + load.seconds)
-        seconds = max(load.seconds / 5, SWAPPING)
-        job = load.job(server, seconds)
+        found = asked(server, load, load.seconds, work)
+        whole, *others = phase(found, name, "load", load, load.seconds)
+        rows += [{**whole, **memory.stop()}, *others]
+        seconds = load.changing
         swaps = [
             threading.Timer(
                 seconds * i / len(load.models), server.publish, (path, i + 1)
@@ -137,15 +141,16 @@ def under_load(name: str, python: str, load: Load, work: pathlib.Path) -> list[d
         ]
         for swap in swaps:
             swap.start()
-        found = asked(server, job, work)
+        found = asked(server, load, seconds, work)
         for swap in swaps:
             swap.join()
         rows += phase(found, name, "new versions", load, seconds)[:1]
     return rows
 
 
-def asked(server, job: Job, work: pathlib.Path) -> list[dict]:
+def asked(server, load: Load, seconds, work: pathlib.Path, rare=RARE) -> list[dict]:
     """Run the clients of a server in a process of its environment."""
+    job = load.job(server.server.protocol, server.address, seconds, rare)
     file, result = work / "job.json", work / "result.json"
     file.write_text(json.dumps(dataclasses.asdict(job)))
     module = "benchmarks.reliability.serving_clients"
@@ -171,19 +176,15 @@ class Memory:
         while not self._end.wait(1.0):
             self.samples.append((time.time(), self._server.resident()))
 
-    def stop(self) -> None:
-        """End the sampling."""
+    def stop(self) -> dict:
+        """End the sampling; return the mean, the most, and the slope."""
         self._end.set()
         self._thread.join()
-
-    def since(self, start: float, end: float) -> dict:
-        """The mean, and the slope by least squares, between two times."""
-        kept = np.array([s for s in self.samples if start <= s[0] <= end])
-        minutes = (kept[:, 0] - start) / 60
-        slope = np.polyfit(minutes, kept[:, 1], 1)[0]
+        times, held = np.array(self.samples).T
+        slope = np.polyfit((times - times[0]) / 60, held, 1)[0]
         return {
-            "rss_mb": f"{kept[:, 1].mean():.0f}",
-            "rss_most_mb": f"{max(held for _, held in self.samples):.0f}",
+            "rss_mb": f"{held.mean():.0f}",
+            "rss_most_mb": f"{held.max():.0f}",
             "mb_per_minute": f"{slope:.2f}",
         }
 
@@ -198,7 +199,7 @@ def phase(found: list[dict], name: str, label: str, load: Load, seconds) -> list
     known = {"server": name, "phase": label, "seconds": f"{seconds:.0f}"}
     known |= {"clients": load.clients}
     slow = [row for row in found if row.get("slow")]
-    parts = {"": found, "slow clients": slow}
+    parts: dict = {"": found, "slow clients": slow}
     for batch in BATCHES:
         parts[batch] = [r for r in found if r.get("batch") == batch and not r["slow"]]
     return [{**known, "batch": b, **summary(part)} for b, part in parts.items()]
@@ -246,6 +247,7 @@ def main():
         "--python", nargs="*", default=[], help="SERVER=PYTHON of its environment"
     )
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--changing", type=float, default=120.0)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
@@ -255,8 +257,8 @@ def main():
         work = pathlib.Path(folder)
         size = {"image_size": 64, "patch_size": 16, "num_layers": 12}
         size |= {"hidden_size": 192, "num_heads": 3, "mlp_dim": 768}  # ViT-Ti/16
-        load = Load(models(work, **size), items(), given.seconds, given.clients)
-        load.seed = given.seed
+        load = Load(models(work, **size), items(), given.seconds, given.changing)
+        load.clients, load.seed = given.clients, given.seed
         for name in given.servers.split(","):
             place = work / name
             place.mkdir()
