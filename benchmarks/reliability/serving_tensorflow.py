@@ -57,8 +57,9 @@ class Versions:
         wanted = sorted(there)[-NUMBER:]
         for number in [n for n in wanted if n not in self._loaded]:
             servable = BatchedSession(self.folder / str(number))
-            for signature, key, value in records(servable.path / WARMUP, tf):
-                servable.run(signature, {key: value})
+            if (servable.path / WARMUP).is_file():
+                for signature, key, value in records(servable.path / WARMUP, tf):
+                    servable.run(signature, {key: value})
             with self._changed:
                 self._loaded[number], self._users[number] = servable, 0
         for number in [n for n in self._loaded if n not in wanted]:

@@ -222,18 +222,17 @@ def summary(found: list[dict]) -> dict:
     }
 
 
-def models(folder: pathlib.Path, number: int = 3, **changes) -> list[pathlib.Path]:
-    """Export some models that differ in their weights alone."""
+def models(folder: pathlib.Path, number=3, warmup=(1, 2, 4, 8), **sizes) -> list:
+    """Export some models that differ in their weights alone; return the directories."""
     import export
     from tests.models import exported
 
-    found = []
-    for seed in range(1, number + 1):
-        path = folder / str(seed)
+    found = [folder / str(seed) for seed in range(1, number + 1)]
+    for seed, path in enumerate(found):
+        model = exported(seed, **sizes)
         export.to_saved_model(
-            exported(seed, **changes), path, warmup=(1, 2, 4, 8), top_k=3
+            model, path, signatures=["predict_bytes"], warmup=warmup, top_k=3
         )
-        found.append(path)
     return found
 
 
