@@ -18,9 +18,11 @@ in place.
 
 Rows of the CSV replace those of the same server. Times are of the clients; of a batch
 above 8 they are of several requests. Memory is of all processes of the server, its
-slope by least squares over the load. Before that is a tenth of its time in which half
-of the requests have a very large item: TensorFlow's allocator keeps what it once had,
-so that memory can only be flat behind the worst.
+slope by least squares over the load and over its second half. Before that is a tenth
+of its time in which half of the requests have a very large item: TensorFlow's allocator
+keeps what it once had, so that memory can only be flat behind the worst. What glibc
+keeps besides grows ever more slowly; `tests/export/test_serving_load.py` has what is in
+use.
 """
 
 import argparse
@@ -43,7 +45,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import numpy as np  # noqa: E402
 
-from benchmarks.machine import machine, versions, write_rows  # noqa: E402
+from benchmarks.machine import machine, write_rows  # noqa: E402
 from benchmarks.reliability.serving_clients import BATCHES, Job  # noqa: E402
 from benchmarks.reliability.serving_items import Item, items  # noqa: E402
 from benchmarks.reliability.serving_servers import ROOT, SERVERS, running  # noqa: E402
@@ -56,7 +58,8 @@ COUNTS = (
 FIELDS = (
     *("server", "phase", "seconds", "clients", "batch", "requests", *COUNTS),
     *("largest_difference", "p50_s", "p95_s", "p99_s"),
-    *("rss_mb", "rss_most_mb", "mb_per_minute", "answered_by", "machine", "versions"),
+    *("rss_mb", "rss_most_mb", "mb_per_minute", "late_mb_per_minute", "answered_by"),
+    *("machine", "versions"),
 )
 RARE, WARM_RARE = 0.01, 0.5  # of the requests have a very large item
 
@@ -177,15 +180,20 @@ class Memory:
             self.samples.append((time.time(), self._server.resident()))
 
     def stop(self) -> dict:
-        """End the sampling; return the mean, the most, and the slope."""
+        """End the sampling; return the mean, the most, and the slopes of the whole and
+        of its second half."""
         self._end.set()
         self._thread.join()
         times, held = np.array(self.samples).T
-        slope = np.polyfit((times - times[0]) / 60, held, 1)[0]
+        whole, late = (
+            np.polyfit(times[start:] / 60 - times[0] / 60, held[start:], 1)[0]
+            for start in (0, len(times) // 2)
+        )
         return {
             "rss_mb": f"{held.mean():.0f}",
             "rss_most_mb": f"{held.max():.0f}",
-            "mb_per_minute": f"{slope:.2f}",
+            "mb_per_minute": f"{whole:.2f}",
+            "late_mb_per_minute": f"{late:.2f}",
         }
 
 
@@ -264,13 +272,17 @@ def main():
             rows = under_load(name, pythons.get(name, sys.executable), load, place)
             for row in rows:
                 print({k: v for k, v in row.items() if v not in ("", 0)}, flush=True)
-            save(given.out, name, rows)
+            save(given.out, name, pythons.get(name, sys.executable), rows)
 
 
-def save(path: pathlib.Path, name: str, rows: list[dict]) -> None:
+def save(path: pathlib.Path, name: str, python: str, rows: list[dict]) -> None:
     """Put a server's rows in the place of those that the table has."""
+    ask = f"from benchmarks.machine import *; print(versions({SERVERS[name].packages}))"
+    done = subprocess.run(
+        [python, "-c", ask], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    told = {"machine": machine(), "versions": done.stdout.strip()}
     old = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
-    told = {"machine": machine(), "versions": versions(SERVERS[name].packages)}
     kept = [row for row in old if row["server"] != name]
     write_rows(path, FIELDS, [*kept, *({**row, **told} for row in rows)])
 
