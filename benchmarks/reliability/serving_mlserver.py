@@ -18,7 +18,7 @@ def command(python, models, ports):
         "http_port": ports[1],
         "grpc_max_message_length": -1,
         "metrics_endpoint": None,
-        "parallel_workers": 0,  # with workers it does not join requests of one version
+        "parallel_workers": 0,  # one process, as the others
         "debug": False,
     }
     (models / "settings.json").write_text(json.dumps(settings))
