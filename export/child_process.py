@@ -1,7 +1,12 @@
-"""Child processes: they end with their parent, and one that was killed says nothing."""
+"""Child processes: they end with their parent, and one that was killed says nothing.
+
+Runtimes that abort, or only write to stderr, are run in one.
+"""
 
 import contextlib
+import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -10,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 # What ends a process from outside: the user, or a system without memory.
 OUTSIDE = ("SIGHUP", "SIGINT", "SIGKILL", "SIGTERM")
+NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory")
 # Linux kills a process with its parent if it asks for that (PR_SET_PDEATHSIG).
 EXECUTE = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
@@ -19,8 +25,11 @@ EXECUTE = (
 
 def python_command(code: str, *arguments: str) -> list[str]:
     """Return a command for `run_child`: Python code, which ends with this process."""
+    # It finds modules where this process does, but not in the working directory, which
+    # may have some of the same names as others.
+    places = [*filter(None, sys.path), str(pathlib.Path(__file__).parents[1])]
     code = f"import {__name__} as own; own.end_with_parent(); {code}"
-    # -P: the working directory may have modules of the same names as others.
+    code = f"import sys; sys.path[:] = {places!r}; {code}"
     return [sys.executable, "-P", "-c", code, *arguments]
 
 
@@ -102,3 +111,34 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def run_check(function, path, environment=None, timeout: float | None = 600):
+    """Run a function of a path, "module:name", and return the JSON it prints last.
+
+    Returns:
+        (dict, stderr); if it failed, an empty dict and all its output.
+
+    Raises:
+        ChildProcessError: it was killed, which says nothing about the file.
+        MemoryError: nor does this.
+    """
+    module, name = function.split(":")
+    done = run_child(
+        python_command(f"from {module} import {name}; {name}(sys.argv[1])", str(path)),
+        f"the process that runs '{path}'",
+        environment=environment,
+        timeout=timeout,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        said = done.stdout + done.stderr
+        if any(words in said for words in NO_MEMORY):
+            raise MemoryError(f"the process that runs '{path}' had too little")
+        return {}, said
+    return json.loads(lines[-1]), done.stderr
+
+
+def answer(**values):
+    """Print the result of a check in the child process."""
+    print(json.dumps(values), flush=True)

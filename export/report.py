@@ -16,6 +16,7 @@ from vit_keras.text_files import read_json
 
 from .evaluation.benchmark import size_bytes
 from .evaluation.verify import Parity, sidecar
+from .flatbuffer.first_run import made_here
 
 PACKAGES = (
     "vit-keras-edge",
@@ -223,6 +224,8 @@ def publish(work, path, report: ExportReport) -> ExportReport:
     report = dataclasses.replace(
         report, path=str(path), size_bytes=size_bytes(work), versions=versions()
     )
+    if work.is_file():
+        made_here(work)
     publish_files(work, path, report.to_dict())
     return report
 

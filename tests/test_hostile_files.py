@@ -4,27 +4,35 @@ The short form of `benchmarks/reliability/hostile_files.py`, in this process; wh
 files in C++ has its own process there.
 """
 
+import copy
+import os
 import pathlib
 import random
 import struct
 import tracemalloc
 import warnings
+import zipfile
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.reliability import hostile_files
+from benchmarks.reliability import hostile_files, seed_files
 from benchmarks.reliability.attack_table import ATTACKS
 from benchmarks.reliability.child import judge, listing
 from benchmarks.reliability.mutations import KINDS, mutate
 from benchmarks.reliability.readers import READERS
 from benchmarks.reliability.seed_files import write
 from vit_keras import CheckpointError
+from vit_keras.data.coco_masks import ID_BITS
+from vit_keras.data.mask_reading import read_numbers
+from vit_keras.model_file import open_model
 from vit_keras.preprocessing import ImageError, image_files, read_image
 from vit_keras.text_files import read_json, read_text
 from vit_keras.training.recipe import Recipe
+from vit_keras.weights import entries
+from vit_keras.weights.entries import DATA_RATIO
 from vit_keras.weights.formats.h5_file import HEAP, read_h5, refuse_endless_heaps
 from vit_keras.weights.formats.npz_file import read_npy, read_npz
 
@@ -144,6 +152,78 @@ def test_arrays_that_are_not_there(tmp_path):
             read(tmp_path / "b.npy")
 
 
+def test_masks_pack_as_zeros_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(entries, "BOMB_ALLOWANCE", 1 << 20)
+    masks = np.zeros((50, 512, 512), "uint8")
+    masks[:, 100:200, 100:200] = 1
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, masks=masks)
+    with pytest.raises(CheckpointError, match="13,107,328 bytes, from .*: refused"):
+        read_npz(path)  # weights do not
+    assert read_npz(path, DATA_RATIO)["masks"].shape == masks.shape
+
+
+def test_members_that_are_the_same_bytes(tmp_path):
+    """A zip archive of one array, named 1,000 times, has a thousand times its size."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros((1 << 20,), "uint8"))
+    with zipfile.ZipFile(path, "a") as archive:
+        (one,) = archive.infolist()
+        for number in range(2000):
+            other = copy.copy(one)
+            other.filename = f"{number}.npy"
+            archive.filelist.append(other)
+        archive._didModify = True
+    with pytest.raises(CheckpointError, match="would unpack to 2,098,.*: refused"):
+        read_npz(path, DATA_RATIO)
+
+
+def test_what_follows_an_array_is_left(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        for value in (1, 2):
+            np.save(file, np.full(3, value))
+    assert read_npy(tmp_path / "a.npy").tolist() == [1, 1, 1]
+
+
+def test_ids_of_coco_may_be_uuids(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(f"[{2**128 - 1}]")
+    assert read_json(path, most_bits=ID_BITS) == [2**128 - 1]
+    with pytest.raises(ValueError, match="a number of 39 digits"):
+        read_json(path)
+
+
+def test_a_model_that_was_packed_again(tmp_path):
+    path, other = tmp_path / "a.keras", tmp_path / "b.keras"
+    path.write_bytes(seed_files.keras_file()["model.keras"])
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(other, "w", 8) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    assert open_model(other).count_params() == open_model(path).count_params()
+
+
+def test_a_large_mask_of_one_colour(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "PIXELS", 80_000)
+    monkeypatch.setattr(image_files, "MANY_PIXELS", 80_000)
+    path = tmp_path / "a.png"
+    Image.new("L", (2000, 2000)).save(path)
+    assert read_numbers(path)[0].shape == (2000, 2000)
+    with pytest.raises(ImageError, match="4,000,000 pixels are in"):
+        read_image(path)
+
+
+def test_groups_in_groups(tmp_path):
+    """HDF5's time grows with more than the square of their number."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["/".join("g" * 100)] = np.zeros(2)
+    assert list(read_h5(path)) == ["/".join("g" * 100)]
+    with h5py.File(path, "a") as file:
+        file["/".join("h" * 300)] = np.zeros(2)
+    with pytest.raises(CheckpointError, match="more than 100 deep"):
+        read_h5(path)
+
+
 def test_a_heap_of_texts_without_an_end(tmp_path):
     """HDF5 1.14.6 never returns from reading the attribute of such a file."""
     path = tmp_path / "a.h5"
@@ -167,6 +247,8 @@ def test_images_of_more_pixels_than_bytes(tmp_path, monkeypatch):
     Image.new("RGB", (300, 300)).save(path)
     assert read_image(path).shape == (300, 300, 3)
     monkeypatch.setattr(image_files, "PIXELS", 80_000)
+    assert read_image(path).shape == (300, 300, 3)
+    monkeypatch.setattr(image_files, "MANY_PIXELS", 80_000)
     with pytest.raises(ImageError, match="90,000 pixels are in .* bytes: refused"):
         read_image(path)
     with pytest.raises(ImageError, match="90,000 pixels"):
@@ -174,6 +256,19 @@ def test_images_of_more_pixels_than_bytes(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), "uint8")
     Image.fromarray(noise).save(path)
     np.testing.assert_array_equal(read_image(path), noise)
+
+
+def test_pipes_and_devices(tmp_path):
+    """A pipe blocks whoever opens it, and a device has no end."""
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is no regular file"):
+        read_image(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "a.npy")
+    for read in (read_npy, read_npz):
+        with pytest.raises(CheckpointError, match="is no regular file"):
+            read(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="at most 1,000 bytes. It has more"):
+        read_text("/dev/zero", 1000)
 
 
 def test_ghostscript_is_not_run(tmp_path):

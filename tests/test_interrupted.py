@@ -16,10 +16,10 @@ import pytest
 from benchmarks.reliability import interrupted_work
 from benchmarks.reliability.interrupted_faults import children
 from export import backend
+from export.child_process import run_check
 from export.comparison_report import measure_file
 from export.comparison_report.plan_files import plan_files
 from export.compression.compress import compress
-from export.evaluation.tools.subprocess_check import run_check
 from export.serving.saved_model import to_saved_model
 from export.tflite import file_metadata
 from tests.vit_keras.training.runs import SHORT, few, quiet
@@ -243,14 +243,13 @@ def need_memory(_):
 """
 
 
-def test_killed_check_is_no_finding(tmp_path):
+def test_killed_check_is_no_finding(tmp_path, monkeypatch):
     (tmp_path / "own_checks.py").write_text(CHECKS)
-    paths = os.pathsep.join([str(tmp_path), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": paths}
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ChildProcessError, match="from outside by SIGKILL"):
-        run_check("own_checks:kill_itself", tmp_path, environment)
+        run_check("own_checks:kill_itself", tmp_path)
     with pytest.raises(MemoryError):
-        run_check("own_checks:need_memory", tmp_path, environment)
+        run_check("own_checks:need_memory", tmp_path)
 
 
 def test_record_never_replaces_the_model(tmp_path, monkeypatch):

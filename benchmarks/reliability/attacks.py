@@ -5,6 +5,7 @@ is another, `outside`, with files that must be neither read nor changed; a file 
 there shows that code ran.
 """
 
+import copy
 import io
 import pathlib
 import struct
@@ -93,6 +94,17 @@ def bomb(path: pathlib.Path, members: dict[str, bytes], name: str, megabytes: in
     with zipfile.ZipFile(path, "a") as archive:
         for other, content in members.items():
             archive.writestr(other, content)
+
+
+def same_bytes(path: pathlib.Path, members: dict[str, bytes], times: int):
+    """Write a zip archive with an array of zeros, and its bytes under more names."""
+    path.write_bytes(zipped(members))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.npy", npy_header("(1048576,)", "'|u1'") + bytes(1 << 20))
+        for number in range(1, times):
+            other = copy.copy(archive.getinfo("0.npy"))
+            other.filename = f"{number}.npy"
+            archive.filelist.append(other)
 
 
 def members_of(content: bytes) -> dict[str, bytes]:

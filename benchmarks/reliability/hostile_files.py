@@ -85,6 +85,7 @@ def run(
                     number = start
                     break
         code = process.wait()
+        process.stdout.close()  # pyright: ignore[reportOptionalMemberAccess]
         if start < number:
             if at is None:
                 raise RuntimeError(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
 import re
 import zipfile
@@ -16,7 +17,8 @@ SIZES: dict[str, Any] = {
 }
 SIZES |= {"num_heads": 2, "mlp_dim": 64, "classes": 10, "mlp_activation": "gelu_tanh"}
 CLEAN, GOES_ON = "starts clean", "goes on"
-CONFIG = "config.json"
+CONFIG, FINGERPRINT = "config.json", "fingerprint.pb"
+VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # in TensorFlow's name of a variable's value
 REMOTE = "remote.npz"  # what is downloaded
 
 
@@ -132,10 +134,12 @@ def digest(path: pathlib.Path) -> str | None:
     """Return a hash of what a file or folder means, None if there is none.
 
     Of a .keras file these are the layers and weights: its date, the seeds of unused
-    dropout and the addresses of objects differ. A SavedModel has a random number.
+    dropout and the addresses of objects differ. Of a SavedModel: names, variables, and
+    the size of its graph; their order and its fingerprint are others each time.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
+        files = [p for p in files if p.suffix != ".index" and p.name != FINGERPRINT]
         parts = [f"{p.relative_to(path)} {_part(p)}" for p in files]
         return _hash("\n".join(parts).encode())
     if not path.is_file():
@@ -150,9 +154,21 @@ def digest(path: pathlib.Path) -> str | None:
 
 def _part(path):
     """Hash of a file in a folder; TensorFlow numbers functions anew in each process."""
-    if path.name in ("fingerprint.pb", "saved_model.pb"):
+    if path.name == "saved_model.pb":
         return path.stat().st_size
-    return digest(path)
+    return _values(path) if ".data-" in path.name else digest(path)
+
+
+def _values(path):
+    """Hash of the variables of a SavedModel, in no order."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(os.fspath(path).rpartition(".data-")[0])
+        names = [n for n in reader.get_variable_to_shape_map() if VALUE in n]
+        return _hash(b"".join(sorted(reader.get_tensor(n).tobytes() for n in names)))
+    except (tf.errors.OpError, ValueError) as error:
+        return f"broken: {error}"
 
 
 def _inside(path):

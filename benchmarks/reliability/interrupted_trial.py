@@ -138,7 +138,7 @@ class Trials:
         end = f"{run.status}"
         if run.status and run.status > 0:
             end += f" {lines[-1][:160] if lines else 'nothing said'}"
-        clear = "Traceback" not in said and len(said) < 2000
+        clear = "Traceback" not in said and (run.status == 0 or len(said) < 2000)
         if run.status == -signal.SIGABRT:  # of the C library: where it was
             clear = "Fatal Python error" in said
         if run.status and not lines and run.status not in QUIET:

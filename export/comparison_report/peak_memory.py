@@ -6,7 +6,7 @@ import re
 import resource
 import sys
 
-from ..evaluation.tools.subprocess_check import answer, run_check
+from ..child_process import answer, run_check
 
 
 def peak_memory(path: str | os.PathLike[str]) -> float | None:

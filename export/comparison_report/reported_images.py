@@ -14,6 +14,7 @@ from vit_keras import data
 from vit_keras.data.tfds_sources import TFDS
 from vit_keras.heads import HEADS, ONE_CLASS
 from vit_keras.training.evaluation import checked_for
+from vit_keras.weights.entries import DATA_RATIO
 from vit_keras.weights.formats.npz_file import read_npz
 
 from ..evaluation.parity_images import content_hash
@@ -191,7 +192,7 @@ def _has_parts(source):
         return match[2] is None
     if pathlib.Path(source).suffix.lower() != ".npz":
         return False
-    return "images" not in read_npz(source)  # but x_train and x_test
+    return "images" not in read_npz(source, DATA_RATIO)  # but x_train and x_test
 
 
 def _set_aside(dataset):

@@ -15,6 +15,7 @@ import tempfile
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..flatbuffer.first_run import making_files
 from ..flatbuffer.float_fixes import SCORES
 from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.operators import read_operators
@@ -134,7 +135,7 @@ def half_precision(
         )
     chosen = check_images(np.asarray(images)[:IMAGES], runner.input_shape)
     content = pathlib.Path(path).read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, making_files():
         rounded = pathlib.Path(folder) / "rounded.tflite"
         rounded.write_bytes(_rounded(content))
         outputs = TFLiteRunner(rounded, threads()).all(chosen)

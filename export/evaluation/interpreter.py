@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import missing
+from ..flatbuffer.first_run import check_first_run
 from ..flatbuffer.objects import pack, unpack
 
 
@@ -30,12 +31,15 @@ def new_interpreter(path, content=None, **options) -> Any:
 
     Raises:
         MissingDependency: ai-edge-litert is not installed.
-        ValueError: LiteRT refuses the file.
+        FileNotFoundError: there is no such file.
+        ValueError: LiteRT refuses the file, or its first run ends a process.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise missing("ai-edge-litert") from error
+    if not content:
+        check_first_run(path, "experimental_op_resolver_type" not in options)
     try:
         source = {"model_content": content} if content else {"model_path": str(path)}
         interpreter = Interpreter(**source, **options)

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .interpreter import check_images, new_interpreter, threads
-from .saved_model_session import SavedModelSession
+from .saved_model_session import SavedModelSession, first_line
 
 
 def load(
     path: str | os.PathLike[str], num_threads: int = 1
 ) -> "TFLiteRunner | SavedModelRunner":
     """Open a `.tflite` file or a SavedModel directory in its own runtime.
+
+    A `.tflite` file that this process has neither made nor opened before runs once in a
+    child process, because LiteRT ends the process at some damaged files.
 
     Arguments:
         path: the artefact.
@@ -26,7 +29,8 @@ def load(
 
     Raises:
         FileNotFoundError: the artefact does not exist.
-        ValueError: the file is truncated, or is no model.
+        ValueError: the file is truncated, is no model, or ends its runtime.
+        ChildProcessError: its first run was killed from outside.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -230,8 +234,9 @@ class SavedModelRunner:
         try:
             return self._session.run("serving_default", inputs, [self._output])
         except self._session.tf.errors.OpError as error:
-            reason = error.message.splitlines()[0]
-            raise ValueError(f"TensorFlow cannot run the model: {reason}") from error
+            raise ValueError(
+                f"TensorFlow cannot run the model: {first_line(error)}"
+            ) from error
 
     def all(self, images: ArrayLike, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Run images; return {"output": what a call gives}."""

@@ -10,14 +10,17 @@ from typing import Any
 
 # They write or read any file, print into one, or write what was computed elsewhere.
 FILES = (
-    r"(Read|Write)File|MatchingFiles|Save(V2|Slices)?|DistributedSave|ImmutableConst"
-    r"|MergeV2Checkpoints|.*(Record|Line|CSV|LMDB|Sql|Snapshot|Cache|Load|Save|Service)"
-    r".*Dataset.*|.*Dataset(ToTFRecord|Reader)|RegisterDataset.*|.*Reader(V2)?|.*Summary.*|Debug.*|DumpTensor"
-    r"|LoadAndRemapMatrix|GenerateVocabRemapping|(De|En)codeProto.*|RecordInput"
+    r"(Read|Write)File|.*MatchingFiles.*|FileSystem.*|ImportEvent|RecordInput"
+    r"|Save(V2|Slices)?|DistributedSave|MergeV2Checkpoints|LoadAndRemapMatrix"
+    r"|.*(Record|Line|CSV|LMDB|Sql|Snapshot|Cache|Load|Save|Service).*Dataset.*"
+    r"|.*Dataset(ToTFRecord|Reader)|RegisterDataset.*|.*Reader(V2)?|ImmutableConst"
+    r"|.*Summary.*|Debug.*|DumpTensor|GenerateVocabRemapping"
 )
 # They call Python, or other machines.
 CALLS = r"(Eager)?PyFunc(Stateless)?|.*Rpc.*|RemoteCall|.*Send|.*Recv|Collective.*"
-REFUSED = re.compile(f"{FILES}|{CALLS}")
+# They make operators of bytes, which nobody sees here.
+HIDES = "DatasetFromGraph|UnwrapDatasetVariant|DeserializeIterator.*"
+REFUSED = re.compile(f"{FILES}|{CALLS}|{HIDES}")
 STARTS = ("saved_model_main_op", "legacy_init_op")  # names of what runs on opening
 
 
@@ -31,23 +34,23 @@ def refused_operators(graph: Any) -> list[str]:
     """
     nodes = {node.name: node for node in graph.graph_def.node}
     functions = {f.signature.name: f for f in graph.graph_def.library.function}
-    waiting, seen, found = list(_starts(graph)), set(), set()
+    waiting, run = list(_starts(graph)), {}
     while waiting:
         name = waiting.pop()
-        node = nodes.get(name)
-        if node is None or name in seen:
-            continue
-        seen.add(name)
-        waiting += [_node_name(entry) for entry in node.input]
-        bodies = [node]
-        while bodies:
-            inner = bodies.pop()
-            if REFUSED.fullmatch(inner.op) or _prints_to_file(inner):
-                found.add(inner.op)
-            for called in {inner.op, *_called(inner)} & functions.keys():
-                if f"function {called}" not in seen:
-                    seen.add(f"function {called}")
-                    bodies += functions[called].node_def
+        if name in nodes and name not in run:
+            run[name] = nodes[name]
+            waiting += [_node_name(entry) for entry in nodes[name].input]
+    # TensorFlow exchanges functions that say to compute the same.
+    others = [f for f in functions.values() if "api_implements" in f.attr]
+    bodies = [*run.values(), *(node for f in others for node in f.node_def)]
+    seen, found = set(), set()
+    while bodies:
+        inner = bodies.pop()
+        if REFUSED.fullmatch(inner.op) or _names_file(inner):
+            found.add(inner.op)
+        for called in {inner.op, *_called(inner)} & functions.keys() - seen:
+            seen.add(called)
+            bodies += functions[called].node_def
     return sorted(found)
 
 
@@ -77,6 +80,11 @@ def _called(node):
         yield from (function.name for function in value.list.func)
 
 
-def _prints_to_file(node):
-    stream = node.attr["output_stream"].s if "output_stream" in node.attr else b""
-    return node.op == "PrintV2" and stream.startswith(b"file:")
+def _names_file(node):
+    """Whether an operator that may print or read elsewhere does so in a file."""
+    if node.op == "PrintV2":
+        return node.attr["output_stream"].s.startswith(b"file:")
+    if re.match("(De|En)codeProto", node.op):
+        source = node.attr["descriptor_source"].s
+        return source not in (b"", b"local://") and not source.startswith(b"bytes://")
+    return False

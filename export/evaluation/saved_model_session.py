@@ -1,6 +1,7 @@
 """A SavedModel directory in a TensorFlow session, as TF Serving runs it."""
 
 import pathlib
+import re
 
 from ..errors import missing
 from .saved_model_operators import refused_operators
@@ -31,6 +32,9 @@ class SavedModelSession:
         v1, logger = tf.compat.v1, tf.get_logger()
         self.path, self.tf = pathlib.Path(path), tf
         self.session = v1.Session(graph=tf.Graph())
+        # TensorFlow looks for nodes in its messages, in time that grows with the square
+        # of their length; and messages repeat texts and functions of the graph.
+        self.session._do_call = lambda function, *arguments: function(*arguments)
         level = logger.level
         logger.setLevel("ERROR")  # its warning recommends another loader
         try:
@@ -42,9 +46,8 @@ class SavedModelSession:
                 for info in (*signature.inputs.values(), *signature.outputs.values()):
                     tf.as_dtype(info.dtype)  # raises for a number of none
         except Exception as error:  # of files, protocol buffers and all operators
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
-                f"`path` must be a SavedModel. '{path}': {reason}"
+                f"`path` must be a SavedModel. '{path}': {first_line(error)}"
             ) from error
         finally:
             logger.setLevel(level)
@@ -61,6 +64,13 @@ class SavedModelSession:
         feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
         fetches = {k: signature.outputs[k].name for k in only or signature.outputs}
         return self.session.run(fetches, feeds)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of TensorFlow, without nodes, of 500 characters."""
+    text = (str(error) or type(error).__name__)[:2000]
+    lines = re.sub(r"\{\{\w+ [^{}]*\}\}\s*", "", text).splitlines()
+    return lines[0][:500] if lines else type(error).__name__
 
 
 def _refuse_programs(path):

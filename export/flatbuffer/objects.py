@@ -16,6 +16,27 @@ def check_tables(content: bytes) -> None:
     unpack_table(content, "Structure")
 
 
+def check_signatures(content: bytes) -> None:
+    """Check the indices in a model's signatures, which LiteRT follows as they are.
+
+    Raises:
+        ValueError, struct.error, TypeError: one is of nothing, or the file is damaged.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    check_tables(content)
+    model = schema.Model.GetRootAs(content, 0)
+    for number in range(model.SignatureDefsLength()):
+        signature = model.SignatureDefs(number)
+        if signature.SubgraphIndex() >= model.SubgraphsLength():
+            raise ValueError("a signature is of a subgraph that is not there")
+        most = model.Subgraphs(signature.SubgraphIndex()).TensorsLength()
+        ends = [signature.Inputs(n) for n in range(signature.InputsLength())]
+        ends += [signature.Outputs(n) for n in range(signature.OutputsLength())]
+        if any(end.TensorIndex() >= most for end in ends):
+            raise ValueError("a signature is of a tensor that is not there")
+
+
 def unpack(content):
     """Read the model in a file, as `schema.ModelT`.
 

@@ -29,7 +29,6 @@ def float_file(
     Raises:
         UnsupportedOperators: some operators are not builtin.
     """
-    import keras
     import tensorflow as tf
 
     def serve(images):
@@ -38,10 +37,14 @@ def float_file(
 
     # An unknown batch would leave shape arithmetic in the file that delegates refuse.
     spec = tf.TensorSpec(tuple(shape), tf.as_dtype(dtype), name="images")
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", serve, input_signature=[spec])
+    traced = tf.function(serve, input_signature=[spec], autograph=False)
+    traced = traced.get_concrete_function()
+    # Of one signature: Keras' archives have two, each traced and loaded again.
+    module = tf.Module()
+    module.captured = list(traced.graph.variables)
     with tempfile.TemporaryDirectory() as folder:
-        quietly(archive.write_out, folder, verbose=False)
+        signatures = {"serving_default": traced}
+        quietly(tf.saved_model.save, module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if float16:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..flatbuffer.first_run import check_first_run
 from .model_input import ModelInput, read_model_input
 from .recognition.function import batched
 from .recognition.traced_graph import TracedGraph, Unrecognised
@@ -85,11 +86,14 @@ def open_tflite(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         ValueError: the file is damaged, quantised, or has another input.
+        ChildProcessError: its first run was killed from outside.
     """
     path = pathlib.Path(path)
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
         raise ValueError(f"`model` must be a TFLite file. '{path}' is not")
+    for delegates in (True, False):  # the reference, and shapes of an open batch
+        check_first_run(path, delegates)
     try:
         graph = TracedGraph(content)
     except Unrecognised as error:

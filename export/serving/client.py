@@ -26,12 +26,25 @@ def by_rest(url, model, images, timeout=60):
     Arguments:
         url: of the server, as http://127.0.0.1:8501.
         model: its name.
-        images: bytes of each image file.
-        timeout: seconds.
+        images: bytes of each image file, any number: a request has `MOST`.
+        timeout: seconds, of each request.
 
     Raises:
         RuntimeError: the server's own message.
     """
+    return [
+        answer
+        for part in parts(images)
+        for answer in _request_by_rest(url, model, part, timeout)
+    ]
+
+
+def parts(images):
+    """Return images in lists of at most `MOST`."""
+    return [images[start : start + MOST] for start in range(0, len(images), MOST)]
+
+
+def _request_by_rest(url, model, images, timeout):
     instances = [{"b64": base64.b64encode(image).decode()} for image in images]
     body = {
         "signature_name": SIGNATURE,
@@ -63,21 +76,23 @@ def by_grpc(address, model, images, timeout=60):
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
     ]
+    answers = []
     with grpc.insecure_channel(address, options=unlimited) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        request = predict_pb2.PredictRequest()  # pyright: ignore
-        request.model_spec.name = model
-        request.model_spec.signature_name = SIGNATURE
-        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(images))
-        try:
-            response = stub.Predict(request, timeout)
-        except grpc.RpcError as error:
-            raise RuntimeError(f"{error.code().name}: {error.details()}") from error
-    arrays = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
-    answers = [
-        {name: array[i].tolist() for name, array in arrays.items()}
-        for i in range(len(images))
-    ]
+        for part in parts(images):
+            request = predict_pb2.PredictRequest()  # pyright: ignore
+            request.model_spec.name = model
+            request.model_spec.signature_name = SIGNATURE
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(part))
+            try:
+                outputs = stub.Predict(request, timeout).outputs
+            except grpc.RpcError as error:
+                raise RuntimeError(f"{error.code().name}: {error.details()}") from error
+            arrays = {name: tf.make_ndarray(value) for name, value in outputs.items()}
+            answers += [
+                {name: array[i].tolist() for name, array in arrays.items()}
+                for i in range(len(part))
+            ]
     for answer in answers:
         if "top_labels" in answer:
             answer["top_labels"] = [label.decode() for label in answer["top_labels"]]
@@ -117,10 +132,8 @@ def main():
     ask, server = by_rest, options.rest
     if options.grpc:
         ask, server = by_grpc, options.grpc
-    answers = []
     try:
-        for start in range(0, len(items), MOST):
-            answers += ask(server, options.model, items[start : start + MOST])
+        answers = ask(server, options.model, items)
     except (RuntimeError, OSError) as error:
         sys.exit(f"the server did not answer: {error}")
     for path, answer in zip(options.images, answers, strict=True):

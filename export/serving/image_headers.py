@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -26,9 +28,10 @@ class Header:
 
 # JPEG has its size behind a chain of segments; TensorFlow's own function reads it.
 JPEG, PNG, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+GIF = b"GIF8"
 HEADERS = (
     Header(0, PNG, (19, 18, 17, 16), (23, 22, 21, 20)),
-    Header(0, b"GIF8", (6, 7), (8, 9)),
+    Header(0, GIF, (6, 7), (8, 9)),
     Header(0, BMP, (18, 19, 20, 21), (22, 23, 24, 25)),
     Header(12, b"VP8 ", (26, 27), (28, 29), bits=14),
     Header(12, b"VP8L", (21, 22, 23, 24), (21, 22, 23, 24), shift=14, bits=14, plus=1),
@@ -41,17 +44,23 @@ EXIF_MARKS = (b"Exif\x00\x00", b"eXIf")  # JPEG and WebP, PNG
 ORIENTATION = 0x0112
 
 # Kinds of images that need different decoders.
-OTHER, IS_JPEG, DEEP_GREY, PALETTE = range(4)
+OTHER, IS_JPEG, DEEP_GREY, PALETTE, IS_GIF = range(5)
+
+# Blocks of a GIF by their first byte, and how many of their parts are read: a file of
+# the largest size has fewer, at 255 bytes each.
+EXTENSION, FRAME, END = 0x21, 0x2C, b";"
+MOST_PARTS = 150_000
 
 
 def kind_of(item):
-    """Return which of the four kinds an encoded image is, as int32 scalar."""
+    """Return which of the kinds an encoded image is, as int32 scalar."""
     import tensorflow as tf
 
     def has(at, text):
         return tf.strings.substr(item, at, len(text)) == text
 
     kind = tf.where(has(0, JPEG), IS_JPEG, OTHER)
+    kind = tf.where(has(0, GIF), IS_GIF, kind)
     # DEEP_GREY: one channel of 16 bits; PALETTE: 8 bits per pixel.
     kind = tf.where(has(0, PNG) & has(24, b"\x10\x00"), DEEP_GREY, kind)
     return tf.where(has(0, BMP) & has(28, b"\x08\x00"), PALETTE, kind)
@@ -79,21 +88,71 @@ def size_of(item):
 
     start = tf.strings.substr(item, 0, HEADER_BYTES)
     padded = tf.strings.join([start, b"\x00" * HEADER_BYTES])
-    raw = tf.io.decode_raw(tf.strings.substr(padded, 0, HEADER_BYTES), tf.uint8)
-    raw = tf.cast(raw, tf.int64)
-    height = width = tf.constant(0, tf.int64)
-    for row in HEADERS:
+    raw = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+    places = [[_four(row.height), _four(row.width)] for row in HEADERS]
+    sides = tf.reduce_sum(tf.gather(raw, places) * 256 ** np.arange(4), -1)
+    sides //= [[2**row.shift, 1] for row in HEADERS]
+    sides = sides % [[2**row.bits] for row in HEADERS] + [[row.plus] for row in HEADERS]
+    # A BMP stored from the top down has a negative height.
+    sides = tf.minimum(sides, 2**32 - sides)
+    at, lengths = zip(*((row.at, len(row.magic)) for row in HEADERS), strict=True)
+    starts = tf.strings.substr(tf.fill([len(HEADERS)], padded), at, lengths)
+    here = starts == [row.magic for row in HEADERS]
+    # A GIF can have what looks like the header of a WebP: the larger one counts.
+    found = tf.reduce_max(tf.where(here[:, None], sides, 0), 0)
+    return found[0], found[1]
 
-        def number(offsets, shift, row=row):
-            value = sum(raw[offset] * 256**i for i, offset in enumerate(offsets))
-            value = (value // 2**shift) % 2**row.bits + row.plus
-            # A BMP stored from the top down has a negative height.
-            return tf.minimum(value, 2**32 - value)
 
-        here = tf.strings.substr(padded, row.at, len(row.magic)) == row.magic
-        height = tf.where(here, number(row.height, row.shift), height)
-        width = tf.where(here, number(row.width, 0), width)
-    return height, width
+def _four(offsets):
+    """Offsets of four bytes, those that lack behind the header, where it is zero."""
+    return [*offsets, *[HEADER_BYTES] * (4 - len(offsets))]
+
+
+def first_frame(item):
+    """Return a GIF without all that follows its first frame.
+
+    TensorFlow's decoder reads every frame into memory before it drops all but one: a
+    file of a megabyte can hold hundreds that fill the screen. A frame larger than the
+    screen, whose memory no limit knows, and a file of unusually short blocks raise in
+    the graph.
+    """
+    import tensorflow as tf
+
+    content = tf.io.decode_raw(tf.strings.join([item, b"\x00" * 16]), tf.uint8)
+    raw = tf.cast(content, tf.int32)
+    last = tf.size(raw) - 10
+
+    def colours(flags):  # bytes of a colour table
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+    def behind_parts(at, left):  # parts begin with their length; one of 0 ends them
+        return tf.while_loop(
+            lambda at, left: (raw[tf.minimum(at, last)] > 0) & (left > 0),
+            lambda at, left: (at + 1 + raw[at], left - 1),
+            (at, left),
+            parallel_iterations=1,
+        )
+
+    def step(at, left):
+        at, left = behind_parts(at + 2, left)
+        return at + 1, left - 1
+
+    at, left = tf.while_loop(
+        lambda at, left: (raw[tf.minimum(at, last)] == EXTENSION) & (left > 0),
+        step,
+        (13 + colours(raw[10]), tf.constant(MOST_PARTS)),
+        parallel_iterations=1,
+    )
+    # A frame: its place and size, flags, colours, and a byte before its parts.
+    at = tf.minimum(at, last)
+    head = raw[at : at + 10]
+    width, height = (head[i] + 256 * head[i + 1] for i in (5, 7))
+    at, left = behind_parts(at + 11 + colours(head[9]), left)
+    inside = (height <= raw[8] + 256 * raw[9]) & (width <= raw[6] + 256 * raw[7])
+    good = (head[0] == FRAME) & inside & (left > 0)
+    whole = tf.debugging.assert_equal(good, True, "the GIF's first frame is not right")
+    with tf.control_dependencies([whole]):
+        return tf.strings.join([tf.strings.substr(item, 0, at + 1), END])
 
 
 def orientation(item):

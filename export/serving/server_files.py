@@ -73,9 +73,12 @@ README = """\
 | `monitoring.config` | metrics at `:8501/monitoring/prometheus/metrics` |
 | `client.py` | a client for REST and gRPC, {largest} images per request |
 
+A request of more than {largest} images is refused; `client.py` sends several.
+
 Tested when this was written: the SavedModel with TensorFlow's own loader,
-`models.config` with TF Serving's message definition, the client with a server that
-speaks the same protocol. Not tested: the container and the server itself.
+`models.config` with TF Serving's message definition, the batches with TensorFlow's own
+scheduler, the client with a server that speaks the same protocol. Not tested: the
+container and the server itself.
 
 The image is pinned to the newest release when this was written, so that only you change
 the server. It contains TensorFlow {inside}; the model is from {tensorflow}. TensorFlow

@@ -14,6 +14,7 @@ from ..errors import MissingDependency, UnsupportedOperators
 from ..evaluation.check import check
 from ..evaluation.runners import outputs_by_name
 from ..evaluation.tools import CheckResult
+from ..flatbuffer.first_run import check_first_run
 from ..flatbuffer.metadata import read_metadata
 from ..flatbuffer.operators import Operator, read_operators
 
@@ -104,6 +105,11 @@ def c_array(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> CArray
         raise ValueError(f"`out` must not be the file to read. Received: '{out}'")
     found = read_operators(path)
     kinds = tuple(sorted({op.name for op in found}))
+    custom = [k for k in kinds if k.startswith("CUSTOM") and k != ETHOS_U]
+    if custom:  # their names are any text, which must not become C
+        raise UnsupportedOperators(
+            f"'{out}' was not written: microcontrollers have no operator {custom[0]!r}"
+        )
     result = _run_here(path, out, found)
     labels = read_metadata(path).get("labels", ())
     content = pathlib.Path(path).read_bytes()
@@ -146,6 +152,7 @@ def _ends(path):
     and "output", or "output_NAME" of several."""
     from ai_edge_litert.interpreter import Interpreter
 
+    check_first_run(path)
     # Without kernels, which a compiled file lacks: nothing is allocated or run.
     interpreter = Interpreter(model_path=str(path))
     outputs = outputs_by_name(interpreter)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import backend
 from ..evaluation.tensor_errors import TensorError, tensor_errors
 from ..evaluation.verify import named, sidecar
+from ..flatbuffer.first_run import made_here
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..quantization.strategies import choose_strategy, register_layers
@@ -103,6 +104,7 @@ def _layer_errors(user, path):
         convert(graph.function, inputs.model, reference, as_float, inputs.names)
         if plan.calibrated:
             make_integer_ready(reference)
+        made_here(reference)
         return tensor_errors(reference, path, inputs.images.pixels)
 
 

@@ -16,6 +16,7 @@ from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.user_predictions import check_predictions
 from ..evaluation.verify import Parity, measure_outputs
+from ..flatbuffer.first_run import making_files
 from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
@@ -200,7 +201,7 @@ def write_tflite(user: UserInputs, path, plan: ExportPlan) -> ExportReport:
     said = check_predictions(inputs, plan.enforce_parity)
     labelled = Labelled.open(inputs)
     budget = Budget.open(plan, inputs, labelled) if plan.mixed else None
-    with workspace(path) as work:
+    with workspace(path) as work, making_files():
         stage("rewriting the graph")
         graph = strategy.graph()
         stage("converting")

@@ -48,6 +48,14 @@ def resized(jpeg, width, height):
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
 
 
+def like_webp(gif, width, height):
+    """A large GIF that has a small size where WebP has it, behind WebP's signature."""
+    found = bytearray(gif)
+    found[6:10] = struct.pack("<HH", width, height)
+    found[12:16], found[26:30] = b"VP8 ", struct.pack("<HH", 70, 50)
+    return bytes(found)
+
+
 def good_items():
     """What evaluation reads as well, by name."""
     rgb, other = picture(), picture(seed=1)
@@ -124,6 +132,7 @@ def bad_items():
         "strip": encoded(picture(20000, 1), "PNG"),
         "huge bmp": b"BM" + b"\0" * 16 + struct.pack("<ii", 50000, 50000) + b"\0" * 99,
         "huge gif": b"GIF89a" + struct.pack("<HH", 65000, 65000) + b"\0" * 99,
+        "gif like webp": like_webp(encoded(rgb.quantize(16), "GIF"), 9000, 9000),
         "huge webp": b"RIFF\0\0\0\0WEBPVP8X"
         + b"\x0a\0\0\0\0\0\0\0"
         + b"\xff\xff\x00" * 2

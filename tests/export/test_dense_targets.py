@@ -60,7 +60,8 @@ def test_ethos_u55_gets_small_maps_if_nothing_is_said(models, tmp_path):
     ("target", "scheme"),
     [
         ("openvino", "int8"),
-        ("micro", "int8"),
+        # `test_targets.py` has that runtime, `test_dense.py` the operators.
+        pytest.param("micro", "int8", marks=pytest.mark.slow),
         pytest.param("cpu", "int8", marks=pytest.mark.slow),
         pytest.param("npu", "int8", marks=pytest.mark.slow),
         pytest.param("mediatek", "int8_attention16", marks=pytest.mark.slow),

@@ -6,6 +6,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import keras
 import numpy as np
@@ -21,6 +23,8 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
 
+from benchmarks.reliability.serving_protocols import Refused, TensorFlowServing
+from benchmarks.reliability.serving_tensorflow import Versions, listening
 from export.evaluation.tools.serving_requests import WARMUP, records
 from export.serving import client
 from export.serving.server_files import BATCHES, write_serving_files
@@ -46,7 +50,7 @@ def servable(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(servable):
-    with serving(servable, "vit") as addresses:
+    with serving(servable.parent) as addresses:
         yield addresses
 
 
@@ -138,6 +142,18 @@ def test_client_reports_the_servers_message(server):
         client.by_grpc(rpc, "other", [b""])
 
 
+def test_more_images_than_a_batch(server, answers):
+    """The server refuses them in one request; the client sends several."""
+    rest, rpc = server
+    items = [item for item, _ in answers[: client.MOST]] * 2 + [answers[0][0]]
+    for ask, address in ((client.by_rest, rest), (client.by_grpc, rpc)):
+        found = ask(address, "vit", items)
+        ids = [answer["top_ids"] for answer in found]
+        assert ids == [ids for _, ids in answers[: client.MOST]] * 2 + [answers[0][1]]
+    with pytest.raises(RuntimeError, match="400.*larger than"):
+        client._request_by_rest(rest, "vit", items, 60)
+
+
 def test_classification_api(server, answers):
     with grpc.insecure_channel(server[1]) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -175,6 +191,42 @@ def test_a_thousand_requests_of_eight_clients(server, answers):
         assert [not answer["valid"] for answer in got] == bad
         for (_, ids), broken, answer in zip(chosen, bad, got, strict=True):
             assert answer["top_ids"] == ([-1] * 5 if broken else ids)
+
+
+def test_new_versions_under_load(servable, answers, tmp_path):
+    """Requests go on while versions come and go, and name the one that answered."""
+    folder, found, ends = tmp_path / "vit", [], threading.Event()
+    cold = shutil.ignore_patterns("assets.extra")  # the warm-up takes seconds
+    shutil.copytree(servable, folder / "1", ignore=cold)
+    versions = Versions(folder)
+
+    def ask(item, ids):
+        while not ends.is_set():
+            version, outputs = server.ask([item, b"no image"], 60)
+            right = outputs["top_ids"].tolist() == [ids, [-1] * 5]
+            found.append((version, right and outputs["valid"].tolist()))
+
+    with listening(versions) as address:
+        server = TensorFlowServing(address)
+        clients = concurrent.futures.ThreadPoolExecutor(3)
+        asked = [clients.submit(ask, *pair) for pair in answers[:3]]
+        for number in (2, 3):
+            shutil.copytree(servable, tmp_path / "part", ignore=cold)
+            (tmp_path / "part").rename(folder / str(number))
+            versions.refresh()
+            until = time.monotonic() + 60
+            while number not in [version for version, _ in found]:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        ends.set()
+        for one in asked:
+            one.result()  # raises what was lost
+        with pytest.raises(Refused, match="larger than"):
+            server.ask([b""] * 9, 60)
+    assert {version for version, _ in found} == {1, 2, 3}
+    assert all(valid == [True, False] for _, valid in found)
+    with pytest.raises(LookupError, match="version 1"):
+        versions.using(1).__enter__()
 
 
 def test_written_client_stands_alone(servable, server, answers, tmp_path):

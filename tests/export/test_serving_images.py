@@ -1,12 +1,17 @@
 """Encoded images in the graph: the pixels of evaluation, and what is refused."""
 
 import importlib.resources
+import struct
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 
-from export.serving.decode import Decoder, Limits
+from export.serving import resize
+from export.serving.decode import LARGE, Decoder, Limits
+from export.serving.image_headers import first_frame
 from tests.export.pictures import (
     bad_items,
     encoded,
@@ -93,6 +98,79 @@ def test_limits_are_checked_before_decoding():
         Limits(max_aspect=0)
 
 
+def test_image_in_strips_is_the_image(monkeypatch):
+    """Also in a batch that is decoded one image at a time, because one is large."""
+    items = [encoded(picture(*shape), "PNG") for shape in ((40, 60), (90, 7), (5, 3))]
+    limits = Limits(max_pixels=LARGE * 1000)
+    rules = Preprocessing((0.2, 0.4, 0.9), (0.5,) * 3)
+    whole, _ = Decoder((8, 6), rules).batch(tf.constant(items))
+    monkeypatch.setattr(resize, "STRIP", 100)
+    pixels, valid = Decoder((8, 6), rules, limits).batch(tf.constant(items))
+    assert valid.numpy().all()
+    np.testing.assert_array_equal(pixels, whole)
+
+
+def test_only_the_first_frame_of_a_gif_is_read():
+    first, *others = (picture(60, 40, seed).quantize(16) for seed in range(5))
+    several = encoded(first, "GIF", save_all=True, append_images=others)
+    cut = first_frame(tf.constant(several)).numpy()
+    assert several.startswith(cut[:-1]) and cut.endswith(b";")
+    assert len(cut) < len(several) / 3
+    pixels, valid = Decoder((32, 32), Preprocessing()).batch(
+        tf.constant([several, encoded(first, "GIF")])
+    )
+    assert valid.numpy().all()
+    np.testing.assert_array_equal(*pixels.numpy())
+
+
+def test_frame_larger_than_the_screen_is_bad():
+    """The limits know the screen, the decoder takes memory for the frame."""
+    item = bytearray(encoded(picture(60, 40).quantize(16), "GIF"))
+    item[6:10] = struct.pack("<HH", 30, 20)
+    _, valid = Decoder((32, 32), Preprocessing()).batch(tf.constant([bytes(item)]))
+    assert not valid.numpy().any()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_bombs_take_little_memory():
+    """Of 49 megapixels in 100 KB, and 60 frames of 9 in 500 KB; eight of each."""
+    code = """
+import io, pathlib, numpy as np, tensorflow as tf
+from PIL import Image
+from export.serving.decode import Decoder
+from vit_keras import Preprocessing
+
+def resident(name):
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(text.split(name + ":")[1].split()[0]) / 1024
+
+def encoded(images, kind, **options):
+    file = io.BytesIO()
+    images[0].save(file, kind, **options)
+    return file.getvalue()
+
+frames = [Image.fromarray(np.full((3000, 3000), i, "uint8")) for i in range(60)]
+gif = encoded(frames, "GIF", save_all=True, append_images=frames[1:])
+del frames
+png = encoded([Image.new("RGB", (7000, 7000))], "PNG")
+run = tf.function(Decoder((32, 32), Preprocessing()).batch)
+run(tf.constant([png[:99]]))
+for item in (png, gif):
+    before = resident("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    _, valid = run(tf.constant([item] * 8))
+    print(bool(tf.reduce_all(valid)), resident("VmHWM") - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    for line in done.stdout.splitlines()[-2:]:
+        valid, megabytes = line.split()
+        # Before large images were decoded one by one, in strips: 1800 and 900.
+        assert valid == "True" and float(megabytes) < 450
+
+
 @pytest.mark.parametrize("name", slow_but(("china.jpg",), ("china.jpg", "flower.jpg")))
 def test_photographs(name):
     """The two that scikit-learn brings, 640x427."""
@@ -115,6 +193,7 @@ def test_photographs(name):
 def test_what_evaluation_can_not_read_is_bad():
     """Of the formats that are served; others may be readable to Pillow."""
     others = ("tiff", "avif", "animated webp", "strip", "packed bmp", "large jpeg")
+    others += ("gif like webp",)
     for name, item in bad_items().items():
         if name not in others:
             with pytest.raises(ValueError, match="cannot read"):

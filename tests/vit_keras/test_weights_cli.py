@@ -335,6 +335,7 @@ def test_own_weights_alone_can_not_be_converted(cli, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow  # `test_cli.py` starts the program that pip installs
 def test_the_program_itself(tmp_path):
     path = tmp_path / "no.npz"
     done = process("inspect", path)

@@ -29,6 +29,7 @@ FIELDS = {
     "categories": {"id": (int,), "name": (str,)},
 }
 KEYS = tuple(FIELDS)
+ID_BITS = 128  # of ids, which may be UUIDs
 MOST_PIXELS = 178_956_970  # of an image, as Pillow's
 
 
@@ -77,7 +78,7 @@ def _part_of(file, root):
 
 def _is_coco(path):
     try:
-        content = read_json(path, MOST_OF_DATA)
+        content = read_json(path, MOST_OF_DATA, ID_BITS)
     except ValueError:
         return False
     return isinstance(content, dict) and all(key in content for key in KEYS)
@@ -127,7 +128,7 @@ def open_coco(files: Mapping[str, pathlib.Path]) -> Splits:
 
 
 def _content(path):
-    content = read_json(path, MOST_OF_DATA)
+    content = read_json(path, MOST_OF_DATA, ID_BITS)
     lists = content if isinstance(content, dict) else {}
     if not all(isinstance(lists.get(key), list) for key in KEYS):
         raise ValueError(f"'{path}' must have COCO's lists {', '.join(KEYS)}")

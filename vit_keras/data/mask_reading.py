@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from .. import preprocessing as pp
+from ..weights.entries import DATA_RATIO
 from ..weights.formats.npz_file import read_npy, read_npz
 from .mask_classes import MaskClasses
 
@@ -61,7 +62,7 @@ def read_numbers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
         if suffix == ".npy":
             pixels = read_npy(path)
         else:
-            with pp.open_image(path) as image:
+            with pp.open_image(path, pp.PIXELS_PER_BYTE) as image:
                 raw = _raw_mode(image)
                 image.load()
                 if raw.startswith("RGB") and ";16" in raw:  # Pillow keeps 8 bits
@@ -139,7 +140,7 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
     try:
         if suffix in (".npy", ".npz"):
             arrays = (
-                [entry.read for entry in read_npz(path).values()]
+                [entry.read for entry in read_npz(path, DATA_RATIO).values()]
                 if suffix == ".npz"
                 else [lambda: read_npy(path)]
             )
@@ -147,7 +148,7 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
                 raise MaskError(path, "depth", f"{len(arrays)} arrays")
             stored = arrays[0]()
         else:
-            with pp.open_image(path) as image:
+            with pp.open_image(path, pp.PIXELS_PER_BYTE) as image:
                 image.load()
                 stored = np.asarray(image)
                 if image.mode.startswith("I"):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..heads import DENSE
 from ..preprocessing import IGNORED
+from ..weights.entries import DATA_RATIO
 from ..weights.formats.npz_file import read_npz
 from .coco_masks import coco_files, open_coco
 from .dataset import Dataset
@@ -121,7 +122,7 @@ def dense_arrays(
 def _npz(path, task):
     wanted = ("images", ARRAYS[task])
     try:
-        stored = read_npz(path)
+        stored = read_npz(path, DATA_RATIO)
         lacking = [name for name in wanted if name not in stored]
         held, classes = ", ".join(stored), None
         arrays = [] if lacking else [stored[name].read() for name in wanted]

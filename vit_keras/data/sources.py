@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .. import preprocessing as pp
+from ..weights.entries import DATA_RATIO
 from ..weights.formats.npz_file import read_npz
 from .dataset import Dataset, LazyImages, digits
 from .folders import open_folder
@@ -163,7 +164,7 @@ def _attribute(name):
 def _npz(path, held_out):
     part = "test" if held_out else "train"
     try:
-        stored = read_npz(path)
+        stored = read_npz(path, DATA_RATIO)
         for names in (("images", "labels"), (f"x_{part}", f"y_{part}")):
             if all(name in stored for name in names):
                 classes = stored["classes"].read() if "classes" in stored else None

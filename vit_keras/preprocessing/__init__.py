@@ -13,6 +13,7 @@ from .geometry import fit as fit
 from .geometry import placed_box as placed_box
 from .geometry import visible_box as visible_box
 from .image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .image_files import PIXELS_PER_BYTE as PIXELS_PER_BYTE
 from .image_files import ImageError as ImageError
 from .image_files import find_images as find_images
 from .image_files import load_image as load_image

@@ -17,9 +17,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 # Formats that Pillow has another program or the system draw: their files are code.
 DRAWN = ("EPS", "WMF", "EMF")
-# An image of more pixels must have a byte for each fifty: a poor JPEG of a photograph
-# has two, one colour alone in PNG a sixth.
-PIXELS, PIXELS_PER_BYTE = 40_000_000, 50
+PIXELS = 40_000_000  # of an image in however few bytes
+# Above, a byte may stand for so many, as deflate packs one colour at most.
+PIXELS_PER_BYTE = 1032
+# Above the number that Pillow warns of, which take a gigabyte, for few: in a poor JPEG
+# of a photograph it is for two, of a white page for fifty, of one colour for 64.
+MANY_PIXELS, MANY_PER_BYTE = 89_478_485, 60
 
 
 class ImageError(ValueError):
@@ -73,17 +76,24 @@ def read_image(source: str | os.PathLike[str] | bytes, channels: int = 3) -> np.
 
 
 @contextlib.contextmanager
-def open_image(source: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
+def open_image(
+    source: pathlib.Path | io.BytesIO, many_per_byte: int = MANY_PER_BYTE
+) -> Iterator[Image.Image]:
     """Open an image that is safe to decode.
 
     Arguments:
         source: path, or encoded bytes.
+        many_per_byte: pixels that a byte of it may stand for, above `MANY_PIXELS`;
+            `PIXELS_PER_BYTE` for masks, which are of one colour nearly everywhere;
+            of one channel, others have `MANY_PER_BYTE`.
 
     Raises:
-        ValueError: it is drawn by a program, or has far more pixels than its bytes can
-            describe; Pillow's limit is below 179 million.
+        ValueError: it is no regular file, is drawn by a program, or has far more pixels
+            than its bytes can describe; Pillow's limit is below 179 million.
         Others of Pillow, of many kinds.
     """
+    if isinstance(source, pathlib.Path) and source.exists() and not source.is_file():
+        raise ValueError(f"'{source}' is no regular file")  # a pipe blocks who opens it
     with Image.open(source) as image:
         if image.format in DRAWN:
             raise ValueError(f"{image.format} is a program that draws, not an image")
@@ -92,7 +102,10 @@ def open_image(source: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
         else:
             size = source.stat().st_size
         pixels = image.width * image.height
-        if pixels > max(PIXELS, PIXELS_PER_BYTE * size):
+        if len(image.getbands()) > 1:  # which take several bytes for a pixel
+            many_per_byte = MANY_PER_BYTE
+        per_byte = PIXELS_PER_BYTE if pixels <= MANY_PIXELS else many_per_byte
+        if pixels > max(PIXELS, per_byte * size):
             raise ValueError(f"its {pixels:,} pixels are in {size:,} bytes: refused")
         yield image
 

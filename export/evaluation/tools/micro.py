@@ -6,11 +6,11 @@ import pathlib
 import re
 import sys
 
+from ...child_process import answer, run_check
 from ...errors import missing
 from .. import runners
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far
-from .subprocess_check import answer, run_check
 
 # Against LiteRT's reference kernels, with nearly the same arithmetic; XNNPACK rounds
 # products of int8 differently. It adds up over the blocks: 7 of 255 steps over 6.

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ...child_process import answer, run_check
 from ...errors import missing
 from ...flatbuffer.objects import names_of
 from .qualcomm import qualcomm_unsupported
 from .qualcomm_compiler import compile_qualcomm, package_folder
-from .subprocess_check import answer, run_check
 
 PROVIDER = "QNNExecutionProvider"
 NEEDED = ("onnxruntime_qnn", "onnxruntime", "onnx")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..saved_model_session import SavedModelSession
+from ..saved_model_session import SavedModelSession, first_line
 from .result import UnsupportedOp
 from .serving_requests import WARMUP, example, records
 
@@ -80,7 +80,7 @@ def _problems(session, name):
         alone = session.run(name, {key: items[:1]})
         together = session.run(name, {key: items})
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
-        return [_first_line(error)]
+        return [first_line(error)]
     return [*_differences(alone, together, items, readable)]
 
 
@@ -147,14 +147,10 @@ def _replay(session):
             try:
                 session.run(name, {key: value})
             except Exception as error:  # of TensorFlow, of many kinds
-                failed.append(f"warm-up record {number}: {_first_line(error)}")
+                failed.append(f"warm-up record {number}: {first_line(error)}")
     except ImportError:
         raise
     except Exception as error:  # damaged, so that nothing behind it can be read
-        reason = _first_line(error)
+        reason = first_line(error)
         failed.append(f"warm-up record {number + 1} cannot be read: {reason}")
     return number, failed
-
-
-def _first_line(error):
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -5,10 +5,8 @@ import configparser
 import csv
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,12 +141,7 @@ def run_vela(path, folder, chosen, *arguments) -> VelaRun:
         *("--config", chosen["vela_ini"], "--system-config", chosen["system_config"]),
         *("--memory-mode", chosen["memory_mode"], "--output-dir", folder, *arguments),
     ]
-    modules = os.pathsep.join(filter(None, sys.path))
-    done = run_child(
-        python_command(VELA, *map(str, options)),
-        "Vela",
-        environment={**os.environ, "PYTHONPATH": modules},
-    )
+    done = run_child(python_command(VELA, *map(str, options)), "Vela")
     if misfit := re.search(r"(?:Cli|Config)OptionError: '?(.*?)'?$", done.stderr, re.M):
         names = {key: chosen[key] for key in OPTIONS}
         raise ValueError(f"Vela refuses the configuration {names}: {misfit[1]}")

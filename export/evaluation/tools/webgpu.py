@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 
+from ...child_process import answer, run_check
 from ...errors import MissingDependency
 from ...graph.stream_scale import LARGEST
 from .. import runners
 from ..half_precision import computes_in_float, half_precision
 from .result import CheckResult, UnsupportedOp
 from .second_runtime import differences, litert_outputs, samples, stacked, too_far
-from .subprocess_check import answer, run_check
 
 # GPUs may compute in half precision (2^-11) and sum in another order.
 LIMITS = {"of the range": 2e-3, "LSB": 10}

@@ -133,7 +133,7 @@ MODELS = [
     ),
 ]
 # `test_to_vit` reads them, too.
-LATER = [(builders.hub, kind) for kind in ("deit", "dinov2", "siglip", "clip")]
+LATER = [(builders.hub, kind) for kind in ("vit", "deit", "dinov2", "siglip", "clip")]
 # One option each, which other rows have together.
 LATER += [(own_registers,), (own_pre_norm,), (own_distilled,), (builders.square,)]
 MODELS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models import tiny, without_memory
+from tests.models import slow_but, tiny, without_memory
 from vit_keras import PRESETS, ViTConfig, create_model
 from vit_keras.heads import HEADS
 from vit_keras.weights.axes import (
@@ -81,7 +81,8 @@ def test_shapes_are_those_of_the_model(config):
     assert built(config) == shapes_of(config)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+# `test_config.py` counts the parameters of each, too.
+@pytest.mark.parametrize("name", slow_but(("vit_ti16", "vit_l16"), PRESETS))
 def test_shapes_of_presets(name):
     preset = PRESETS[name]
     shapes = shapes_of(preset.config)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models import images_for, run
+from tests.models import images_for, run, slow_but
 from tests.vit_keras.weights.golden_files import (
     CASES,
     SIZES,
@@ -112,7 +112,8 @@ def test_tokens_need_no_pooling(name):
 # --- A preset takes from its checkpoint what shapes do not say ----------------------
 
 
-@pytest.mark.parametrize("name", CASES)
+# `test_golden.py` opens them all.
+@pytest.mark.parametrize("name", slow_but(list(CASES)[::2], CASES))
 def test_a_preset_becomes_what_its_checkpoint_was(name):
     case, (images, outputs) = CASES[name], golden(name)
     config = config_of(name)

@@ -53,8 +53,10 @@ def hf_model(hf, name):
     )
 
 
-@pytest.mark.parametrize("size", OTHER_SIZES, ids=str)
-@pytest.mark.parametrize("name", ["vit", "vit-base", "deit", "dinov2", "registers"])
+KINDS = ("vit", "vit-base", "deit", "dinov2", "registers")
+
+
+@pytest.mark.parametrize(("name", "size"), covering(KINDS, OTHER_SIZES))
 def test_parity_with_transformers(name, size, hf, tmp_path):
     module = fill(hf_model(hf, name))
     module.save_pretrained(tmp_path)

@@ -15,6 +15,7 @@ from ..entries import CheckpointError, Entry, errors_of, refuse_bomb
 
 DAMAGED = (OSError, ValueError, LookupError, RuntimeError, TypeError, OverflowError)
 DAMAGED += (MemoryError,)
+DEEPEST = 100  # groups in groups; HDF5 takes minutes for thousands, Keras writes ten
 HEAP = b"GCOL\1\0\0\0"  # begins a collection of the global heap, then its size
 
 
@@ -57,12 +58,15 @@ def checked_datasets(path: str | os.PathLike[str], file: Any) -> dict[str, Any]:
         file: an `h5py.File`.
 
     Raises:
-        CheckpointError: something is in another file, or far larger unpacked.
+        CheckpointError: something is in another file, far larger unpacked, or nested
+            too deeply.
     """
     found, total = {}, 0
 
     def visit(name, item):
         nonlocal total
+        if name.count("/") > DEEPEST:
+            raise CheckpointError(f"'{path}': its groups are more than {DEEPEST} deep")
         if isinstance(item, h5py.Group):
             refuse_links(name, item)
         if isinstance(item, h5py.Dataset) and item.shape is not None:
@@ -97,7 +101,9 @@ def check_h5(path: str | os.PathLike[str]) -> None:
         checked_datasets(path, file)
 
 
-def refuse_endless_heaps(path: str | os.PathLike[str]) -> None:
+def refuse_endless_heaps(
+    path: str | os.PathLike[str], content: bytes | None = None
+) -> None:
     """Refuse a file in which HDF5 reads texts without end.
 
     HDF5 (1.14) goes from object to object of a collection by their sizes, and does not
@@ -105,23 +111,30 @@ def refuse_endless_heaps(path: str | os.PathLike[str]) -> None:
 
     Arguments:
         path: of an HDF5 file, or of an archive with one, uncompressed.
+        content: of it, if it was packed in there.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: an object of a collection has no size, or goes beyond it.
     """
+    if content is not None:
+        _refuse_endless(path, content)
+        return
     with open(path, "rb") as file:
-        if not file.seek(0, io.SEEK_END):
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            at = data.find(HEAP)
-            while at >= 0:
-                if not _ends(data, at):
-                    raise CheckpointError(
-                        f"'{path}' is truncated, corrupt or of another format: texts of"
-                        f" HDF5 at byte {at:,} have no end"
-                    )
-                at = data.find(HEAP, at + 1)
+        if file.seek(0, io.SEEK_END):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _refuse_endless(path, data)
+
+
+def _refuse_endless(path, data):
+    at = data.find(HEAP)
+    while at >= 0:
+        if not _ends(data, at):
+            raise CheckpointError(
+                f"'{path}' is truncated, corrupt or of another format: texts of"
+                f" HDF5 at byte {at:,} have no end"
+            )
+        at = data.find(HEAP, at + 1)
 
 
 def _ends(data, start):

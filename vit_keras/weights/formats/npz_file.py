@@ -15,7 +15,8 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from ..entries import CheckpointError, Entry, errors_of, refuse_bomb
+from ...text_files import check_regular
+from ..entries import BOMB_RATIO, CheckpointError, Entry, errors_of, refuse_bomb
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError)
 DAMAGED += (ValueError, RuntimeError, TypeError, LookupError, OverflowError)
@@ -23,17 +24,23 @@ DAMAGED += (ValueError, RuntimeError, TypeError, LookupError, OverflowError)
 DAMAGED += (tokenize.TokenError, SyntaxError, RecursionError, MemoryError)
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Entry]:
+def read_npz(path: str | os.PathLike[str], ratio: int = BOMB_RATIO) -> dict[str, Entry]:
     """Read the arrays of a `.npz` file; raw 2-byte values are bfloat16.
+
+    Arguments:
+        path: of the file.
+        ratio: of the arrays' size to the file's, that is allowed; `DATA_RATIO` for
+            labels and masks.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, has pickles, or is far larger unpacked.
     """
-    os.stat(path)
+    with errors_of(path, ValueError):
+        check_regular(path)
     with errors_of(path, *DAMAGED), zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
-        refuse_bomb(path, sum(m.file_size for m in members))
+        refuse_bomb(path, sum(m.file_size for m in members), ratio=ratio)
         return {m.filename[:-4]: _member(path, archive, m) for m in members}
 
 
@@ -44,15 +51,19 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, or has pickles.
     """
+    with errors_of(path, ValueError):
+        check_regular(path)
     size = os.stat(path).st_size
     with errors_of(path, *DAMAGED), open(path, "rb") as file:
-        _checked_header(path, file, size)
+        _checked_header(path, file, size, more=True)
         file.seek(0)
         return _checked_text(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _checked_header(path, file: IO[bytes], size) -> tuple[tuple[int, ...], Any]:
-    """Read a header whose data are as long as the file, or the rest of it."""
+def _checked_header(
+    path, file: IO[bytes], size, more: bool = False
+) -> tuple[tuple[int, ...], Any]:
+    """Read a header whose data are the rest of the file, or `more` follows them."""
     version = np.lib.format.read_magic(file)
     read_header = (
         np.lib.format.read_array_header_1_0
@@ -64,7 +75,8 @@ def _checked_header(path, file: IO[bytes], size) -> tuple[tuple[int, ...], Any]:
     if dtype.hasobject:
         raise CheckpointError(f"'{path}': {name} holds pickled objects")
     wanted = math.prod(shape) * dtype.itemsize
-    if start + wanted != size or min(shape, default=0) < 0:
+    end = start + wanted
+    if end > size or (end < size and not more) or min(shape, default=0) < 0:
         raise CheckpointError(
             f"'{path}': {name} says {wanted:,} bytes of data and has {size - start:,}"
         )
