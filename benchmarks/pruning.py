@@ -29,7 +29,7 @@ from machine import machine, versions, write_rows
 import export
 import vit_keras
 from export.compression.fine_tuning import RECIPE, fine_tune
-from export.compression.shrinking import macs
+from export.compression.macs import macs
 from vit_keras import data
 
 FIELDS = ("variant", "scheme", "heads", "mlp_dim", "macs_ratio", "zeros")
@@ -44,6 +44,9 @@ VARIANTS = {
     "shrink 1.25x": {"macs_ratio": 1.25},
     "shrink 1.5x": {"macs_ratio": 1.5},
     "shrink 2x": {"macs_ratio": 2.0},
+    "tokens 0.75": {"tokens": 0.75},
+    "tokens 0.5": {"tokens": 0.5},
+    "tokens 0.35": {"tokens": 0.35},
     "sparse 50%": {"sparsity": 0.5},
     "sparse 2:4": {"sparsity": "2:4"},
     "sparse 80%": {"sparsity": 0.8},
@@ -53,7 +56,7 @@ VARIANTS = {
 
 def made(model, options, images):
     """(model to train, its callback or None)"""
-    if "macs_ratio" in options:
+    if options.keys() & {"macs_ratio", "tokens"}:
         return export.shrink(model, images, **options), None
     if "sparsity" in options:
         return model, export.prune(model, **options)

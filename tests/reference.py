@@ -223,12 +223,49 @@ def embed(weights, config, images):
     return np.concatenate([*prefix, x + positions], axis=1)
 
 
+def merged(weights, path, x, rows, columns):
+    """Tokens whose neighbours are merged, and the rows and columns that are left."""
+    kernel, bias = weights[f"{path}/kernel"], weights[f"{path}/bias"]
+    k, _, width, _ = kernel.shape
+    prefix = x.shape[1] - rows * columns
+    # What goes from the mean of a token elsewhere than to the mean is taken out.
+    kernel = kernel.copy()
+    for i, j in np.ndindex(k, k):
+        passed = np.ones(width) @ kernel[i, j]
+        kernel[i, j] -= (passed - passed.mean()) / width
+    tokens = [x[:, p] for p in range(prefix)]
+    for r in range(0, rows, k):
+        for c in range(0, columns, k):
+            y = bias
+            for i, j in np.ndindex(k, k):
+                place = min(r + i, rows - 1) * columns + min(c + j, columns - 1)
+                y = y + x[:, prefix + place] @ kernel[i, j]
+            tokens.append(y)
+    return np.stack(tokens, axis=1), -(-rows // k), -(-columns // k)
+
+
+def repeated(config, tokens):
+    """Tokens of the last block for every patch."""
+    k = int(np.prod([k for _, k in config.token_merging]))
+    rows = config.image_size[0] // config.patch_size[0]
+    columns = config.image_size[1] // config.patch_size[1]
+    prefix, across = config.num_prefix_tokens, -(-columns // k)
+    places = [
+        prefix + (r // k) * across + c // k for r in range(rows) for c in range(columns)
+    ]
+    return tokens[:, [*range(prefix), *places]]
+
+
 def encode(weights, config, images):
     """All tokens after the last norm, and the list of each block's scores."""
     x, scores = embed(weights, config, np.asarray(images, "float64")), []
     if config.pre_norm:
         x = norm(weights, "pre_norm", x, config.norm_epsilon)
+    rows = config.image_size[0] // config.patch_size[0]
+    columns = config.image_size[1] // config.patch_size[1]
     for i in range(config.num_layers):
+        if i in dict(config.token_merging):
+            x, rows, columns = merged(weights, f"token_merging_{i}", x, rows, columns)
         x, a = block(
             weights,
             f"encoderblock_{i}",
@@ -248,10 +285,8 @@ def encode(weights, config, images):
 def pool(weights, config, tokens):
     if config.pooling == "token":
         return tokens[:, 0]
-    rows = config.image_size[0] // config.patch_size[0]
-    columns = config.image_size[1] // config.patch_size[1]
     if not config.pool_prefix:
-        tokens = tokens[:, -rows * columns :]  # the patches
+        tokens = tokens[:, config.num_prefix_tokens :]  # the patches
     if config.pooling == "gap":
         return tokens.mean(axis=1)
     if config.pooling == "max":
@@ -284,7 +319,7 @@ def forward(weights, config, images, task="classify"):
     weights = {path: np.asarray(w, "float64") for path, w in weights.items()}
     tokens, _ = encode(weights, config, images)
     if task == "features" or config.pooling is None:
-        return tokens
+        return repeated(config, tokens)
     x = pool(weights, config, tokens)
     if config.fc_norm:
         x = norm(weights, "fc_norm", x, config.norm_epsilon)

@@ -32,6 +32,7 @@ def attention_scores(model: keras.Model, images: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: the model has no `EncoderBlock` at its top level.
     """
+    _check_not_merged(getattr(model, "config", None))
     inside = instrument(model)
     return np.stack(inside.scores(np.asarray(images))[1][: len(inside.blocks)])
 
@@ -205,6 +206,7 @@ def _checked(model, images, method, options) -> ViTConfig:
             "`model` must be a ViT of this package with its `config`. "
             f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}"
         )
+    _check_not_merged(config)
     expected = (*config.image_size, config.channels)
     if images.shape[1:] != expected or not len(images):
         raise ValueError(
@@ -230,6 +232,14 @@ def _checked(model, images, method, options) -> ViTConfig:
             f"Received: method='relevance', output {model.output_shape}"
         )
     return config
+
+
+def _check_not_merged(config):
+    if config is not None and config.token_merging:
+        raise ValueError(
+            "`model` must have the same tokens in every block for maps of attention. "
+            f"Received: token_merging={config.token_merging}"
+        )
 
 
 def _index(name, value, length) -> slice:

@@ -68,6 +68,10 @@ class ViTConfig:
         position_prefix: whether the prefix tokens get position embeddings too.
         patch_norm: layer norm on the flattened patch before its projection and on
             the token after it, as lucidrains/vit-pytorch has.
+        token_merging: ((blocks, k), ...): behind so many blocks, 0 to L - 1, each k x k
+            neighbours of the patch grid become one token by a linear layer, see
+            `layers.TokenMerging`. k is 2, or more if it divides the grid. Features and
+            outputs at each pixel keep the grid: merged tokens are repeated.
         pooling: "token" (class token), "gap" (mean of the patch tokens), "map"
             (attention pooling of the patch tokens, arXiv 2106.04560), "max" (largest
             of the patch tokens in each channel) or None (all tokens).
@@ -145,6 +149,7 @@ class ViTConfig:
     rotary_grid: tuple[int, int] | Any = None
     position_prefix: bool = True
     patch_norm: bool = False
+    token_merging: tuple[tuple[int, int], ...] | Any = ()
     pooling: str | None = "token"
     pool_heads: int | None = None
     pool_prefix: bool = False
@@ -183,6 +188,9 @@ class ViTConfig:
         for name in ("taps", "decoder_channels"):
             if isinstance(getattr(self, name), list):  # from JSON
                 put(name, tuple(getattr(self, name)))
+        if isinstance(self.token_merging, (list, tuple)):
+            pairs = (tuple(m) if isinstance(m, list) else m for m in self.token_merging)
+            put("token_merging", tuple(pairs))
         if self.class_token is None:
             put("class_token", self.pooling == "token" or self.distillation_token)
         check_config(self)
@@ -215,6 +223,16 @@ class ViTConfig:
         return height // patch_h, width // patch_w
 
     @property
+    def block_grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the patch tokens in each block, which merging reduces."""
+        merged, (rows, columns), grids = dict(self.token_merging), self.grid, []
+        for index in range(self.num_layers):
+            k = merged.get(index, 1)
+            rows, columns = -(-rows // k), -(-columns // k)
+            grids.append((rows, columns))
+        return tuple(grids)
+
+    @property
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: class, distillation, registers, in this order."""
         special = int(bool(self.class_token)) + int(self.distillation_token)
@@ -222,8 +240,13 @@ class ViTConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Length of the token sequence, N."""
+        """Length of the token sequence before any merging, N."""
         return self.grid[0] * self.grid[1] + self.num_prefix_tokens
+
+    @property
+    def block_tokens(self) -> tuple[int, ...]:
+        """Length of the token sequence in each block."""
+        return tuple(h * w + self.num_prefix_tokens for h, w in self.block_grids)
 
     def replace(self, **changes: Any) -> "ViTConfig":
         """Return a copy with some fields changed; unknown names raise a ValueError.

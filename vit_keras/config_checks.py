@@ -126,6 +126,7 @@ def _check_combinations(config):
     dense = HEADS[config.head].task in DENSE
     _check_families(config)
     _check_taps(config)
+    _check_token_merging(config)
     check_decoder(config)
     if config.max_depth is not None and config.head != "depth":
         raise ValueError(
@@ -210,6 +211,36 @@ def _check_taps(config):
             f"of blocks in rising order that end with {last}, the last one. "
             f"Received: taps={taps!r}"
         )
+
+
+def _check_token_merging(config):
+    given, last = config.token_merging, config.num_layers - 1
+    pairs = isinstance(given, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(type(v) is int for v in pair)
+        for pair in given
+    )
+    blocks = [pair[0] for pair in given] if pairs else [-1]
+    rising = blocks == sorted(set(blocks)) and all(0 <= b <= last for b in blocks)
+    if not rising or any(k < 2 for _, k in given):
+        raise ValueError(
+            "`token_merging` must be pairs (blocks before it, k) of integers, "
+            f"blocks in rising order from 0 to {last} and k at least 2. "
+            f"Received: token_merging={given!r}"
+        )
+    refused = {"rotary": config.rotary is not None, "decoder": config.decoder == "eomt"}
+    for name in (name for name, wrong in refused.items() if wrong and given):
+        raise ValueError(
+            f"`token_merging` must be () with {name}={getattr(config, name)!r}. "
+            f"Received: token_merging={given!r}"
+        )
+    grid = config.grid
+    for _, k in given:
+        if k > 2 and (grid[0] % k or grid[1] % k) or 1 in grid:
+            raise ValueError(
+                "`token_merging` must have k = 2, or one that divides the grid, and a "
+                f"grid of 2 rows and columns at least. Received: k={k}, grid={grid}"
+            )
+        grid = tuple(-(-size // k) for size in grid)
 
 
 def _is_number(value):

@@ -1,5 +1,6 @@
 """The functional graph of a configuration: `VisionTransformer` and its layers."""
 
+import math
 from typing import Any, cast
 
 import keras
@@ -63,14 +64,20 @@ def build_network(config, task, name):
     x = _embed(inputs, config)
     if config.pre_norm:
         x = _norm(config, "pre_norm")(x)
-    taps = []
+    taps, merged, grid = [], dict(config.token_merging), config.grid
     for i in range(config.num_layers):
+        if i in merged:
+            x = layers.TokenMerging(
+                *(grid, config.num_prefix_tokens, merged[i]),
+                name=f"token_merging_{i}",
+            )(x)
+            grid = config.block_grids[i]
         if task in DENSE and i == config.first_with_queries:
             number = decoder_sizes(config).queries
             x = layers.ClassToken(number, name="decoder_queries")(x)
         x = _block(config, i)(x)
         if i in config.tap_blocks:
-            taps.append(x)
+            taps.append((i, x))
     norm = None if config.fc_norm else _norm(config, "encoder_norm")
     if task == "classify":
         outputs = _top(x if norm is None else norm(x), config)
@@ -79,7 +86,8 @@ def build_network(config, task, name):
         from .decoders import decode_tokens
 
         if norm is not None and config.tap_norm:
-            taps = [norm(x) for x in taps]
+            taps = [(i, norm(x)) for i, x in taps]
+        taps = [_repeated(x, i, config) for i, x in taps]
         outputs = (
             concatenated(taps) if task == "features" else decode_tokens(taps, config)
         )
@@ -155,6 +163,17 @@ def _block(config, index):
     )
 
 
+def _repeated(tokens, index, config):
+    """Return a block's tokens for all patches of the grid, merged ones repeated."""
+    factor = math.prod(k for before, k in config.token_merging if before <= index)
+    if factor == 1:
+        return tokens
+    return layers.TokenRepetition(
+        *(config.grid, config.num_prefix_tokens, factor),
+        name=f"token_repetition_{index}",
+    )(tokens)
+
+
 def _pool(tokens, config):
     """Pool tokens (N, T, D) to one vector (N, D)."""
     if config.pooling == "token":
@@ -178,7 +197,7 @@ def _pool(tokens, config):
 def _top(tokens, config):
     """Compute a classifier's output from tokens (N, T, D)."""
     if config.pooling is None:
-        return tokens
+        return _repeated(tokens, config.num_layers - 1, config)
     x = _pool(tokens, config)
     if config.fc_norm:
         x = _norm(config, "fc_norm")(x)

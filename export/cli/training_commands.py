@@ -37,21 +37,30 @@ def prune_command(
     mlp_dim: Annotated[
         int | None, typer.Option(help="MLP channels kept in each block.")
     ] = None,
+    tokens: Annotated[
+        float | None,
+        typer.Option(
+            help="Merge neighbouring patches between two blocks, until this part of "
+            "the tokens is left, averaged over the blocks."
+        ),
+    ] = None,
     epochs: Epochs = 3,
     learning_rate: Rate = 5e-4,
     batch_size: Batch = 64,
     distil: Distil = True,
 ):
-    """Set weights to zero (--sparsity), or remove heads and channels, and fine-tune.
+    """Set weights to zero (--sparsity), or take out heads, channels and tokens, and
+    fine-tune.
 
-    Zeros shrink the compressed file; removing heads and channels also saves time.
+    Zeros shrink the compressed file; the others save time.
     """
     structure = {"macs_ratio": macs_ratio, "heads": heads, "mlp_dim": mlp_dim}
+    structure |= {"tokens": tokens}
     structure = {k: v for k, v in structure.items() if v is not None}
     if (sparsity is None) == (not structure):
         raise ValueError(
-            "Either `--sparsity`, or `--macs-ratio` or `--heads` and `--mlp-dim`, must "
-            "be given, but not both"
+            "Either `--sparsity`, or `--macs-ratio`, `--heads`, `--mlp-dim` or "
+            "`--tokens`, must be given, but not both"
         )
     method, options = "shrink", structure
     if sparsity is not None:

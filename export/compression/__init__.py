@@ -6,7 +6,7 @@
 
 The result is a plain Keras model with zeros, or few distinct values, in its kernels.
 They shrink a compressed file; no runtime is faster. `shrink` removes whole heads and
-MLP channels, which makes the file smaller and every runtime faster.
+MLP channels, or merges tokens, which makes every runtime faster.
 """
 
 from collections.abc import Sequence
@@ -99,13 +99,20 @@ def shrink(
     macs_ratio: float | None = None,
     heads: int | None = None,
     mlp_dim: int | None = None,
+    tokens: float | None = None,
 ) -> "VisionTransformer":
-    """Return a smaller model, with whole attention heads and MLP channels removed.
+    """Return a smaller model: fewer attention heads, MLP channels or tokens.
 
-    Every block loses equally many: those that matter least for its output on `images`.
-    The weights that read the others are refitted by least squares (optimal brain
-    surgeon; ZipLM, arXiv 2302.04089, section 3.1). Fine-tune the result: a few epochs
-    regain most of the loss.
+    Every block loses equally many heads and channels: those that matter least for its
+    output on `images`. The weights that read the others are refitted by least squares
+    (optimal brain surgeon; ZipLM, arXiv 2302.04089, section 3.1).
+
+    Of tokens, 2 x 2 neighbours of the patch grid (3 x 3 or 4 x 4 where they divide it)
+    become one between two blocks: their mean, until a linear layer has learnt more
+    (`vit_keras.layers.TokenMerging`). Between which blocks, once or twice, is what
+    changes the outputs on `images` least for each multiplication saved.
+
+    Fine-tune the result: a few epochs regain most of the loss.
 
     Arguments:
         model: from `vit_keras.create_model`; it is not changed. Any backend.
@@ -116,6 +123,8 @@ def shrink(
         heads: attention heads kept in each block, instead of `macs_ratio`; None means
             all.
         mlp_dim: MLP channels kept in each block, with `heads` or alone.
+        tokens: part of the patches that stays at most, averaged over the blocks, in
+            (0, 1); alone or with the others. `macs_ratio` counts what that saves.
 
     Returns:
         A `vit_keras.VisionTransformer` with the same interface and the smaller
@@ -127,4 +136,4 @@ def shrink(
     """
     from .shrinking import shrunk
 
-    return shrunk(model, images, macs_ratio, heads, mlp_dim)
+    return shrunk(model, images, macs_ratio, heads, mlp_dim, tokens)

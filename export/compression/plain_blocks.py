@@ -13,6 +13,7 @@ PLAIN = {
 }
 PLAIN_TWIN = {
     **PLAIN,
+    "token_merging": ((),),
     "rotary": (None,),
     "positions": ("learned", "sincos2d"),
     "key_bias": (True,),

@@ -1,4 +1,4 @@
-"""Removal of whole heads and MLP channels from a Vision Transformer.
+"""Removal of tokens, whole heads and MLP channels from a Vision Transformer.
 
 Letters: T tokens, D width, H heads, d width of a head, I = H * d, M MLP width, C
 features of a layer (I or M) in groups (heads of d, channels of 1).
@@ -11,11 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras import VisionTransformer, ViTConfig, create_model, data
+from vit_keras import VisionTransformer, data
 from vit_keras.layers.mlp import ACTIVATIONS
 from vit_keras.preprocessing import normalize
 
+from .macs import macs
 from .plain_blocks import check_plain_blocks
+from .token_choice import build_like, merged_before, with_fewer_tokens
 
 IMAGES = 256  # more hardly change the measurement
 BATCH = 32
@@ -23,22 +25,7 @@ ROUNDS = 64  # of ordering the groups of a layer
 MULTIPLE = 8  # of a chosen MLP width: suits vector units
 
 
-def macs(config: ViTConfig) -> int:
-    """Return the multiplications of one image, without norms and activations."""
-    width, tokens = config.hidden_size, config.num_tokens
-    inner = config.num_heads * (config.head_dim or width // config.num_heads)
-    rows, columns = config.grid
-    height, length = config.patch_size
-    patches = rows * columns * height * length * config.channels * width
-    products = 4 * width * inner + 2 * tokens * inner + 2 * width * config.mlp_dim
-    pool = 0
-    if config.pooling == "map":
-        pool = 2 * tokens * (width + 1) * inner + 2 * width * (inner + config.mlp_dim)
-    head = width * config.classes if config.include_top else 0
-    return patches + config.num_layers * tokens * products + pool + head
-
-
-def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
+def shrunk(model, images, macs_ratio, heads, mlp_dim, tokens) -> VisionTransformer:
     """Shrink a model; see `export.shrink`."""
     if not isinstance(model, VisionTransformer) or model.config is None:
         raise ValueError(
@@ -47,19 +34,14 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
         )
     config = model.config
     check_plain_blocks("shrink", config)
-    if (macs_ratio is None) == (heads is None and mlp_dim is None):
+    cut = heads is not None or mlp_dim is not None
+    if (macs_ratio is not None and cut) or not (macs_ratio or cut or tokens):
         raise ValueError(
-            "Either `macs_ratio` or `heads` and `mlp_dim` must be given. Received: "
-            f"macs_ratio={macs_ratio!r}, heads={heads!r}, mlp_dim={mlp_dim!r}"
+            "`macs_ratio`, or `heads` and `mlp_dim`, or `tokens` must be given, the "
+            "last alone or with the others. Received: "
+            f"macs_ratio={macs_ratio!r}, heads={heads!r}, mlp_dim={mlp_dim!r}, "
+            f"tokens={tokens!r}"
         )
-    preprocessing = config.preprocessing
-    pixels = data.load_images(images, config.image_size, preprocessing, IMAGES)
-    batches = [
-        normalize(pixels[i : i + BATCH], preprocessing)
-        for i in range(0, len(pixels), BATCH)
-    ]
-    if macs_ratio is not None:
-        heads, mlp_dim = _choose(model, batches, macs_ratio)
     for name, kept, there in (
         ("heads", heads, config.num_heads),
         ("mlp_dim", mlp_dim, config.mlp_dim),
@@ -69,17 +51,24 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim) -> VisionTransformer:
                 f"`{name}` must be an integer from 1 to {there}, which the model has. "
                 f"Received: {name}={kept!r}"
             )
-    smaller = config.replace(
+    preprocessing = config.preprocessing
+    pixels = data.load_images(images, config.image_size, preprocessing, IMAGES)
+    batches = [
+        normalize(pixels[i : i + BATCH], preprocessing)
+        for i in range(0, len(pixels), BATCH)
+    ]
+    if tokens is not None:
+        model = with_fewer_tokens(model, batches, tokens)
+    if macs_ratio is not None:
+        heads, mlp_dim = _choose(model, batches, macs_ratio, macs(config))
+    elif not cut:
+        return model
+    new = build_like(
+        model,
         num_heads=heads or config.num_heads,
         mlp_dim=mlp_dim or config.mlp_dim,
         head_dim=config.head_dim or config.hidden_size // config.num_heads,
     )
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(model.get_layer("encoderblock_0").dtype_policy)
-    try:
-        new = create_model(smaller, task=model.task, name=model.name)
-    finally:
-        keras.config.set_dtype_policy(policy)
     _fill(model, new, batches)
     return new
 
@@ -93,6 +82,7 @@ def _fill(model, new, batches):
     for i in range(model.config.num_layers):
         name = f"encoderblock_{i}"
         old, small = model.get_layer(name), new.get_layer(name)
+        tokens = merged_before(i, model, tokens)
         _fill_attention(old, small, [old.norm1(x) for x in tokens])
         for part in ("norm1", "norm2", "layer_scale1", "layer_scale2"):
             if getattr(old, part) is not None:
@@ -248,8 +238,9 @@ def _order(dense, features, number: int) -> Order:
     return Order(covariance, mean, kernel, bias, groups, np.array(errors))
 
 
-def _choose(model, batches, ratio) -> tuple[int, int]:
-    """Choose (heads, MLP width) with the least error that are `ratio` times cheaper."""
+def _choose(model, batches, ratio, whole: int) -> tuple[int, int]:
+    """Choose (heads, MLP width) with the least error of those that leave `whole` MACs
+    divided by `ratio`."""
     config = model.config
     number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
     if not number or ratio <= 1:
@@ -261,6 +252,7 @@ def _choose(model, batches, ratio) -> tuple[int, int]:
     tokens = _stream(model, batches)
     for i in range(config.num_layers):
         block = model.get_layer(f"encoderblock_{i}")
+        tokens = merged_before(i, model, tokens)
         attention, mlp = block.attention, block.mlp
         normed = [block.norm1(x) for x in tokens]
         outputs = (_heads(attention, x) for x in normed)
@@ -276,7 +268,7 @@ def _choose(model, batches, ratio) -> tuple[int, int]:
     for kept in range(1, config.num_heads + 1):
         for width in range(step, config.mlp_dim + 1, step):
             smaller = config.replace(num_heads=kept, mlp_dim=width, head_dim=size)
-            if macs(smaller) * ratio <= macs(config):
+            if macs(smaller) * ratio <= whole:
                 error = heads[config.num_heads - kept] + channels[-1 - width]
                 found.append((error, kept, width))
     if not found:

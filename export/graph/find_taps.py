@@ -18,6 +18,7 @@ from vit_keras.layers import (
     LayerNormalization,
     PatchTokens,
     Readout,
+    TokenMerging,
 )
 
 from .source_model import in_float32, nodes_of
@@ -90,6 +91,8 @@ def _tokens(model) -> tuple[dict[int, _Tokens], Queries | None]:
                 raise ValueError("`model` has blocks that do not follow each other")
             last, now = node.outputs[0], _Tokens((number,))
             number += 1
+        elif isinstance(layer, TokenMerging) and number and inputs[0] is last:
+            last, now = node.outputs[0], None
         elif isinstance(layer, ClassToken) and number and inputs[0] is last:
             if queries is not None:
                 raise ValueError("`model` has queries that join more than once")

@@ -239,6 +239,11 @@ def _config(layers, block, number, shape):
         rotary_temperature=rotary.get("temperature"),
         rotary_grid=rotary.get("reference_grid"),
         patch_norm=first.patch_norm,
+        token_merging=[
+            (i, layers[name].factor)
+            for i in range(number)
+            if (name := f"token_merging_{i}") in layers
+        ],
         pooling=None,
         include_top=False,
     )

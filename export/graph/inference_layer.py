@@ -1,9 +1,12 @@
 """The inference graph of `Weights`: few operators, rank 4 at most, in float32."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from vit_keras.layers.token_merging import repeat_tokens
 
 from ..targets import GraphOptions
 from .activations import SIGNED
@@ -78,7 +81,11 @@ class InferenceViT(InferenceBlocks):
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
         streams, self.rotation = [], w.rotation
+        merges = {merge.before: merge for merge in w.merges}
         for index, block in enumerate(w.blocks):
+            if index in merges:
+                with keras.name_scope(f"token_merging_{index}"):
+                    x = self._merged(x, merges[index], w)
             last = index == len(w.blocks) - 1
             if w.queries is not None and w.queries.before == index:
                 x = self._prepended(w.queries.tokens, x)
@@ -126,6 +133,25 @@ class InferenceViT(InferenceBlocks):
         # Before any reshape, so that it is fused as the convolution's bias.
         return self.result(x + w.embedding.bias)
 
+    def _merged(self, x, merge, w):
+        """Return tokens with k x k neighbours merged, by a convolution of stride k."""
+        a, (rows, columns), k = self.activation, merge.grid, merge.factor
+        prefix, width = w.prefix.shape[0], w.config.hidden_size
+        y = x[:, prefix:] if prefix else x
+        y = ops.reshape(y, (-1, rows, columns, width))
+        if rows % k:
+            y = a(ops.concatenate([y, *[y[:, -1:]] * (-rows % k)], axis=1))
+        if columns % k:
+            y = a(ops.concatenate([y, *[y[:, :, -1:]] * (-columns % k)], axis=2))
+        y = self.operand(y)
+        if self.visit is not None:
+            self.visit(merge.linear, y)
+        kernel = ops.reshape(merge.linear.kernel, (k, k, width, width))
+        y = ops.conv(y, kernel, k, "valid", "channels_last")
+        y = self.result(y + merge.linear.bias)
+        y = ops.reshape(y, (-1, -(-rows // k) * -(-columns // k), width))
+        return a(ops.concatenate([x[:, :prefix], y], axis=1)) if prefix else y
+
     def _prepended(self, tokens, x):
         tokens = ops.broadcast_to(tokens[None], (ops.shape(x)[0], *tokens.shape))
         return self.activation(ops.concatenate([tokens, x], axis=1))
@@ -152,7 +178,10 @@ class InferenceViT(InferenceBlocks):
             if pooled and config.pooling == "max":
                 x = x if w.unrotate is None else self.linear(x, w.unrotate)
         if not pooled:
-            return x if w.unrotate is None else self.linear(x, w.unrotate)
+            x = x if w.unrotate is None else self.linear(x, w.unrotate)
+            factor = math.prod(merge.factor for merge in w.merges)
+            sizes = config.grid, w.prefix.shape[0], factor
+            return x if factor == 1 else a(repeat_tokens(x, *sizes))
         tokens, width, prefix = x, config.hidden_size, config.num_prefix_tokens
         patches = tokens[:, prefix:] if prefix and not config.pool_prefix else tokens
         if config.pooling == "token":

@@ -8,6 +8,7 @@ from .vit_weights import (
     Attention,
     Block,
     Linear,
+    Merge,
     Norm,
     Rotation,
     Weights,
@@ -75,6 +76,10 @@ def read_weights(model, normalisation=None, taps=None) -> Weights:
         queries=None if taps is None else taps.queries,
         rotation=_read_rotation(layers["encoderblock_0"], len(prefix)),
         unit=_read_unit(config) if pools and config.unit_norm else None,
+        merges=[
+            _read_merge(i, layers[f"token_merging_{i}"])
+            for i, _ in config.token_merging
+        ],
     )
 
 
@@ -87,6 +92,12 @@ def _read_rotation(block, prefix):
     order, (rows, columns) = layer.order(head_dim), layer.grid
     cosines, sines, _ = layer.tables(prefix + rows * columns, head_dim)
     return Rotation(cosines[:, order], sines[:, order], prefix)
+
+
+def _read_merge(before, layer):
+    kernel = as_float64(layer.effective_kernel())
+    linear = Linear(kernel.reshape(-1, kernel.shape[-1]), as_float64(layer.bias))
+    return Merge(before, layer.grid, layer.factor, linear)
 
 
 def _read_pool(layer):

@@ -117,6 +117,8 @@ def centre_writers(weights: Weights) -> bool:
         return array - array.mean(-1, keepdims=True, dtype="float64")
 
     _write(weights, centred)
+    for merge in weights.merges:  # which passes the mean on to the mean alone
+        merge.linear.kernel = centred(merge.linear.kernel)
     for norm in norms(weights):
         norm.centred = False
     return True
@@ -134,6 +136,10 @@ def rotate_stream(weights: Weights) -> bool:
     for reader in (*inner, *readers(weights)):
         parts = reader.kernel.reshape(-1, len(rotation), reader.kernel.shape[1])
         reader.kernel = (rotation.T @ parts).reshape(reader.kernel.shape)
+    for merge in weights.merges:  # reads and writes
+        parts = merge.linear.kernel.reshape(-1, *rotation.shape)
+        parts = rotation.T @ parts @ rotation
+        merge.linear.kernel = parts.reshape(merge.linear.kernel.shape)
     return True
 
 
@@ -271,7 +277,7 @@ def stream_writers(weights: Weights) -> list[tuple[Any, str]] | None:
     for block in weights.blocks:
         linears += [block.attention.out, block.dense2]
     found = [(linear, name) for linear in linears for name in ("kernel", "bias")]
-    found += [(weights, "prefix")]
+    found += [(weights, "prefix"), *((m.linear, "bias") for m in weights.merges)]
     found += [] if weights.positions is None else [(weights, "positions")]
     return found if weights.queries is None else [*found, (weights.queries, "tokens")]
 

@@ -193,6 +193,23 @@ class Queries:
 
 
 @dataclasses.dataclass
+class Merge:
+    """A linear layer from k x k neighbours of the patches to one token.
+
+    Attributes:
+        before: index of the block that it stands before.
+        grid: (rows, columns) of the patches that it reads.
+        factor: k.
+        linear: kernel (k * k * D, D), of the neighbours row by row.
+    """
+
+    before: int
+    grid: tuple[int, int]
+    factor: int
+    linear: Linear
+
+
+@dataclasses.dataclass
 class Weights:
     """All weights of a model.
 
@@ -220,6 +237,7 @@ class Weights:
         queries: those of a decoder, or None.
         rotation: of queries and keys in the blocks, or None.
         unit: norm of the vector that the head reads, up to a factor; or None.
+        merges: of tokens between blocks.
     """
 
     config: Any
@@ -242,6 +260,7 @@ class Weights:
     queries: Queries | None = None
     rotation: Rotation | None = None
     unit: Norm | None = None
+    merges: list[Merge] = dataclasses.field(default_factory=list)
 
     @property
     def tapped(self) -> list[tuple[int, int, int | None]]:

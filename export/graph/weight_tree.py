@@ -79,7 +79,8 @@ def filled(data) -> Any:
     return known[kind](**{name: filled(value) for name, value in content.items()})
 
 
-KINDS = ("Linear", "Norm", "Attention", "Block", "Reader", "Queries", "Weights")
+KINDS = ("Linear", "Norm", "Attention", "Block", "Reader", "Queries")
+KINDS += ("Merge", "Weights")
 
 
 def _join(path, name):

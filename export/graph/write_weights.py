@@ -36,6 +36,11 @@ def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
     _put_entry(w, layers, turn, (np.asarray(kernel), np.asarray(bias)))
     for i, block in enumerate(w.blocks):
         _put_block(layers[f"encoderblock_{i}"], block, turn)
+    for merge in w.merges:
+        layer = layers[f"token_merging_{merge.before}"]
+        parts = merge.linear.kernel.reshape(-1, *turn.shape)
+        kernel = (turn.T @ parts @ turn).reshape(layer.kernel.shape)
+        _put(layer, kernel, merge.linear.bias @ turn)
     _put_exit(w, layers, turn)
     return model
 

@@ -6,6 +6,7 @@ The result lies on the grid that the quantiser computes by itself.
 """
 
 import dataclasses
+import math
 
 import einops
 import numpy as np
@@ -78,6 +79,9 @@ def round_weights(graph, images, grid: Grid) -> int:
             if len(x.shape) == 4:  # of a convolution
                 pattern = "n (r h) (c w) k -> (n r c) (h w k)"
                 sizes = {"r": rows, "c": columns}
+                if not projects:  # merges tokens
+                    k = math.isqrt(linear.kernel.shape[0] // config.hidden_size)
+                    sizes = {"h": k, "w": k}
             gram = second_moment(einops.rearrange(np.asarray(x), pattern, **sizes))
             known.update(input=x, gram=gram, factor=upper_factor(gram))
         kernel = np.asarray(linear.kernel, "float64")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import export
-from export.compression.shrinking import _order, macs
+from export.compression.macs import macs
+from export.compression.shrinking import _order
 from tests.models import exported, images_for
 from vit_keras.preprocessing import normalize
 
@@ -161,8 +162,10 @@ def test_macs_are_those_of_the_kernels(pooling):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "Either `macs_ratio` or"),
-        ({"macs_ratio": 2.0, "heads": 1}, "Either `macs_ratio` or"),
+        ({}, "must be given, the last alone"),
+        ({"macs_ratio": 2.0, "heads": 1}, "must be given, the last alone"),
+        ({"tokens": 1.0}, r"`tokens` must be in \(0, 1\)"),
+        ({"tokens": 0.05}, "`tokens` must be larger: no merge of this model"),
         ({"heads": 3}, "`heads` must be an integer from 1 to 2"),
         ({"mlp_dim": 0}, "`mlp_dim` must be an integer from 1 to 64"),
         ({"macs_ratio": 1.0}, "must be a number above 1"),

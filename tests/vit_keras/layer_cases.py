@@ -107,7 +107,17 @@ CASES = {
         (3, 7, 2, 8),
         (3, 7, 2, 8),
     ),
+    "TokenMerging": (
+        {"grid": (6, 3), "num_prefix_tokens": 1, "factor": 3},
+        (3, 19, 5),
+        (3, 3, 5),
+    ),
     "TokenPooling": ({"index": 2}, (3, 7, 5), (3, 5)),
+    "TokenRepetition": (
+        {"grid": (5, 2), "num_prefix_tokens": 1, "factor": 3},
+        (3, 3, 5),
+        (3, 11, 5),
+    ),
     "UnitNorm": ({}, (3, 5), (3, 5)),
     "Unpatchify": ({"factor": 3}, (3, 2, 5, 18), (3, 6, 15, 2)),
 }
@@ -135,7 +145,9 @@ SMALLEST = {
         (1, 1, 1, 4),
         (1, 1, 1, 4),
     ),
+    "TokenMerging": ({"grid": (1, 2)}, (1, 2, 1), (1, 1, 1)),
     "TokenPooling": ({}, (1, 1, 1), (1, 1)),
+    "TokenRepetition": ({"grid": (1, 2)}, (1, 1, 1), (1, 2, 1)),
     "UnitNorm": ({}, (1, 1), (1, 1)),
     "Unpatchify": ({"factor": 1}, (1, 1, 1, 1), (1, 1, 1, 1)),
 }

@@ -45,6 +45,15 @@ CONFIGS = {
     "rectangle": tiny(image_size=(10, 21), patch_size=(5, 3), num_layers=3),
     "all_tokens": tiny(pooling=None, include_top=False, class_token=True),
     "softmax": tiny(activation="softmax"),
+    "token_merging": tiny(
+        image_size=(24, 40), token_merging=((1, 2),), num_register_tokens=1
+    ),
+    "token_merging_twice": tiny(
+        image_size=(40, 48), token_merging=((0, 2), (1, 2)), pooling="gap"
+    ),
+    "token_merging_by_3": tiny(
+        image_size=(24, 48), token_merging=((1, 3),), pooling=None, include_top=False
+    ),
     "qk_norm": tiny(qk_norm=True, norm_epsilon=0.1),
     "qk_norm_head_dim": tiny(qk_norm=True, hidden_size=18, num_heads=4, head_dim=5),
     "pre_norm": tiny(pre_norm=True, num_register_tokens=2, norm_epsilon=0.1),

@@ -25,6 +25,8 @@ from .queries import Readout as Readout
 from .regularization import DropPath as DropPath
 from .regularization import LayerScale as LayerScale
 from .rotary import RotaryEmbedding as RotaryEmbedding
+from .token_merging import TokenMerging as TokenMerging
+from .token_merging import TokenRepetition as TokenRepetition
 
 __all__ = [
     "AddPositionEmbs",
@@ -45,7 +47,9 @@ __all__ = [
     "Readout",
     "Resize",
     "RotaryEmbedding",
+    "TokenMerging",
     "TokenPooling",
+    "TokenRepetition",
     "UnitNorm",
     "Unpatchify",
 ]

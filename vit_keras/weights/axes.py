@@ -153,6 +153,10 @@ def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
             count = config.num_layers if path.startswith(BLOCK) else sizes["S"]
             for i in range(count) if "{i}" in path else (0,):
                 shapes.setdefault(path.format(i=i), shape)
+    width = config.hidden_size
+    for before, factor in config.token_merging:  # which no layout of others has
+        shapes[f"token_merging_{before}/kernel"] = (factor, factor, width, width)
+        shapes[f"token_merging_{before}/bias"] = (width,)
     return shapes
 
 

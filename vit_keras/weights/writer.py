@@ -34,6 +34,7 @@ NEEDS = {
     "pool_prefix": (False,),
     "representation_activation": ("tanh",),
     "unit_norm": (False,),
+    "token_merging": ((),),
 }
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 

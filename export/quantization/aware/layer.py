@@ -137,6 +137,7 @@ class QuantizedViT(RangedViT):
         convolved = self.options.convolutions
         if path.startswith("embedding.") and self.source_weights.patch_norms is None:
             convolved |= self.options.patch_projection != "fully_connected"
+        convolved |= path.startswith("merges.")
         return not convolved and self.bits[path] in (4, 2)
 
     def _snapped(self, path, variable):

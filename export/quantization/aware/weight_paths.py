@@ -26,7 +26,7 @@ def frozen_paths(weights: Weights, values) -> list[str]:
 
 def is_writer(path) -> bool:
     """Return whether a weight writes to the residual stream."""
-    if path in ("prefix", "positions") or path.startswith("embedding."):
+    if path in ("prefix", "positions") or path.startswith(("embedding.", "merges.")):
         return True
     return ".out." in path and path.startswith("blocks") or ".dense2." in path
 
@@ -68,6 +68,10 @@ def kernel_bits(weights, weight_bits, exclude) -> dict[str, int]:
     names |= {name: f"heads.{i}." for i, (name, _) in enumerate(heads)}
     blocks = range(len(weights.blocks))
     names |= {f"encoderblock_{i}": f"blocks.{i}." for i in blocks}
+    names |= {
+        f"token_merging_{merge.before}": f"merges.{i}."
+        for i, merge in enumerate(weights.merges)
+    }
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     unknown = set(exclude) - set(names) - set(EXCLUDED)
     if unknown:

@@ -66,6 +66,7 @@ def configs(draw):
         positions=draw(st.sampled_from(["learned", "sincos2d"])),
         position_prefix=draw(flag),
         patch_norm=draw(flag),
+        token_merging=draw(st.sampled_from([(), ((0, 2),)])),
         pooling=pooling,
         representation_size=draw(st.sampled_from([None, 5])),
         include_top=pooling is not None and draw(flag),
