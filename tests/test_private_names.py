@@ -137,6 +137,16 @@ def graphs_are_those_opened():
     assert "self._saved_model = parse_saved_model(export_dir)" in loader
 
 
+def sessions_call_by_a_method():
+    import tensorflow as tf
+
+    asked = []
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        session._do_call = lambda function, *given: asked.append(1) or function(*given)
+        assert session.run(tf.constant(3)) == 3
+    assert asked
+
+
 def tfmot_has_its_parts():
     from export.compression import tfmot_internals
 
@@ -225,6 +235,12 @@ USED = [
     ),
     (
         "tensorflow",
+        "_do_call",
+        "errors as they come, without a search for nodes in them",
+        sessions_call_by_a_method,
+    ),
+    (
+        "tensorflow",
         "tensorflow.python.saved_model.loader_impl",
         "the graphs that are to be opened",
         graphs_are_those_opened,
@@ -268,7 +284,8 @@ def own_names(trees):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found.add(node.name)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                found.add(node.attr)
+                if isinstance(node.value, ast.Name) and node.value.id == "self":
+                    found.add(node.attr)
     return found
 
 
@@ -343,6 +360,8 @@ def test_a_private_name_is_seen():
         "model._graph; getattr(model, '_nodes', None); self._own; os._exit"
     )
     assert set(private_attributes(tree, {"_own"})) == {"_graph", "_nodes"}
+    put = ast.parse("self._own = 1; self.session._call = 1")
+    assert set(private_attributes(put, own_names([put]))) == {"_call"}
     assert looks_internal("keras.src.ops") and not looks_internal("keras.ops")
 
 
