@@ -18,7 +18,7 @@ import tempfile
 import warnings
 from typing import Any
 
-from .child_process import check_not_killed, end_with_parent
+from .child_process import check_not_killed, python_command
 from .errors import (
     MissingDependency,
     ParityError,
@@ -91,20 +91,14 @@ def run_in_child(call: str, arguments: dict[str, Any]) -> Any:
         The error that it raised, of the same type if that is in `ERRORS`.
         ChildProcessError: it was killed.
     """
-    roots = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "PYTHONPATH": os.pathsep.join(filter(None, roots)),
-    }
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         request = pathlib.Path(folder, "request.json")
         request.write_text(json.dumps({"call": call, "arguments": arguments}))
         log = stack.enter_context(open(pathlib.Path(folder, "stderr"), "w+"))
-        code = f"import sys; from {__name__} import main; main(sys.argv[1])"
+        code = f"from {__name__} import main; main(sys.argv[1])"
         child = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, str(request)],
-            env=environment,
+            python_command(code, str(request)),
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             stdin=subprocess.PIPE,  # ends with this process, even if that is killed
             stdout=subprocess.PIPE,
             stderr=log,
@@ -169,7 +163,6 @@ def main(path):
     It ends with its parent, and removes its unfinished files.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    end_with_parent()
     # Libraries may print: stdout goes to stderr, answers to a copy of stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
