@@ -35,7 +35,8 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim, tokens) -> VisionTransform
     config = model.config
     check_plain_blocks("shrink", config)
     cut = heads is not None or mlp_dim is not None
-    if (macs_ratio is not None and cut) or not (macs_ratio or cut or tokens):
+    by_ratio = macs_ratio is not None
+    if (by_ratio and cut) or not (by_ratio or cut or tokens is not None):
         raise ValueError(
             "`macs_ratio`, or `heads` and `mlp_dim`, or `tokens` must be given, the "
             "last alone or with the others. Received: "
@@ -59,7 +60,7 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim, tokens) -> VisionTransform
     ]
     if tokens is not None:
         model = with_fewer_tokens(model, batches, tokens)
-    if macs_ratio is not None:
+    if by_ratio:
         heads, mlp_dim = _choose(model, batches, macs_ratio, macs(config))
     elif not cut:
         return model

@@ -51,15 +51,11 @@ def with_fewer_tokens(model, batches, share: float) -> VisionTransformer:
     outputs = [keras.ops.convert_to_numpy(model(b, training=False)) for b in batches]
 
     def cost(merging):
-        smaller = build_like(model, token_merging=merging)
-        _copy(model, smaller)
+        smaller = _merged(model, merging)
         error = _error(smaller, batches, outputs)
         return error / (macs(config) - macs(smaller.config))
 
-    best = min(found, key=cost) if len(found) > 1 else found[0]
-    smaller = build_like(model, token_merging=best)
-    _copy(model, smaller)
-    return smaller
+    return _merged(model, min(found, key=cost) if len(found) > 1 else found[0])
 
 
 def candidates(config: ViTConfig, share: float) -> list[tuple[tuple[int, int], ...]]:
@@ -113,9 +109,12 @@ def build_like(model, **changes) -> VisionTransformer:
         keras.config.set_dtype_policy(policy)
 
 
-def _copy(model, new):
+def _merged(model, merging):
+    """The model with merges that take means."""
+    new = build_like(model, token_merging=merging)
     for layer in model.layers:
         new.get_layer(layer.name).set_weights(layer.get_weights())
+    return new
 
 
 def _error(model, batches, outputs):

@@ -136,10 +136,8 @@ def rotate_stream(weights: Weights) -> bool:
     for reader in (*inner, *readers(weights)):
         parts = reader.kernel.reshape(-1, len(rotation), reader.kernel.shape[1])
         reader.kernel = (rotation.T @ parts).reshape(reader.kernel.shape)
-    for merge in weights.merges:  # reads and writes
-        parts = merge.linear.kernel.reshape(-1, *rotation.shape)
-        parts = rotation.T @ parts @ rotation
-        merge.linear.kernel = parts.reshape(merge.linear.kernel.shape)
+    for merge in weights.merges:
+        merge.linear.kernel = merge.turned(rotation)
     return True
 
 

@@ -208,6 +208,15 @@ class Merge:
     factor: int
     linear: Linear
 
+    def turned(self, rotation: np.ndarray) -> np.ndarray:
+        """Return the kernel of a stream that is turned, which it reads and writes.
+
+        Arguments:
+            rotation: (D, D), orthogonal.
+        """
+        parts = self.linear.kernel.reshape(-1, *rotation.shape)
+        return (rotation.T @ parts @ rotation).reshape(self.linear.kernel.shape)
+
 
 @dataclasses.dataclass
 class Weights:

@@ -38,8 +38,7 @@ def build_vit(w: Weights, projection: tuple[Any, Any] | None = None) -> Any:
         _put_block(layers[f"encoderblock_{i}"], block, turn)
     for merge in w.merges:
         layer = layers[f"token_merging_{merge.before}"]
-        parts = merge.linear.kernel.reshape(-1, *turn.shape)
-        kernel = (turn.T @ parts @ turn).reshape(layer.kernel.shape)
+        kernel = merge.turned(turn).reshape(layer.kernel.shape)
         _put(layer, kernel, merge.linear.bias @ turn)
     _put_exit(w, layers, turn)
     return model

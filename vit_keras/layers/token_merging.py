@@ -10,8 +10,32 @@ from keras import ops
 from .types import Shape, Tensor
 
 
+class _Neighbours(keras.layers.Layer):
+    """What a layer of k x k neighbours of the patch grid is made from."""
+
+    def __init__(
+        self,
+        grid: Sequence[int],
+        num_prefix_tokens: int = 0,
+        factor: int = 2,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+        self.num_prefix_tokens = num_prefix_tokens
+        self.factor = factor
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "grid": self.grid,
+            "num_prefix_tokens": self.num_prefix_tokens,
+            "factor": self.factor,
+        }
+
+
 @keras.saving.register_keras_serializable(package="vit_keras")
-class TokenMerging(keras.layers.Layer):
+class TokenMerging(_Neighbours):
     """Make one token of each k x k neighbours of the patch grid, by a linear layer.
 
     At first their mean. Tokens before the patches stay as they are. A grid that is no
@@ -38,18 +62,6 @@ class TokenMerging(keras.layers.Layer):
 
     Weights: kernel (k, k, D, D), bias (D,).
     """
-
-    def __init__(
-        self,
-        grid: Sequence[int],
-        num_prefix_tokens: int = 0,
-        factor: int = 2,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.grid = tuple(grid)
-        self.num_prefix_tokens = num_prefix_tokens
-        self.factor = factor
 
     def build(self, input_shape: Shape) -> None:
         k, width = self.factor, input_shape[-1]
@@ -97,17 +109,9 @@ class TokenMerging(keras.layers.Layer):
         tokens = self.num_prefix_tokens + rows * columns
         return (input_shape[0], tokens, input_shape[-1])
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "grid": self.grid,
-            "num_prefix_tokens": self.num_prefix_tokens,
-            "factor": self.factor,
-        }
-
 
 @keras.saving.register_keras_serializable(package="vit_keras")
-class TokenRepetition(keras.layers.Layer):
+class TokenRepetition(_Neighbours):
     """Repeat each merged token for the k x k patches that it was made of.
 
     Arguments:
@@ -122,32 +126,12 @@ class TokenRepetition(keras.layers.Layer):
         (N, prefix + h * w, D).
     """
 
-    def __init__(
-        self,
-        grid: Sequence[int],
-        num_prefix_tokens: int = 0,
-        factor: int = 2,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.grid = tuple(grid)
-        self.num_prefix_tokens = num_prefix_tokens
-        self.factor = factor
-
     def call(self, inputs: Tensor) -> Tensor:
         return repeat_tokens(inputs, self.grid, self.num_prefix_tokens, self.factor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
         return (input_shape[0], tokens, input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "grid": self.grid,
-            "num_prefix_tokens": self.num_prefix_tokens,
-            "factor": self.factor,
-        }
 
 
 def repeat_tokens(
