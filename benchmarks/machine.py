@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: their files, and their names of machine and packages."""
+"""What benchmarks share: tables, names of machine and packages, memory."""
 
 import contextlib
 import csv
@@ -30,6 +30,19 @@ def versions(packages) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return " ".join(found)
+
+
+def resident(what: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM the most since `forget_peak`."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {what}: this needs Linux")
+
+
+def forget_peak() -> None:
+    """Have the peak memory of this process begin with what is in use."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def write_rows(path, fields, rows) -> None:

@@ -27,23 +27,11 @@ import tempfile
 import time
 
 import numpy as np
-from machine import machine, versions
+from machine import forget_peak, machine, resident, versions
 
 FIELDS = ("preset", "image_size", "measure", "batch", "value", "machine", "versions")
 PACKAGES = ("keras", "tensorflow")
 WARM = 2  # rounds before those that count
-
-
-def resident(what):
-    """Bytes of this process: VmRSS now, VmHWM the most since `forget_peak`."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {what}: this needs Linux")
-
-
-def forget_peak():
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def export_alone(options):

@@ -17,6 +17,8 @@ import time
 import traceback
 import warnings
 
+from benchmarks.machine import forget_peak, resident
+
 from .mutations import mutate
 from .readers import READERS
 from .seed_files import write
@@ -49,18 +51,6 @@ class Lines:
         """Note a line; returns itself, as `sys.settrace` needs it."""
         self.seen.add((frame.f_code.co_filename, frame.f_lineno))
         return self.line
-
-
-def memory() -> int:
-    """Peak memory of this process in MB since `reset_memory`."""
-    text = pathlib.Path("/proc/self/status").read_text()
-    return int(text.split("VmHWM:")[1].split()[0]) // 1024
-
-
-def reset_memory() -> int:
-    """Set the peak to what is in use, and return it in MB."""
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
-    return memory()
 
 
 def judge(reader, folder: pathlib.Path) -> tuple[str, str]:
@@ -114,10 +104,12 @@ def work(name: str, start: int, end: int, seed: int, base: pathlib.Path, kind: s
             words, refused = cases.make(number, folder, outside)
             there, known = listing(outside), len(lines.seen)
             say(begins=number, words=words)
-            before, began = reset_memory(), time.monotonic()
+            forget_peak()
+            before, began = resident("VmHWM"), time.monotonic()
             with lines.traced():
                 verdict, text = judge(reader, folder)
-            seconds, grown = time.monotonic() - began, memory() - before
+            seconds = time.monotonic() - began
+            grown = (resident("VmHWM") - before) >> 20
             if listing(outside) != there:
                 verdict, text = "fault", "a file outside was changed"
             elif verdict == "accepted" and refused:

@@ -173,10 +173,6 @@ def _check(values, number, valid, key, words, where):
         raise ValueError(f"{where} `{key}` must be different for each class")
 
 
-def _json(path):
-    return read_json(path)
-
-
 def _lines(path):
     return read_text(path).split("\n")
 
@@ -213,8 +209,8 @@ def _objects(path):
 
 # Files that tell the classes, and how they are read.
 CLASS_FILES: Mapping[str, Callable[[pathlib.Path], Any]] = {
-    "classes.json": _json,
-    "labels.json": _json,
+    "classes.json": read_json,
+    "labels.json": read_json,
     "classes.txt": _names,
     "labels.txt": _names,
     "class_dict.csv": _class_dict,

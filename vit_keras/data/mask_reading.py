@@ -138,15 +138,13 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
     if suffix in LOSSY:
         raise MaskError(path, "lossy", suffix)
     try:
-        if suffix in (".npy", ".npz"):
-            arrays = (
-                [entry.read for entry in read_npz(path, DATA_RATIO).values()]
-                if suffix == ".npz"
-                else [lambda: read_npy(path)]
-            )
-            if len(arrays) != 1:
-                raise MaskError(path, "depth", f"{len(arrays)} arrays")
-            stored = arrays[0]()
+        if suffix == ".npy":
+            stored = read_npy(path)
+        elif suffix == ".npz":
+            entries = list(read_npz(path, DATA_RATIO).values())
+            if len(entries) != 1:
+                raise MaskError(path, "depth", f"{len(entries)} arrays")
+            stored = entries[0].read()
         else:
             with pp.open_image(path, pp.PIXELS_PER_BYTE) as image:
                 image.load()
