@@ -235,10 +235,10 @@ def _checked(model, images, method, options) -> ViTConfig:
 
 
 def _check_not_merged(config):
-    if config is not None and config.token_merging:
+    if config is not None and (config.token_merging or config.tome):
         raise ValueError(
             "`model` must have the same tokens in every block for maps of attention. "
-            f"Received: token_merging={config.token_merging}"
+            f"Received: token_merging={config.token_merging}, tome={config.tome}"
         )
 
 

@@ -127,6 +127,7 @@ def _check_combinations(config):
     _check_families(config)
     _check_taps(config)
     _check_token_merging(config)
+    _check_tome(config)
     check_decoder(config)
     if config.max_depth is not None and config.head != "depth":
         raise ValueError(
@@ -241,6 +242,35 @@ def _check_token_merging(config):
                 f"grid of 2 rows and columns at least. Received: k={k}, grid={grid}"
             )
         grid = tuple(-(-size // k) for size in grid)
+
+
+def _check_tome(config):
+    given = config.tome
+    one = type(given) is int and given >= 0
+    each = isinstance(given, tuple) and len(given) in (0, config.num_layers)
+    if not one and not (each and all(type(r) is int and r >= 0 for r in given)):
+        raise ValueError(
+            "`tome` must be an integer >= 0, or a tuple of them for each of "
+            f"{config.num_layers} blocks. Received: tome={given!r}"
+        )
+    left = config.grid[0] * config.grid[1]
+    for block, merged in enumerate(given if each else ()):
+        if merged > left // 2:
+            raise ValueError(
+                "`tome` must merge at most half of the patches that a block takes: "
+                f"block {block} has {left}. Received: tome={given!r}"
+            )
+        left -= merged
+    for name, valid in (
+        ("rotary", (None,)),
+        ("token_merging", ((),)),
+        ("pooling", ("token", "gap")),
+    ):
+        if given and getattr(config, name) not in valid:
+            raise ValueError(
+                f"`tome` must be () with {name}={getattr(config, name)!r}. "
+                f"Received: tome={given!r}"
+            )
 
 
 def _is_number(value):

@@ -59,12 +59,18 @@ def build_network(config, task, name):
         ) from error
     if task in DENSE:
         check_map_outputs(config.head, config.classes)
+    if task != "classify" and config.tome:
+        raise ValueError(
+            f"`tome` must be () for task={task!r}, which needs the grid of patches; "
+            f"`token_merging` keeps it. Received: tome={config.tome}"
+        )
 
     inputs = keras.Input((*config.image_size, config.channels), name="images")
     x = _embed(inputs, config)
     if config.pre_norm:
         x = _norm(config, "pre_norm")(x)
     taps, merged, grid = [], dict(config.token_merging), config.grid
+    sizes = []  # of tokens that stand for several patches
     for i in range(config.num_layers):
         if i in merged:
             x = layers.TokenMerging(
@@ -75,12 +81,16 @@ def build_network(config, task, name):
         if task in DENSE and i == config.first_with_queries:
             number = decoder_sizes(config).queries
             x = layers.ClassToken(number, name="decoder_queries")(x)
-        x = _block(config, i)(x)
+        block = _block(config, i)
+        if isinstance(block, layers.ToMeBlock):
+            x, *sizes = block(x, *sizes)
+        else:
+            x = block(x)
         if i in config.tap_blocks:
             taps.append((i, x))
     norm = None if config.fc_norm else _norm(config, "encoder_norm")
     if task == "classify":
-        outputs = _top(x if norm is None else norm(x), config)
+        outputs = _top(x if norm is None else norm(x), config, sizes)
     else:
         # Not above: Keras may be loading because of `layers`, which decoders import.
         from .decoders import decode_tokens
@@ -140,7 +150,11 @@ def _block(config, index):
             "temperature": config.rotary_temperature,
             "reference_grid": config.rotary_grid,
         }
-    return layers.EncoderBlock(
+    kind, merging = layers.EncoderBlock, {}
+    if any(config.tome[: index + 1]):
+        kind, prefix = layers.ToMeBlock, config.num_prefix_tokens
+        merging = {"merged": config.tome[index], "num_prefix_tokens": prefix}
+    return kind(
         config.num_heads,
         config.mlp_dim,
         head_dim=config.head_dim,
@@ -159,6 +173,7 @@ def _block(config, index):
         mlp_norm=config.mlp_norm,
         mlp_gated=config.mlp_gated,
         rotary=rotary,
+        **merging,
         name=f"encoderblock_{index}",
     )
 
@@ -174,13 +189,13 @@ def _repeated(tokens, index, config):
     )(tokens)
 
 
-def _pool(tokens, config):
-    """Pool tokens (N, T, D) to one vector (N, D)."""
+def _pool(tokens, config, sizes):
+    """Pool tokens (N, T, D), perhaps with their sizes, to one vector (N, D)."""
     if config.pooling == "token":
         return layers.TokenPooling(name="pooling")(tokens)
     prefix = config.num_prefix_tokens
     if config.pooling == "gap":
-        return layers.AveragePooling(prefix, name="pooling")(tokens)
+        return layers.AveragePooling(prefix, name="pooling")(tokens, *sizes)
     if config.pooling == "max":
         return layers.MaxPooling(prefix, name="pooling")(tokens)
     return layers.AttentionPooling(
@@ -194,11 +209,11 @@ def _pool(tokens, config):
     )(tokens)
 
 
-def _top(tokens, config):
-    """Compute a classifier's output from tokens (N, T, D)."""
+def _top(tokens, config, sizes):
+    """Compute a classifier's output from tokens (N, T, D), and sizes of merged ones."""
     if config.pooling is None:
         return _repeated(tokens, config.num_layers - 1, config)
-    x = _pool(tokens, config)
+    x = _pool(tokens, config, sizes)
     if config.fc_norm:
         x = _norm(config, "fc_norm")(x)
     if config.representation_size is not None:

@@ -10,6 +10,7 @@ PLAIN = {
     "post_norm": (False,),
     "pool_heads": (None,),
     "pool_prefix": (False,),
+    "tome": ((),),
 }
 PLAIN_TWIN = {
     **PLAIN,

@@ -191,7 +191,7 @@ def _find_flat(model) -> Parts | None:
     names = [f"encoderblock_{i}" for i in range(len(blocks))]
     if not isinstance(first, Patches) or last is None or not blocks:
         return None
-    if [block.name for block in blocks] != names:
+    if [block.name for block in blocks] != names or _merges(model):
         return None
     (entry,) = _node(model, first).input_tensors
     front, _ = _around(model, entry, model.outputs[0])
@@ -200,6 +200,30 @@ def _find_flat(model) -> Parts | None:
         behind = _behind(model, _node(model, last).outputs[0])
         return Parts(flat, front, lambda out, images: behind(out))
     return _with_taps(Parts(flat, front, None), model)
+
+
+def _merges(model) -> bool:
+    """Whether blocks merge tokens by `tome`, whose sizes another head does not read."""
+    return any(getattr(layer, "merged", 0) for layer in model.layers)
+
+
+def check_no_tome(argument: str, valid: str, model: Any) -> None:
+    """Refuse a model that merges tokens by their similarity where only integers are.
+
+    Arguments:
+        argument: what is refused, as `name=value`.
+        valid: what would be taken instead.
+
+    Raises:
+        ValueError: `model` is such a one, or holds it.
+    """
+    vit = find_vit(model)
+    if _merges(model) or (vit is not None and vit.config.tome):
+        raise ValueError(
+            f"{valid} for a model with `tome`: which tokens are similar has no integer "
+            "form. `export.shrink(model, images, tokens=0.5)` merges tokens by a "
+            f"linear layer, for every scheme and target. Received: {argument}"
+        )
 
 
 def _with_taps(parts: Parts, model) -> Parts:

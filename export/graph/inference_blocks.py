@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from vit_keras.layers.tome import match_tokens, merge_tokens
+
 from ..targets import GraphOptions
 from .activations import PROBABILITIES, activate
 from .vit_weights import Attention, Linear, Norm
@@ -24,6 +26,9 @@ class InferenceBlocks(keras.layers.Layer):
         self.seen = None  # a list: attention appends queries, keys and values to it
         self.squares = None  # a list: norms append themselves and their largest sum
         self.rotation = None  # rotary positions of the blocks
+        self.prefix = 0  # tokens before the patches
+        self.sizes = None  # (N, T, 1), of tokens that stand for several patches
+        self.keys = None  # of the last attention: (N, H, T, d), or a list of heads'
         self.visit = None  # a function, called with each linear layer and its input
 
     def activation(self, x, fixed=None):
@@ -61,6 +66,9 @@ class InferenceBlocks(keras.layers.Layer):
             y = self._attention(query, normed, block.attention, self.rotation)
         y = self.norm(y, block.norm1) if post else y
         x = a(x + (y if block.scale1 is None else a(y * block.scale1)))
+        if block.merged and tokens is None:
+            with keras.name_scope("tome"):
+                x = self._fewer(x, block.merged)
         normed = x if post else self.norm(x, block.norm2)
         with keras.name_scope("mlp"):
             parts = block.dense1, block.dense2, block.activation
@@ -70,6 +78,18 @@ class InferenceBlocks(keras.layers.Layer):
         y = self.norm(y, block.norm2) if post else y
         return a(x + (y if block.scale2 is None else a(y * block.scale2)))
 
+    def _fewer(self, x, merged):
+        """Merge tokens with similar keys, as `ToMeBlock` does."""
+        if isinstance(self.keys, list):
+            keys = sum(self.keys[1:], self.keys[0]) / len(self.keys)
+        else:
+            keys = ops.mean(self.keys, axis=1)
+        import tensorflow as tf  # `keras.ops.argmax` is several operators there
+
+        match = match_tokens(keys, merged, self.prefix, tf.argmax)
+        x, self.sizes = merge_tokens(x, self.sizes, match, self.prefix)
+        return x
+
     def _attention(self, query, source, attention: Attention, rotation=None):
         projections = (
             (query, attention.query, attention.query_norm),
@@ -77,15 +97,17 @@ class InferenceBlocks(keras.layers.Layer):
             (source, attention.value, None),
         )
         if self.options.heads_apart and self.seen is None:
-            parts = []
+            parts, self.keys = [], []
             for columns in attention.columns():
                 q, k, v = (self._head(*row, columns) for row in projections)
                 q, k = self._turned(q, rotation), self._turned(k, rotation)
+                self.keys.append(k)
                 parts.append(self._products(q, k, v, attention.scale))
             return self._out(self.activation(ops.concatenate(parts, -1)), attention)
 
         q, k, v = (self._heads(*row, attention) for row in projections)
         q, k = self._turned(q, rotation), self._turned(k, rotation)
+        self.keys = k
         return self._beside(self._products(q, k, v, attention.scale), attention)
 
     def _pooled(self, source, attention):
@@ -156,6 +178,9 @@ class InferenceBlocks(keras.layers.Layer):
             scores = a(tf.matmul(q, k, transpose_b=True))
         else:
             scores = a(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        if self.sizes is not None:
+            counts = ops.log(ops.swapaxes(self.sizes, 1, 2))
+            scores = scores + (counts[:, None] if len(scores.shape) == 4 else counts)
         return self._weighted(scores, v)
 
     def _weighted(self, scores, v):

@@ -81,6 +81,7 @@ class InferenceViT(InferenceBlocks):
         if w.pre_norm is not None:
             x = self.norm(x, w.pre_norm)
         streams, self.rotation = [], w.rotation
+        self.prefix, self.sizes = w.prefix.shape[0], None
         merges = {merge.before: merge for merge in w.merges}
         for index, block in enumerate(w.blocks):
             if index in merges:
@@ -186,6 +187,9 @@ class InferenceViT(InferenceBlocks):
         patches = tokens[:, prefix:] if prefix and not config.pool_prefix else tokens
         if config.pooling == "token":
             x = take(tokens, 0)
+        elif config.pooling == "gap" and self.sizes is not None:
+            patches = patches * self.sizes[:, prefix:]
+            x = ops.sum(patches, axis=1) / (config.grid[0] * config.grid[1])
         elif config.pooling == "gap":
             x = a(ops.mean(patches, axis=1))
         elif config.pooling == "max":

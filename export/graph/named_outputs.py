@@ -58,7 +58,7 @@ def names_inside(model: Any) -> tuple[str, ...]:
     if config.pooling is None:
         return ()
     own = own_name(model)
-    if config.token_merging:  # the others are of all patches
+    if config.token_merging or config.tome:  # the others are of all patches
         return (own,) if own == POOLED else (own, POOLED)
     inner = [ATTENTION] if config.fc_norm else [ATTENTION, FEATURES]
     return (own, *inner) if own == POOLED else (own, *inner, POOLED)

@@ -96,7 +96,8 @@ def fold_norms(weights: Weights) -> bool:
 def drop_key_bias(weights: Weights) -> bool:
     """Drop the bias of keys: in `q (k + b)^T = q k^T + q b^T` the last term is the same
     for every key, and the softmax ignores it. Not with a norm on the keys, or rotary
-    positions, which turn the bias of each key by another angle."""
+    positions, which turn the bias of each key by another angle, or where keys decide
+    which tokens are merged."""
     if not keys_are_free(weights):
         return False
     for attention in attentions(weights):
@@ -143,14 +144,15 @@ def rotate_stream(weights: Weights) -> bool:
 
 def rotate_heads(weights: Weights) -> bool:
     """Rotate each head by an orthogonal `R` (d, d): `q R (k R)^T = q k^T`, and `W_v R`,
-    `R.T W_o`. Queries and keys with norms or rotary positions are left out, and values
-    with a norm behind."""
-    turning = [weights.rotation is not None] * len(weights.blocks) + [False]
-    for attention, rotary in zip(attentions(weights), turning, strict=False):
+    `R.T W_o`. Queries and keys with norms or rotary positions, or that decide which
+    tokens are merged, are left out, and values with a norm behind."""
+    turned_or_read = [weights.rotation is not None or b.merged for b in weights.blocks]
+    turned_or_read += [False]
+    for attention, kept in zip(attentions(weights), turned_or_read, strict=False):
         rotation = orthogonal(attention.head_dim)
         free = attention.inner_norm is None
         turned = [attention.value] if free else []
-        if attention.query_norm is None and not rotary:
+        if attention.query_norm is None and not kept:
             turned += [attention.query, attention.key]
         for linear in turned:
             for array in ("kernel", "bias"):
@@ -209,7 +211,8 @@ def attentions(weights: Weights) -> list[Attention]:
 def keys_are_free(weights: Weights) -> bool:
     """Return whether nothing stands between the keys' bias and the scores."""
     normed = any(a.key_norm is not None for a in attentions(weights))
-    return not normed and weights.rotation is None
+    read = any(block.merged for block in weights.blocks)
+    return not normed and not read and weights.rotation is None
 
 
 def norms(weights: Weights) -> list[Norm]:

@@ -124,7 +124,7 @@ class Block:
 
     `activation` and, of what the MLP gives, `out_activation` are of `ACTIVATIONS`. That
     of a `gate` (D, M) multiplies what `dense1` gives. `post_norm` puts the norms behind
-    attention and MLP.
+    attention and MLP. `merged` tokens join similar ones between both (ToMe).
     """
 
     norm1: Norm
@@ -139,6 +139,7 @@ class Block:
     gate: Linear | None = None
     inner_norm: Norm | None = None
     post_norm: bool = False
+    merged: int = 0
 
     @classmethod
     def of(cls, layer) -> "Block":
@@ -153,6 +154,7 @@ class Block:
             gate=None if layer.mlp.gate is None else Linear.of(layer.mlp.gate),
             inner_norm=_norm_or_none(layer.mlp.inner_norm),
             post_norm=layer.post_norm,
+            merged=getattr(layer, "merged", 0),
         )
 
 
@@ -174,10 +176,8 @@ class Reader:
 
 @dataclasses.dataclass
 class Rotation:
-    """Rotary positions: `x * cosines + halves swapped x * sines`, both (T, d).
-
-    The first tokens, before the patches, are not turned: cosines 1, sines 0.
-    """
+    """Rotary positions: `x * cosines + halves swapped x * sines`, both (T, d); of the
+    first tokens, before the patches, cosines are 1 and sines 0."""
 
     cosines: np.ndarray
     sines: np.ndarray
@@ -287,8 +287,8 @@ class Weights:
     @property
     def centred(self) -> bool:
         """Whether any norm that reads the residual stream subtracts its mean."""
-        inner = [norm for b in self.blocks for norm in (b.norm1, b.norm2)]
-        return any(n is not None and n.centred for n in (*inner, self.norm))
+        norms = [self.norm, *(n for b in self.blocks for n in (b.norm1, b.norm2))]
+        return any(n is not None and n.centred for n in norms)
 
 
 def _norm_or_none(layer):

@@ -8,9 +8,11 @@ import dataclasses
 from typing import Any, Protocol
 
 from ..graph.build import Graph, inference_graph
+from ..graph.find_vit import check_no_tome
 from ..graph.inference_layer import InferenceViT
 from ..plan import ExportPlan, OpOverride
 from ..progress import stage
+from ..schemes import SCHEMES
 from .calibration import measure_ranges, symmetric_right_operands
 from .gptq import GRIDS, round_weights
 from .post_training import INT4_OPERATORS, score_overrides
@@ -153,7 +155,15 @@ class Trained:
 
 
 def choose_strategy(plan: ExportPlan, inputs: Any) -> Strategy:
-    """Return the strategy of a plan."""
+    """Return the strategy of a plan.
+
+    Raises:
+        ValueError: the scheme has integers for what the model computes in floats alone.
+    """
+    if plan.calibrated:
+        floats = [name for name, row in SCHEMES.items() if not row.needs_calibration]
+        valid = f"`scheme` must be one of {', '.join(floats)}"
+        check_no_tome(f"scheme={plan.scheme!r}", valid, inputs.model)
     return (Trained if plan.trained else PostTraining)(plan, inputs)
 
 

@@ -27,6 +27,7 @@ from .regularization import LayerScale as LayerScale
 from .rotary import RotaryEmbedding as RotaryEmbedding
 from .token_merging import TokenMerging as TokenMerging
 from .token_merging import TokenRepetition as TokenRepetition
+from .tome import ToMeBlock as ToMeBlock
 
 __all__ = [
     "AddPositionEmbs",

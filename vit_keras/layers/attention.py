@@ -49,9 +49,13 @@ class MultiHeadAttention(keras.layers.Layer):
         value: (N, S, D), source of keys and values; None means self-attention.
         return_attention_scores: also return the weights after the softmax.
         scores_offset: (N, H, T, S), added to these weights; zeros, to differentiate by.
+        token_sizes: (N, S, 1), how often each key counts (ToMe, arXiv 2210.09461,
+            section 3); None for once.
+        return_keys: also return the mean of the heads' keys.
 
     Returns:
-        (N, T, D), or with scores `(output, scores)`, scores being (N, H, T, S).
+        (N, T, D); with scores `(output, scores)`, scores being (N, H, T, S); with keys
+        `(output, keys)`, keys being (N, S, d).
 
     Weights: kernels of `query`, `key`, `value` (D, H*d), `out` (H*d, D), and biases;
     with `qk_norm` also `query_norm` and `key_norm` over d, and with
@@ -136,6 +140,8 @@ class MultiHeadAttention(keras.layers.Layer):
         training: bool | None = None,
         return_attention_scores: bool = False,
         scores_offset: Tensor = None,
+        token_sizes: Tensor = None,
+        return_keys: bool = False,
     ) -> Any:
         value = query if value is None else value
         fused = self.fused
@@ -151,14 +157,19 @@ class MultiHeadAttention(keras.layers.Layer):
             q, k = self.query_norm(q), self.key_norm(k)
         if self.rotary_embedding is not None:
             q, k = self.rotary_embedding(q), self.rotary_embedding(k)
+        keys, counts = k, None
+        if token_sizes is not None:
+            counts = ops.cast(ops.log(token_sizes), self.compute_dtype)
+            counts = ops.reshape(counts, (-1, 1, 1, value.shape[1]))
         if fused and not plain:
-            heads = ops.dot_product_attention(q, k, v)
+            heads = ops.dot_product_attention(q, k, v, bias=counts)
         else:
             q = ops.transpose(q, (0, 2, 1, 3))
             k = ops.transpose(k, (0, 2, 3, 1))
             v = ops.transpose(v, (0, 2, 1, 3))
             q = q * (q.shape[-1] ** -0.5)  # on q: smaller than the T x S scores
-            scores = ops.softmax(ops.matmul(q, k), axis=-1)
+            scores = ops.matmul(q, k)
+            scores = ops.softmax(scores if counts is None else scores + counts, axis=-1)
             if scores_offset is not None:
                 scores = scores + scores_offset
             dropped = self.attention_dropout(scores, training=training)
@@ -166,6 +177,8 @@ class MultiHeadAttention(keras.layers.Layer):
         length, inner = query.shape[1], heads.shape[-1] * self.num_heads
         heads = ops.reshape(heads, (-1, length, inner))
         output = self.out(heads if self.inner_norm is None else self.inner_norm(heads))
+        if return_keys:
+            return output, ops.mean(ops.cast(keys, "float32"), axis=2)
         return (output, scores) if return_attention_scores else output
 
     def _split(self, x):
@@ -185,11 +198,16 @@ class MultiHeadAttention(keras.layers.Layer):
         training: bool | None = None,
         return_attention_scores: bool = False,
         scores_offset: Tensor = None,
+        token_sizes: Tensor = None,
+        return_keys: bool = False,
     ) -> Any:
         output = keras.KerasTensor(query.shape, self.compute_dtype)
+        value = query if value is None else value
+        if return_keys:
+            width = self.key.units // self.num_heads
+            return output, keras.KerasTensor((*value.shape[:2], width), "float32")
         if not return_attention_scores:
             return output
-        value = query if value is None else value
         shape = (query.shape[0], self.num_heads, query.shape[1], value.shape[1])
         return output, keras.KerasTensor(shape, self.compute_dtype)
 

@@ -141,27 +141,35 @@ class EncoderBlock(keras.layers.Layer):
         return_attention_scores: bool = False,
         scores_offset: Tensor = None,
     ) -> Any:
-        x, scores = inputs if self.post_norm else self.norm1(inputs), None
-        x = self.attention(
-            x,
+        x = self.attended(
+            inputs,
             training=training,
             return_attention_scores=return_attention_scores,
             scores_offset=scores_offset,
         )
-        if return_attention_scores:
-            x, scores = x
+        x, scores = x if return_attention_scores else (x, None)
+        x = self.with_mlp(x, training)
+        return (x, scores) if return_attention_scores else x
+
+    def attended(self, inputs: Tensor, training: bool | None, **options: Any) -> Any:
+        """Return the tokens after attention, and what else its options ask for."""
+        x = inputs if self.post_norm else self.norm1(inputs)
+        x = self.attention(x, training=training, **options)
+        x, *more = x if isinstance(x, tuple) else (x,)
         x = self.attention_out_dropout(x, training=training)
         x = self.norm1(x) if self.post_norm else x
         if self.layer_scale1 is not None:
             x = self.layer_scale1(x)
         x = inputs + self.drop_path1(x, training=training)
+        return (x, *more) if more else x
 
+    def with_mlp(self, x: Tensor, training: bool | None) -> Tensor:
+        """Return the tokens after the MLP."""
         y = self.mlp(x if self.post_norm else self.norm2(x), training=training)
         y = self.norm2(y) if self.post_norm else y
         if self.layer_scale2 is not None:
             y = self.layer_scale2(y)
-        x = x + self.drop_path2(y, training=training)
-        return (x, scores) if return_attention_scores else x
+        return x + self.drop_path2(y, training=training)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -73,10 +73,21 @@ class AveragePooling(_PatchPooling):
 
     Call arguments:
         inputs: (N, T, D). Returns (N, D).
+        sizes: (N, T, 1), how many patches each token stands for; None for one.
     """
 
-    def call(self, inputs: Tensor) -> Tensor:
-        return ops.mean(inputs[:, self.num_prefix_tokens :], axis=1)
+    def call(self, inputs: Tensor, sizes: Tensor = None) -> Tensor:
+        patches = inputs[:, self.num_prefix_tokens :]
+        if sizes is None:
+            return ops.mean(patches, axis=1)
+        sizes = ops.cast(sizes[:, self.num_prefix_tokens :], "float32")
+        sums = ops.sum(ops.cast(patches, "float32") * sizes, axis=1)
+        return ops.cast(sums / ops.sum(sizes, axis=1), self.compute_dtype)
+
+    def compute_output_shape(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs_shape: Shape, sizes_shape: Shape | None = None
+    ) -> Shape:
+        return super().compute_output_shape(inputs_shape)
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")

@@ -35,6 +35,7 @@ NEEDS = {
     "representation_activation": ("tanh",),
     "unit_norm": (False,),
     "token_merging": ((),),
+    "tome": ((),),
 }
 WRITABLE = [name for name, layout in LAYOUTS.items() if layout.suffix]
 

@@ -9,7 +9,7 @@ from keras import ops
 from vit_keras import VisionTransformer, ViTConfig, data
 
 from ...graph.build import inference_graph
-from ...graph.find_vit import check_no_decoder, find_vit
+from ...graph.find_vit import check_no_decoder, check_no_tome, find_vit
 from ...graph.inference_layer import InferenceViT
 from ...graph.read_vit import read_weights
 from ...graph.sparsity import rewrites_that_break_sparsity
@@ -133,6 +133,7 @@ def build_aware(model, images, target, weight_bits, layer_norm, exclude, distill
             f"it. Received: {getattr(model, 'name', type(model).__name__)}"
         )
     check_no_decoder("quantize_aware", model)
+    check_no_tome("a model with `tome`", "`model.config.tome` must be ()", model)
     plan = _plan(target, layer_norm)
     preprocessing = model.config.preprocessing
     pixels = data.load_images(images, model.input_shape[1:3], preprocessing, IMAGES)
