@@ -17,8 +17,8 @@ from machine import machine, versions, write_rows
 
 import export
 import vit_keras
+from export.evaluation.parity import measure_parity
 from export.evaluation.reference import predict
-from export.evaluation.verify import measure_parity
 from vit_keras import preprocessing as pp
 
 SCHEMES = ("float32", "dynamic_int8", "int8", "int8@cpu", "int8@micro")

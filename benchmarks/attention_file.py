@@ -22,7 +22,7 @@ from machine import machine, versions, write_rows
 
 import export
 import vit_keras
-from export.evaluation.verify import measure_parity
+from export.evaluation.parity import measure_parity
 from vit_keras import data
 from vit_keras import preprocessing as pp
 from vit_keras.data import open_source

@@ -22,8 +22,8 @@ from machine import machine, versions, write_rows
 
 import export
 import vit_keras
+from export.evaluation.parity import measure_parity
 from export.evaluation.reference import predict
-from export.evaluation.verify import measure_parity
 from export.graph.found_vit import as_it_is
 from vit_keras import preprocessing as pp
 

@@ -19,11 +19,11 @@ import numpy as np
 from machine import versions, write_rows
 
 import export
+from export.evaluation.parity import measure_parity
 from export.evaluation.runners import TFLiteRunner
 from export.evaluation.tools.qualcomm_compiler import compile_qualcomm
 from export.evaluation.tools.qualcomm_emulation import run_emulated
 from export.evaluation.tools.qualcomm_socs import SOCS
-from export.evaluation.verify import measure_parity
 from vit_keras import data
 
 SCHEMES = export.TARGETS["qualcomm"].schemes

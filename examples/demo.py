@@ -38,7 +38,7 @@ def write_samples(dataset, folder):
 
 def main():
     # Here, as they load TensorFlow, which has much to say.
-    from export.evaluation.verify import measure_parity
+    from export.evaluation.parity import measure_parity
     from vit_keras import data
     from vit_keras.training.evaluation import accuracy, outputs_on
 

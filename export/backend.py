@@ -136,7 +136,7 @@ def _restored(message) -> BaseException:
     """Rebuild the error that the child process described."""
     kind, text = ERRORS.get(message["error"], RuntimeError), message["message"]
     if kind is ParityError and message["parity"] is not None:
-        from .evaluation.verify import Parity
+        from .evaluation.parity import Parity
 
         return ParityError(text, Parity.from_dict(message["parity"]))
     error = kind(text)

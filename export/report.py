@@ -15,7 +15,8 @@ from vit_keras.atomic import workspace as workspace
 from vit_keras.text_files import read_json
 
 from .evaluation.benchmark import size_bytes
-from .evaluation.verify import Parity, sidecar
+from .evaluation.parity import Parity
+from .evaluation.verify import sidecar
 from .flatbuffer.first_run import made_here
 
 PACKAGES = (

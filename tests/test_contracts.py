@@ -246,7 +246,7 @@ RETURNED = (
     "export.evaluation.runners.SavedModelRunner",
     "export.evaluation.runners.TFLiteRunner",
     "export.evaluation.tensor_errors.TensorError",
-    "export.evaluation.verify.Parity",
+    "export.evaluation.parity.Parity",
     "export.quantization.aware.aware_model.QuantizedModel",
     "export.report.ExportReport",
     "export.report.OutputReport",

@@ -19,10 +19,10 @@ from export.evaluation.benchmark import Timing
 from export.evaluation.check import CheckReport
 from export.evaluation.comparison import Comparison
 from export.evaluation.half_precision import HalfPrecision
+from export.evaluation.parity import Parity
 from export.evaluation.profile import Profile
 from export.evaluation.runners import SavedModelRunner, TFLiteRunner
 from export.evaluation.tensor_errors import TensorError
-from export.evaluation.verify import Parity
 from export.quantization.aware.aware_model import QuantizedModel
 from export.report import ExportReport
 from export.schemes import Scheme

@@ -16,7 +16,7 @@ from vit_keras.preprocessing import to_photograph
 from vit_keras.training.dense_metrics import SegmentationScore, mean_of, new_score
 from vit_keras.training.metrics import measure
 
-from ..evaluation.verify import measure_parity
+from ..evaluation.parity import measure_parity
 from .reported_images import ReportedImages
 
 SQNR_VALUES = 2**23  # of maps, which are compared in float64

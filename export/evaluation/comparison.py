@@ -7,8 +7,9 @@ from numpy.typing import ArrayLike
 
 from . import runners
 from .benchmark import benchmark
+from .parity import Parity, measure_outputs
 from .reference import UNNAMED
-from .verify import Parity, measure_outputs, read_sidecar
+from .verify import read_sidecar
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,11 @@ import numpy as np
 from ..targets import get_target
 from . import runners
 from .interpreter import check_images, threads
+from .parity import Parity, measure_outputs
 from .parity_images import images_for
 from .tools.qualcomm import check_socs
 from .tools.qualcomm_emulation import run_emulated
-from .verify import Parity, measure_outputs, read_sidecar
+from .verify import read_sidecar
 
 # Rounding in another order may lose as much as scheme "int8" may: a tenth of the
 # signal. What is computed wrong loses all of it.

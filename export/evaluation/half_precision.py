@@ -21,8 +21,8 @@ from ..flatbuffer.graph_editor import GraphEditor
 from ..flatbuffer.operators import read_operators
 from ..graph.stream_scale import LARGEST
 from .interpreter import check_images, new_interpreter, short_name, threads
+from .parity import least_sqnr
 from .runners import TFLiteRunner
-from .verify import least_sqnr
 
 IMAGES = 8
 # Operators that add up, and which of their inputs: the bias of a product comes behind.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ParityError
+from .parity import Parity, measure_parity
 from .reference import UNNAMED
-from .verify import Parity, measure_parity
 
 FEW = 4  # images: two functions that differ do so on any
 # Another function gives 30 dB at best; GPUs that compute in TF32 have 50 dB and more.

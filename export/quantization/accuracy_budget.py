@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import ParityError
 from ..evaluation import runners
 from ..evaluation.labelled_images import Labelled
+from ..evaluation.parity import least_sqnr
 from ..evaluation.parity_images import PARITY_LIMIT
-from ..evaluation.verify import least_sqnr
 from ..inputs import ExportInputs
 from ..plan import ExportPlan
 from ..progress import stage

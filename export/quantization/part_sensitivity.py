@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evaluation.interpreter import new_interpreter, open_with_outputs, threads
-from ..evaluation.verify import least_sqnr
+from ..evaluation.parity import least_sqnr
 from ..flatbuffer.graph_editor import GraphEditor
 from ..progress import stage
 from .calibration import SAME_SCALE

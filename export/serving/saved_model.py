@@ -12,10 +12,10 @@ from .. import backend
 from ..errors import ParityError
 from ..evaluation import runners
 from ..evaluation.labelled_images import Labelled
+from ..evaluation.parity import measure_parity
 from ..evaluation.parity_images import PARITY_LIMIT
 from ..evaluation.reference import UNNAMED, reference_outputs
 from ..evaluation.user_predictions import check_predictions
-from ..evaluation.verify import measure_parity
 from ..graph import memory
 from ..inputs import ExportInputs, UserInputs
 from ..progress import quietly, stage

@@ -12,10 +12,10 @@ from ..evaluation import runners
 from ..evaluation.check import CheckReport, check
 from ..evaluation.interpreter import threads
 from ..evaluation.labelled_images import Labelled
+from ..evaluation.parity import Parity, measure_outputs
 from ..evaluation.tensor_errors import first_wrong, tensor_errors
 from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.user_predictions import check_predictions
-from ..evaluation.verify import Parity, measure_outputs
 from ..flatbuffer.first_run import making_files
 from ..flatbuffer.operators import read_operators
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs

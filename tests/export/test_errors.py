@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import export
-from export.evaluation.verify import Parity
+from export.evaluation.parity import Parity
 from tests.export.failures import CASES, attempt, without_quantizer
 from tests.models import exported
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import export
+from export.evaluation.parity import measure_parity
 from export.evaluation.tools.integer_scan import float_islands
-from export.evaluation.verify import measure_parity
 from export.flatbuffer.operators import Operator
 from export.schemes import SCHEMES
 from tests.models import exported

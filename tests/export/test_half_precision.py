@@ -6,7 +6,7 @@ import pytest
 
 import export
 from export.evaluation.half_precision import LARGEST
-from export.evaluation.verify import measure_parity
+from export.evaluation.parity import measure_parity
 from export.graph.build import inference_graph
 from export.resolve import graph_options
 from export.targets import TARGETS, GraphOptions

@@ -7,8 +7,8 @@ from keras import layers
 
 import export
 from export.evaluation import runners
+from export.evaluation.parity import measure_parity
 from export.evaluation.reference import predict
-from export.evaluation.verify import measure_parity
 from tests.export import stock
 from tests.models import slow_but
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import export
+from export.evaluation.parity import least_sqnr
 from export.evaluation.runners import load, run_on_all_cores
-from export.evaluation.verify import least_sqnr
 from export.graph.build import inference_graph
 from export.quantization import accuracy_budget, calibration, mixed_precision
 from export.quantization import part_sensitivity as estimates

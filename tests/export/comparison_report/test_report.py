@@ -15,7 +15,7 @@ import pytest
 import export
 from export.comparison_report import measure_file
 from export.errors import ParityError
-from export.evaluation.verify import Parity
+from export.evaluation.parity import Parity
 from tests import program
 from tests.export.comparison_report.page_reader import Page
 from tests.models import exported
