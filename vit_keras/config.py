@@ -72,10 +72,8 @@ class ViTConfig:
             neighbours of the patch grid become one token by a linear layer, see
             `layers.TokenMerging`. k is 2, or more if it divides the grid. Features and
             outputs at each pixel keep the grid: merged tokens are repeated.
-        tome: r, how many tokens each block merges with similar ones (ToMe, arXiv
-            2210.09461), see `layers.ToMeBlock`: an int for every block, of which the
-            last ones merge fewer where few are left, or a tuple with one for each; ()
-            for none. For classifiers.
+        tome: r of each block, how many tokens it merges with similar ones (ToMe, arXiv
+            2210.09461), see `layers.ToMeBlock`; () for none. Of classifiers alone.
         pooling: "token" (class token), "gap" (mean of the patch tokens), "map"
             (attention pooling of the patch tokens, arXiv 2106.04560), "max" (largest
             of the patch tokens in each channel) or None (all tokens).
@@ -154,7 +152,7 @@ class ViTConfig:
     position_prefix: bool = True
     patch_norm: bool = False
     token_merging: tuple[tuple[int, int], ...] | Any = ()
-    tome: int | tuple[int, ...] | Any = ()
+    tome: tuple[int, ...] | Any = ()
     pooling: str | None = "token"
     pool_heads: int | None = None
     pool_prefix: bool = False
@@ -190,27 +188,15 @@ class ViTConfig:
             put("preprocessing", Preprocessing(**self.preprocessing))
         if self.labels is not None:
             put("labels", tuple(self.labels))
-        for name in ("taps", "decoder_channels"):
+        for name in ("taps", "decoder_channels", "tome"):
             if isinstance(getattr(self, name), list):  # from JSON
                 put(name, tuple(getattr(self, name)))
         if isinstance(self.token_merging, (list, tuple)):
             pairs = (tuple(m) if isinstance(m, list) else m for m in self.token_merging)
             put("token_merging", tuple(pairs))
-        if isinstance(self.tome, list):
-            put("tome", tuple(self.tome))
         if self.class_token is None:
             put("class_token", self.pooling == "token" or self.distillation_token)
         check_config(self)
-        if isinstance(self.tome, int):
-            put("tome", self._same_in_all(self.tome))
-
-    def _same_in_all(self, merged):
-        """As many merged tokens in every block, but half of what is there at most."""
-        left, found = self.grid[0] * self.grid[1], []
-        for _ in range(self.num_layers):
-            found.append(min(merged, left // 2))
-            left -= found[-1]
-        return tuple(found) if merged else ()
 
     @property
     def tap_blocks(self) -> tuple[int, ...]:
@@ -263,10 +249,9 @@ class ViTConfig:
     @property
     def block_tokens(self) -> tuple[int, ...]:
         """Length of the token sequence that each block takes."""
-        before = [sum(self.tome[:i]) for i in range(self.num_layers)]
         return tuple(
-            h * w + self.num_prefix_tokens - gone
-            for (h, w), gone in zip(self.block_grids, before, strict=True)
+            h * w + self.num_prefix_tokens - sum(self.tome[:index])
+            for index, (h, w) in enumerate(self.block_grids)
         )
 
     def replace(self, **changes: Any) -> "ViTConfig":

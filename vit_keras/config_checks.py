@@ -246,15 +246,14 @@ def _check_token_merging(config):
 
 def _check_tome(config):
     given = config.tome
-    one = type(given) is int and given >= 0
-    each = isinstance(given, tuple) and len(given) in (0, config.num_layers)
-    if not one and not (each and all(type(r) is int and r >= 0 for r in given)):
+    numbers = isinstance(given, tuple) and all(type(r) is int and r >= 0 for r in given)
+    if not numbers or len(given) not in (0, config.num_layers):
         raise ValueError(
-            "`tome` must be an integer >= 0, or a tuple of them for each of "
+            "`tome` must be (), or a tuple of integers >= 0, one for each of "
             f"{config.num_layers} blocks. Received: tome={given!r}"
         )
     left = config.grid[0] * config.grid[1]
-    for block, merged in enumerate(given if each else ()):
+    for block, merged in enumerate(given):
         if merged > left // 2:
             raise ValueError(
                 "`tome` must merge at most half of the patches that a block takes: "

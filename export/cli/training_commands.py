@@ -38,10 +38,22 @@ def prune_command(
         int | None, typer.Option(help="MLP channels kept in each block.")
     ] = None,
     tokens: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             help="Merge neighbouring patches between two blocks, until this part of "
-            "the tokens is left, averaged over the blocks."
+            "the tokens is left, averaged over the blocks; or 'merge' similar tokens "
+            "in each block, without training (ToMe), by images not trained on."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="With --tokens merge: points of accuracy that may be lost."),
+    ] = None,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="With --tokens merge: milliseconds of one image in LiteRT, float32, "
+            "one thread, on this machine."
         ),
     ] = None,
     epochs: Epochs = 3,
@@ -55,7 +67,9 @@ def prune_command(
     Zeros shrink the compressed file; the others save time.
     """
     structure = {"macs_ratio": macs_ratio, "heads": heads, "mlp_dim": mlp_dim}
-    structure |= {"tokens": tokens}
+    structure |= {"max_drop": max_drop, "max_ms": max_ms}
+    if tokens is not None:
+        structure["tokens"] = tokens if tokens == "merge" else _number("tokens", tokens)
     structure = {k: v for k, v in structure.items() if v is not None}
     if (sparsity is None) == (not structure):
         raise ValueError(
@@ -64,7 +78,7 @@ def prune_command(
         )
     method, options = "shrink", structure
     if sparsity is not None:
-        share = sparsity if ":" in sparsity else _number(sparsity)
+        share = sparsity if ":" in sparsity else _number("sparsity", sparsity)
         method, options = "prune", {"sparsity": share}
     _compress(
         model, data, out, method, epochs, learning_rate, batch_size, distil, **options
@@ -120,13 +134,13 @@ def qat_command(
     )
 
 
-def _number(text):
+def _number(option, text):
+    other = {"sparsity": "a pattern such as 2:4", "tokens": "merge"}[option]
     try:
         return float(text)
     except ValueError as error:
         raise ValueError(
-            "`--sparsity` must be a fraction in (0, 1) or a pattern such as 2:4. "
-            f"Received: {text}"
+            f"`--{option}` must be a fraction in (0, 1) or {other}. Received: {text}"
         ) from error
 
 

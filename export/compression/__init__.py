@@ -99,7 +99,10 @@ def shrink(
     macs_ratio: float | None = None,
     heads: int | None = None,
     mlp_dim: int | None = None,
-    tokens: float | None = None,
+    tokens: float | str | None = None,
+    max_drop: float | None = None,
+    max_ms: float | None = None,
+    labels: Any = None,
 ) -> "VisionTransformer":
     """Return a smaller model: fewer attention heads, MLP channels or tokens.
 
@@ -114,6 +117,10 @@ def shrink(
 
     Fine-tune the result: a few epochs regain most of the loss.
 
+    With `tokens="merge"` nothing has to be trained: each block merges the tokens whose
+    keys are most similar (ToMe, arXiv 2210.09461), as many as `max_drop` or `max_ms`
+    allows. The result is for CPUs, GPUs and servers; it has no integer form.
+
     Arguments:
         model: from `vit_keras.create_model`; it is not changed. Any backend.
         images: a folder of images, a `.npy` file or an array (N, H, W, C) of pixels
@@ -124,7 +131,15 @@ def shrink(
             all.
         mlp_dim: MLP channels kept in each block, with `heads` or alone.
         tokens: part of the patches that stays at most, averaged over the blocks, in
-            (0, 1); alone or with the others. `macs_ratio` counts what that saves.
+            (0, 1); alone or with the others. `macs_ratio` counts what that saves. Or
+            "merge", alone, on the TensorFlow backend for `max_ms`.
+        max_drop: with "merge", percentage points of accuracy that may be lost on
+            `images`: the fewest multiplications are chosen.
+        max_ms: with "merge", CPU time in milliseconds that an image may take in LiteRT,
+            in float32 with one thread on this machine: the least loss is chosen.
+        labels: with "merge", the class of each image of an array, integers (N,); all
+            are used, and none should have trained the model. None counts the images
+            whose class changes, which is more than the accuracy loses.
 
     Returns:
         A `vit_keras.VisionTransformer` with the same interface and the smaller
@@ -136,4 +151,5 @@ def shrink(
     """
     from .shrinking import shrunk
 
-    return shrunk(model, images, macs_ratio, heads, mlp_dim, tokens)
+    merging = max_drop, max_ms, labels
+    return shrunk(model, images, macs_ratio, heads, mlp_dim, tokens, merging)

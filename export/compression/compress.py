@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.1  # fraction of each class, for measuring the accuracies
 IMAGES = 256  # pixels for methods that need images
+LABELLED = 4096  # images, for those that compare accuracies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,9 @@ def compress(
 ) -> CompressionResult:
     """Prune, cluster, shrink or quantise a trained model, and fine-tune it.
 
+    `shrink` with tokens="merge" trains nothing; `data` should then be images that the
+    model was not trained on.
+
     `out` receives `model.keras`, and the `labels.txt` beside the model.
 
     Arguments:
@@ -117,6 +121,7 @@ def compress(
 
     from ..graph.find_vit import check_no_decoder
     from .fine_tuning import RECIPE, fine_tune
+    from .tome_choice import MERGE
 
     path, out = pathlib.Path(model), pathlib.Path(out)
     if (out / "model.keras").exists():
@@ -129,7 +134,8 @@ def compress(
     check_no_decoder("compress", loaded)
     console = console or Console(stderr=True)
     head, metric = config.head, HEADS[config.head].metric
-    if distil and method != "qat" and head != "softmax":
+    merging = options.get("tokens") == MERGE
+    if distil and not merging and method != "qat" and head != "softmax":
         raise ValueError(
             "`distil` must be False unless the model's head is softmax. "
             f"Received: head={head!r}"
@@ -138,9 +144,10 @@ def compress(
     source = checked_for(source, head, loaded.output_shape[-1])
     source = read(source, config, False, console)
     training, held_out = images.split(source, HELD_OUT, seed=0)
-    step = max(len(training) // IMAGES, 1)
+    step = max(len(training) // (LABELLED if merging else IMAGES), 1)
     some = training.take(np.arange(len(training))[::step])
     pixels = images.prepare(some, config.image_size, config.preprocessing)[0].images
+    options |= {"labels": some.labels} if merging else {}
 
     truth = images.targets(held_out)
 
@@ -159,7 +166,8 @@ def compress(
         teacher=str(path) if distil and method != "qat" else None,
         **({"label_smoothing": 0.0} if head == "regression" else {}),
     )
-    fine_tune(changed, training, recipe, [callback] if callback else [], console)
+    if not merging:
+        fine_tune(changed, training, recipe, [callback] if callback else [], console)
     changed = callback.strip() if callback else changed
     out.mkdir(parents=True, exist_ok=True)
     labels = path.with_name("labels.txt")

@@ -10,9 +10,12 @@ def macs(config: ViTConfig) -> int:
     rows, columns = config.grid
     height, length = config.patch_size
     patches = rows * columns * height * length * config.channels * width
+    merged = config.tome or (0,) * config.num_layers
     products = sum(
-        count * (4 * width * inner + 2 * count * inner + 2 * width * config.mlp_dim)
-        for count in config.block_tokens
+        count * (4 * width * inner + 2 * count * inner)
+        + 2 * (count - fewer) * width * config.mlp_dim
+        + (_matching(config, count, fewer) if fewer else 0)
+        for count, fewer in zip(config.block_tokens, merged, strict=True)
     )
     grids = (config.block_grids[before] for before, _ in config.token_merging)
     merges = sum(
@@ -24,3 +27,9 @@ def macs(config: ViTConfig) -> int:
         pool = 2 * tokens * (width + 1) * inner + 2 * width * (inner + config.mlp_dim)
     head = width * config.classes if config.include_top else 0
     return patches + products + merges + pool + head
+
+
+def _matching(config, tokens, merged):
+    """Of `match_tokens` and `merge_tokens`: similarities, and sums of what is moved."""
+    odd = tokens // 2
+    return odd * ((tokens - odd) * config.rotary_width + merged * config.hidden_size)

@@ -18,6 +18,7 @@ from vit_keras.preprocessing import normalize
 from .macs import macs
 from .plain_blocks import check_plain_blocks
 from .token_choice import build_like, merged_before, with_fewer_tokens
+from .tome_choice import MERGE, without_training
 
 IMAGES = 256  # more hardly change the measurement
 BATCH = 32
@@ -25,15 +26,16 @@ ROUNDS = 64  # of ordering the groups of a layer
 MULTIPLE = 8  # of a chosen MLP width: suits vector units
 
 
-def shrunk(model, images, macs_ratio, heads, mlp_dim, tokens) -> VisionTransformer:
-    """Shrink a model; see `export.shrink`."""
+def shrunk(
+    model, images, macs_ratio, heads, mlp_dim, tokens, merging
+) -> VisionTransformer:
+    """Shrink a model; see `export.shrink`, whose last arguments `merging` has."""
     if not isinstance(model, VisionTransformer) or model.config is None:
         raise ValueError(
             "`model` must be a VisionTransformer of vit_keras, not one around it. "
             f"Received: {type(model).__name__}"
         )
     config = model.config
-    check_plain_blocks("shrink", config)
     cut = heads is not None or mlp_dim is not None
     by_ratio = macs_ratio is not None
     if (by_ratio and cut) or not (by_ratio or cut or tokens is not None):
@@ -43,6 +45,15 @@ def shrunk(model, images, macs_ratio, heads, mlp_dim, tokens) -> VisionTransform
             f"macs_ratio={macs_ratio!r}, heads={heads!r}, mlp_dim={mlp_dim!r}, "
             f"tokens={tokens!r}"
         )
+    if tokens == MERGE and not (by_ratio or cut):
+        return without_training(model, images, *merging)
+    if tokens == MERGE or merging != (None, None, None):
+        raise ValueError(
+            "`max_drop`, `max_ms` and `labels` belong to tokens='merge', which goes "
+            "without `macs_ratio`, `heads` and `mlp_dim`. Received: "
+            f"tokens={tokens!r}, max_drop={merging[0]!r}, max_ms={merging[1]!r}"
+        )
+    check_plain_blocks("shrink", config)
     for name, kept, there in (
         ("heads", heads, config.num_heads),
         ("mlp_dim", mlp_dim, config.mlp_dim),

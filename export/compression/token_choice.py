@@ -33,10 +33,10 @@ def with_fewer_tokens(model, batches, share: float) -> VisionTransformer:
             few; the model has merged tokens.
     """
     config = model.config
-    if config.token_merging:
+    if config.token_merging or config.tome:
         raise ValueError(
             "`tokens` must be None for a model whose tokens are merged. Received: "
-            f"token_merging={config.token_merging!r}"
+            f"token_merging={config.token_merging!r}, tome={config.tome!r}"
         )
     number = isinstance(share, int | float) and not isinstance(share, bool)
     if not number or not 0 < share < 1:
@@ -109,12 +109,16 @@ def build_like(model, **changes) -> VisionTransformer:
         keras.config.set_dtype_policy(policy)
 
 
-def _merged(model, merging):
-    """The model with merges that take means."""
-    new = build_like(model, token_merging=merging)
+def copy_weights(model, new) -> VisionTransformer:
+    """Return a new model with the weights of one that has all layers with weights."""
     for layer in model.layers:
         new.get_layer(layer.name).set_weights(layer.get_weights())
     return new
+
+
+def _merged(model, merging):
+    """The model with merges that take means."""
+    return copy_weights(model, build_like(model, token_merging=merging))
 
 
 def _error(model, batches, outputs):

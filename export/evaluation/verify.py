@@ -122,8 +122,9 @@ def verify_outputs(
         model = references(model, images, inside, names=names)
     if names is None:
         model, found = ({UNNAMED: next(iter(x.values()))} for x in (model, found))
+    proven = recorded.get("parity") or {}
     if scheme is None:
-        threshold = recorded.get("parity", {}).get("threshold_db")
+        threshold = proven.get("threshold_db")
     else:
         threshold = get_scheme(scheme).min_sqnr_db
     if plan.get("class_map"):
@@ -131,7 +132,8 @@ def verify_outputs(
         model = {UNNAMED: codes[model[UNNAMED].argmax(-1)]}
         found = {UNNAMED: codes[found[UNNAMED].astype(int)]}
     segments = recorded.get("head") == "segmentation"
-    return measure_outputs(model, found, threshold, segments)
+    by_image = proven.get("median_sqnr_db") is not None
+    return measure_outputs(model, found, threshold, segments, by_image)
 
 
 def named(recorded: Mapping[str, Any], names: Sequence[str]) -> Sequence[str] | None:

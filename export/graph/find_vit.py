@@ -191,7 +191,7 @@ def _find_flat(model) -> Parts | None:
     names = [f"encoderblock_{i}" for i in range(len(blocks))]
     if not isinstance(first, Patches) or last is None or not blocks:
         return None
-    if [block.name for block in blocks] != names or _merges(model):
+    if [block.name for block in blocks] != names or merges_by_similarity(model):
         return None
     (entry,) = _node(model, first).input_tensors
     front, _ = _around(model, entry, model.outputs[0])
@@ -202,9 +202,10 @@ def _find_flat(model) -> Parts | None:
     return _with_taps(Parts(flat, front, None), model)
 
 
-def _merges(model) -> bool:
-    """Whether blocks merge tokens by `tome`, whose sizes another head does not read."""
-    return any(getattr(layer, "merged", 0) for layer in model.layers)
+def merges_by_similarity(model: Any) -> bool:
+    """Return whether a model holds blocks that merge tokens by `tome`."""
+    layers = getattr(model, "layers", ())
+    return any(getattr(x, "merged", 0) or merges_by_similarity(x) for x in layers)
 
 
 def check_no_tome(argument: str, valid: str, model: Any) -> None:
@@ -217,8 +218,7 @@ def check_no_tome(argument: str, valid: str, model: Any) -> None:
     Raises:
         ValueError: `model` is such a one, or holds it.
     """
-    vit = find_vit(model)
-    if _merges(model) or (vit is not None and vit.config.tome):
+    if merges_by_similarity(model):
         raise ValueError(
             f"{valid} for a model with `tome`: which tokens are similar has no integer "
             "form. `export.shrink(model, images, tokens=0.5)` merges tokens by a "

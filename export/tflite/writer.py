@@ -18,6 +18,7 @@ from ..evaluation.tools.integer_scan import float_note
 from ..evaluation.user_predictions import check_predictions
 from ..flatbuffer.first_run import making_files
 from ..flatbuffer.operators import read_operators
+from ..graph.find_vit import merges_by_similarity
 from ..inputs import CALIBRATION_LIMIT, ExportInputs, UserInputs
 from ..plan import ExportPlan
 from ..progress import stage
@@ -278,7 +279,8 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
         outputs = runners.load(work, threads()).all(pixels)
     expected = inputs.references(pixels)
     parities = measure_outputs(
-        expected, outputs, plan.threshold_db, inputs.outputs.segments
+        *(expected, outputs, plan.threshold_db),
+        *(inputs.outputs.segments, merges_by_similarity(inputs.model)),
     )
     refused = [name for name, parity in parities.items() if not parity.passed]
     if plan.enforce_parity and refused:
