@@ -137,7 +137,7 @@ class _Loss:
     """Percentage points that a schedule loses, each measured once."""
 
     def __init__(self, model, pixels, labels):
-        self.model, self.known, number = model, {}, model.config.classes
+        self.model, self.known = model, {}
         self.images = normalize(pixels, model.config.preprocessing)
         outputs = self._outputs(model)
         classes = _classes(outputs, model.config) if labels is None else labels
