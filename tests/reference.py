@@ -97,11 +97,14 @@ def turn(x, config):
     return out
 
 
-def attention(weights, path, query, value, num_heads, epsilon=1e-6, config=None):
+def attention(
+    weights, path, query, value, num_heads, epsilon=1e-6, config=None, sizes=1.0
+):
     """Equations 5 to 8: `(output (N, T, D), scores (N, H, T, S))`.
 
     With a norm of the queries and keys of each head, and of all heads' outputs, where
-    there are such weights, and with the rotary positions of a configuration.
+    there are such weights, and with the rotary positions of a configuration. Keys (N,
+    S) of a size count as often.
     """
     q = dense(weights, f"{path}/query", query)
     k = dense(weights, f"{path}/key", value)
@@ -116,7 +119,9 @@ def attention(weights, path, query, value, num_heads, epsilon=1e-6, config=None)
             one_k = norm(weights, f"{path}/key_norm", one_k, epsilon)
         if config is not None and config.rotary is not None:
             one_q, one_k = turn(one_q, config), turn(one_k, config)
-        a = softmax(one_q @ one_k.swapaxes(-1, -2) / math.sqrt(d))
+        a = one_q @ one_k.swapaxes(-1, -2) / math.sqrt(d)
+        a = np.exp(a - a.max(-1, keepdims=True)) * sizes
+        a = a / a.sum(-1, keepdims=True)
         scores.append(a)
         outputs.append(a @ v[..., part])
     joined = np.concatenate(outputs, axis=-1)
@@ -282,11 +287,71 @@ def encode(weights, config, images):
     return norm(weights, "encoder_norm", x, config.norm_epsilon), scores
 
 
-def pool(weights, config, tokens):
+def matched(keys, number, prefix):
+    """Bipartite soft matching of one image's keys (T, d), by ToMe's appendix D, slowly.
+
+    Returns:
+        [(place, place of the partner)] of the tokens that leave, the most similar
+        first, and the places of the others of even place.
+    """
+    keys = keys / np.linalg.norm(keys, axis=-1, keepdims=True)
+    pairs = []
+    for i in range(0, len(keys), 2):
+        best, partner = -math.inf, 1
+        for j in range(1, len(keys), 2):
+            if i >= prefix and j >= prefix and keys[i] @ keys[j] > best:
+                best, partner = keys[i] @ keys[j], j
+        pairs.append((best, i, partner))
+    pairs.sort(key=lambda pair: -pair[0])  # stable: of equal ones the first
+    stay = [i for _, i, _ in pairs[number:]]
+    return [pair[1:] for pair in pairs[:number]], sorted(stay) if prefix else stay
+
+
+def fewer(keys, x, sizes, number, prefix):
+    """One image's tokens (T, D) and sizes (T,) after merging."""
+    if not number:
+        return x, sizes
+    leave, stay = matched(keys, number, prefix)
+    sums, sizes = x * sizes[:, None], sizes.copy()
+    for i, j in leave:
+        sums[j], sizes[j] = sums[j] + sums[i], sizes[j] + sizes[i]
+    order = [*range(prefix), *(i for i in stay if i >= prefix)]
+    order += [j for j in range(1, len(x), 2) if j >= prefix]
+    return (sums / sizes[:, None])[order], sizes[order]
+
+
+def tome(weights, config, images):
+    """All tokens after the last norm, and their sizes (N, T): ToMe, section 3."""
+    x = embed(weights, config, np.asarray(images, "float64"))
+    sizes, epsilon = np.ones(x.shape[:2]), config.norm_epsilon
+    for i, number in enumerate(config.tome):
+        path = f"encoderblock_{i}"
+        y = norm(weights, f"{path}/norm1", x, epsilon)
+        keys = dense(weights, f"{path}/attention/key", y)
+        keys = keys.reshape(*keys.shape[:2], config.num_heads, -1)
+        if config.qk_norm:
+            keys = norm(weights, f"{path}/attention/key_norm", keys, epsilon)
+        more = config.num_heads, epsilon, config, sizes[:, None]
+        y, _ = attention(weights, f"{path}/attention", y, y, *more)
+        x = x + y * weights.get(f"{path}/layer_scale1/gamma", 1.0)
+        prefix = config.num_prefix_tokens
+        rows = zip(keys.mean(axis=2), x, sizes, strict=True)
+        found = [fewer(*row, number, prefix) for row in rows]
+        x, sizes = (np.stack(arrays) for arrays in zip(*found, strict=True))
+        y = norm(weights, f"{path}/norm2", x, epsilon)
+        y = mlp(weights, f"{path}/mlp", y, config.mlp_activation)
+        x = x + y * weights.get(f"{path}/layer_scale2/gamma", 1.0)
+    return norm(weights, "encoder_norm", x, epsilon), sizes
+
+
+def pool(weights, config, tokens, sizes=None):
     if config.pooling == "token":
         return tokens[:, 0]
     if not config.pool_prefix:
         tokens = tokens[:, config.num_prefix_tokens :]  # the patches
+    if config.pooling == "gap" and sizes is not None:
+        sizes = sizes[:, config.num_prefix_tokens :, None]
+        return (tokens * sizes).sum(axis=1) / sizes.sum(axis=1)
     if config.pooling == "gap":
         return tokens.mean(axis=1)
     if config.pooling == "max":
@@ -317,10 +382,13 @@ def forward(weights, config, images, task="classify"):
         task: "classify" or "features".
     """
     weights = {path: np.asarray(w, "float64") for path, w in weights.items()}
-    tokens, _ = encode(weights, config, images)
+    if config.tome:
+        tokens, sizes = tome(weights, config, images)
+    else:
+        (tokens, _), sizes = encode(weights, config, images), None
     if task == "features" or config.pooling is None:
         return repeated(config, tokens)
-    x = pool(weights, config, tokens)
+    x = pool(weights, config, tokens, sizes)
     if config.fc_norm:
         x = norm(weights, "fc_norm", x, config.norm_epsilon)
     if config.representation_size is not None:

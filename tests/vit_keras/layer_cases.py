@@ -151,5 +151,5 @@ SMALLEST = {
     "UnitNorm": ({}, (1, 1), (1, 1)),
     "Unpatchify": ({"factor": 1}, (1, 1, 1, 1), (1, 1, 1, 1)),
 }
-# Of two inputs; its tests are with the decoder.
-ELSEWHERE = ["QueryScores"]
+# Of two inputs or outputs; their tests are with the decoder, and in `test_tome`.
+ELSEWHERE = ["QueryScores", "ToMeBlock"]

@@ -48,6 +48,7 @@ __all__ = [
     "Readout",
     "Resize",
     "RotaryEmbedding",
+    "ToMeBlock",
     "TokenMerging",
     "TokenPooling",
     "TokenRepetition",

@@ -178,7 +178,7 @@ class MultiHeadAttention(keras.layers.Layer):
         heads = ops.reshape(heads, (-1, length, inner))
         output = self.out(heads if self.inner_norm is None else self.inner_norm(heads))
         if return_keys:
-            return output, ops.mean(ops.cast(keys, "float32"), axis=2)
+            return output, ops.mean(keys, axis=2)
         return (output, scores) if return_attention_scores else output
 
     def _split(self, x):
@@ -205,7 +205,8 @@ class MultiHeadAttention(keras.layers.Layer):
         value = query if value is None else value
         if return_keys:
             width = self.key.units // self.num_heads
-            return output, keras.KerasTensor((*value.shape[:2], width), "float32")
+            keys = keras.KerasTensor((*value.shape[:2], width), self.compute_dtype)
+            return output, keys
         if not return_attention_scores:
             return output
         shape = (query.shape[0], self.num_heads, query.shape[1], value.shape[1])

@@ -80,8 +80,10 @@ class AveragePooling(_PatchPooling):
         patches = inputs[:, self.num_prefix_tokens :]
         if sizes is None:
             return ops.mean(patches, axis=1)
-        sizes = ops.cast(sizes[:, self.num_prefix_tokens :], "float32")
-        sums = ops.sum(ops.cast(patches, "float32") * sizes, axis=1)
+        # In halves the sum of sizes of a large image would not be exact.
+        wide = keras.backend.result_type(self.compute_dtype, "float32")
+        sizes = ops.cast(sizes[:, self.num_prefix_tokens :], wide)
+        sums = ops.sum(ops.cast(patches, wide) * sizes, axis=1)
         return ops.cast(sums / ops.sum(sizes, axis=1), self.compute_dtype)
 
     def compute_output_shape(  # pyright: ignore[reportIncompatibleMethodOverride]
