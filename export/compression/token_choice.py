@@ -33,10 +33,10 @@ def with_fewer_tokens(model, batches, share: float) -> VisionTransformer:
             few; the model has merged tokens.
     """
     config = model.config
-    if config.token_merging or config.tome:
+    if config.token_merging:
         raise ValueError(
             "`tokens` must be None for a model whose tokens are merged. Received: "
-            f"token_merging={config.token_merging!r}, tome={config.tome!r}"
+            f"token_merging={config.token_merging!r}"
         )
     number = isinstance(share, int | float) and not isinstance(share, bool)
     if not number or not 0 < share < 1:

@@ -84,7 +84,7 @@ class InferenceBlocks(keras.layers.Layer):
             keys = sum(self.keys[1:], self.keys[0]) / len(self.keys)
         else:
             keys = ops.mean(self.keys, axis=1)
-        import tensorflow as tf  # `keras.ops.argmax` is several operators there
+        import tensorflow as tf  # as in `_products`: one operator
 
         match = match_tokens(keys, merged, self.prefix, tf.argmax)
         x, self.sizes = merge_tokens(x, self.sizes, match, self.prefix)

@@ -115,7 +115,7 @@ def match_tokens(
     keys: Tensor,
     merged: int,
     num_prefix_tokens: int,
-    argmax: Callable[..., Tensor] = ops.argmax,
+    argmax: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Match tokens of even places with the most similar one of odd places.
 
@@ -126,7 +126,8 @@ def match_tokens(
         keys: (N, T, d), what similarity is the cosine of.
         merged: r.
         num_prefix_tokens: first tokens, which are in no pair.
-        argmax: function (scores, axis), for exports with an operator of their own.
+        argmax: function (scores, axis) for the first largest one; None for one of
+            `keras.ops`, which an export may have in one operator.
 
     Returns:
         `kept` (N, ceil(T / 2) - r), `moved` (N, r), both places among the even tokens,
@@ -148,7 +149,7 @@ def match_tokens(
     order = ops.argsort(-ops.max(scores, axis=-1), axis=-1)
     order = ops.cast(order, "int32")
     kept, moved = order[:, merged:], order[:, :merged]
-    partners = ops.cast(argmax(scores, axis=-1), "int32")
+    partners = ops.cast((argmax or _first_largest)(scores, axis=-1), "int32")
     partners = taken(partners[..., None], moved)[..., 0]
     return (ops.sort(kept) if num_prefix_tokens else kept), moved, partners
 
@@ -204,3 +205,9 @@ def taken(x: Tensor, places: Tensor) -> Tensor:
 def _wide(x) -> str:
     """The dtype to compare and to count in: halves would be equal too often."""
     return keras.backend.result_type(x.dtype, "float32")
+
+
+def _first_largest(scores, axis):
+    """`ops.argmax`, which has operators for signs of zeros that LiteRT has not."""
+    largest = ops.equal(scores, ops.max(scores, axis=axis, keepdims=True))
+    return ops.argmax(ops.cast(largest, "int32"), axis=axis)
