@@ -51,6 +51,7 @@ RANKS = {
         "zero_shot_model": 6,
         "model": 6,
         "attention_maps": 7,
+        "token_groups": 7,
         "utils": 7,
         "vit": 7,
         "data": 8,

@@ -14,6 +14,7 @@ from .preprocessing import Preprocessing as Preprocessing
 from .presets import PRESETS as PRESETS
 from .presets import Preset as Preset
 from .text_tower import text_embeddings as text_embeddings
+from .token_groups import token_groups as token_groups
 from .training import RECIPES as RECIPES
 from .training import Recipe as Recipe
 from .training import evaluate as evaluate

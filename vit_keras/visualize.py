@@ -1,4 +1,5 @@
-"""Pictures of masks and of attention, this as in the PyPI package vit-keras 0.2.
+"""Pictures of masks, of merged tokens and of attention, this as in the PyPI package
+vit-keras 0.2.
 
 Its `attention_map` divides each block's matrix by the sum of all its rows, and takes
 any grid for a square; here rows are normalised, and grids may have any shape.
@@ -49,3 +50,41 @@ def attention_map(model: keras.Model, image: np.ndarray) -> np.ndarray:
     maps = attention_maps.attention_map(model, images, per_patch=True)
     mask = attention_maps.enlarge(maps / maps.max(), image.shape[:2])[0]
     return (mask[..., None] * image).astype("uint8")
+
+
+def merged_tokens(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Paint the patches of each token in their mean colour, with a line around them.
+
+    Arguments:
+        image: uint8 (H, W, C), as the model sees it or larger.
+        groups: (rows, columns) of one image, as `vit_keras.token_groups` gives them.
+
+    Returns:
+        uint8 array (H, W, C).
+
+    Raises:
+        ValueError: the image is not uint8 (H, W, C), or smaller than the groups.
+    """
+    image, groups = np.asarray(image), np.asarray(groups)
+    smaller = image.ndim == 3 and np.less(image.shape[:2], groups.shape).any()
+    if image.dtype != "uint8" or image.ndim != 3 or groups.ndim != 2 or smaller:
+        raise ValueError(
+            "`image` must be uint8 of shape (H, W, C), and `groups` of shape (rows, "
+            f"columns), not more than pixels. Received: {image.dtype}, "
+            f"shape={image.shape}, groups {groups.shape}"
+        )
+    rows, columns = (
+        np.arange(size) * number // size
+        for size, number in zip(image.shape[:2], groups.shape, strict=True)
+    )
+    number = groups[rows[:, None], columns]  # of each pixel
+    areas = np.bincount(number.ravel())
+    painted = np.empty_like(image)
+    for channel in range(image.shape[2]):
+        sums = np.bincount(number.ravel(), image[..., channel].ravel())
+        painted[..., channel] = (sums / np.maximum(areas, 1)).round()[number]
+    edges = np.zeros(number.shape, bool)
+    edges[1:] |= number[1:] != number[:-1]
+    edges[:, 1:] |= number[:, 1:] != number[:, :-1]
+    painted[edges] = 0
+    return painted

@@ -277,9 +277,8 @@ def _prove(work, float_file, path, plan, inputs) -> dict[str, Parity]:
         outputs = runners.run_on_all_cores(work, pixels)
     else:
         outputs = runners.load(work, threads()).all(pixels)
-    expected = inputs.references(pixels)
     parities = measure_outputs(
-        *(expected, outputs, plan.threshold_db),
+        *(inputs.references(pixels), outputs, plan.threshold_db),
         *(inputs.outputs.segments, merges_by_similarity(inputs.model)),
     )
     refused = [name for name, parity in parities.items() if not parity.passed]

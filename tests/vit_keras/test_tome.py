@@ -7,8 +7,9 @@ from keras import ops
 
 from tests import reference
 from tests.models import images_for, randomise, tiny, weights_of
-from vit_keras import attention_map, create_model, layers
+from vit_keras import attention_map, create_model, layers, token_groups
 from vit_keras.layers.tome import match_tokens, merge_tokens
+from vit_keras.visualize import merged_tokens
 
 
 def values(*shape, seed=0):
@@ -162,3 +163,47 @@ def test_what_needs_the_grid_is_refused():
     block = layers.ToMeBlock(2, 8, merged=5)
     with pytest.raises(ValueError, match="`merged` must be from 0 to 4"):
         block.build((None, 9, 6))
+
+
+@pytest.mark.parametrize("prefix", [{}, {"num_register_tokens": 2}, {"pooling": "gap"}])
+def test_patches_of_a_token_are_what_its_size_says(prefix):
+    config = tiny(image_size=(24, 40), tome=(5, 3), **prefix)
+    model, images = randomise(create_model(config)), images_for(config)
+    found = token_groups(model, images)
+    assert found.shape == (2, *config.grid)
+    last = keras.Model(model.input, model.get_layer("encoderblock_1").output)
+    sizes = numpy(last(images)[1])[:, config.num_prefix_tokens :, 0]
+    for groups, counts in zip(found, sizes, strict=True):
+        _, patches = np.unique(groups, return_counts=True)
+        assert sorted(patches) == sorted(counts) and len(counts) == 7
+        first = [list(groups.ravel()).index(i) for i in range(7)]
+        assert first == sorted(first)
+    # Equal patches have equal keys, as long as positions do not tell them apart.
+    plain = tiny(image_size=(24, 40), tome=(5, 0), positions="none", **prefix)
+    one = np.zeros((1, 24, 40, 3), "float32")
+    one[:, :, 24:] = 1.0
+    groups = token_groups(randomise(create_model(plain)), one)[0]
+    for group in range(10):
+        assert len(set(np.where(groups == group)[1] >= 3)) == 1
+
+
+def test_groups_of_neighbours_and_of_none():
+    config = tiny(image_size=(24, 40), token_merging=((1, 2),))
+    groups = token_groups(create_model(config), images_for(config))
+    assert groups[1].tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
+    plain = tiny(image_size=(24, 40))
+    groups = token_groups(create_model(plain), images_for(plain))
+    assert groups[0].ravel().tolist() == list(range(15))
+    with pytest.raises(ValueError, match="VisionTransformer"):
+        token_groups(keras.Sequential([keras.Input((8,))]), images_for(plain))
+
+
+def test_a_picture_of_groups():
+    image = np.zeros((4, 6, 3), "uint8")
+    image[:, :3] = 10
+    image[:2, 3:], image[2:, 3:] = 100, 200
+    picture = merged_tokens(image, np.array([[0, 1], [0, 1]]))
+    assert (picture[:, :3] == 10).all() and (picture[:, 3] == 0).all()
+    assert (picture[:, 4:] == 150).all()
+    with pytest.raises(ValueError, match=r"groups \\(5, 2\\)"):
+        merged_tokens(image, np.zeros((5, 2), int))
