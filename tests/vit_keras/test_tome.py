@@ -205,5 +205,5 @@ def test_a_picture_of_groups():
     picture = merged_tokens(image, np.array([[0, 1], [0, 1]]))
     assert (picture[:, :3] == 10).all() and (picture[:, 3] == 0).all()
     assert (picture[:, 4:] == 150).all()
-    with pytest.raises(ValueError, match=r"groups \\(5, 2\\)"):
+    with pytest.raises(ValueError, match=r"groups \(5, 2\)"):
         merged_tokens(image, np.zeros((5, 2), int))
