@@ -12,7 +12,7 @@ from keras import layers
 
 import export
 import vit_keras
-from export.evaluation import verify
+from export.evaluation import parity as measures
 from export.evaluation.tools.integer_scan import float_islands
 from export.flatbuffer.operators import read_operators
 from export.graph import named_outputs
@@ -82,7 +82,7 @@ def test_the_graph_gives_what_keras_gives(name, target, pixels):
     }
     for end in names:
         assert found[end].shape == expected[end].shape
-        parity = verify.measure_parity(expected[end], found[end])
+        parity = measures.measure_parity(expected[end], found[end])
         assert parity.sqnr_db > FLOAT_DB, end
     assert np.sum(found["attention"], (1, 2)) == pytest.approx(1, abs=1e-4)
 
@@ -192,14 +192,14 @@ def test_an_output_that_is_wrong_is_refused_by_its_name(made, monkeypatch):
         patched.setattr(named_outputs, "attention_map", other)
         with pytest.raises(ValueError, match="configuration says.*'attention'"):
             made("float32")
-    real = verify.measure_parity
+    real = measures.measure_parity
 
     def measured(reference, *others):
         parity = real(reference, *others)
         wrong = np.ndim(reference) == 3
         return dataclasses.replace(parity, sqnr_db=5.0) if wrong else parity
 
-    monkeypatch.setattr(verify, "measure_parity", measured)
+    monkeypatch.setattr(measures, "measure_parity", measured)
     with pytest.raises(export.ParityError, match="output 'attention': scheme") as error:
         made("int8")
     assert error.value.parity.sqnr_db == 5.0
@@ -252,7 +252,7 @@ def test_the_heads_of_a_user(pixels, tmp_path):
     pictures = normalize(pixels, vit_keras.Preprocessing())
     expected = model.predict(pictures, verbose=0)  # a value for each name
     for name, values in export.load(path).all(pixels).items():
-        parity = verify.measure_parity(expected[name], values)
+        parity = measures.measure_parity(expected[name], values)
         assert parity.sqnr_db > 10, name  # the threshold of int8
     assert export.compare(path, path, pixels[:2], runs=1).others["vector"].passed
 
