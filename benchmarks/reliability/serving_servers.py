@@ -42,6 +42,13 @@ class Server:
 
 
 def _tensorflow(python, models, ports):
+    from export.serving.server_files import ENVIRONMENT
+
+    return _of_all_arenas(python, models, ports)[0], ENVIRONMENT
+
+
+def _of_all_arenas(python, models, ports):
+    """Without what the written compose file says to the C library."""
     module = "benchmarks.reliability.serving_tensorflow"
     return [python, "-m", module, str(models / MODEL), str(ports[0])], {}
 
@@ -50,6 +57,12 @@ SERVERS = {
     "tensorflow": Server(
         protocol="tensorflow",
         command=_tensorflow,
+        install="",
+        packages=("tensorflow", "tensorflow-serving-api", "grpcio"),
+    ),
+    "tensorflow-all-arenas": Server(
+        protocol="tensorflow",
+        command=_of_all_arenas,
         install="",
         packages=("tensorflow", "tensorflow-serving-api", "grpcio"),
     ),

@@ -4,6 +4,7 @@ Formats: TF Serving's `model_server_config.proto`, `session_bundle_config.proto`
 `monitoring_config.proto`, as text.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,10 @@ INSIDE = "2.20.0"  # TensorFlow's release in the image
 IMAGE = f"tensorflow/serving:{INSIDE}"
 # Batch sizes that requests are padded to; the last is the maximum.
 BATCHES = (1, 2, 4, client.MOST)
+
+# Of the C library: each thread that decodes would keep a heap of its own, and what the
+# server holds would grow for an hour (docs/reliability.md).
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 MODELS = """\
 model_config_list {{
@@ -46,6 +51,7 @@ COMPOSE = """\
 services:
   serving:
     image: {image}
+    environment: {environment}
     ports: ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
     volumes:
       - {models}:/models/{name}:ro
@@ -136,6 +142,7 @@ def write_serving_files(saved_model, folder):
         "parent": parent,
         "models": parent if parent.startswith(".") else f"./{parent}",
         "image": IMAGE,
+        "environment": json.dumps(ENVIRONMENT),
         "inside": INSIDE,
         "largest": BATCHES[-1],
         "allowed": "\n".join(f"allowed_batch_sizes: {size}" for size in BATCHES),

@@ -146,5 +146,6 @@ def test_files_for_the_server(servable, tmp_path):
     volume = compose.partition("volumes:\n      - ")[2].partition(":/models")[0]
     assert (folder / volume / "1" / "saved_model.pb").is_file()
     assert "tensorflow/serving:2." in compose and "127.0.0.1:8501" in compose
+    assert '    environment: {"MALLOC_ARENA_MAX": "2"}\n' in compose
     with pytest.raises(ValueError, match="NAME/VERSION"):
         write_serving_files(tmp_path / "latest", folder)
