@@ -17,6 +17,7 @@ from vit_keras.training.metrics import measure
 from ..evaluation.benchmark import benchmark
 from ..graph.build import inference_graph
 from ..graph.float_file import float_file
+from ..progress import stage
 from .macs import macs
 from .token_choice import build_like, copy_weights
 
@@ -156,6 +157,7 @@ class _Loss:
 
     def __call__(self, tome) -> float:
         if tome not in self.known:
+            stage(f"merging {' '.join(map(str, tome))} tokens")
             smaller = merged(self.model, tome)
             self.known[tome] = self.best - self._score(self._outputs(smaller))
         return self.known[tome]

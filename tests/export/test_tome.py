@@ -3,13 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import export
 from export.compression.macs import macs
 from export.compression.tome_choice import schedules
 from export.evaluation.parity import measure_parity
+from tests import program
 from tests.models import exported
-from vit_keras import ViTConfig
+from vit_keras import ViTConfig, create_model
 from vit_keras.preprocessing import normalize
 
 TOME = (6, 5, 4)
@@ -194,3 +196,28 @@ def test_values_have_no_accuracy_to_lose(pixels):
     model = exported(num_layers=3, patch_size=4, head="regression", classes=1)
     with pytest.raises(ValueError, match="needs a model of classes.*regression"):
         export.shrink(model, pixels, tokens="merge", max_drop=1.0)
+
+
+def test_the_command_trains_nothing(trained, tmp_path):
+    model, images, labels = trained
+    names = model.config.replace(labels=("dark", "bright"))
+    named = create_model(names)
+    named.set_weights(model.get_weights())
+    named.save(tmp_path / "model.keras")
+    for index, image in enumerate(images):
+        folder = tmp_path / "photos" / names.labels[labels[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    command = ["vit-export", "prune", tmp_path / "model.keras"]
+    command += ["--data", tmp_path / "photos", "--out", tmp_path / "faster"]
+    command += ["--tokens", "merge"]
+    program.refused(program.run(*command), "vit-export", "`max_drop` or `max_ms`")
+    wrong = program.run(*command[:-1], "half", "--max-drop", "10")
+    program.refused(wrong, "vit-export", "`--tokens`", "merge", "half")
+    assert not (tmp_path / "faster").exists()
+    done = program.run(*command, "--max-drop", "10")
+    assert done.returncode == 0 and "held-out images" in done.stdout
+    faster = keras.models.load_model(tmp_path / "faster" / "model.keras")
+    assert faster.config.tome
+    for a, b in zip(faster.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(a, b)
