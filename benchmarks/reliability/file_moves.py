@@ -76,6 +76,22 @@ def _depth_to_space(op, shapes, x):
     return [x.reshape(shapes[0])]
 
 
+def _largest(op, shapes, x, number):
+    """The largest values and their places; of equal ones the first."""
+    order = np.argsort(-x.astype("float64"), axis=-1, kind="stable")
+    order = order[..., : int(np.ravel(number)[0])]
+    return [np.take_along_axis(x, order, -1), order]
+
+
+def _one_hot(op, shapes, places, depth, on, off):
+    axis = op.options.axis
+    rows = np.arange(int(np.ravel(depth)[0]))
+    shape = [1] * (places.ndim + 1)
+    shape[axis] = -1
+    hot = np.expand_dims(places, axis) == rows.reshape(shape)
+    return [np.where(hot, np.ravel(on)[0], np.ravel(off)[0])]
+
+
 def _update_slice(op, shapes, x, part, start):
     """`x` with `part` written over it, moved inside where it would stick out."""
     begin = [
@@ -98,6 +114,8 @@ MOVES = {
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,
     "DYNAMIC_UPDATE_SLICE": _update_slice,
+    "TOPK_V2": _largest,
+    "ONE_HOT": _one_hot,
     "GATHER": _gather,
     "GATHER_ND": _gather_nd,
     "SPLIT": _split,

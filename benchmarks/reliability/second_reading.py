@@ -87,6 +87,8 @@ TASKS = {
     "segmentation": (dense, {}),
     "classes of pixels": (dense, {"decode": "classes"}),
     "depth": (lambda: dense("depth"), {}),
+    "merged neighbours": (lambda: exported(token_merging=((1, 2),)), {}),
+    "similar tokens": (lambda: exported(patch_size=4, tome=(9, 7)), {}),
     "stock Keras layers": (stock.transformer, {}),
     **{f"family {n}": ((lambda n=n: of_family(n)), {}) for n in FAMILIES},
 }
@@ -95,6 +97,7 @@ EVERYWHERE = ("classification", "segmentation")
 OTHER_SCHEMES = {
     "classes of pixels": ("float32", "int8"),
     "quantisation-aware training": ("int8",),
+    "similar tokens": ("float32", "float16", "dynamic_int8"),
 }
 FEW_SCHEMES = ("float32", "dynamic_int8", "dynamic_int4", "int8", "int8_residual16")
 

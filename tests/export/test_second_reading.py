@@ -16,6 +16,7 @@ from benchmarks.reliability.file_reading import SecondReading, agreement
 QUICK = [
     ("classification", "dynamic_int4", "any"),
     ("classification", "int8_residual16", "any"),
+    ("similar tokens", "float32", "any"),
 ]
 ALL = [(*case[:3], case[3]) for case in second_reading.cases()]
 
