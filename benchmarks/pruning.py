@@ -12,7 +12,8 @@ Every row starts from MODEL and is trained on by one recipe, with MODEL as its t
 median CPU time of one image with one thread, all files of a scheme interleaved in one
 run; `faster` compares it with `original`. Trained models are kept in --models, and what
 is there is not trained again: what lost much, as `shrink` takes, needs more steps and a
-higher rate than zeros do.
+higher rate than zeros do. With --rounds it is trained so often one after another, each
+time from half the rate on; rounds that are kept count.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from vit_keras import data
 
 FIELDS = ("variant", "scheme", "heads", "mlp_dim", "macs_ratio", "zeros")
 FIELDS += ("keras_before", "keras_after", "accuracy", "lost_points")
-FIELDS += ("bytes", "gzip_bytes", "cpu_ms", "faster", "steps", "learning_rate")
+FIELDS += ("bytes", "gzip_bytes", "cpu_ms", "faster", "steps", "rounds")
+FIELDS += ("learning_rate",)
 FIELDS += ("test_images", "seed", "train_seconds", "machine", "versions")
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "tensorflow-model-optimization")
 # name: how the model is made smaller; what training needs follows from it.
@@ -75,35 +77,42 @@ def trained(variant, options, train, test):
     file, note = (
         folder / f"{variant.replace(' ', '_')}{s}" for s in (".keras", ".json")
     )
+    callback, known, done = None, {}, 0
     if note.exists():
-        return keras.models.load_model(file), json.loads(note.read_text())
-    fresh = vit_keras.from_checkpoint(options.model)
-    images = train.images[:: max(len(train) // 256, 1)][:256]
-    model, callback = made(fresh, VARIANTS[variant], images)
-    known = {"keras_before": f"{accuracy(predicted(model, test), test.labels):.4f}"}
-    start, steps = time.perf_counter(), options.steps
-    if variant == "original":
-        steps = 0
-        model.save(folder / "teacher.keras")
+        known = json.loads(note.read_text())
+        model, done = keras.models.load_model(file), known.get("rounds", 1)
+        if variant == "original" or done >= options.rounds:
+            return model, known
     else:
+        fresh = vit_keras.from_checkpoint(options.model)
+        images = train.images[:: max(len(train) // 256, 1)][:256]
+        model, callback = made(fresh, VARIANTS[variant], images)
+        before = accuracy(predicted(model, test), test.labels)
+        known = {"keras_before": f"{before:.4f}"}
+    start, steps = time.perf_counter(), int(known.get("steps", 0))
+    seconds = float(known.get("train_seconds", 0))
+    if variant == "original":
+        model.save(folder / "teacher.keras")
+    for number in range(done, 0 if variant == "original" else options.rounds):
         recipe = RECIPE.replace(
-            steps=steps,
+            steps=options.steps,
             optimizer="muon",  # as the model was trained
             shift=0.125,
             label_smoothing=0.0,
             distillation_weight=0.5,
             batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
+            learning_rate=options.learning_rate / 2**number,
             teacher=str(folder / "teacher.keras"),
-            seed=options.seed,
+            seed=options.seed + number,
         )
-        done = fine_tune(model, train, recipe, [callback] if callback else [])
-        steps = done.params["steps"] * len(done.epoch)
-    model = callback.strip() if callback else model
+        history = fine_tune(model, train, recipe, [callback] if callback else [])
+        steps += history.params["steps"] * len(history.epoch)
+        model, callback = callback.strip() if callback else model, None
     known["keras_after"] = f"{accuracy(predicted(model, test), test.labels):.4f}"
     rate = options.learning_rate if steps else ""
     known |= {"steps": steps, "learning_rate": rate, "seed": options.seed}
-    known["train_seconds"] = f"{time.perf_counter() - start:.0f}"
+    known["rounds"] = options.rounds if steps else 0
+    known["train_seconds"] = f"{seconds + time.perf_counter() - start:.0f}"
     model.save(file)
     note.write_text(json.dumps(known))
     return model, known
@@ -132,6 +141,7 @@ def main():
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--rounds", type=int, default=1, help="of so many steps")
     models = pathlib.Path(tempfile.gettempdir()) / "pruned"
     parser.add_argument("--models", type=pathlib.Path, default=models)
     parser.add_argument("--limit", type=int, help="images of either part, at most")
