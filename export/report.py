@@ -204,8 +204,10 @@ def read_report(path: str | os.PathLike[str]) -> ExportReport:
         outputs = tuple(OutputReport.from_dict(output) for output in data["outputs"])
         changes = {"parity": parity, "notes": notes, "rewrites": rewrites}
         changes["outputs"] = outputs
-        return ExportReport(**{**data, **changes})
-    except (KeyError, TypeError, AttributeError) as error:
+        report = ExportReport(**{**data, **changes})
+        str(report)  # which needs each value to be of its kind
+        return report
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"'{sidecar(path)}' is a report of another release: {error}; export anew"
         ) from error

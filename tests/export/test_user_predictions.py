@@ -151,6 +151,18 @@ def test_an_accuracy_shows_what_parity_cannot(labelled, tmp_path, capsys):
     kept = export.report.read_report(path)
     assert kept.evaluation == right.evaluation
     assert kept.model_input == right.model_input
+    beside = path.with_name("m.tflite.json")
+    said = json.loads(beside.read_text())
+    for name, value in (
+        *(("evaluation", wrong) for wrong in (3, True, {"metric": 1}, {"metric": "a"})),
+        ("evaluation", {**said["evaluation"], "model": "high"}),
+        ("size_bytes", "large"),
+        ("parity", {**said["parity"], "images": None, "sqnr_db": "high"}),
+        ("notes", 3),
+    ):
+        beside.write_text(json.dumps({**said, name: value}))
+        with pytest.raises(ValueError, match="is a report of another release"):
+            export.report.read_report(path)
     output.print_report(right)
     said = " ".join(capsys.readouterr().out.split())
     for words in ("x / 255 inside", right.model_input, right.evaluation_text):
