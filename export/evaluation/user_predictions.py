@@ -124,13 +124,15 @@ def check_predictions(inputs: Any, enforce: bool = True) -> tuple[str, ...]:
     """
     if inputs.predicted is None:
         return ()
+    from ..graph.find_vit import merges_by_similarity
     from ..graph.source_model import computes_in_float32
 
+    by_image = merges_by_similarity(inputs.model)
     least = SAME_DB if computes_in_float32(inputs.model) else HALF_DB
     expected = inputs.references(inputs.predicted.images)
     for name, found in _shared_outputs(inputs).items():
         if found.shape == expected[name].shape:
-            parity = measure_parity(found, expected[name], least)
+            parity = measure_parity(found, expected[name], least, by_image=by_image)
             what = f"SQNR {parity.sqnr_db:.1f} dB"
         else:
             nan = math.nan

@@ -17,6 +17,7 @@ from ..evaluation.parity_images import PARITY_LIMIT
 from ..evaluation.reference import UNNAMED, reference_outputs
 from ..evaluation.user_predictions import check_predictions
 from ..graph import memory
+from ..graph.find_vit import merges_by_similarity
 from ..inputs import ExportInputs, UserInputs
 from ..progress import quietly, stage
 from ..report import ExportReport, output_reports, publish, read_report, workspace
@@ -202,12 +203,12 @@ def _prove(work, path, inputs):
         inputs.images.compared(inputs.outputs.shape),
         inputs.preprocessing,
     )
-    segments = inputs.outputs.segments
+    judged = inputs.outputs.segments, merges_by_similarity(inputs.model)
     expected = reference_outputs(inputs.model, pixels, preprocessing, BATCH)
     runner = runners.SavedModelRunner(work)
     outputs = runner(pixels, batch_size=BATCH)
     threshold = get_scheme("float32").min_sqnr_db
-    parity = measure_parity(expected, outputs, threshold, segments)
+    parity = measure_parity(expected, outputs, threshold, *judged)
     if not parity.passed:
         raise ParityError(f"{path} was not written: {parity}", parity)
     (output,) = output_reports(runner, {UNNAMED: parity})

@@ -83,6 +83,18 @@ def test_a_saved_model_merges_the_same_tokens(pixels, tmp_path):
     assert export.verify(model, tmp_path / "1", pixels[:4]).sqnr_db > 100
 
 
+@pytest.mark.slow
+def test_a_model_that_computes_in_half_precision(pixels, tmp_path):
+    """It merges other tokens of some images than the file, which is in float32."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = exported(num_layers=3, patch_size=4, tome=TOME)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    report = export.to_tflite(model, tmp_path / "m.tflite", calibration=pixels)
+    assert report.parity.sqnr_db > 90  # of the same model in float32
+
+
 def test_integers_are_refused_with_the_other_way(pixels, tmp_path):
     model = exported(num_layers=3, patch_size=4, tome=TOME)
     around = keras.Sequential([keras.Input((32, 32, 3)), model])
