@@ -120,8 +120,7 @@ def attention(
         if config is not None and config.rotary is not None:
             one_q, one_k = turn(one_q, config), turn(one_k, config)
         a = one_q @ one_k.swapaxes(-1, -2) / math.sqrt(d)
-        a = np.exp(a - a.max(-1, keepdims=True)) * sizes
-        a = a / a.sum(-1, keepdims=True)
+        a = softmax(a + np.log(sizes))
         scores.append(a)
         outputs.append(a @ v[..., part])
     joined = np.concatenate(outputs, axis=-1)
