@@ -91,6 +91,7 @@ def test_pattern_along_the_input(batch):
         assert np.all((groups == 0).sum(1) == 2), path
 
 
+@pytest.mark.slow
 def test_masks_hold_while_it_trains(batch):
     seen = []
 

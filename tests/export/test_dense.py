@@ -147,6 +147,7 @@ def test_decoders_of_others_keep_the_rewrites(join):
     assert sqnr(as_it_is(model, inside)(pixels), graph.function(pixels)) > 110
 
 
+@pytest.mark.slow
 def test_tokens_that_join_between_blocks_are_no_plain_vit():
     """Their stream is not centred, and the report says so."""
     vit = dense("features")

@@ -70,6 +70,7 @@ def test_metadata_says_what_makes_masks(activation, named, tmp_path):
     assert metadata["min_parser_version"] == "1.5.0"
 
 
+@pytest.mark.slow
 @tensorflow
 def test_saved_model(model, tmp_path):
     report = export.to_saved_model(model, tmp_path / "vit/1", calibration=PICTURES)

@@ -194,6 +194,7 @@ def test_pi_masks_are_those_of_the_package(pi, resize):
         np.testing.assert_array_equal(found[clear], scores.argmax(-1)[clear])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", slow_but((None,), (None, "classes")))
 def test_pi_segments(decode, photo, tmp_path):
     model, path, out = dense(), tmp_path / "m.tflite", tmp_path / "mask.png"

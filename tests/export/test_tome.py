@@ -112,6 +112,7 @@ def test_integers_are_refused_with_the_other_way(pixels, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_head_of_the_users_does_not_lose_the_sizes(pixels, tmp_path):
     """It may read sizes, which the rewritten ViT does not give: converted as it is."""
     model = exported(num_layers=3, patch_size=4, tome=TOME, pooling="gap")
@@ -172,11 +173,18 @@ def test_as_many_as_a_loss_allows(trained):
         export.shrink(small, images, tokens="merge", max_drop=5.0)
 
 
-def test_what_is_reached_by_none_is_said(pixels):
+@pytest.mark.slow
+def test_a_time_that_is_reached_by_none_is_said(pixels):
     model = exported(num_layers=2, patch_size=8)
     with pytest.raises(ValueError, match="`max_ms` must be larger: .* on this machine"):
         export.shrink(model, pixels, tokens="merge", max_ms=1e-6)
+    slow = export.shrink(model, pixels, tokens="merge", max_ms=1e6)
+    assert slow.config.tome in ((1, 1), (2, 0))  # the least of either shape
+
+
+def test_a_loss_that_is_reached_by_none_is_said(pixels):
     # Without what all images have in common, classes hang on little.
+    model = exported(num_layers=2, patch_size=8)
     images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), "uint8")
     x, head = normalize(images, model.config.preprocessing), model.get_layer("head")
     head.bias.assign(head.bias - model.predict(x, verbose=0).mean(0))
