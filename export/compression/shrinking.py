@@ -47,7 +47,7 @@ def shrunk(
         )
     if tokens == MERGE and not (by_ratio or cut):
         return without_training(model, images, *merging)
-    if tokens == MERGE or merging != (None, None, None):
+    if tokens == MERGE or any(value is not None for value in merging):
         raise ValueError(
             "`max_drop`, `max_ms` and `labels` belong to tokens='merge', which goes "
             "without `macs_ratio`, `heads` and `mlp_dim`. Received: "

@@ -204,6 +204,7 @@ def test_a_loss_that_is_reached_by_none_is_said(pixels):
             "`labels` must be integers from 0 to 9",
         ),
         ({"max_drop": 1.0, "tokens": 0.5}, "belong to tokens='merge'"),
+        ({"labels": np.arange(3), "tokens": 0.5}, "belong to tokens='merge'"),
     ],
 )
 def test_arguments_that_do_not_fit(options, message, pixels):
