@@ -12,7 +12,6 @@ import numpy as np
 from vit_keras import VisionTransformer, ViTConfig, data
 from vit_keras.heads import HEADS
 from vit_keras.preprocessing import normalize
-from vit_keras.training.metrics import measure
 
 from ..evaluation.benchmark import benchmark
 from ..graph.build import inference_graph
@@ -140,49 +139,39 @@ class _Loss:
     def __init__(self, model, pixels, labels):
         self.model, self.known = model, {}
         self.images = normalize(pixels, model.config.preprocessing)
-        outputs = self._outputs(model)
-        classes = _classes(outputs, model.config) if labels is None else labels
-        self.targets = _targets(
-            np.asarray(classes), outputs.shape, model.config.classes
-        )
-        self.best = self._score(outputs)
+        own = self._classes(model)
+        self.labels = own if labels is None else _checked(labels, own, model.config)
+        self.best = self._score(own)
 
-    def _outputs(self, model):
-        return model.predict(self.images, BATCH, verbose=0)
+    def _classes(self, model):
+        """The class that a model gives each image, (N,)."""
+        outputs = model.predict(self.images, BATCH, verbose=0)
+        if outputs.shape[-1] > 1:
+            return outputs.argmax(-1)
+        middle = 0.5 if model.config.activation == "sigmoid" else 0.0
+        return (outputs[:, 0] > middle).astype(int)
 
-    def _score(self, outputs):
-        config = self.model.config
-        found = measure([(outputs, self.targets)], config.head, config.activation)
-        return 100 * float(found["accuracy"])
+    def _score(self, classes):
+        return 100 * float(np.mean(classes == self.labels))
 
     def __call__(self, tome) -> float:
         if tome not in self.known:
             stage(f"merging {' '.join(map(str, tome))} tokens")
             smaller = merged(self.model, tome)
-            self.known[tome] = self.best - self._score(self._outputs(smaller))
+            self.known[tome] = self.best - self._score(self._classes(smaller))
         return self.known[tome]
 
 
-def _classes(outputs, config):
-    """The classes (N,) that a model gives."""
-    if outputs.shape[-1] > 1:
-        return outputs.argmax(-1)
-    middle = 0.5 if config.activation == "sigmoid" else 0.0
-    return (outputs[:, 0] > middle).astype(int)
-
-
-def _targets(labels, shape, classes):
-    """Classes (N,) as `vit_keras.data.targets` gives them, (N, K)."""
-    integers = labels.shape == shape[:1] and np.issubdtype(labels.dtype, np.integer)
-    number = max(classes, 2)
+def _checked(labels, own, config):
+    """Labels as an array, if they are classes of as many images as `own` has."""
+    labels, number = np.asarray(labels), max(config.classes, 2)
+    integers = labels.shape == own.shape and np.issubdtype(labels.dtype, np.integer)
     if not integers or not ((labels >= 0) & (labels < number)).all():
         raise ValueError(
             f"`labels` must be integers from 0 to {number - 1}, one for each of "
-            f"{shape[0]} images. Received: {labels.dtype} {labels.shape}"
+            f"{len(own)} images. Received: {labels.dtype} {labels.shape}"
         )
-    if classes == 1:
-        return labels[:, None].astype("float32")
-    return np.eye(classes, dtype="float32")[labels]
+    return labels
 
 
 def _most(config, shape, loss, max_drop) -> Any:
